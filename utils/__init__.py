@@ -1,0 +1,1 @@
+"""Small things every other room needs: cameras, labels, files, images, progress, tasks."""

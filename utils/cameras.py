@@ -1,0 +1,119 @@
+"""Pinhole camera geometry.
+
+One convention everywhere: OpenCV axes (x right, y down, z forward), poses are camera-to-world 4x4 matrices,
+the centre of the top-left pixel is at (0.5, 0.5), and an intrinsics matrix belongs to one image size.
+Sizes are ``(height, width)``. Depth is measured along the optical axis, distance along the ray.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def scale_intrinsics(intrinsics: Tensor, size: tuple[int, int], new_size: tuple[int, int]) -> Tensor:
+    """Intrinsics ``[..., 3, 3]`` of an image of ``size``, for the same view resized to ``new_size``.
+
+    Rows scale independently, so a change of aspect ratio squeezes the view and never crops it.
+    """
+    height, width = size
+    new_height, new_width = new_size
+    factor = intrinsics.new_tensor([[new_width / width], [new_height / height], [1.0]])
+    return intrinsics * factor
+
+
+def rigid_inverse(transform: Tensor) -> Tensor:
+    """Inverse of rigid transforms ``[..., 4, 4]``: camera-to-world to world-to-camera and back."""
+    rotation_inverse = transform[..., :3, :3].transpose(-1, -2)
+    inverse = torch.zeros_like(transform)
+    inverse[..., :3, :3] = rotation_inverse
+    inverse[..., :3, 3:] = -rotation_inverse @ transform[..., :3, 3:]
+    inverse[..., 3, 3] = 1.0
+    return inverse
+
+
+def pixel_grid(height: int, width: int, dtype=torch.float32, device=None) -> Tensor:
+    """Pixel centres ``[H, W, 2]`` as (u, v)."""
+    v, u = torch.meshgrid(
+        torch.arange(height, dtype=dtype, device=device) + 0.5,
+        torch.arange(width, dtype=dtype, device=device) + 0.5,
+        indexing="ij",
+    )
+    return torch.stack((u, v), dim=-1)
+
+
+def _pixel_directions(uv: Tensor, intrinsics: Tensor) -> Tensor:
+    """Camera-frame directions with z = 1 for pixels ``uv [..., 2]``; intrinsics broadcast as ``[..., 3, 3]``."""
+    y = (uv[..., 1] - intrinsics[..., 1, 2]) / intrinsics[..., 1, 1]
+    x = (uv[..., 0] - intrinsics[..., 0, 2] - intrinsics[..., 0, 1] * y) / intrinsics[..., 0, 0]
+    return torch.stack((x, y, torch.ones_like(x)), dim=-1)
+
+
+def camera_rays(camera_to_world: Tensor, intrinsics: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """World-space rays through all pixel centres.
+
+    Args:
+        camera_to_world: ``[..., 4, 4]``.
+        intrinsics: ``[3, 3]`` or ``[..., 3, 3]``, of images of ``height`` x ``width``.
+
+    Returns:
+        origins and unit directions, float32 ``[..., H, W, 3]``; computed in float64.
+    """
+    pose = camera_to_world.double()
+    uv = pixel_grid(height, width, torch.float64, pose.device)
+    directions = _pixel_directions(uv, intrinsics.double()[..., None, None, :, :])
+    directions = directions @ pose[..., None, :3, :3].transpose(-1, -2)
+    directions = torch.nn.functional.normalize(directions, dim=-1)
+    origins = pose[..., None, None, :3, 3].expand_as(directions)
+    return origins.float().contiguous(), directions.float()
+
+
+def look_at(eye: Tensor, target: Tensor, up: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> Tensor:
+    """Camera-to-world poses ``[..., 4, 4]`` of cameras at ``eye [..., 3]`` that face ``target [..., 3]``.
+
+    The image's up direction is as close to ``up`` as it can be. A camera that looks along ``up`` itself
+    gets an arbitrary but fixed roll.
+    """
+    forward = torch.nn.functional.normalize(target - eye, dim=-1)
+    up_vector = eye.new_tensor(up).expand_as(forward)
+    right = torch.linalg.cross(forward, up_vector, dim=-1)
+    length = right.norm(dim=-1, keepdim=True)
+    fallback = eye.new_tensor([1.0, 0.0, 0.0] if abs(up[0]) < 0.9 else [0.0, 1.0, 0.0]).expand_as(forward)
+    fallback = fallback - (fallback * forward).sum(-1, keepdim=True) * forward
+    right = torch.where(length > 1e-6, right, fallback)
+    right = torch.nn.functional.normalize(right, dim=-1)
+    down = torch.linalg.cross(forward, right, dim=-1)
+    pose = torch.zeros(*eye.shape[:-1], 4, 4, dtype=eye.dtype, device=eye.device)
+    pose[..., :3, 0], pose[..., :3, 1], pose[..., :3, 2] = right, down, forward
+    pose[..., :3, 3] = eye
+    pose[..., 3, 3] = 1.0
+    return pose
+
+
+def unproject(uv: Tensor, depth: Tensor, intrinsics: Tensor, camera_to_world: Tensor) -> Tensor:
+    """World points ``[..., 3]`` of pixels ``uv [..., 2]`` at ``depth [...]`` metres along the optical axis.
+
+    This is R K^-1 [u, v, 1] z + t. Intrinsics and poses broadcast against the pixels' leading dimensions.
+    """
+    points = _pixel_directions(uv, intrinsics) * depth[..., None]
+    rotated = (camera_to_world[..., :3, :3] @ points[..., None])[..., 0]
+    return rotated + camera_to_world[..., :3, 3]
+
+
+def project(points: Tensor, intrinsics: Tensor, camera_to_world: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels ``uv [..., 2]`` and optical-axis depth ``[...]`` of world points ``[..., 3]``.
+
+    Points behind the camera come back with negative depth; their pixel is meaningless.
+    """
+    offset = points - camera_to_world[..., :3, 3]
+    local = (camera_to_world[..., :3, :3].transpose(-1, -2) @ offset[..., None])[..., 0]
+    homogeneous = (intrinsics @ local[..., None])[..., 0]
+    return homogeneous[..., :2] / homogeneous[..., 2:], local[..., 2]
+
+
+def ray_length_to_depth(distance: Tensor, intrinsics: Tensor) -> Tensor:
+    """Optical-axis depth ``[..., H, W]`` from distance along the rays ``[..., H, W]`` of all pixels."""
+    height, width = distance.shape[-2:]
+    uv = pixel_grid(height, width, torch.float64, distance.device)
+    directions = _pixel_directions(uv, intrinsics.double()[..., None, None, :, :])
+    return distance * (1.0 / directions.norm(dim=-1)).to(distance.dtype)

@@ -1,0 +1,24 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from utils.errors import UserError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``"auto"`` is the GPU where there is one, else the CPU; any other name is taken as PyTorch's.
+
+    Raises:
+        UserError: a GPU is asked for and there is none, or the name means nothing.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r} is unknown; use 'auto', 'cpu', 'cuda' or 'cuda:N'") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {name!r} was asked for but PyTorch sees no GPU; use device = 'auto' or 'cpu'")
+    return device

@@ -1,0 +1,99 @@
+"""Image files and resizing. Images are channels-first tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.files import atomic_path
+
+
+def _read(path: str | Path, kind: str) -> np.ndarray:
+    try:
+        return iio.imread(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; expected a {kind} image there") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} cannot be read as a {kind} image ({reason}); the file is damaged: replace it or "
+                        "remove the frame") from None
+
+
+def read_image(path: str | Path) -> Tensor:
+    """A colour image as uint8 ``[3, H, W]``. Grey images are repeated, alpha is dropped.
+
+    Raises:
+        UserError: the file is absent, damaged, or not 8-bit.
+    """
+    image = _read(path, "colour")
+    if image.dtype != np.uint8:
+        raise UserError(f"{path} holds {image.dtype} values; expected an 8-bit colour image")
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=-1)
+    return torch.from_numpy(np.ascontiguousarray(image[..., :3].transpose(2, 0, 1)))
+
+
+def read_depth(path: str | Path, scale: float = 1000.0) -> Tensor:
+    """A 16-bit depth image as float32 metres ``[H, W]``; ``scale`` is units per metre, 0 stays "no depth".
+
+    Raises:
+        UserError: the file is absent, damaged, or has more than one channel.
+    """
+    image = _read(path, "depth")
+    if image.ndim != 2:
+        raise UserError(f"{path} has shape {image.shape}; expected one 16-bit depth channel")
+    return torch.from_numpy(image.astype(np.float32) / np.float32(scale))
+
+
+def _to_uint8(image: Tensor) -> np.ndarray:
+    if image.dtype != torch.uint8:
+        image = (image.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return image.cpu().numpy()
+
+
+def write_image(path: str | Path, image: Tensor, quality: int = 95) -> None:
+    """Write ``[3, H, W]`` or ``[H, W]``, uint8 or float in 0..1, atomically; the suffix chooses the format.
+
+    ``quality`` is for JPEG only.
+    """
+    pixels = _to_uint8(image)
+    if pixels.ndim == 3:
+        pixels = pixels.transpose(1, 2, 0)
+    options = {"quality": quality, "subsampling": 0} if Path(path).suffix.lower() in (".jpg", ".jpeg") else {}
+    with atomic_path(path) as temporary:
+        iio.imwrite(temporary, pixels, **options)
+
+
+def write_depth(path: str | Path, depth: Tensor, scale: float = 1000.0) -> None:
+    """Write metres ``[H, W]`` as a 16-bit PNG, rounded; values outside 0..65535 units are clamped."""
+    units = (depth.double() * scale).round().clamp(0, 65535)
+    with atomic_path(path) as temporary:
+        iio.imwrite(temporary, units.cpu().numpy().astype(np.uint16))
+
+
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize float images ``[..., C, H, W]`` to ``size``, anti-aliased bilinear.
+
+    Pixel centres map as u' = u * W'/W, which is what :func:`utils.cameras.scale_intrinsics` assumes.
+    """
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    batch = image.reshape(-1, *image.shape[-3:])
+    resized = torch.nn.functional.interpolate(
+        batch, size=tuple(size), mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized.reshape(*image.shape[:-2], *size)
+
+
+def resize_nearest(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize ``[..., H, W]`` of any dtype to ``size`` by the nearest pixel centre: floor((i + 0.5) * S / s)."""
+    index = [
+        (((torch.arange(new, device=image.device) + 0.5) * old / new).floor().long()).clamp(max=old - 1)
+        for old, new in zip(image.shape[-2:], size, strict=True)
+    ]
+    return image[..., index[0], :][..., index[1]]

@@ -1,0 +1,14 @@
+"""What the command line says about the whole run, for code that is far from it."""
+
+_resume = False
+
+
+def set_resume(value: bool) -> None:
+    """Called once by ``run.py``: whether ``--resume`` was given."""
+    global _resume
+    _resume = value
+
+
+def resume_requested() -> bool:
+    """Whether unfinished output of an earlier run is to be continued instead of begun anew."""
+    return _resume

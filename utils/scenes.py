@@ -1,0 +1,86 @@
+"""Which scenes to work on, and working through them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+from utils.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+def resolve_scenes(spec: str | Sequence[str], root: str | Path | None = None, prefix: str = "") -> list[str]:
+    """Scene names from ``"all"``, a list of names, or the path of a text file with one name a line.
+
+    Args:
+        spec: see above. In a text file, blank lines and lines that start with ``#`` are skipped.
+        root: for ``"all"``: the folder whose sub-folders are the scenes. Unfinished outputs are not scenes.
+        prefix: what the sub-folders' names carry before the scene's name.
+
+    Raises:
+        UserError: nothing found, a name twice, or the text file is absent.
+    """
+    if not isinstance(spec, str):
+        names = list(spec)
+    elif spec == "all":
+        names = _subfolders(root, prefix)
+    elif Path(spec).is_file():
+        lines = (line.strip() for line in Path(spec).read_text(encoding="utf-8").splitlines())
+        names = [line for line in lines if line and not line.startswith("#")]
+    else:
+        raise UserError(f"scenes = {spec!r} is neither 'all' nor an existing text file of scene names")
+    if not names:
+        raise UserError(f"no scenes found for scenes = {spec!r}" + (f" in {root}" if root else ""))
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f"scenes are named twice: {', '.join(repeated)}")
+    return names
+
+
+def _subfolders(root: str | Path | None, prefix: str) -> list[str]:
+    if root is None or not Path(root).is_dir():
+        raise UserError(f"{root} is not a folder; expected one sub-folder per scene there")
+    return sorted(
+        path.name.removeprefix(prefix)
+        for path in Path(root).iterdir()
+        if path.is_dir() and path.name.startswith(prefix) and not path.name.startswith(".")
+        and not path.name.endswith(".partial")
+        and path.name not in ("run", "tensorboard")
+    )
+
+
+def for_each_scene(
+    names: Sequence[str], function: Callable[[str], Any], description: str, on_error: str = "refuse"
+) -> dict[str, Any]:
+    """Call ``function(name)`` for each scene, with progress.
+
+    Args:
+        on_error: ``"refuse"`` stops at the first bad scene; ``"skip"`` logs it and goes on.
+
+    Returns:
+        Results by scene name; with ``"skip"``, also ``"failed"``: {scene: reason}, when any failed.
+
+    Raises:
+        UserError: a scene failed under ``"refuse"``, or every scene failed.
+    """
+    if on_error not in ("refuse", "skip"):
+        raise UserError(f"on_error = {on_error!r} is unknown; use 'refuse' or 'skip'")
+    results: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    with Progress(description, len(names), "scene") as meter:
+        for name in names:
+            try:
+                results[name] = function(name)
+            except UserError as error:
+                if on_error == "refuse":
+                    raise
+                logger.error("%s skipped: %s", name, error)
+                failed[name] = str(error)
+            meter.update(note=name)
+    if failed and not results:
+        raise UserError(f"all {len(failed)} scenes failed; the first: {next(iter(failed.values()))}")
+    return {**results, "failed": failed} if failed else results
