@@ -1,0 +1,171 @@
+"""The one entry point: reads gin configs and runs one task.
+
+    python run.py --help
+    python run.py TASK --help
+    python run.py [TASK] --ginc configs/stage/TASK.gin [--ginb 'x.y = z' ...] [--dry-run] [--resume]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from utils.config import check_inputs, parse, resolved_parameters
+from utils.errors import UserError
+from utils.records import RunRecords
+from utils.run_state import set_resume
+from utils.seeding import seed_everything
+from utils.tasks import Parameter, Task, get_task, parameters_of
+
+ROOT = Path(__file__).resolve().parent
+
+TASK_MODULES = {
+    "synthesize": "dataloader.task_synthesize",
+    "extract": "dataloader.task_extract",
+    "verify": "dataloader.task_verify",
+    "fit": "model.task_fit",
+    "render": "model.task_render",
+    "annotate": "model.task_annotate",
+    "analyze": "analysis.task_analyze",
+    "sample": "analysis.task_sample",
+    "filter": "analysis.task_filter",
+    "train": "enet.task_train",
+    "test": "enet.task_test",
+    "search": "enet.task_search",
+    "export": "enet.task_export",
+    "report": "analysis.task_report",
+    "view": "analysis.task_view",
+}
+
+
+@gin.configurable
+def run(task: str | None = None, seed: int = 0, log_level: str = "INFO") -> tuple[str | None, int, str]:
+    """What holds for every task.
+
+    Args:
+        task: which task to run when the command line names none.
+        seed: of the global random generators; tasks that draw numbers have their own ``seed`` parameter.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+    """
+    return task, seed, log_level
+
+
+def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run.py", add_help=False, allow_abbrev=False)
+    parser.add_argument("task", nargs="?")
+    parser.add_argument("--ginc", action="append", default=[], metavar="FILE")
+    parser.add_argument("--ginb", action="append", default=[], metavar="BINDING")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    return parser.parse_intermixed_args(argv)
+
+
+def _import_tasks() -> dict[str, Task]:
+    for module in TASK_MODULES.values():
+        importlib.import_module(module)
+    return {name: get_task(name) for name in TASK_MODULES}
+
+
+def _print_overview(tasks: dict[str, Task]) -> None:
+    print(__doc__.strip() + "\n\nTasks:")
+    for name, task in tasks.items():
+        print(f"  {name:<11} {task.summary}")
+    print(
+        "\nOptions:\n"
+        "  --ginc FILE     a gin config; may be repeated; configs/stage/TASK.gin when none is given\n"
+        "  --ginb BINDING  one gin binding, such as 'fit.device = \"cpu\"' or 'WORK = \"outputs\"'; may be repeated\n"
+        "  --dry-run       check everything, print what would run, and stop\n"
+        "  --resume        go on where an earlier run of the same settings was stopped\n"
+        "  --help          this text; after TASK: that task's parameters"
+    )
+
+
+def _parameter_text(parameter: Parameter) -> str:
+    default = "REQUIRED" if parameter.required else f"default {parameter.default!r}"
+    meaning = textwrap.fill(parameter.meaning, 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return f"    {parameter.name}  ({default})" + (f"\n{meaning}" if meaning else "")
+
+
+def _print_task_help(task: Task) -> None:
+    print(f"{task.name}: {task.summary}\n\nConfig: configs/stage/{task.name}.gin\n")
+    for configurable in (task.function, *task.configures):
+        print(f"  {configurable.__name__}")
+        for parameter in parameters_of(configurable):
+            print(_parameter_text(parameter))
+        print()
+
+
+def _find_task(name: str | None, tasks: dict[str, Task]) -> Task:
+    if name is None:
+        raise UserError("no task is given; name one on the command line or bind run.task (run.py --help lists them)")
+    if name not in tasks:
+        raise UserError(f"task {name!r} is unknown; the tasks are {', '.join(tasks)}")
+    return tasks[name]
+
+
+def _print_plan(task: Task, values: dict[str, Any], records: str) -> None:
+    print(f"dry run: {task.name} would run with")
+    for name, value in values.items():
+        print(f"  {task.name}.{name} = {value!r}")
+    print(f"config and metrics go to {records}" if records else "no files are written")
+
+
+def _run(argv: Sequence[str]) -> None:
+    arguments = _parse_arguments(argv)
+    tasks = _import_tasks()
+    if arguments.help:
+        if arguments.task:
+            _print_task_help(_find_task(arguments.task, tasks))
+        else:
+            _print_overview(tasks)
+        return
+    if not arguments.ginc and arguments.task:
+        arguments.ginc = [str(ROOT / "configs" / "stage" / f"{_find_task(arguments.task, tasks).name}.gin")]
+    gin.add_config_file_search_path(str(ROOT))
+    parse(arguments.ginc, arguments.ginb)
+    configured_task, seed, log_level = run()
+    logging.getLogger().setLevel(log_level)
+    task = _find_task(arguments.task or configured_task, tasks)
+    values = resolved_parameters(task.function)
+    for group in task.configures:
+        resolved_parameters(group)
+    check_inputs(task, values)
+    records = task.records.format(**values)
+    if arguments.dry_run:
+        _print_plan(task, values, records)
+        return
+    seed_everything(seed)
+    set_resume(arguments.resume)
+    recorder = RunRecords(records, task.name) if records else None
+    metrics = task.function()
+    if recorder:
+        recorder.finish(metrics)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, or 2 after a mistake that the user can mend."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    try:
+        _run(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command with --resume goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

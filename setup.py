@@ -1,0 +1,74 @@
+"""Builds the native extensions of lib/: C++ always, CUDA where nvcc and a CUDA build of PyTorch are both there.
+
+    python setup.py build_ext --inplace
+
+SSIR_CUDA=0 leaves CUDA out. SSIR_MARCH names the CPU to compile for (default: this one, "native").
+TORCH_CUDA_ARCH_LIST names the GPUs, as usual (default: the ones present).
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from setuptools import setup
+from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
+
+ROOT = Path(__file__).parent
+EXTENSIONS = {"plenoxel": [], "raster": ["-ffp-contract=off"]}
+
+
+def cuda_refusal() -> str | None:
+    """Why CUDA is left out, or None."""
+    if os.environ.get("SSIR_CUDA") == "0":
+        return "SSIR_CUDA=0"
+    if torch.version.cuda is None:
+        return "this PyTorch is a CPU build"
+    if CUDA_HOME is None and shutil.which("nvcc") is None:
+        return "there is no nvcc"
+    return None
+
+
+def extension(name: str, flags: list[str], with_cuda: bool):
+    """The extension ``lib.<name>._C`` from all sources in ``lib/<name>/csrc``."""
+    folder = Path("lib") / name / "csrc"
+    sources = [str(path) for path in sorted(folder.glob("*.cpp"))]
+    march = os.environ.get("SSIR_MARCH", "native")
+    cxx = ["-O3", f"-march={march}", "-fopenmp", *flags]
+    kwargs = {"include_dirs": [str(ROOT / folder)], "extra_link_args": ["-fopenmp"]}
+    if not with_cuda:
+        return CppExtension(f"lib.{name}._C", sources, extra_compile_args={"cxx": cxx}, **kwargs)
+    sources += [str(path) for path in sorted((folder / "cuda").glob("*.cu"))]
+    nvcc = ["-O3", "-lineinfo", "-Xcompiler", "-fPIC"]
+    return CUDAExtension(
+        f"lib.{name}._C",
+        sources,
+        extra_compile_args={"cxx": [*cxx, "-DWITH_CUDA"], "nvcc": nvcc},
+        **kwargs,
+    )
+
+
+def requirements(name: str) -> list[str]:
+    """Requirement lines of a text file."""
+    lines = (ROOT / name).read_text().splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+
+
+refusal = cuda_refusal()
+print(f"native extensions: CPU only, because {refusal}" if refusal else "native extensions: CPU and CUDA")
+os.environ.setdefault("MAX_JOBS", str(os.cpu_count() or 1))
+
+setup(
+    packages=["utils", "lib", "dataloader", "model", "enet", "analysis"],
+    py_modules=["run"],
+    ext_modules=[extension(name, flags, refusal is None) for name, flags in EXTENSIONS.items()],
+    cmdclass={"build_ext": BuildExtension},
+    install_requires=requirements("requirements.txt"),
+    extras_require={
+        "cluster": ["ray[default]>=2.40"],
+        "search": ["optuna>=4.0"],
+        "viewer": ["viser>=0.2.7", "imageio[ffmpeg]>=2.34"],
+        "export": ["onnx>=1.16", "onnxruntime>=1.18"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "scipy>=1.11", "trimesh>=4.4", "embreex>=2.17"],
+    },
+)

@@ -1,0 +1,43 @@
+"""Scene lists, and what happens when one scene of many is bad."""
+
+import pytest
+
+from utils.errors import UserError
+from utils.scenes import for_each_scene, resolve_scenes
+
+
+def test_all_skips_unfinished_and_hidden_folders(tmp_path):
+    for name in ("scene1", "scene0", "scene2.partial", ".old"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    assert resolve_scenes("all", tmp_path) == ["scene0", "scene1"]
+
+
+def test_prefix_is_stripped(tmp_path):
+    (tmp_path / "plenoxel_scannet_scene0000_00").mkdir()
+    (tmp_path / "other").mkdir()
+    assert resolve_scenes("all", tmp_path, prefix="plenoxel_scannet_") == ["scene0000_00"]
+
+
+def test_text_file_with_comments(tmp_path):
+    (tmp_path / "split.txt").write_text("# val\nscene0001_00\n\nscene0000_00\n")
+    assert resolve_scenes(str(tmp_path / "split.txt")) == ["scene0001_00", "scene0000_00"]
+
+
+@pytest.mark.parametrize("spec", [["a", "a"], [], "no_such_file.txt"])
+def test_bad_lists_are_refused(spec):
+    with pytest.raises(UserError):
+        resolve_scenes(spec)
+
+
+def test_skip_reports_the_bad_scene_and_refuse_stops():
+    def work(name):
+        if name == "bad":
+            raise UserError("bad is bad")
+        return len(name)
+
+    assert for_each_scene(["a", "bad", "ccc"], work, "x", "skip") == {"a": 1, "ccc": 3, "failed": {"bad": "bad is bad"}}
+    with pytest.raises(UserError, match="bad is bad"):
+        for_each_scene(["a", "bad", "ccc"], work, "x")
+    with pytest.raises(UserError, match="all 1 scenes failed"):
+        for_each_scene(["bad"], work, "x", "skip")

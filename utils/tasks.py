@@ -1,0 +1,100 @@
+"""The tasks that ``run.py`` can start.
+
+A task is a gin-configurable function with a Google-style ``Args:`` section in its docstring: that section is what
+``run.py TASK --help`` shows. What a task returns becomes its ``metrics.json``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gin
+
+from utils.run_state import resume_requested
+
+__all__ = ["Parameter", "Task", "get_task", "parameters_of", "resume_requested", "task"]
+
+_TASKS: dict[str, Task] = {}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A registered task.
+
+    Attributes:
+        name: as given on the command line and in gin.
+        function: the gin-configurable function.
+        summary: one line for ``run.py --help``.
+        inputs: names of parameters whose values are paths, or lists of paths, that must exist.
+        records: format string over the parameters; the folder for the run's config and metrics.
+        configures: gin-configurable classes or functions that the task also reads, shown by ``--help``.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    summary: str
+    inputs: tuple[str, ...]
+    records: str
+    configures: tuple[Callable[..., Any], ...]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One gin parameter: default is :data:`inspect.Parameter.empty` or ``gin.REQUIRED`` where it must be set."""
+
+    name: str
+    default: Any
+    meaning: str
+
+    @property
+    def required(self) -> bool:
+        return self.default is gin.REQUIRED or self.default is inspect.Parameter.empty
+
+
+def task(
+    summary: str, inputs: tuple[str, ...] = (), records: str = "", configures: tuple[Callable[..., Any], ...] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as a task under its own name; see :class:`Task`."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        configurable = gin.configurable(function)
+        name = function.__name__
+        _TASKS[name] = Task(name, configurable, summary, tuple(inputs), records, tuple(configures))
+        return configurable
+
+    return register
+
+
+def get_task(name: str) -> Task:
+    """The task of that name, whose module must have been imported; raises ``KeyError``."""
+    return _TASKS[name]
+
+
+def parameters_of(configurable: Callable[..., Any]) -> list[Parameter]:
+    """Parameters of a gin-configurable with the meaning from the ``Args:`` or ``Attributes:`` of its docstring."""
+    meanings = _docstring_arguments(inspect.getdoc(configurable) or "")
+    return [
+        Parameter(name, parameter.default, meanings.get(name, ""))
+        for name, parameter in inspect.signature(configurable).parameters.items()
+        if name != "self"
+    ]
+
+
+def _docstring_arguments(docstring: str) -> dict[str, str]:
+    section = re.search(r"^(?:Args|Attributes):\n((?:[ \t]+.*\n?|\n)*)", docstring, re.MULTILINE)
+    if section is None:
+        return {}
+    meanings: dict[str, str] = {}
+    name = None
+    for line in section.group(1).splitlines():
+        entry = re.match(r"^ {4}(\w+)(?: \([^)]*\))?: *(.*)$", line)
+        if entry:
+            name = entry.group(1)
+            meanings[name] = entry.group(2).strip()
+        elif name and line.strip():
+            meanings[name] = f"{meanings[name]} {line.strip()}".strip()
+    return meanings
