@@ -42,7 +42,6 @@ TASK_MODULES = {
     "search": "enet.task_search",
     "export": "enet.task_export",
     "report": "analysis.task_report",
-    "view": "analysis.task_view",
 }
 
 
@@ -128,13 +127,15 @@ def _run(argv: Sequence[str]) -> None:
         else:
             _print_overview(tasks)
         return
-    if not arguments.ginc and arguments.task:
-        arguments.ginc = [str(ROOT / "configs" / "stage" / f"{_find_task(arguments.task, tasks).name}.gin")]
+    if arguments.task:
+        name = _find_task(arguments.task, tasks).name
+        arguments.ginc = arguments.ginc or [str(ROOT / "configs" / "stage" / f"{name}.gin")]
+        arguments.ginb.append(f"run.task = '{name}'")  # so that the recorded config runs by itself
     gin.add_config_file_search_path(str(ROOT))
     parse(arguments.ginc, arguments.ginb)
-    configured_task, seed, log_level = run()
+    task_name, seed, log_level = run()
     logging.getLogger().setLevel(log_level)
-    task = _find_task(arguments.task or configured_task, tasks)
+    task = _find_task(task_name, tasks)
     values = resolved_parameters(task.function)
     for group in task.configures:
         resolved_parameters(group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def parse(config_files: Sequence[str], bindings: Sequence[str]) -> None:
     try:
         gin.parse_config_files_and_bindings(list(config_files), list(bindings), finalize_config=False)
         gin.finalize()
-    except (ValueError, SyntaxError, OSError, TypeError, KeyError) as error:
+    except (ValueError, SyntaxError, OSError, TypeError, KeyError, tokenize.TokenError) as error:
         raise UserError(_explain(error)) from None
 
 
@@ -47,9 +48,10 @@ def _explain(error: Exception) -> str:
     if macro:
         name = macro.group(1)
         return f"the config uses the macro %{name}, which nothing defines; add --ginb \"{name} = ...\""
-    required = re.search(r"'([^']+)' set to `%gin.REQUIRED` but not subsequently overridden", text)
+    required = re.search(r"(\S+) set to `%gin.REQUIRED` but not subsequently overridden", text)
     if required:
-        return f"{required.group(1)} must be set; add --ginb \"{required.group(1)} = ...\""
+        name = required.group(1).removesuffix("/macro.value")
+        return f"{name} must be set; add --ginb \"{name} = ...\""
     unknown = re.search(r"No configurable matching '([^']+)'", text)
     if unknown:
         return (f"the config names {unknown.group(1)!r}, which is no task or option group{place}; "
@@ -57,6 +59,8 @@ def _explain(error: Exception) -> str:
     parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", text)
     if parameter:
         return f"{parameter.group(1)} has no parameter {parameter.group(2)!r}{place}; run.py TASK --help lists them"
+    if isinstance(error, tokenize.TokenError):
+        return f"the config has a syntax error: {error.args[0]}, before line {error.args[1][0]}"
     if isinstance(error, SyntaxError):
         line = (error.text or "").strip()
         return f"the config has a syntax error: {error.msg}" + (f" in {line!r}" if line else "") + place
