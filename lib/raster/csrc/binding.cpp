@@ -1,0 +1,94 @@
+// Registers torch.ops.raster; the only file of this extension that knows PyTorch.
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include <tuple>
+#include <vector>
+
+#include "rasterize_cpu.h"
+
+#ifdef WITH_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include "cuda/rasterize_cuda.h"
+#endif
+
+namespace {
+
+using at::Tensor;
+using raster::View;
+
+std::vector<View> make_views(const Tensor& world_to_camera, const Tensor& intrinsics, const Tensor& mesh_ranges) {
+  const double* camera = world_to_camera.const_data_ptr<double>();
+  const double* k = intrinsics.const_data_ptr<double>();
+  const int64_t* range = mesh_ranges.const_data_ptr<int64_t>();
+  std::vector<View> views(mesh_ranges.size(0));
+  for (size_t i = 0; i < views.size(); ++i, camera += 16, k += 9, range += 4) {
+    views[i] = {camera, k, range[0], range[1], range[2], range[3]};
+  }
+  return views;
+}
+
+void check_inputs(const Tensor& vertices, const Tensor& faces, const Tensor& world_to_camera,
+                  const Tensor& intrinsics, const Tensor& mesh_ranges) {
+  TORCH_CHECK(vertices.scalar_type() == at::kFloat && vertices.is_contiguous(), "vertices must be contiguous float32");
+  TORCH_CHECK(faces.is_contiguous() && (faces.scalar_type() == at::kInt || faces.scalar_type() == at::kLong),
+              "faces must be contiguous int32 or int64");
+  TORCH_CHECK(world_to_camera.scalar_type() == at::kDouble && world_to_camera.is_contiguous() &&
+                  intrinsics.scalar_type() == at::kDouble && intrinsics.is_contiguous(),
+              "cameras must be contiguous float64");
+  TORCH_CHECK(mesh_ranges.scalar_type() == at::kLong && mesh_ranges.is_contiguous() && mesh_ranges.is_cpu(),
+              "mesh_ranges must be contiguous int64 on the CPU");
+}
+
+struct Fragments {
+  Tensor face, depth, barycentric;
+
+  Fragments(int64_t views, int64_t height, int64_t width, bool with_depth, bool with_barycentric,
+            const at::TensorOptions& options) {
+    face = at::empty({views, height, width}, options.dtype(at::kInt));
+    depth = at::empty({with_depth ? views : 0, height, width}, options.dtype(at::kFloat));
+    barycentric = at::empty({with_barycentric ? views : 0, height, width, 3}, options.dtype(at::kFloat));
+  }
+
+  raster::Outputs pointers() const {
+    return {face.data_ptr<int32_t>(), depth.numel() ? depth.data_ptr<float>() : nullptr,
+            barycentric.numel() ? barycentric.data_ptr<float>() : nullptr};
+  }
+};
+
+void check_faces(int64_t bad_face) {
+  TORCH_CHECK_INDEX(bad_face == raster::kNoBadFace, "face ", bad_face, " names a vertex outside its mesh");
+}
+
+std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& vertices, const Tensor& faces,
+                                                 const Tensor& world_to_camera, const Tensor& intrinsics,
+                                                 const Tensor& mesh_ranges, int64_t height, int64_t width,
+                                                 double near, bool with_depth, bool with_barycentric) {
+  check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges);
+  const std::vector<View> views = make_views(world_to_camera, intrinsics, mesh_ranges);
+  const raster::Image image{static_cast<int>(height), static_cast<int>(width), static_cast<float>(near)};
+  Fragments out(mesh_ranges.size(0), height, width, with_depth, with_barycentric, vertices.options());
+  const float* points = vertices.const_data_ptr<float>();
+  const int64_t count = static_cast<int64_t>(views.size());
+  const int threads = at::get_num_threads();
+  check_faces(faces.scalar_type() == at::kInt
+                  ? raster::rasterize_cpu<int32_t>({points, faces.const_data_ptr<int32_t>()}, views.data(), count,
+                                                   image, threads, out.pointers())
+                  : raster::rasterize_cpu<int64_t>({points, faces.const_data_ptr<int64_t>()}, views.data(), count,
+                                                   image, threads, out.pointers()));
+  return {out.face, out.depth, out.barycentric};
+}
+
+}  // namespace
+
+TORCH_LIBRARY(raster, m) {
+  m.def(
+      "rasterize(Tensor vertices, Tensor faces, Tensor world_to_camera, Tensor intrinsics, Tensor mesh_ranges, "
+      "int height, int width, float near, bool with_depth, bool with_barycentric) -> (Tensor, Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(raster, CPU, m) { m.impl("rasterize", &rasterize_cpu); }
