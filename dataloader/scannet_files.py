@@ -1,0 +1,146 @@
+"""The small files of a ScanNet scene folder: frame names, poses, intrinsics, image headers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from utils.cameras import scale_intrinsics
+from utils.errors import UserError
+
+_RIGID_TOLERANCE = 1e-2  # on R^T R - I: files keep six digits, and fused poses drift a little
+
+
+def frame_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Files by frame name (the stem), in numeric order; empty when the folder is absent.
+
+    Raises:
+        UserError: two files have the same frame name.
+    """
+    if not folder.is_dir():
+        return {}
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != "."]
+    files: dict[str, Path] = {}
+    for path in sorted(paths, key=lambda path: (_numeric_key(path.stem), path.name)):
+        if path.stem in files:
+            raise UserError(f"{folder} holds both {files[path.stem].name} and {path.name}; remove one of them")
+        files[path.stem] = path
+    return files
+
+
+def _numeric_key(name: str) -> list[tuple[int, int, str]]:
+    """Sorts 2 before 10, and names with text by their numbers too."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def read_poses(files: dict[str, Path]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Valid camera-to-world float64 ``[4, 4]`` by frame, and {frame: reason} of the others."""
+    poses: dict[str, Tensor] = {}
+    refused: dict[str, str] = {}
+    for name, path in files.items():
+        numbers = _numbers(path)
+        if numbers is None or len(numbers) != 16:
+            refused[name] = "with an unreadable pose (expected 4x4 numbers)"
+            continue
+        pose = torch.tensor(numbers, dtype=torch.float64).reshape(4, 4)
+        if not torch.isfinite(pose).all():
+            refused[name] = "with a lost pose (-inf or NaN)"
+        elif not is_rigid(pose):
+            refused[name] = "with a pose that is not rigid"
+        else:
+            poses[name] = pose
+    return poses, refused
+
+
+def is_rigid(transform: Tensor) -> bool:
+    """Whether a finite ``[4, 4]`` matrix is a rotation and a translation, to 1%."""
+    rotation = transform[:3, :3]
+    error = (rotation.T @ rotation - torch.eye(3, dtype=transform.dtype)).abs().max()
+    bottom = (transform[3] - transform.new_tensor([0, 0, 0, 1])).abs().max()
+    return bool(error < _RIGID_TOLERANCE and bottom < 1e-6 and torch.det(rotation) > 0)
+
+
+def _numbers(path: Path) -> list[float] | None:
+    try:
+        return [float(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()]
+    except (ValueError, OSError):
+        return None
+
+
+def read_matrix(path: Path, optional: bool = False) -> Tensor:
+    """A 4x4 or 3x3 text matrix as float64 ``[4, 4]``; the identity when it is ``optional`` and absent.
+
+    Raises:
+        UserError: absent, or not 9 or 16 finite numbers.
+    """
+    if not path.is_file():
+        if optional:
+            return torch.eye(4, dtype=torch.float64)
+        raise UserError(f"{path} does not exist; expected a 4x4 matrix there: copy it from the scene's .sens file with "
+                        "the 'extract' task, or write the camera's calibration into it")
+    numbers = _numbers(path)
+    if numbers is None or len(numbers) not in (9, 16) or not torch.isfinite(torch.tensor(numbers)).all():
+        found = "text that is not numbers" if numbers is None else f"{len(numbers)} values"
+        raise UserError(f"{path} holds {found}; expected 16 (4x4) or 9 (3x3) finite numbers: replace the file")
+    side = 4 if len(numbers) == 16 else 3
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[:side, :side] = torch.tensor(numbers, dtype=torch.float64).reshape(side, side)
+    return matrix
+
+
+def read_intrinsics(path: Path, size: tuple[int, int], file_size: tuple[int, int] | None = None) -> Tensor:
+    """Intrinsics float64 ``[3, 3]`` of images of ``size`` (height, width).
+
+    Args:
+        path: 4x4 or 3x3 text file.
+        size: of the images beside it.
+        file_size: size that the file belongs to when it is another; rows are then scaled one by one.
+
+    Raises:
+        UserError: absent, malformed, or with a principal point in the outer quarter of the image or beyond: a sign
+            that the images were resized and the file was not.
+    """
+    intrinsics = read_matrix(path)[:3, :3].clone()
+    if file_size is not None:
+        intrinsics = scale_intrinsics(intrinsics, file_size, size)
+    height, width = size
+    center_x, center_y = float(intrinsics[0, 2]), float(intrinsics[1, 2])
+    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
+        raise UserError(f"{path}: focal lengths are {intrinsics[0, 0]:g} and {intrinsics[1, 1]:g}; expected positive "
+                        "numbers of pixels: replace the file")
+    if not (0.25 * width < center_x < 0.75 * width and 0.25 * height < center_y < 0.75 * height):
+        raise UserError(f"{path}: its principal point ({center_x:g}, {center_y:g}) suggests images of about "
+                        f"{2 * center_x:.0f}x{2 * center_y:.0f}, but the images are {width}x{height}; scale its first "
+                        "row by the change of width and its second by the change of height")
+    return intrinsics
+
+
+def image_sizes(files: dict[str, Path], kind: str, path: Path) -> tuple[tuple[int, int] | None, dict[str, str]]:
+    """The (height, width) that all images share, from their headers, and {frame: reason} of damaged ones.
+
+    The size is None when no image could be read.
+
+    Raises:
+        UserError: the images have more than one size.
+    """
+    frames_of_size: dict[tuple[int, int], list[str]] = {}
+    damaged: dict[str, str] = {}
+    for name, file in files.items():
+        try:
+            with Image.open(file) as image:
+                width, height = image.size
+            frames_of_size.setdefault((height, width), []).append(name)
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+            damaged[name] = f"with a damaged {kind} image"
+    if len(frames_of_size) > 1:
+        found = ", ".join(
+            f"{width}x{height} ({len(frames)}, such as frame {frames[0]})"
+            for (height, width), frames in sorted(frames_of_size.items(), key=lambda item: -len(item[1]))
+        )
+        raise UserError(f"{path}: its {kind} images have several sizes: {found}; one set of intrinsics fits one size: "
+                        "remove the odd ones or resize all to one size")
+    return next(iter(frames_of_size), None), damaged
