@@ -1,0 +1,118 @@
+"""Rooms on disk, in ScanNet's layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dataloader.synthesis.lighting import illuminate
+from dataloader.synthesis.pictures import PictureOptions, take_picture
+from dataloader.synthesis.room import Room, RoomOptions, build_room
+from dataloader.synthesis.shading import Shader
+from dataloader.synthesis.walk import camera_path
+from utils.files import atomic_path, commit_output, prepare_output, write_text
+from utils.images import write_depth, write_image
+from utils.seeding import numpy_generator
+
+logger = logging.getLogger(__name__)
+FORMAT_VERSION = 1  # raised whenever the same settings give other bytes
+FIRST_SCENE = 9000
+
+
+def scene_name(index: int) -> str:
+    """The name of room ``index``: ScanNet's own numbers end at 806."""
+    return f"scene{FIRST_SCENE + index:04d}_00"
+
+
+def write_room(folder: str | Path, seed: int, index: int, room_options: RoomOptions, picture_options: PictureOptions,
+               threads: int = 2, overwrite: bool = False) -> bool:
+    """Write one room as ``folder`` unless it is there with the same settings.
+
+    Its bytes depend on neither ``threads`` nor on interruptions. Returns whether anything was written.
+
+    Raises:
+        UserError: the folder was made with other settings, or the room cannot be furnished.
+    """
+    folder = Path(folder)
+    settings = {"format": FORMAT_VERSION, "seed": seed, "index": index,
+                "room": dataclasses.asdict(room_options), "pictures": dataclasses.asdict(picture_options)}
+    target = prepare_output(folder, settings, overwrite)
+    if target is None:
+        logger.info("%s is finished already", folder)
+        return False
+    room = build_room(seed, index, room_options)
+    shader = Shader(room, illuminate(room, numpy_generator(seed, "light", index)))
+    poses = camera_path(room, picture_options.frames, numpy_generator(seed, "walk", index))
+    _write_meshes(target, folder.name, room)
+    _write_intrinsics(target / "intrinsic", picture_options)
+    write = partial(_write_frame, target, room, shader, poses, picture_options, seed, index)
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        list(pool.map(write, range(picture_options.frames)))
+    commit_output(folder)
+    logger.info("%s: a %s with %d faces, %d frames", folder.name, room.kind, len(room.faces), picture_options.frames)
+    return True
+
+
+def _write_frame(target: Path, room: Room, shader: Shader, poses: np.ndarray, options: PictureOptions, seed: int,
+                 index: int, frame: int) -> None:
+    """Write one frame; its pose comes last, so that a frame with a pose is complete."""
+    pose_path = target / "pose" / f"{frame}.txt"
+    if pose_path.exists():
+        return
+    rng = numpy_generator(seed, "sensor", index, frame)
+    lost = rng.random() < options.lost_share
+    picture = take_picture(room, shader, poses[frame], options, rng)
+    write_image(target / "color" / f"{frame}.jpg", torch.from_numpy(picture.color))
+    write_depth(target / "depth" / f"{frame}.png", torch.from_numpy(picture.depth))
+    write_text(pose_path, _matrix_text(np.full((4, 4), -np.inf) if lost else poses[frame]))
+
+
+def _write_intrinsics(folder: Path, options: PictureOptions) -> None:
+    intrinsics = np.eye(4)
+    intrinsics[:3, :3] = options.intrinsics()
+    for sensor in ("color", "depth"):
+        write_text(folder / f"intrinsic_{sensor}.txt", _matrix_text(intrinsics))
+        write_text(folder / f"extrinsic_{sensor}.txt", _matrix_text(np.eye(4)))
+
+
+def _matrix_text(matrix: np.ndarray) -> str:
+    return "".join(" ".join(f"{value:.9g}" for value in row) + "\n" for row in matrix)
+
+
+def _write_meshes(folder: Path, name: str, room: Room) -> None:
+    colors = room.vertex_colors()
+    write_ply(folder / f"{name}_vh_clean_2.ply", room.vertices, colors, room.faces)
+    write_ply(folder / f"{name}_vh_clean_2.labels.ply", room.vertices, colors, room.faces, room.labels)
+
+
+def write_ply(path: Path, vertices: np.ndarray, colors: np.ndarray, faces: np.ndarray,
+              labels: np.ndarray | None = None) -> None:
+    """Write a binary little-endian PLY with ScanNet's properties.
+
+    Args:
+        vertices: [N, 3] float32, metres.
+        colors: [N, 3] uint8.
+        faces: [F, 3] int32.
+        labels: [N] uint16 NYU40 ids, as in ``*.labels.ply``; None leaves the property out.
+    """
+    fields = [("position", "<f4", 3), ("color", "u1", 4)] + ([("label", "<u2")] if labels is not None else [])
+    rows = np.zeros(len(vertices), dtype=fields)
+    rows["position"] = vertices
+    rows["color"] = np.concatenate([colors, np.full((len(colors), 1), 255, np.uint8)], axis=1)
+    properties = [f"float {axis}" for axis in "xyz"] + [f"uchar {c}" for c in ("red", "green", "blue", "alpha")]
+    if labels is not None:
+        rows["label"] = labels
+        properties.append("ushort label")
+    triangles = np.zeros(len(faces), dtype=[("count", "u1"), ("index", "<i4", 3)])
+    triangles["count"], triangles["index"] = 3, faces
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
+    header += [f"property {entry}" for entry in properties]
+    header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(("\n".join(header) + "\n").encode() + rows.tobytes() + triangles.tobytes())

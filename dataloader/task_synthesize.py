@@ -1,0 +1,54 @@
+"""Task ``synthesize``: furnished rooms in ScanNet's layout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import gin
+
+from dataloader.synthesis.pictures import PictureOptions
+from dataloader.synthesis.room import RoomOptions
+from dataloader.synthesis.scene_folder import scene_name, write_room
+from utils.errors import UserError
+from utils.scenes import for_each_scene
+from utils.tasks import task
+
+
+@task(
+    summary="make furnished demo rooms in ScanNet's layout",
+    records="{scans_dir}/run",
+    configures=(RoomOptions, PictureOptions),
+)
+def synthesize(
+    scans_dir: str = gin.REQUIRED,
+    rooms: int = 6,
+    first: int = 0,
+    seed: int = 0,
+    threads: int = 0,
+    overwrite: bool = False,
+) -> dict[str, int]:
+    """Write generated rooms as ``{scans_dir}/scene9000_00``, ``scene9001_00`` and so on.
+
+    Rooms that are there with the same settings are left alone. The same seed gives the same bytes.
+
+    Args:
+        scans_dir: folder that receives one folder a room.
+        rooms: how many rooms.
+        first: number of the first room; room k is the same whatever else is made.
+        seed: another seed gives other rooms.
+        threads: frames made at a time; 0 means one a core. Does not change the result.
+        overwrite: make rooms again that were made with other settings.
+    """
+    if rooms < 1 or first < 0:
+        raise UserError(f"synthesize.rooms = {rooms} and first = {first}: expected at least one room from 0 on")
+    room_options, picture_options = RoomOptions(), PictureOptions()
+    threads = threads or os.cpu_count() or 1
+    numbers = {scene_name(index): index for index in range(first, first + rooms)}
+
+    def make(name: str) -> bool:
+        return write_room(Path(scans_dir) / name, seed, numbers[name], room_options, picture_options, threads,
+                          overwrite)
+
+    written = for_each_scene(list(numbers), make, "rooms")
+    return {"rooms": rooms, "written": sum(written.values())}
