@@ -1,0 +1,133 @@
+"""Which dome cameras give views worth rendering, judged from the labelled mesh before anything is rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gin
+import torch
+from torch import Tensor
+
+from analysis.coverage import class_pixels
+from dataloader import CameraList
+from utils.cameras import project
+from utils.labels import UNANNOTATED
+
+REASONS = {
+    "outside_room": "the camera is outside the mesh's bounding box",
+    "too_close": "a surface is nearer than min_distance: the camera touches or is inside something",
+    "few_hits": "too many pixels see no surface",
+    "occluded": "something of another class stands between camera and target",
+    "unannotated": "too many pixels have no class",
+    "low_coverage": "the target's class covers too little of the view",
+    "over_limit": "good, but the class has enough better covered views in this scene",
+}
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class FilterOptions:
+    """What a dome camera's view must satisfy.
+
+    Attributes:
+        min_coverage: share of pixels that the target's class must have; 0.2 is the paper's 3000 of 15376.
+        min_distance: metres; no surface may be nearer along the optical axis.
+        min_hits: share of pixels that must see a surface.
+        max_unannotated: share of pixels that may be without a class, those that see no surface included.
+        occlusion_tolerance: metres; what stands this much in front of the target and is of another class hides it.
+        max_per_class: most accepted views of one class in one scene, best covered first; 0 is no limit.
+    """
+
+    min_coverage: float = 0.2
+    min_distance: float = 0.25
+    min_hits: float = 0.8
+    max_unannotated: float = 0.5
+    occlusion_tolerance: float = 0.2
+    max_per_class: int = 0
+
+
+def judge_views(
+    labels: Tensor,  # uint8 [B, H, W], class index
+    depth: Tensor,  # float32 [B, H, W], metres along the optical axis, 0 where nothing is hit
+    cameras: CameraList,
+    bounds: Tensor,  # float [2, 3], lower and upper corner of the room
+    options: FilterOptions,
+) -> list[dict[str, Any]]:
+    """``info`` of each camera with the verdict added: accepted, reason, coverage and the numbers behind it.
+
+    The first reason that holds, in the order of :data:`REASONS`, is given; an accepted view's reason is empty.
+    """
+    num_pixels = labels.shape[-2] * labels.shape[-1]
+    counts = class_pixels(labels)
+    nearest = torch.where(depth > 0, depth, torch.inf).flatten(1).amin(1)
+    hits = (depth > 0).flatten(1).float().mean(1)
+    eyes = cameras.camera_to_world[:, :3, 3]
+    inside = ((eyes >= bounds[0]) & (eyes <= bounds[1])).all(1)
+    judged = []
+    for view, info in enumerate(cameras.info):
+        target_class = info["target_class_index"]
+        coverage = float(counts[view, target_class]) / num_pixels
+        unannotated = float(counts[view, UNANNOTATED]) / num_pixels
+        failed = {
+            "outside_room": not bool(inside[view]),
+            "too_close": float(nearest[view]) < options.min_distance,
+            "few_hits": float(hits[view]) < options.min_hits,
+            "occluded": _is_occluded(labels[view], depth[view], cameras, view, options.occlusion_tolerance),
+            "unannotated": unannotated > options.max_unannotated,
+            "low_coverage": coverage < options.min_coverage,
+        }
+        reason = next((name for name in REASONS if failed.get(name)), "")
+        judged.append({
+            **info,
+            "accepted": not reason,
+            "reason": reason,
+            "coverage": round(coverage, 4),
+            "unannotated": round(unannotated, 4),
+            "hits": round(float(hits[view]), 4),
+            "nearest": round(float(nearest[view]), 3) if hits[view] > 0 else None,
+        })
+    return judged
+
+
+def _is_occluded(labels: Tensor, depth: Tensor, cameras: CameraList, view: int, tolerance: float) -> bool:
+    """Whether the surface seen at the target's pixel is in front of the target and not of its class.
+
+    The object's own front side may hide a target on its back: that is no fault.
+    """
+    info = cameras.info[view]
+    point = torch.tensor(info["target_point"], dtype=torch.float64)
+    uv, target_depth = project(
+        point, cameras.intrinsics[view], cameras.camera_to_world[view]
+    )
+    height, width = depth.shape
+    column, row = (int(value) for value in uv.floor())
+    if not (target_depth > 0 and 0 <= row < height and 0 <= column < width):
+        return True
+    seen = float(depth[row, column])
+    other_class = int(labels[row, column]) != info["target_class_index"]
+    return other_class and 0 < seen < float(target_depth) - tolerance
+
+
+def limit_per_class(judged: Sequence[dict[str, Any]], max_per_class: int) -> list[dict[str, Any]]:
+    """Reject accepted views beyond the ``max_per_class`` best covered of each class; 0 is no limit."""
+    kept: dict[int, int] = {}
+    result = [dict(info) for info in judged]
+    for info in sorted(result, key=lambda info: -info["coverage"]):
+        if not (info["accepted"] and max_per_class):
+            continue
+        kept[info["target_class_index"]] = kept.get(info["target_class_index"], 0) + 1
+        if kept[info["target_class_index"]] > max_per_class:
+            info.update(accepted=False, reason="over_limit")
+    return result
+
+
+def count_reasons(judged: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Number of accepted views and of views rejected for each reason that occurs."""
+    counts = {"accepted": sum(info["accepted"] for info in judged)}
+    for reason in REASONS:
+        number = sum(info["reason"] == reason for info in judged)
+        if number:
+            counts[reason] = number
+    return counts

@@ -1,0 +1,115 @@
+"""Task ``filter``: judge dome cameras by the labelled mesh, before anything is rendered."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import gin
+import torch
+from model.annotation import annotate_views
+
+from analysis.coverage import view_chunks
+from analysis.domes import floor_height
+from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class
+from analysis.identity import file_digest
+from dataloader import CameraList, Mesh, load_mesh, load_scannet_scene
+from utils.device import choose_device
+from utils.files import commit_output, prepare_output
+from utils.scenes import for_each_scene, resolve_scenes
+from utils.tasks import task
+
+logger = logging.getLogger(__name__)
+_SHEET_VIEWS = 48
+_SHEET_WIDTH = 1280
+
+
+@task(
+    summary="keep the dome cameras whose views show the target's class well",
+    inputs=("domes_dir", "scans_dir"),
+    records="{filtered_dir}/run",
+    configures=(FilterOptions,),
+)
+def filter(
+    domes_dir: str = gin.REQUIRED,
+    scans_dir: str = gin.REQUIRED,
+    filtered_dir: str = gin.REQUIRED,
+    scenes: str | Sequence[str] = "all",
+    device: str = "auto",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write ``filtered_dir/SCENE.json``: all dome cameras, each with ``accepted``, ``reason`` and ``coverage``.
+
+    ``filtered_dir/SCENE`` holds the plan and a contact sheet of the accepted views' annotation.
+
+    Args:
+        domes_dir: folder of SCENE.json camera lists that 'sample' wrote.
+        scans_dir: folder of ScanNet scenes with labelled meshes.
+        filtered_dir: where the judged cameras go.
+        scenes: "all", a list of names, or a text file with one name a line.
+        device: "auto", "cpu" or "cuda", for rasterizing.
+        overwrite: judge again what was judged with other settings.
+    """
+    domes, scans, output = Path(domes_dir), Path(scans_dir), Path(filtered_dir)
+    chosen_device = choose_device(device)
+
+    def filter_one(scene: str) -> dict[str, int]:
+        return _filter_scene(domes / f"{scene}.json", scans / scene, output, chosen_device, overwrite)
+
+    results = for_each_scene(resolve_scenes(scenes, domes), filter_one, "filter")
+    total = sum((Counter(result) for result in results.values()), Counter())
+    logger.info("dome cameras: %s", ", ".join(f"{reason} {count}" for reason, count in total.most_common()))
+    return {"reasons": dict(total), "scenes": results}
+
+
+def _filter_scene(
+    domes_file: Path, scan: Path, filtered_dir: Path, device: torch.device, overwrite: bool
+) -> dict[str, int]:
+    """Judge one scene's cameras unless that is done; returns the number of views by reason."""
+    options = FilterOptions()
+    scene = domes_file.stem
+    path, folder = filtered_dir / f"{scene}.json", filtered_dir / scene
+    domes = CameraList.load(domes_file)
+    settings = {"domes": file_digest(domes_file), "options": asdict(options)}
+    partial = prepare_output(folder, settings, overwrite or not path.exists())
+    if partial is None:
+        return count_reasons(CameraList.load(path).info)
+    mesh = load_mesh(load_scannet_scene(scan).label_mesh_path, require_labels=True)
+    judged = limit_per_class(_judge(domes, mesh, options, device), options.max_per_class)
+    domes = replace(domes, info=judged)
+    _plot(domes, mesh, partial, device)
+    domes.save(path)
+    commit_output(folder)
+    return count_reasons(judged)
+
+
+def _judge(domes: CameraList, mesh: Mesh, options: FilterOptions, device: torch.device) -> list[dict[str, Any]]:
+    """Rasterize and judge, a million pixels at a time."""
+    bounds = torch.stack((mesh.vertices.amin(0), mesh.vertices.amax(0))).double()
+    judged = []
+    for chunk in view_chunks(len(domes.names), tuple(domes.image_size)):
+        part = domes.select(range(*chunk.indices(len(domes.names))))
+        views = annotate_views(mesh, part, device=device)
+        judged += judge_views(views.label.cpu(), views.depth.cpu(), part, bounds, options)
+    return judged
+
+
+def _plot(domes: CameraList, mesh: Mesh, folder: Path, device: torch.device) -> None:
+    """The plan, and the annotation of up to 48 accepted views."""
+    from analysis.dome_plots import contact_sheet, pick_evenly, plot_plan
+    from analysis.plotting import save_figure
+    from utils.images import write_image
+    from utils.labels import colorize, nyu40_to_class
+
+    floor = floor_height(mesh.vertices, mesh.labels)
+    save_figure(plot_plan(domes, mesh.vertices, nyu40_to_class(mesh.labels), floor), folder / "plan.png")
+    accepted = [index for index, info in enumerate(domes.info) if info["accepted"]]
+    if accepted:
+        shown = domes.select([accepted[k] for k in pick_evenly(len(accepted), _SHEET_VIEWS)])
+        images = colorize(annotate_views(mesh, shown, device=device).label.cpu())
+        columns = max(1, _SHEET_WIDTH // (domes.image_size[1] + 4))
+        write_image(folder / "contact_sheet.png", contact_sheet(list(images), columns))

@@ -1,0 +1,119 @@
+"""Task ``sample``: find objects of tail classes in the original views and put cameras on domes around them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from analysis.domes import DomeOptions, dome_cameras, floor_height
+from analysis.identity import store_identity
+from analysis.targets import TargetOptions, find_targets
+from dataloader import CameraList, ViewStore, load_mesh, load_scannet_scene
+from utils.errors import UserError
+from utils.files import commit_output, prepare_output, read_json
+from utils.labels import CLASS_NAMES, TAIL_CLASSES, class_index
+from utils.scenes import for_each_scene, resolve_scenes
+from utils.tasks import task
+
+logger = logging.getLogger(__name__)
+
+
+@task(
+    summary="find objects of tail classes and put cameras on domes around them",
+    inputs=("views_dir", "scans_dir", "statistics"),
+    records="{domes_dir}/run",
+    configures=(TargetOptions, DomeOptions),
+)
+def sample(
+    views_dir: str = gin.REQUIRED,
+    scans_dir: str = gin.REQUIRED,
+    domes_dir: str = gin.REQUIRED,
+    statistics: str | None = None,
+    classes: str | Sequence[str] = "tail",
+    scenes: str | Sequence[str] = "all",
+    seed: int = 0,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write ``domes_dir/SCENE.json``, the dome cameras of each scene, and a plan of them in ``domes_dir/SCENE``.
+
+    A scene in which nothing qualifies gets an empty list.
+
+    Args:
+        views_dir: folder of annotated view stores with depth, one a scene.
+        scans_dir: folder of ScanNet scenes, for the floor's height and the plan.
+        domes_dir: where the cameras go.
+        statistics: the statistics.json that 'analyze' wrote, for classes = "tail".
+        classes: "tail" (those found by 'analyze'), "paper" (the paper's list), or a list of class names.
+        scenes: "all", a list of names, or a text file with one name a line.
+        seed: of the jitter.
+        overwrite: make domes again that were made with other settings.
+    """
+    wanted = wanted_classes(classes, statistics)
+    views, scans, output = Path(views_dir), Path(scans_dir), Path(domes_dir)
+
+    def sample_one(scene: str) -> dict[str, int]:
+        return _sample_scene(views / scene, scans / scene, output, wanted, seed, overwrite)
+
+    results = for_each_scene(resolve_scenes(scenes, views), sample_one, "sample")
+    cameras = sum((Counter(result) for result in results.values()), Counter())
+    logger.info("%d dome cameras: %s", cameras.total(),
+                ", ".join(f"{name} {count}" for name, count in cameras.most_common()) or "no target qualifies")
+    return {"num_cameras": cameras.total(), "cameras_by_class": dict(cameras), "classes": wanted, "scenes": results}
+
+
+def wanted_classes(classes: str | Sequence[str], statistics: str | Path | None) -> list[str]:
+    """Class names to look for, the rarest first where that is known.
+
+    Raises:
+        UserError: a name is unknown, or "tail" is asked for without statistics.
+    """
+    if classes == "paper":
+        return [CLASS_NAMES[k] for k in TAIL_CLASSES]
+    if classes == "tail":
+        if statistics is None:
+            raise UserError("sample.classes = 'tail' needs sample.statistics; run 'analyze' and give its "
+                            "statistics.json, or set sample.classes = 'paper' or a list of class names")
+        return read_json(statistics)["total"]["tail_classes"]
+    if isinstance(classes, str):
+        raise UserError(f"sample.classes = {classes!r} is unknown; use 'tail', 'paper' or a list of class names")
+    try:
+        return [CLASS_NAMES[class_index(name)] for name in classes]
+    except ValueError as error:
+        raise UserError(f"sample.classes: {error}") from None
+
+
+def _sample_scene(
+    store: Path, scan: Path, domes_dir: Path, classes: Sequence[str], seed: int, overwrite: bool
+) -> dict[str, int]:
+    """Make one scene's domes unless they are there; returns cameras by class."""
+    target_options, dome_options = TargetOptions(), DomeOptions()
+    path, folder = domes_dir / f"{store.name}.json", domes_dir / store.name
+    settings = {"store": store_identity(store), "classes": list(classes), "seed": seed,
+                "targets": asdict(target_options), "domes": asdict(dome_options)}
+    partial = prepare_output(folder, settings, overwrite or not path.exists())
+    if partial is not None:
+        mesh = load_mesh(load_scannet_scene(scan).label_mesh_path, require_labels=True)
+        floor = floor_height(mesh.vertices, mesh.labels)
+        targets = find_targets(store, [class_index(name) for name in classes], target_options)
+        originals = ViewStore.open(store).cameras
+        domes = dome_cameras(targets, originals, dome_options, floor, seed)
+        _plot(domes, originals, mesh, floor, partial / "plan.png")
+        domes.save(path)
+        commit_output(folder)
+    domes = CameraList.load(path)
+    return dict(Counter(info["target_class"] for info in domes.info))
+
+
+def _plot(domes: CameraList, originals: CameraList, mesh: Any, floor: float, path: Path) -> None:
+    from analysis.dome_plots import plot_plan
+    from analysis.plotting import save_figure
+    from utils.labels import nyu40_to_class
+
+    places = originals.camera_to_world[:, :3, 3]
+    save_figure(plot_plan(domes, mesh.vertices, nyu40_to_class(mesh.labels), floor, places), path)
