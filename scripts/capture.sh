@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Takes one capture in ScanNet's layout (color, depth, pose, intrinsic, labelled mesh) through the whole pipeline.
+#   bash scripts/capture.sh DIR OUT      (the report is OUT/report/index.html)
+
+set -euo pipefail
+if [ $# -ne 2 ] || [ ! -d "$1" ]; then
+    echo "error: expected the folder of a capture and an output folder: bash scripts/capture.sh DIR OUT" >&2
+    exit 2
+fi
+capture="$(cd "$1" && pwd)"
+mkdir -p "$2/data/scans"
+output="$(cd "$2" && pwd)"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+ln -sfn "$capture" "$output/data/scans/$(basename "$capture")"
+bash scripts/pipeline.sh "$output/data" "$output" configs/smoke/capture.gin rendered_rgb rendered_rgb_sh novel_rgb_sh
+echo "open $output/report/index.html"

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# From posed photographs to a report: fit, render, annotate, analyze, sample, filter, novel views, train, test, report.
+#   bash scripts/pipeline.sh DATA WORK CONFIG [ROW ...]
+# DATA/scans holds ScanNet-layout folders; everything made goes to WORK. CONFIG is a gin file read after each stage's
+# own; ROWs are the experiments of configs/exp to train (default: the paper's five). What is finished is not repeated.
+
+set -euo pipefail
+data="$1" work="$2" config="$3"
+shift 3
+rows=("${@:-}")
+[ -n "${rows[0]}" ] || rows=(camera_rgb rendered_rgb rendered_rgb_sh novel_rgb novel_rgb_sh)
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+stage() {
+    local task="$1"
+    shift
+    echo "== $task $*"
+    "$PYTHON" run.py "$task" --resume --ginc "configs/stage/$task.gin" "$@" \
+        --ginb "DATA = '$data'" --ginb "WORK = '$work'"
+}
+
+stage fit --ginc "$config"
+stage render --ginc "$config"
+stage annotate --ginc "$config"
+stage analyze --ginc "$config"
+stage sample --ginc "$config"
+stage filter --ginc "$config"
+stage render --ginc "$config" --ginc configs/stage/novel_views.gin
+stage annotate --ginc "$config" --ginc configs/stage/novel_views.gin
+for row in "${rows[@]}"; do
+    stage train --ginc "configs/exp/$row.gin" --ginc "$config"
+    stage test --ginc "configs/exp/$row.gin" --ginc "$config"
+done
+stage report --ginc "$config"
