@@ -4,12 +4,17 @@ from dataloader.camera_list import CameraList
 from dataloader.mesh import Mesh, load_mesh
 from dataloader.scannet import Scene, load_scannet_scene
 from dataloader.scene_transform import SceneTransform
+from dataloader.view_store import ViewStore
+from dataloader.view_writer import ViewStoreWriter, add_channel
 
 __all__ = [
     "CameraList",
     "Mesh",
     "Scene",
     "SceneTransform",
+    "ViewStore",
+    "ViewStoreWriter",
+    "add_channel",
     "load_mesh",
     "load_scannet_scene",
 ]

@@ -115,6 +115,6 @@ class CameraList:
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             raise UserError(
                 f"{path} is not a camera list ({type(error).__name__}: {error}); expected scene, image_size and "
-                "cameras with name, camera_to_world (4x4) and intrinsics (3x3): write it again with the stage that made "
-                "it"
+                "cameras with name, camera_to_world (4x4) and intrinsics (3x3): write it again with the stage that "
+                "made it"
             ) from None

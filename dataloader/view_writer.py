@@ -1,0 +1,235 @@
+"""Writing view stores: resumable view by view, finished atomically, the same bytes from the same input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataloader.camera_list import CameraList
+from dataloader.view_channels import CHANNEL_KINDS, check_channel, dtype_name, encode
+from dataloader.view_store import CAMERAS_FILE, FORMAT_VERSION, META_FILE, ViewStore, channel_file
+from utils.errors import UserError
+from utils.files import atomic_path, commit_output, prepare_output, read_json, write_json
+
+logger = logging.getLogger(__name__)
+_DONE_FILE = "done.npy"
+_CLIPPED_FILE = "clipped.npy"
+
+
+class ViewStoreWriter:
+    """Fills a store in any order of views; a view counts as written once its data are on disk."""
+
+    def __init__(self, path: Path, partial: Path, cameras: CameraList, channels: Mapping[str, tuple[str, tuple]],
+                 sh_range: Tensor | None, attributes: dict[str, Any]):
+        """Use :meth:`create`."""
+        self._path, self._partial = path, partial
+        self._cameras, self._channels = cameras, dict(channels)
+        self._sh_range, self._attributes = sh_range, attributes
+        count = len(cameras)
+        self._arrays = {
+            name: _open_array(channel_file(partial, name), dtype, (count, *shape))
+            for name, (dtype, shape) in self._channels.items()
+        }
+        self._clipped = _open_array(partial / _CLIPPED_FILE, "int64", (count, len(self._channels)))
+        # Opened last: where it exists, all the others do, complete.
+        self._done = _open_array(partial / _DONE_FILE, "bool", (count,))
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        cameras: CameraList,
+        channels: Mapping[str, tuple[Any, Sequence[int]]],
+        settings: dict[str, Any],
+        sh_range: Tensor | None = None,
+        overwrite: bool = False,
+        attributes: dict[str, Any] | None = None,
+    ) -> ViewStoreWriter | None:
+        """Start or, with ``--resume``, continue the store ``path``.
+
+        Args:
+            path: folder of the finished store.
+            cameras: one per view; its image size is the store's.
+            channels: name -> (dtype, shape of one view), see :mod:`dataloader.view_channels`.
+            settings: JSON-able; whatever else determines the bytes. Cameras, channels and range are added.
+            sh_range: float32 ``[27, 2]``, (min, max) of each SH channel; required for ``sh`` as uint8.
+            overwrite: make it again although it is finished.
+            attributes: JSON-able facts for readers, such as the scene's transform.
+
+        Returns:
+            None when the store is finished with equal settings.
+
+        Raises:
+            UserError: finished with other settings, or there are no cameras.
+            ValueError: a channel is unknown, has a wrong dtype or shape, or the range is missing.
+        """
+        if len(cameras) == 0:
+            raise UserError(f"{path}: there are no cameras to render; check the filter's or the scene's output")
+        channels = {name: (dtype_name(dtype), tuple(shape)) for name, (dtype, shape) in channels.items()}
+        for name, (dtype, shape) in channels.items():
+            check_channel(name, dtype, shape, cameras.image_size)
+        sh_range = _checked_range(channels, sh_range)
+        partial = prepare_output(path, {
+            **settings,
+            "store_cameras": _digest(cameras.to_json()),
+            "store_channels": {name: dtype for name, (dtype, _) in channels.items()},
+            "store_sh_range": None if sh_range is None else _digest(sh_range.tolist()),
+            "store_attributes": attributes or {},
+        }, overwrite)  # fmt: skip
+        return None if partial is None else cls(Path(path), partial, cameras, channels, sh_range, attributes or {})
+
+    def pending(self) -> list[int]:
+        """Views still to be written, ascending."""
+        return np.flatnonzero(~self._done).tolist()
+
+    def write(self, index: int | Sequence[int], values: Mapping[str, Tensor]) -> None:
+        """Store one view, or several at once (faster, one flush), encoding decoded values where they lie.
+
+        Args:
+            index: view, or B views.
+            values: every channel of the store: ``[(C,) H, W]``, or ``[B, (C,) H, W]`` for several views.
+        """
+        single = isinstance(index, int)
+        indices = [index] if single else [int(i) for i in index]
+        if set(values) != set(self._channels):
+            raise ValueError(f"got channels {sorted(values)}, the store has {sorted(self._channels)}")
+        for column, (name, (dtype, shape)) in enumerate(self._channels.items()):
+            batch = values[name][None] if single else values[name]
+            if tuple(batch.shape) != (len(indices), *shape):
+                raise ValueError(f"{name}: got {list(batch.shape)}, expected {[len(indices), *shape]}")
+            stored, clipped = encode(name, batch, dtype, self._sh_range)
+            self._arrays[name][indices] = stored.cpu().numpy()
+            self._clipped[indices, column] = clipped.cpu().numpy()
+        for array in (*self._arrays.values(), self._clipped):
+            array.flush()
+        self._done[indices] = True
+        self._done.flush()
+
+    def finish(self) -> ViewStore:
+        """Complete the store and give it its final name."""
+        if missing := self.pending():
+            raise RuntimeError(f"{self._path}: {len(missing)} views are not written, the first is {missing[0]}")
+        clipped = dict(zip(self._channels, self._clipped.sum(axis=0).tolist(), strict=True))
+        self._warn_of_clipping(clipped)
+        self._cameras.save(self._partial / CAMERAS_FILE)
+        write_json(self._partial / META_FILE, {
+            "version": FORMAT_VERSION,
+            "scene": self._cameras.scene,
+            "views": len(self._cameras),
+            "size": list(self._cameras.image_size),
+            "channels": {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in
+                         self._channels.items()},
+            "sh_range": None if self._sh_range is None else self._sh_range.tolist(),
+            "clipped": clipped,
+            "attributes": self._attributes,
+        })  # fmt: skip
+        self._arrays, self._clipped, self._done = {}, None, None
+        (self._partial / _DONE_FILE).unlink()
+        (self._partial / _CLIPPED_FILE).unlink()
+        commit_output(self._path)
+        return ViewStore(self._path)
+
+    def _warn_of_clipping(self, clipped: dict[str, int]) -> None:
+        for name, count in clipped.items():
+            if count:
+                share = count / self._arrays[name].size
+                logger.warning("%s: %d values of %s (%.2g%%) lay outside what can be stored and were clamped",
+                               self._path, count, name, 100 * share)
+
+
+def add_channel(
+    path: str | Path,
+    name: str | Sequence[str],
+    fill: Callable[..., None],
+    settings: dict[str, Any] | None = None,
+    overwrite: bool = False,
+) -> bool:
+    """Add one channel, or several that are computed together, to a finished store; all or nothing.
+
+    Args:
+        path: the store.
+        name: channel name, or names.
+        fill: called with the new array, or one array per name, ``[N, (C,) H, W]`` in the stored dtype (the first of
+            the channel's dtypes); writes every view into it. :func:`dataloader.view_channels.encode` converts.
+        settings: JSON-able; what determined the content.
+        overwrite: replace channels that are there.
+
+    Returns:
+        False, without calling ``fill``, when the channels are there with equal settings.
+
+    Raises:
+        UserError: they are there with other settings, and ``overwrite`` is off.
+    """
+    store = ViewStore(path)
+    names = [name] if isinstance(name, str) else list(name)
+    settings = json.loads(json.dumps(settings or {}))
+    meta = read_json(store.path / META_FILE)
+    present = [meta["channels"][channel].get("settings", {}) for channel in names if channel in meta["channels"]]
+    if present and not overwrite:
+        if len(present) == len(names) and all(old == settings for old in present):
+            return False
+        raise UserError(f"{store.path} has {' or '.join(names)} already, made with other settings ({present[0]} there, "
+                        f"{settings} now); set overwrite = True to replace it")
+    kinds = [CHANNEL_KINDS[channel] for channel in names]
+    _fill_files(store, names, kinds, fill)
+    for channel, kind in zip(names, kinds, strict=True):
+        meta["channels"][channel] = {
+            "dtype": kind.dtypes[0], "shape": list(kind.shape(store.size)), "settings": settings
+        }  # fmt: skip
+    write_json(store.path / META_FILE, meta)
+    return True
+
+
+def _fill_files(store: ViewStore, names: list[str], kinds: list, fill: Callable[..., None]) -> None:
+    """Let ``fill`` write temporary arrays, then give all of them their names."""
+    if not names:
+        return
+    with atomic_path(channel_file(store.path, names[0])) as first:
+        paths = [first] + [first.with_name(f".{channel}{first.name}") for channel in names[1:]]
+        try:
+            arrays = [
+                np.lib.format.open_memmap(path, "w+", kind.dtypes[0], (len(store), *kind.shape(store.size)))
+                for path, kind in zip(paths, kinds, strict=True)
+            ]
+            fill(*arrays)
+            for array in arrays:
+                array.flush()
+            for path, channel in zip(paths[1:], names[1:], strict=True):
+                path.replace(channel_file(store.path, channel))
+        finally:
+            for path in paths[1:]:
+                path.unlink(missing_ok=True)
+
+
+def _open_array(path: Path, dtype: str, shape: tuple[int, ...]) -> np.memmap:
+    """A writable array of zeros, or the one that an interrupted run left."""
+    if path.exists():
+        array = np.lib.format.open_memmap(path, "r+")
+        if array.dtype == np.dtype(dtype) and array.shape == shape:
+            return array
+    with atomic_path(path) as temporary:
+        np.lib.format.open_memmap(temporary, "w+", dtype, shape).flush()
+    return np.lib.format.open_memmap(path, "r+")
+
+
+def _checked_range(channels: Mapping[str, tuple[str, tuple]], sh_range: Tensor | None) -> Tensor | None:
+    if channels.get("sh", ("",))[0] != "uint8":
+        return None
+    if sh_range is None or tuple(sh_range.shape) != (CHANNEL_KINDS["sh"].planes, 2):
+        raise ValueError("sh as uint8 needs sh_range, float32 [27, 2]: the (min, max) of each channel")
+    sh_range = sh_range.detach().cpu().float()
+    if not torch.isfinite(sh_range).all() or (sh_range[:, 1] < sh_range[:, 0]).any():
+        raise ValueError("sh_range must be finite, with min <= max in every row")
+    return sh_range
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
