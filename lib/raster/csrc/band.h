@@ -10,8 +10,26 @@
 
 namespace raster {
 
-constexpr int kBlock = 8;         // pixels evaluated together: one AVX-512 register of doubles
+constexpr int kBlock = 8;  // pixels evaluated together: one AVX-512 register of doubles
 constexpr int kWideTriangle = 4 * kBlock;
+
+// GCC and Clang vector extensions: they compile for any processor.
+using Doubles = double __attribute__((vector_size(kBlock * sizeof(double))));
+using Mask = int64_t __attribute__((vector_size(kBlock * sizeof(int64_t))));
+using Keys = uint64_t __attribute__((vector_size(kBlock * sizeof(uint64_t))));
+using Floats = float __attribute__((vector_size(kBlock * sizeof(float))));
+using FloatBits = uint32_t __attribute__((vector_size(kBlock * sizeof(uint32_t))));
+
+inline bool any(const Mask& mask) {
+  int64_t bits = 0;
+  for (int i = 0; i < kBlock; ++i) bits |= mask[i];
+  return bits != 0;
+}
+
+struct RowEdge {  // an edge function along a row of pixels
+  double a, rest, slack;
+  RowEdge(const Edge& edge, double py) : a(edge.a), rest(multiply(edge.b, py) + edge.c), slack(edge.slack) {}
+};
 
 class Band {
  public:
@@ -50,41 +68,39 @@ class Band {
   }
 
   void draw_row(const Triangle& triangle, int y, int x0, int x1, uint32_t face) {
-    uint64_t* keys = mutable_row(y);
-    for (int x = x0 / kBlock * kBlock; x < x1; x += kBlock) {
-      if (draw_block(triangle, x, y, face, keys + x)) draw_block_exactly(triangle, x, y, face, keys + x);
-    }
-  }
-
-  // Draws the pixels that are surely covered; returns whether there are others that rounding leaves open.
-  bool draw_block(const Triangle& triangle, int x, int y, uint32_t face, uint64_t* keys) const {
     const double py = y + 0.5;
-    const Edge &e0 = triangle.edges[0], &e1 = triangle.edges[1], &e2 = triangle.edges[2];
-    const double r0 = e0.b * py + e0.c, r1 = e1.b * py + e1.c, r2 = e2.b * py + e2.c;
+    const RowEdge e0(triangle.edges[0], py), e1(triangle.edges[1], py), e2(triangle.edges[2], py);
     const double depth_row = triangle.inverse_depth[1] * py + triangle.inverse_depth[2];
-    uint64_t open = 0;
-#pragma omp simd reduction(| : open)
-    for (int i = 0; i < kBlock; ++i) {
-      const double px = (x + i) + 0.5;
-      const double v0 = e0.a * px + r0, v1 = e1.a * px + r1, v2 = e2.a * px + r2;
-      double depth = triangle.inverse_depth[0] * px + depth_row;
-      depth = depth < triangle.farthest ? triangle.farthest : depth;
-      depth = depth > triangle.nearest ? triangle.nearest : depth;
-      const bool inside = (v0 > e0.slack) & (v1 > e1.slack) & (v2 > e2.slack);
-      const bool possible = (v0 >= -e0.slack) & (v1 >= -e1.slack) & (v2 >= -e2.slack);
-      const bool visible = inside & (depth <= inverse_near_);
-      const uint64_t key = visible ? fragment_key(depth, face) : 0;
-      keys[i] = keys[i] > key ? keys[i] : key;
-      open |= possible & !inside;
+    const Keys face_bits = Keys{} + (0xFFFFFFFFu - face);
+    const int first = x0 / kBlock * kBlock;
+    Doubles px = (first + 0.5) + Doubles{0, 1, 2, 3, 4, 5, 6, 7};
+    Mask open{};
+    uint64_t* keys = mutable_row(y);
+    for (int x = first; x < x1; x += kBlock, px += kBlock) {
+      const Doubles v0 = e0.a * px + e0.rest, v1 = e1.a * px + e1.rest, v2 = e2.a * px + e2.rest;
+      const Mask inside = (v0 > e0.slack) & (v1 > e1.slack) & (v2 > e2.slack);
+      open |= (v0 >= -e0.slack) & (v1 >= -e1.slack) & (v2 >= -e2.slack) & ~inside;
+      Doubles depth = triangle.inverse_depth[0] * px + depth_row;
+      depth = depth < triangle.farthest ? triangle.farthest + Doubles{} : depth;
+      depth = depth > triangle.nearest ? triangle.nearest + Doubles{} : depth;
+      const Mask visible = inside & (depth <= inverse_near_);
+      const Floats depth_float = __builtin_convertvector(depth, Floats);
+      const Keys key = (__builtin_convertvector((FloatBits)depth_float, Keys) << 32 | face_bits) & (Keys)visible;
+      Keys old;
+      std::memcpy(&old, keys + x, sizeof old);
+      old = old > key ? old : key;
+      std::memcpy(keys + x, &old, sizeof old);
     }
-    return open != 0;
+    if (any(open)) draw_row_exactly(triangle, y, x0, x1, face);
   }
 
-  void draw_block_exactly(const Triangle& triangle, int x, int y, uint32_t face, uint64_t* keys) const {
-    for (int i = 0; i < kBlock; ++i) {
-      const double depth = inverse_depth(triangle, x + i + 0.5, y + 0.5);
-      if (depth <= inverse_near_ && covers_exactly(triangle, x + i + 0.5f, y + 0.5f)) {
-        keys[i] = std::max(keys[i], fragment_key(depth, face));
+  // For rows with pixels whose centres lie so close to an edge that rounding could decide.
+  void draw_row_exactly(const Triangle& triangle, int y, int x0, int x1, uint32_t face) {
+    uint64_t* keys = mutable_row(y);
+    for (int x = x0; x < x1; ++x) {
+      const double depth = inverse_depth(triangle, x + 0.5, y + 0.5);
+      if (depth <= inverse_near_ && covers(triangle, x + 0.5f, y + 0.5f)) {
+        keys[x] = std::max(keys[x], fragment_key(depth, face));
       }
     }
   }

@@ -137,9 +137,10 @@ RASTER_HD bool make_triangle(const Point& p0, const Point& p1, const Point& p2, 
     edge.a *= t.orientation, edge.b *= t.orientation, edge.c *= t.orientation;
   }
   const double size = std::fabs(determinant) > 1e-300 ? std::fabs(determinant) : 1e-300;
-  t.inverse_depth[0] = ((t.edges[0].a + t.edges[1].a) + t.edges[2].a) / size;
-  t.inverse_depth[1] = ((t.edges[0].b + t.edges[1].b) + t.edges[2].b) / size;
-  t.inverse_depth[2] = ((t.edges[0].c + t.edges[1].c) + t.edges[2].c) / size;
+  const double scale = 1.0 / size;
+  t.inverse_depth[0] = multiply((t.edges[0].a + t.edges[1].a) + t.edges[2].a, scale);
+  t.inverse_depth[1] = multiply((t.edges[0].b + t.edges[1].b) + t.edges[2].b, scale);
+  t.inverse_depth[2] = multiply((t.edges[0].c + t.edges[1].c) + t.edges[2].c, scale);
   const float closest = smaller(p0.w, smaller(p1.w, p2.w));
   t.farthest = 1.0 / static_cast<double>(larger(p0.w, larger(p1.w, p2.w)));
   t.nearest = closest > 0.0f ? 1.0 / static_cast<double>(closest) : HUGE_VAL;
@@ -159,10 +160,13 @@ RASTER_HD double inverse_depth(const Triangle& t, double px, double py) {
 
 // Whether pixel centre (px, py) is inside, exactly. A centre on an edge counts as if moved right, and infinitely
 // less down: the top-left rule.
-RASTER_HD bool covers_exactly(const Triangle& t, float px, float py) {
+RASTER_HD bool covers(const Triangle& t, float px, float py) {
   const Point centre{px, py, 1.0f};
   for (int i = 0; i < 3; ++i) {
     const Edge& edge = t.edges[i];
+    const double value = edge_value(edge, px, py);
+    if (value > edge.slack) continue;
+    if (value < -edge.slack) return false;
     const int first = i == 2 ? 0 : i + 1, second = i == 0 ? 2 : i - 1;
     const int side = t.orientation * determinant_sign(t.vertices[first], t.vertices[second], centre);
     if (side < 0) return false;
@@ -191,7 +195,8 @@ RASTER_HD void barycentric(const Triangle& t, double px, double py, float* weigh
     values[i] = value > 0.0 ? value : 0.0;
   }
   const double sum = (values[0] + values[1]) + values[2];
-  for (int i = 0; i < 3; ++i) weights[i] = static_cast<float>(sum > 0.0 ? values[i] / sum : 1.0 / 3.0);
+  const double scale = 1.0 / sum;  // a sliver may have lost all its digits: then any point of it will do
+  for (int i = 0; i < 3; ++i) weights[i] = static_cast<float>(sum > 0.0 ? multiply(values[i], scale) : 1.0 / 3.0);
 }
 
 }  // namespace raster
