@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from analysis.plotting import ACCEPTED, INK, MUTED, REJECTED, class_color, class_legend, new_figure
+from analysis.plotting import ACCEPTED, INK, MUTED, REJECTED, class_color, class_legend, house_style, new_figure
 from dataloader import CameraList
 from utils.labels import CLASS_COLORS, CLASS_NAMES
 
@@ -18,6 +18,7 @@ _MAX_POINTS = 40000
 _PLAN_HEIGHT = 2.1
 
 
+@house_style
 def plot_plan(
     domes: CameraList, vertices: Tensor, classes: Tensor, floor: float, trajectory: Tensor | None = None
 ) -> Figure:

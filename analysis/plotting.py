@@ -39,17 +39,18 @@ _STYLE = {
 }
 
 
+house_style = matplotlib.rc_context(_STYLE)  # decorate each function that draws
+
+
 def new_figure(width: float = 12.8, height: float = 8.0, rows: int = 1, columns: int = 1, **options):
     """A figure of ``width`` x ``height`` hundred pixels and its axes, without pyplot's global state."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-        axes = figure.subplots(rows, columns, **options)
-    return figure, axes
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write the figure atomically; the suffix chooses the format. The same data give the same bytes."""
-    with atomic_path(path) as temporary, matplotlib.rc_context(_STYLE):
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, metadata={"Software": None} if temporary.suffix == ".png" else None)
 
 

@@ -9,13 +9,15 @@ opacity and with how well the field's depth agrees with the mesh's, where there 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import gin
+import numpy as np
 import torch
 from torch import Tensor
 
+from analysis.identity import store_identity
 from dataloader import CameraList, ViewStore, add_channel
 from utils.cameras import pixel_grid, project, unproject
 from utils.errors import UserError
@@ -56,7 +58,7 @@ class Observers:
             UserError: the store has no depth, or no view is left.
         """
         store = ViewStore.open(path)
-        channel = depth_channel(store, path)
+        channel = depth_channel(store)
         views = [index for index, name in enumerate(store.cameras.names) if name not in exclude]
         if not views:
             raise UserError(f"{path} has no views to take observations from")
@@ -69,12 +71,9 @@ class Observers:
         )
 
 
-def depth_channel(store: ViewStore, path: str | Path) -> str:
-    """The mesh's depth where the store has it, else the field's; raises ``UserError`` when there is neither."""
-    for name in ("depth_mesh", "depth"):
-        if name in store.channels:
-            return name
-    raise UserError(f"{path} has no depth channel; render it with depth, or annotate it with depth")
+def depth_channel(store: ViewStore) -> str:
+    """Name of the depth to trust: the mesh's where the store has it, else the field's."""
+    return "depth_mesh" if "depth_mesh" in store.channels else "depth"
 
 
 def observation_support(
@@ -156,25 +155,35 @@ def add_quality(
     original_store: str | Path,
     options: QualityOptions,
     exclude: frozenset[str] = frozenset(),
-) -> float:
-    """Add the channel ``quality`` (uint8) to a store of rendered views; returns its mean.
+    overwrite: bool = False,
+) -> bool:
+    """Add the channel ``quality`` to a store of rendered views.
 
     Args:
         novel_store: the store to rate; it needs depth.
         original_store: the same scene's views that the field was fitted to.
         exclude: frames of ``original_store`` that were held out of the fit.
+        overwrite: replace a channel that was made with other settings.
+
+    Returns:
+        False when the channel is there already.
+
+    Raises:
+        UserError: it is there with other settings, or a store has no depth.
     """
     store = ViewStore.open(novel_store)
-    channel = depth_channel(store, novel_store)
-    observers = Observers.from_store(original_store, options.max_views, exclude)
-    total = 0.0
+    channel = depth_channel(store)
+    depths = ("depth", "depth_mesh")
+    settings = {
+        "options": asdict(options),
+        "views": store_identity(novel_store, (*depths, "alpha")),
+        "observers": store_identity(original_store, depths),
+        "exclude": sorted(exclude),
+    }
 
-    def write(quality: Tensor) -> None:
-        nonlocal total
-        for view in progress(range(len(store)), "quality", unit="view"):
-            values = view_quality(store, view, channel, observers, options)
-            quality[view] = (values * 255).round().to(torch.uint8)
-            total += float(values.mean())
+    def fill(quality: np.ndarray) -> None:
+        observers = Observers.from_store(original_store, options.max_views, exclude)
+        for view in progress(range(len(store)), f"quality of {store.scene}", unit="view"):
+            quality[view] = (view_quality(store, view, channel, observers, options) * 255).round().byte().numpy()
 
-    add_channel(novel_store, "quality", write)
-    return total / max(len(store), 1)
+    return add_channel(novel_store, "quality", fill, settings, overwrite)

@@ -2,8 +2,8 @@
 
 Pixels are drawn evenly from all views of a store. Their 27 coefficients are projected on the principal components,
 and a linear discriminant (nearest class centroid under the pooled within-class covariance) is scored on held-out
-pixels for several sets of features. "SH residual" is what remains of the coefficients after the best linear
-prediction from colour, so its score above chance is information that colour does not have.
+pixels for several sets of features. What "rgb + sh" scores above "rgb" is information that colour alone does not
+have. "sh residual" is what remains of the coefficients after the best linear prediction from colour.
 
 Coefficients of degree 1 and 2 live in each scene's own rotated frame unless the views were rendered in a common one;
 over several scenes they are then blurred by that rotation, and the scores are a lower bound.
@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.statistics import label_channel
 from dataloader import ViewStore
 from utils.labels import CLASS_NAMES, NUM_CLASSES, UNANNOTATED
 from utils.seeding import generator
@@ -65,7 +64,7 @@ def sample_pixels(path: str | Path, num_pixels: int, seed: int) -> PixelSample:
     ``group`` numbers ten runs of consecutive frames. One view is decoded at a time.
     """
     store = ViewStore.open(path)
-    labels = label_channel(store, path)
+    labels = store.tensor("label")
     num_views = len(store)
     views = torch.linspace(0, num_views - 1, min(num_views, num_pixels)).round().long().unique().tolist()
     per_view = -(-num_pixels // len(views))

@@ -48,17 +48,6 @@ def from_names(values: dict[str, Any]) -> Tensor:
     return torch.tensor([values.get(name, 0) for name in CLASS_NAMES], dtype=torch.float64)
 
 
-def label_channel(store: ViewStore, path: str | Path) -> Tensor:
-    """The memory-mapped labels uint8 ``[N, H, W]`` of a store.
-
-    Raises:
-        UserError: the store has none.
-    """
-    if "label" not in store.channels:
-        raise UserError(f"{path} has no label channel; run the task 'annotate' on it first")
-    return store.tensor("label")
-
-
 def scene_statistics(path: str | Path, window: float) -> SceneStatistics:
     """Count one view store, a few views at a time.
 
@@ -66,7 +55,7 @@ def scene_statistics(path: str | Path, window: float) -> SceneStatistics:
         UserError: the store has no labels, no views, or a label that is not a class index.
     """
     store = ViewStore.open(path)
-    labels = label_channel(store, path)
+    labels = store.tensor("label")
     if len(labels) == 0:
         raise UserError(f"{path} holds no views; there is nothing to count")
     pixels, coverage = [], []

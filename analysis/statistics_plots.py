@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plotting import INK, MUTED, class_color, class_legend, new_figure
+from analysis.plotting import INK, MUTED, class_color, class_legend, house_style, new_figure
 from analysis.sh_classes import PixelSample, principal_components
 from analysis.statistics import from_names
 from utils.labels import CLASS_NAMES, NUM_CLASSES
@@ -31,12 +31,14 @@ def _class_bars(axes: Axes, shares: np.ndarray, tail: set[str]) -> None:
     for tick, k in zip(axes.get_yticklabels(), order, strict=True):
         tick.set_fontweight("bold" if CLASS_NAMES[k] in tail else "normal")
     axes.set_xscale("log")
-    axes.set_xlim(1e-2, 300)
+    axes.set_xlim(1e-2, 400)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("per cent, logarithmic")
 
 
+@house_style
 def plot_class_distribution(total: dict[str, Any]) -> Figure:
     """Share of pixels and share of frames of every class. ``total`` is what ``statistics.summarize`` returns."""
     figure, (left, right) = new_figure(columns=2)
@@ -50,6 +52,7 @@ def plot_class_distribution(total: dict[str, Any]) -> Figure:
     return figure
 
 
+@house_style
 def plot_scene_distribution(scenes: dict[str, dict[str, Any]]) -> Figure:
     """Stacked class shares, one bar a scene; the first 30 scenes in name order when there are more."""
     shown = list(scenes)[:_MAX_SCENES_SHOWN]
@@ -71,6 +74,7 @@ def plot_scene_distribution(scenes: dict[str, dict[str, Any]]) -> Figure:
     return figure
 
 
+@house_style
 def plot_window_coverage(scenes: dict[str, dict[str, Any]], window: float) -> Figure:
     """In how many frames each class covers at least 10%, 25%, 50% of the central window."""
     counts = np.zeros((len(_COVERAGE_LEVELS), NUM_CLASSES), dtype=int)
@@ -86,15 +90,17 @@ def plot_window_coverage(scenes: dict[str, dict[str, Any]], window: float) -> Fi
         axes.bar_label(bars, fontsize=8, color=INK)
         axes.bar(0, 0, color=MUTED, alpha=(0.35, 0.65, 1.0)[number], label=f"at least {level:.0%} of the window")
     axes.set_yscale("symlog", linthresh=10)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(positions, [CLASS_NAMES[k] for k in positions], rotation=35, ha="right")
     axes.set_xlim(0.4, NUM_CLASSES - 0.4)
     axes.set_ylabel("frames")
     axes.grid(visible=False, axis="x")
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside upper right", ncols=3)
     axes.set_title(f"Frames by a class's share of the central window ({window:.0%} of each side)")
     return figure
 
 
+@house_style
 def plot_sh_classes(sample: PixelSample, information: dict[str, Any]) -> Figure:
     """Pixels on the first two principal components of their SH coefficients, and the score of each feature set."""
     figure, (scatter, bars) = new_figure(columns=2, width_ratios=(1.7, 1.0))

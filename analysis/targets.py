@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from analysis.coverage import central_window, view_chunks, window_coverage
-from analysis.statistics import label_channel
 from dataloader import ViewStore
 from utils.cameras import unproject
-from utils.errors import UserError
 
 
 @gin.configurable
@@ -61,10 +59,8 @@ def find_targets(path: str | Path, classes: Sequence[int], options: TargetOption
         UserError: a channel is missing.
     """
     store = ViewStore.open(path)
-    labels = label_channel(store, path)
+    labels = store.tensor("label")
     depth_name = "depth_mesh" if "depth_mesh" in store.channels else "depth"
-    if depth_name not in store.channels:
-        raise UserError(f"{path} has no depth channel; render it with depth, or annotate it with depth")
     size = tuple(labels.shape[-2:])
     chunks = view_chunks(len(labels), size)
     coverage = torch.cat([window_coverage(labels[chunk], options.window) for chunk in chunks])

@@ -81,7 +81,8 @@ def _analyze_scene(
     from analysis.statistics import scene_statistics
     from dataloader import ViewStore
 
-    settings = {"store": store_identity(store), "window": window, "sh_pixels": sh_pixels, "seed": seed}
+    identity = store_identity(store, ("label", "rgb", "sh"))
+    settings = {"store": identity, "window": window, "sh_pixels": sh_pixels, "seed": seed}
     partial = prepare_output(output, settings, overwrite)
     if partial is not None:
         write_json(partial / STATISTICS_FILE, scene_statistics(store, window).to_json())

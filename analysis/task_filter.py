@@ -16,7 +16,7 @@ from model.annotation import annotate_views
 from analysis.coverage import view_chunks
 from analysis.domes import floor_height
 from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class
-from analysis.identity import file_digest
+from analysis.identity import file_identity
 from dataloader import CameraList, Mesh, load_mesh, load_scannet_scene
 from utils.device import choose_device
 from utils.files import commit_output, prepare_output
@@ -74,7 +74,7 @@ def _filter_scene(
     scene = domes_file.stem
     path, folder = filtered_dir / f"{scene}.json", filtered_dir / scene
     domes = CameraList.load(domes_file)
-    settings = {"domes": file_digest(domes_file), "options": asdict(options)}
+    settings = {"domes": file_identity(domes_file), "options": asdict(options)}
     partial = prepare_output(folder, settings, overwrite or not path.exists())
     if partial is None:
         return count_reasons(CameraList.load(path).info)

@@ -94,8 +94,9 @@ def _sample_scene(
     """Make one scene's domes unless they are there; returns cameras by class."""
     target_options, dome_options = TargetOptions(), DomeOptions()
     path, folder = domes_dir / f"{store.name}.json", domes_dir / store.name
-    settings = {"store": store_identity(store), "classes": list(classes), "seed": seed,
-                "targets": asdict(target_options), "domes": asdict(dome_options)}
+    identity = store_identity(store, ("label", "depth", "depth_mesh"))
+    settings = {"store": identity, "classes": list(classes), "seed": seed, "targets": asdict(target_options),
+                "domes": asdict(dome_options)}
     partial = prepare_output(folder, settings, overwrite or not path.exists())
     if partial is not None:
         mesh = load_mesh(load_scannet_scene(scan).label_mesh_path, require_labels=True)

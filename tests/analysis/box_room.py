@@ -92,14 +92,14 @@ def write_store(path: Path, poses=None, with_sh: bool = True, labels=None, depth
     writer = ViewStoreWriter.create(path, camera_list(poses, Path(path).name), channels, {"test": True})
     random = torch.Generator().manual_seed(0)
     for view in writer.pending():
-        noise = torch.rand(27, *SIZE, generator=random)
+        noise = torch.rand(30, *SIZE, generator=random)
         rgb = (noise[:3] * 100 + true_labels[view] // 2).to(torch.uint8)
-        values = {"rgb": rgb, "depth": (depth[view] * 1000).round().to(torch.uint16), "label": labels[view],
-                  "alpha": torch.full(SIZE, 255, dtype=torch.uint8)}
+        values = {"rgb": rgb, "depth": depth[view], "label": labels[view],
+                  "alpha": torch.ones(SIZE)}
         if with_sh:
-            sh = noise.clone()
+            sh = noise[3:].clone()
             sh[5] += true_labels[view] % 2
-            values["sh"] = sh.half()
+            values["sh"] = sh
         writer.write(view, values)
     writer.finish()
     return Path(path)

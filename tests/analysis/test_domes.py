@@ -49,7 +49,7 @@ def test_the_grid_is_a_dome_not_an_arc():
     options = DomeOptions(azimuths=8, elevations=(0.2, 0.8), radius_factors=(0.8, 1.0), jitter=0.0, radius=1.5)
     azimuth, elevation, radius = spherical(poses_of(options)[:, :3, 3] - TARGET)
     assert len(azimuth) == 8 * 2 * 2
-    triples = {tuple(round(x, 6) for x in t) for t in zip(azimuth.tolist(), elevation.tolist(), radius.tolist())}
+    triples = {tuple(round(x, 6) for x in t) for t in torch.stack((azimuth, elevation, radius), 1).tolist()}
     assert len(triples) == 32
     assert sorted({round(x, 6) for x in elevation.tolist()}) == [0.2, 0.8]
     assert sorted({round(x, 6) for x in radius.tolist()}) == [1.2, 1.5]
@@ -118,7 +118,8 @@ def test_floor_height_comes_from_floor_vertices_else_from_the_lowest():
 
 def test_dome_cameras_carry_what_they_were_made_for_and_do_not_depend_on_each_other():
     originals = camera_list(look_at(EYE[None], TARGET[None]).expand(2, 4, 4).clone())
-    targets = [Target(18, TARGET, EYE, 0, "17", (30.5, 20.5), 0.4), Target(16, TARGET + 1, EYE, 1, "3", (1.5, 2.5), 0.3)]
+    sink = Target(18, TARGET, EYE, 0, "17", (30.5, 20.5), 0.4)
+    targets = [sink, Target(16, TARGET + 1, EYE, 1, "3", (1.5, 2.5), 0.3)]
     both = dome_cameras(targets, originals, DomeOptions(), 0.0, seed=5)
     again = dome_cameras(targets, originals, DomeOptions(), 0.0, seed=5)
     first = dome_cameras(targets[:1], originals, DomeOptions(), 0.0, seed=5)
