@@ -1,0 +1,179 @@
+// What works on voxels rather than rays, on the CPU.
+#include <algorithm>
+#include <vector>
+
+#include "cpu.h"
+#include "interpolation.h"
+#include "ray.h"
+#include "regularizer.h"
+#include "row.h"
+
+namespace plenoxel::cpu {
+namespace {
+
+bool any_corner(const int32_t* links, const int size[3]) {
+  for (int corner = 0; corner < kCorners; ++corner)
+    if (links[corner_offset(size, corner)] >= 0) return true;
+  return false;
+}
+
+// One of the two raster sweeps of a Chebyshev distance transform over one grid; direction is +1 or -1. A cell takes one more
+// than the smallest of the 13 neighbours that the sweep has passed.
+void distance_sweep(uint8_t* distance, const int size[3], int direction) {
+  const int depth = size[2];
+  std::vector<uint8_t> nearest(depth + 2, 255);  // one cell of margin on both sides
+  const auto row_at = [&](int x, int y) { return distance + (int64_t(x) * size[1] + y) * depth; };
+  for (int i = 0; i < size[0]; ++i) {
+    const int x = direction > 0 ? i : size[0] - 1 - i;
+    for (int j = 0; j < size[1]; ++j) {
+      const int y = direction > 0 ? j : size[1] - 1 - j;
+      std::fill(nearest.begin(), nearest.end(), uint8_t(255));
+      const auto include = [&](int other_x, int other_y) {
+        if (other_x < 0 || other_x >= size[0] || other_y < 0 || other_y >= size[1]) return;
+        const uint8_t* row = row_at(other_x, other_y);
+        for (int z = 0; z < depth; ++z) nearest[z + 1] = std::min(nearest[z + 1], row[z]);
+      };
+      for (int side = -1; side <= 1; ++side) include(x - direction, y + side);
+      include(x, y - direction);
+      uint8_t* row = row_at(x, y);
+      for (int z = 0; z < depth; ++z) {
+        const uint8_t passed = std::min(std::min(nearest[z], nearest[z + 1]), nearest[z + 2]);
+        row[z] = std::min(row[z], uint8_t(passed == 255 ? 255 : passed + 1));
+      }
+      for (int k = 1; k < depth; ++k) {
+        const int z = direction > 0 ? k : depth - 1 - k;
+        row[z] = uint8_t(std::min<int>(row[z], row[z - direction] + 1));
+      }
+    }
+  }
+}
+
+// Adds one voxel's total-variation gradient, gathered from its own cell and the three it is the neighbour of.
+template <typename T>
+class TotalVariation {
+ public:
+  TotalVariation(const int32_t* links, const int size[3], const T* data, int channels, bool ignore_edge)
+      : links_(links), size_(size), data_(data), channels_(channels), ignore_edge_(ignore_edge) {}
+
+  // Adds to out [channel_end - channel_begin] cell's gradient by its corner `part`: 0, 1, 2 its neighbour along that axis,
+  // 3 itself.
+  void add_cell(int64_t cell, int part, int channel_begin, int channel_end, T scale, T* out) const {
+    const int64_t stride[3] = {int64_t(size_[1]) * size_[2], size_[2], 1};
+    const int32_t own_row = links_[cell];
+    if (ignore_edge_ && own_row == 0) return;  // svox2 takes row 0 for "empty" here; kept, so that gradients agree with its
+    int32_t neighbor_row[3];
+    for (int axis = 0; axis < 3; ++axis) neighbor_row[axis] = links_[cell + stride[axis]];
+    for (int channel = channel_begin; channel < channel_end; ++channel) {
+      const T own = own_row >= 0 ? data_[int64_t(own_row) * channels_ + channel] : T(0);
+      T neighbor[3], gradient[3];
+      for (int axis = 0; axis < 3; ++axis)
+        neighbor[axis] = neighbor_row[axis] >= 0 ? data_[int64_t(neighbor_row[axis]) * channels_ + channel]
+                         : ignore_edge_          ? own
+                                                 : T(0);
+      total_variation_gradient(size_, own, neighbor, gradient);
+      out[channel - channel_begin] += scale * (part < 3 ? gradient[part] : -(gradient[0] + gradient[1] + gradient[2]));
+    }
+  }
+
+ private:
+  const int32_t* links_;
+  const int* size_;
+  const T* data_;
+  int channels_;
+  bool ignore_edge_;
+};
+
+}  // namespace
+
+void cell_distance(const int32_t* links, int64_t scenes, const int size[3], uint8_t* distance, int threads) {
+  const int64_t cells = int64_t(size[0]) * size[1] * size[2];
+  std::fill_n(distance, scenes * cells, uint8_t(255));
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+  for (int64_t scene = 0; scene < scenes; ++scene)
+    for (int x = 0; x < size[0] - 1; ++x)
+      for (int y = 0; y < size[1] - 1; ++y)
+        for (int z = 0; z < size[2] - 1; ++z) {
+          const int64_t cell = scene * cells + (int64_t(x) * size[1] + y) * size[2] + z;
+          if (any_corner(links + cell, size)) distance[cell] = 0;
+        }
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t scene = 0; scene < scenes; ++scene)
+    for (const int direction : {1, -1}) distance_sweep(distance + scene * cells, size, direction);
+}
+
+template <typename T>
+void total_variation(const int32_t* links, const int size[3], const T* data, int channels, int channel_begin,
+                     int channel_end, int64_t first_cell, int64_t num_cells, T scale, bool ignore_edge, T* grad,
+                     bool* touched, int threads) {
+  const int64_t stride[3] = {int64_t(size[1]) * size[2], size[2], 1};
+  const int64_t voxels = size[0] * stride[0], last_cell = first_cell + num_cells;
+  const TotalVariation<T> variation(links, size, data, channels, ignore_edge);
+  const auto in_range = [&](int64_t cell) {
+    return cell >= first_cell && cell < last_cell && cell / stride[0] < size[0] - 1 &&
+           cell / stride[1] % size[1] < size[1] - 1 && cell % size[2] < size[2] - 1;
+  };
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<T> sum(channel_end - channel_begin);
+#pragma omp for schedule(dynamic, 1024)
+    for (int64_t voxel = first_cell; voxel < std::min(voxels, last_cell + stride[0]); ++voxel) {
+      const int32_t row = links[voxel];
+      if (row < 0) continue;
+      std::fill(sum.begin(), sum.end(), T(0));
+      bool any = false;
+      for (int part = 0; part <= 3; ++part) {
+        const int64_t cell = part < 3 ? voxel - stride[part] : voxel;
+        if (!in_range(cell)) continue;
+        any = true;
+        variation.add_cell(cell, part, channel_begin, channel_end, scale, sum.data());
+      }
+      T* out = grad + int64_t(row) * channels + channel_begin;
+      for (size_t channel = 0; channel < sum.size(); ++channel) out[channel] += sum[channel];
+      if (any && touched) touched[row] = true;
+    }
+  }
+}
+
+template <typename T>
+void rmsprop(T* param, T* grad, T* mean_square, const bool* touched, int64_t rows, int channels, T learning_rate, T beta,
+             T epsilon, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t row = 0; row < rows; ++row) {
+    if (touched && !touched[row]) continue;
+    for (int64_t i = row * channels; i < (row + 1) * channels; ++i) {
+      rmsprop_update(param[i], mean_square[i], grad[i], learning_rate, beta, epsilon);
+      grad[i] = 0;
+    }
+  }
+}
+
+template <typename T>
+void sample_grid(const Grid<T>& grid, const T* points, int64_t count, T* sigma, T* sh, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t i = 0; i < count; ++i) {
+    const Cell<T> cell = cell_at(grid.size, points + 3 * i);
+    T weights[kCorners];
+    trilinear_weights(cell.fraction, weights);
+    const int64_t index = (int64_t(cell.index[0]) * grid.size[1] + cell.index[1]) * grid.size[2] + cell.index[2];
+    Row<T> row;
+    sigma[i] = 0;
+    for (int corner = 0; corner < kCorners; ++corner) {
+      const int32_t link = grid.links[index + corner_offset(grid.size, corner)];
+      if (link < 0) continue;
+      sigma[i] += weights[corner] * grid.density[link];
+      row.add_scaled(weights[corner], grid.sh + int64_t(link) * kCoefficients);
+    }
+    row.store(sh + i * kCoefficients);
+  }
+}
+
+#define INSTANTIATE(T)                                                                                              \
+  template void total_variation(const int32_t*, const int[3], const T*, int, int, int, int64_t, int64_t, T, bool, T*, \
+                                bool*, int);                                                                        \
+  template void rmsprop(T*, T*, T*, const bool*, int64_t, int, T, T, T, int);                                       \
+  template void sample_grid(const Grid<T>&, const T*, int64_t, T*, T*, int);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
+
+}  // namespace plenoxel::cpu

@@ -1,0 +1,102 @@
+// Walking one ray through the occupied cells of a grid on the CPU.
+#pragma once
+
+#include "compositing.h"
+#include "interpolation.h"
+#include "ray.h"
+#include "row.h"
+
+namespace plenoxel::cpu {
+
+constexpr int64_t kRaysPerTask = 64;  // neighbours in an image row share cells, hence cache lines
+
+template <typename T>
+inline const T kEmptyRow[kCoefficients] = {};
+
+// The corners of the cell a ray is in.
+template <typename T>
+struct Corners {
+  int64_t cell = -1;
+  int32_t row[kCorners] = {};
+  T density[kCorners] = {};
+  T densest = 0;
+
+  void load(const Grid<T>& grid, int64_t index) {
+    cell = index;
+    densest = 0;
+    for (int corner = 0; corner < kCorners; ++corner) {
+      row[corner] = grid.links[index + corner_offset(grid.size, corner)];
+      density[corner] = row[corner] >= 0 ? grid.density[row[corner]] : T(0);
+      densest = larger(densest, density[corner]);
+    }
+  }
+  T sigma(const T weights[kCorners]) const {
+    T sum = 0;
+    for (int corner = 0; corner < kCorners; ++corner) sum += weights[corner] * density[corner];
+    return sum;
+  }
+  Row<T> coefficients(const Grid<T>& grid, const T weights[kCorners]) const {
+    Row<T> sum;
+    for (int corner = 0; corner < kCorners; ++corner) {
+      const T* values = row[corner] >= 0 ? grid.sh + int64_t(row[corner]) * kCoefficients : kEmptyRow<T>;
+      sum.add_scaled(weights[corner], values);
+    }
+    return sum;
+  }
+};
+
+template <typename T>
+struct RaySample {
+  T t, sigma;
+  T fraction[3];
+  T corner_weights[kCorners];
+};
+
+// Calls visit(sample, corners) for each sample denser than `sigma_thresh`, front to back, until it returns false.
+template <typename T, typename Visit>
+void march(const Grid<T>& grid, int scene, const Ray<T>& ray, T step_size, T sigma_thresh, Visit&& visit) {
+  const int64_t cells_per_scene = int64_t(grid.size[0]) * grid.size[1] * grid.size[2];
+  Corners<T> corners;
+  RaySample<T> sample;
+  T t = ray.entry;
+  while (t <= ray.exit) {
+    const Cell<T> cell = cell_on_ray(grid.size, ray, t);
+    const int64_t index = scene * cells_per_scene +
+                          (int64_t(cell.index[0]) * grid.size[1] + cell.index[1]) * grid.size[2] + cell.index[2];
+    if (index != corners.cell) {
+      if (const int distance = grid.distance[index]) {
+        t = advance(t, step_size, smaller(empty_until(grid.size, ray, cell.index, distance), ray.exit));
+        continue;
+      }
+      corners.load(grid, index);
+    }
+    if (corners.densest > 0) {  // else no sample in here can exceed a threshold of 0 or more
+      trilinear_weights(cell.fraction, sample.corner_weights);
+      sample.sigma = corners.sigma(sample.corner_weights);
+      if (sample.sigma > sigma_thresh) {
+        sample.t = t;
+        for (int axis = 0; axis < 3; ++axis) sample.fraction[axis] = cell.fraction[axis];
+        if (!visit(sample, corners)) return;
+      }
+    }
+    t += step_size;
+  }
+}
+
+// Runs task(first_ray, last_ray, task_index) over all rays, tasks handed out as threads become free.
+template <typename Task>
+void for_ray_tasks(int64_t count, int threads, Task&& task) {
+  const int64_t tasks = (count + kRaysPerTask - 1) / kRaysPerTask;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+  for (int64_t i = 0; i < tasks; ++i) {
+    const int64_t last = (i + 1) * kRaysPerTask;
+    task(i * kRaysPerTask, last < count ? last : count, i);
+  }
+}
+
+template <typename T>
+int scene_of(const Rays<T>& rays, int64_t i) {
+  return rays.scene ? rays.scene[i] : 0;
+}
+
+}  // namespace plenoxel::cpu

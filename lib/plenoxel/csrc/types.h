@@ -1,0 +1,76 @@
+// What every Plenoxel kernel is given. Plain pointers and sizes, for C++ and nvcc alike.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define PLENOXEL_HD __host__ __device__ __forceinline__
+#else
+#define PLENOXEL_HD inline
+#endif
+
+namespace plenoxel {
+
+constexpr int kBasis = 9;               // real spherical harmonics to degree 2
+constexpr int kCoefficients = 3 * kBasis;  // channel-major: R0..R8, G0..G8, B0..B8
+constexpr int kCorners = 8;             // corner k of a cell is at (k >> 2, k >> 1 & 1, k & 1)
+
+// One sparse grid, or `scenes` grids of one resolution stacked along a leading dimension of `links`.
+template <typename T>
+struct Grid {
+  const int32_t* links;     // [scenes, Rx, Ry, Rz]: row of density and sh, or -1 where empty. No row occurs twice.
+  const uint8_t* distance;  // [scenes, Rx, Ry, Rz]: see cell_distance() in cpu.h; null where nothing marches
+  const T* density;         // [V]
+  const T* sh;              // [V, 27]
+  int size[3];
+};
+
+template <typename T>
+struct Rays {
+  const T* origins;      // [count, 3] world
+  const T* directions;   // [count, 3] world, unit length
+  const int32_t* scene;  // [count] which grid of the stack, or null: all rays in the first
+  int64_t count;
+};
+
+template <typename T>
+struct RenderOptions {
+  T center[3], radius[3];  // of the grid, world
+  T step_size;             // voxels
+  T sigma_thresh;          // a sample counts if sigma > sigma_thresh
+  T stop_thresh;           // a ray ends, with transmittance 0, once its transmittance is below this
+  T near_clip;             // world
+  T background_brightness;
+  bool sh_background;  // add transmittance * background to the SH image too, on rays that hit the box
+};
+
+// Outputs of the renderer; null where not asked for.
+template <typename T>
+struct Image {
+  T* rgb;    // [count, 3]
+  T* sh;     // [count, 27]
+  T* depth;  // [count] world
+  T* alpha;  // [count]
+};
+
+// The loss whose gradient the fused fit step accumulates, see docs in ops.py.
+template <typename T>
+struct FitLoss {
+  const T* target;         // [count, 3]
+  const T* ray_weights;    // [count, 3] or null
+  const T* depth_target;   // [count] world distance along the ray, <= 0 where unknown; or null
+  T beta_lambda, sparsity_lambda, depth_lambda, free_space_lambda;
+  T free_space_margin;  // world
+};
+
+// As one machine instruction each; where one side is NaN, the second.
+template <typename T>
+PLENOXEL_HD T smaller(T a, T b) {
+  return a < b ? a : b;
+}
+template <typename T>
+PLENOXEL_HD T larger(T a, T b) {
+  return a > b ? a : b;
+}
+
+}  // namespace plenoxel

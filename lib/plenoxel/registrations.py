@@ -1,0 +1,75 @@
+"""Fake functions and autograd of the ops, so that torch.compile, export and autograd know them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.library.register_fake("plenoxel::cell_distance")
+def _(links):
+    return torch.empty_like(links, dtype=torch.uint8)
+
+
+@torch.library.register_fake("plenoxel::render_rays")
+def _(links, distance, density, sh, origins, directions, scene_index, center, radius, options, sh_background, outputs):
+    torch._check(sh.shape[1] == 27, lambda: "sh must be [V, 27]")
+    torch._check(origins.shape == directions.shape, lambda: "origins and directions must both be [N, 3]")
+    rays = origins.shape[0]
+    shapes = ((rays, 3), (rays, 27), (rays,), (rays,))
+    return tuple(origins.new_empty(shape if outputs >> bit & 1 else (0,)) for bit, shape in enumerate(shapes))
+
+
+@torch.library.register_fake("plenoxel::render_rays_backward")
+def _(links, distance, density, sh, origins, directions, scene_index, center, radius, options, sh_background, *gradients):
+    return torch.empty_like(density), torch.empty_like(sh)
+
+
+@torch.library.register_fake("plenoxel::first_surface_depth")
+def _(links, distance, density, origins, directions, scene_index, center, radius, options):
+    return origins.new_empty(origins.shape[0])
+
+
+@torch.library.register_fake("plenoxel::max_weight")
+def _(links, distance, density, origins, directions, scene_index, center, radius, options, weights):
+    return None
+
+
+@torch.library.register_fake("plenoxel::fit_gradients")
+def _(links, distance, density, sh, origins, directions, scene_index, center, radius, options, target_rgb, *rest):
+    return torch.empty_like(target_rgb)
+
+
+@torch.library.register_fake("plenoxel::tv_gradients")
+def _(links, data, grad, first_cell, num_cells, channel_begin, channel_end, scale, ignore_edge, touched):
+    return None
+
+
+@torch.library.register_fake("plenoxel::rmsprop_step")
+def _(param, grad, square_avg, lr, beta, epsilon, touched):
+    return None
+
+
+@torch.library.register_fake("plenoxel::sample_grid")
+def _(links, density, sh, points):
+    return points.new_empty(points.shape[0]), points.new_empty(points.shape[0], 27)
+
+
+def _save_for_backward(context, inputs, output) -> None:
+    *tensors, center, radius, options, sh_background, outputs = inputs
+    context.save_for_backward(*tensors)
+    context.arguments = (center, radius, options, sh_background)
+    context.wanted = [bool(outputs >> bit & 1) for bit in range(4)]
+    context.set_materialize_grads(False)
+
+
+def _render_rays_backward(context, *gradients: Tensor | None):
+    used = [gradient if wanted and gradient is not None else None
+            for gradient, wanted in zip(gradients, context.wanted, strict=True)]
+    by_density, by_sh = torch.ops.plenoxel.render_rays_backward(
+        *context.saved_tensors, *context.arguments, *(None if g is None else g.contiguous() for g in used)
+    )
+    return None, None, by_density, by_sh, *([None] * 8)
+
+
+torch.library.register_autograd("plenoxel::render_rays", _render_rays_backward, setup_context=_save_for_backward)
