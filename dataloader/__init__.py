@@ -2,6 +2,12 @@
 
 from dataloader.camera_list import CameraList
 from dataloader.mesh import Mesh, load_mesh
+from dataloader.perfception import (
+    PerfceptionBackground,
+    PerfceptionScene,
+    load_perfception_scene,
+    save_perfception_scene,
+)
 from dataloader.scannet import Scene, load_scannet_scene
 from dataloader.scene_transform import SceneTransform
 from dataloader.view_store import ViewStore
@@ -10,11 +16,15 @@ from dataloader.view_writer import ViewStoreWriter, add_channel
 __all__ = [
     "CameraList",
     "Mesh",
+    "PerfceptionBackground",
+    "PerfceptionScene",
     "Scene",
     "SceneTransform",
     "ViewStore",
     "ViewStoreWriter",
     "add_channel",
     "load_mesh",
+    "load_perfception_scene",
     "load_scannet_scene",
+    "save_perfception_scene",
 ]

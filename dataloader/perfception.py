@@ -1,0 +1,202 @@
+"""PeRFception-ScanNet scene folders: a Plenoxel grid as a Lightning checkpoint with what places it in the world.
+
+``last.ckpt`` (or ``data.ckpt``) holds density, SH coefficients (usually 8 bits per number) and the cells they belong
+to; ``config.gin`` the resolution; ``trans_info.npz`` the transform from the world; ``thick.npy`` and ``init.npy`` the
+cells that were occupied at the start. Format: Jeong et al., "PeRFception: Perception using Radiance Fields",
+NeurIPS 2022 (public code and released scenes). Nothing read from a folder can run code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataloader.perfception_checkpoint import (
+    CHECKPOINT_FILES,
+    CheckpointWriter,
+    ColumnReader,
+    checkpoint_path,
+    dequantize,
+    open_checkpoint,
+    write_checkpoint,
+)
+from dataloader.perfception_config import find_value, read_config, resolution_of, write_config
+from dataloader.quantization import PACKED_BITS, packed_rows
+from dataloader.scene_transform import SceneTransform
+from utils.errors import UserError
+from utils.files import atomic_path
+
+TRANSFORM_FILE = "trans_info.npz"
+SH_COLUMNS = 27
+
+
+@dataclass(frozen=True)
+class PerfceptionBackground:
+    """Layered sphere images around the grid.
+
+    Attributes:
+        data: float32 ``[C, layers, 4]``, colour and density.
+        links: int32 ``[2R, R]``, row of ``data`` of each direction, or -1.
+    """
+
+    data: Tensor
+    links: Tensor
+
+
+@dataclass(frozen=True)
+class PerfceptionScene:
+    """A Plenoxel grid.
+
+    Attributes:
+        resolution: cells along x, y, z.
+        links_idx: int64 ``[V]``, (i * Ry + j) * Rz + k of each occupied cell.
+        density: float32 ``[V]``.
+        sh: float32 ``[V, 27]``, channel-major (9 of red, 9 of green, 9 of blue).
+        transform: world to grid; centre 0, radius 1.
+        config: bindings of config.gin.
+        background: layered sphere images, or None.
+        path: the scene's folder.
+    """
+
+    resolution: tuple[int, int, int]
+    links_idx: Tensor
+    density: Tensor
+    sh: Tensor
+    transform: SceneTransform
+    config: dict[str, Any] = field(default_factory=dict)
+    background: PerfceptionBackground | None = None
+    path: Path | None = None
+
+
+def load_perfception_scene(path: str | Path) -> PerfceptionScene:
+    """Read a scene folder, or a checkpoint in one; float, 16-, 8-, 4- and 2-bit numbers, density quantized or not.
+
+    Raises:
+        UserError: a file is absent, truncated, would need code to be run, or holds what the format does not allow.
+    """
+    path = checkpoint_path(Path(path))
+    checkpoint = open_checkpoint(path)
+    config = read_config(path.parent)
+    try:
+        state = checkpoint["state_dict"]
+        links_idx = state["model.links_idx"].long().reshape(-1)
+        resolution = resolution_of(config, int(checkpoint["reso_idx"]), path.parent)
+        reader = ColumnReader(checkpoint, len(links_idx), find_value(config, "quant_bit"))
+        density = reader.read("density_data", path).reshape(-1)
+        sh = reader.read("sh_data", path)
+        background = _read_background(checkpoint, path)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is not a PeRFception checkpoint: {error} is missing or of another type; expected "
+                        "state_dict with model.links_idx, model.density_data and model.sh_data, and reso_idx") from None
+    if find_value(config, "logarithmic_quant", False) is True:
+        raise UserError(f"{path.parent} has logarithmic_quant = True, for which the public code has no consistent "
+                        "reading; save the scene again without it")
+    _check_grid(path, resolution, links_idx, density, sh)
+    transform = SceneTransform.load(path.parent / TRANSFORM_FILE)
+    return PerfceptionScene(resolution, links_idx, density, sh, transform, config, background, path.parent)
+
+
+def save_perfception_scene(
+    path: str | Path,
+    resolution: tuple[int, int, int],
+    links_idx: Tensor,  # [V] int64
+    density: Tensor,  # [V] or [V, 1]
+    sh: Tensor,  # [V, 27]
+    transform: SceneTransform,
+    bits: int = 8,
+    quantize_density: bool = False,
+    background: PerfceptionBackground | None = None,
+    initial_links_idx: Tensor | None = None,
+    config: dict[str, Any] | None = None,
+) -> None:
+    """Write a scene folder that PeRFception's own reader loads: its keys, dtypes and shapes.
+
+    Args:
+        path: the folder; made if absent, other files in it stay.
+        resolution, links_idx, density, sh, transform, background: as in :class:`PerfceptionScene`.
+        bits: of each SH coefficient (and background number): 32 (float), 16 (half), 8, 4 or 2.
+        quantize_density: store density with ``bits`` too instead of as float.
+        initial_links_idx: cells before thickening, for ``init.npy``; default: the occupied ones.
+        config: further bindings for config.gin; those of the format win.
+
+    Raises:
+        ValueError: shapes or values that the format does not allow.
+    """
+    if bits not in (32, 16, *PACKED_BITS):
+        raise ValueError(f"bits = {bits}; expected 32, 16, 8, 4 or 2")
+    density, sh, links_idx = density.reshape(-1, 1).detach(), sh.detach(), links_idx.long()
+    if len(links_idx) == 0 or density.shape != (len(links_idx), 1) or sh.shape != (len(links_idx), SH_COLUMNS):
+        raise ValueError(f"links_idx {list(links_idx.shape)}, density {list(density.shape)}, sh {list(sh.shape)}; "
+                         "expected [V], [V, 1] and [V, 27] with V > 0")
+    writer = CheckpointWriter(bits)
+    writer.add("density_data", density, quantized=quantize_density)
+    writer.state["model.links_idx"] = links_idx.cpu()
+    writer.add("sh_data", sh, quantized=True)
+    writer.state["model.basis_data"] = torch.empty(0, 0, 0, 0)
+    if background is None:
+        writer.state["model.background_data"] = torch.empty(0, 0, 0)
+    else:
+        writer.add("background_data", background.data.detach(), quantized=True)
+        writer.state["model.background_links"] = background.links.int().cpu()
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(folder / CHECKPOINT_FILES[0], writer)
+    transform.save(folder / TRANSFORM_FILE)
+    _write_cells(folder / "thick.npy", links_idx, resolution)
+    _write_cells(folder / "init.npy", links_idx if initial_links_idx is None else initial_links_idx, resolution)
+    write_config(folder, {
+        **(config or {}),
+        "LitPlenoxel.reso": [list(map(int, resolution))],
+        "LitPlenoxel.sh_dim": SH_COLUMNS // 3,
+        "LitPlenoxel.background_nlayers": 0 if background is None else background.data.shape[1],
+        "LitPlenoxel.background_reso": 512 if background is None else background.links.shape[1],
+        "LitPlenoxel.quantize": bits < 32,
+        "LitPlenoxel.quantize_density": quantize_density and bits < 32,
+        "LitPlenoxel.quant_bit": min(bits, 16),
+    })  # fmt: skip
+
+
+def _read_background(checkpoint: dict[str, Any], path: Path) -> PerfceptionBackground | None:
+    stored = checkpoint["state_dict"].get("model.background_data")
+    if stored is None or stored.numel() == 0:
+        return None
+    links = checkpoint["state_dict"].get("model.background_links")
+    if links is None:
+        side = round((len(stored) / 2) ** 0.5)
+        if 2 * side * side != len(stored):
+            raise UserError(f"{path} has a background of {len(stored)} rows without model.background_links; expected "
+                            "2 R^2 rows: quantized backgrounds of less than 8 bits are read only with their links")
+        links = torch.arange(len(stored), dtype=torch.int32).reshape(2 * side, side)
+    rows = int(links.max()) + 1
+    bits = 0
+    if stored.dtype == torch.uint8:
+        bits = next((bits for bits in PACKED_BITS if packed_rows(rows, bits) == len(stored)), 8)
+    data = dequantize(checkpoint, "background_data", stored.detach(), bits, rows, path)
+    return PerfceptionBackground(data, links.int())
+
+
+def _write_cells(path: Path, links_idx: Tensor, resolution: tuple[int, int, int]) -> None:
+    cells = np.stack(np.unravel_index(links_idx.cpu().numpy(), resolution), axis=-1).astype(np.int32)
+    with atomic_path(path) as temporary:
+        np.save(temporary, cells, allow_pickle=False)
+
+
+def _check_grid(path: Path, resolution: tuple[int, int, int], links_idx: Tensor, density: Tensor, sh: Tensor) -> None:
+    cells = resolution[0] * resolution[1] * resolution[2]
+    if len(links_idx) == 0:
+        raise UserError(f"{path} holds no occupied voxel; fit or download the scene again")
+    if int(links_idx.min()) < 0 or int(links_idx.max()) >= cells:
+        raise UserError(f"{path}: voxel indices run from {int(links_idx.min())} to {int(links_idx.max())}, but a grid "
+                        f"of {resolution} has {cells} cells; config.gin beside it names another resolution than the "
+                        "checkpoint's: copy the scene's own config.gin there")
+    if sh.shape[1:] != (SH_COLUMNS,) or len(density) != len(links_idx):
+        raise UserError(f"{path}: SH data is {list(sh.shape)} and density {list(density.shape)}; expected 27 "
+                        "coefficients and one density for each voxel (SH degree 2)")
+    for name, values in (("density", density), ("SH data", sh)):
+        if not torch.isfinite(values).all():
+            raise UserError(f"{path}: {name} holds values that are not finite; fit or download the scene again")
