@@ -1,1 +1,1 @@
-"""Plenoxel ops: rendering, fitting and resampling sparse voxel grids (`ops`), and their plain reference (`reference`)."""
+"""Plenoxel ops: rendering, fitting and resampling sparse voxel grids (`ops`), and a plain `reference`."""

@@ -1,7 +1,7 @@
 """Plenoxel ops: thin typed wrappers around `torch.ops.plenoxel`, with their fake functions and autograd.
 
-A grid is `links` int32 [Rx, Ry, Rz] (-1 where empty, else a row number that occurs once), `density` [V] and `sh` [V, 27],
-channel-major (R0..R8, G0..G8, B0..B8). Tensors are float32 or (on the CPU) float64, all of one type and device. Several
+A grid is `links` int32 [Rx, Ry, Rz] (-1 where empty, else a row number that occurs once), `density` [V] and `sh`
+[V, 27], channel-major (R0..R8, G0..G8, B0..B8). Tensors are float32 or (on the CPU) float64, all of one type and device. Several
 grids of one resolution are rendered together by stacking their links to [S, Rx, Ry, Rz] (rows numbered through) and
 naming each ray's grid in `scene_index` int32 [N].
 
@@ -67,8 +67,8 @@ def render_rays(
             PeRFception's code does.
 
     Returns:
-        rgb [N, 3] over the background; sh [N, 27], the coefficients composited with the weights of rgb; depth [N], sum of
-        weight * distance in world units (not divided by alpha); alpha [N], 1 - the transmittance left at the end.
+        rgb [N, 3] over the background; sh [N, 27], the coefficients composited with the weights of rgb; depth [N], sum
+        of weight * distance in world units (not divided by alpha); alpha [N], 1 - the transmittance left at the end.
     """
     unknown = set(outputs) - OUTPUT_BITS.keys()
     if unknown:
@@ -159,8 +159,8 @@ def fit_gradients(
         + depth_lambda / N sum_known (D - D*)^2
         + free_space_lambda / N sum_known sum of weights nearer than D* - free_space_margin.
 
-    An exposure per image, rgb -> gain * rgb + bias, is fitted by passing target (target - bias) / gain and weights gain^2;
-    the returned colours give the gain's and the bias's own gradient.
+    An exposure per image, rgb -> gain * rgb + bias, is fitted by passing the target (target - bias) / gain and weights
+    gain^2; the returned colours give the gain's and the bias's own gradient.
 
     Returns:
         The rendered rgb [N, 3].
@@ -169,10 +169,10 @@ def fit_gradients(
         ray_weights = ray_weights[:, None].expand(-1, 3)
     options = [step_size, sigma_thresh, stop_thresh, near_clip, background_brightness]
     losses = [beta_lambda, sparsity_lambda, depth_lambda, free_space_lambda, free_space_margin]
+    weights = None if ray_weights is None else ray_weights.contiguous()
     return torch.ops.plenoxel.fit_gradients(
         links, cell_distance(links), density, sh, origins, directions, scene_index, list(center), list(radius), options,
-        target_rgb, None if ray_weights is None else ray_weights.contiguous(), depth_target, losses, grad_density, grad_sh,
-        touched,
+        target_rgb, weights, depth_target, losses, grad_density, grad_sh, touched,
     )
 
 
@@ -190,11 +190,12 @@ def tv_gradients(
     """Adds scale * the gradient of the total variation, sum over cells of sqrt(dx^2 + dy^2 + dz^2 + 1e-9), to `grad`.
 
     As in svox2, each difference's gradient is weighted by R / 256 but not the differences in the root, and with
-    `ignore_edge` (svox2: for colours, not for density) an empty neighbour counts as equal and the cell of row 0 is left out.
+    `ignore_edge` (svox2: for colours, not for density) an empty neighbour counts as equal and the cell of row 0 is left
+    out.
 
     Args:
-        first_cell, num_cells: cells are numbered as voxels, (x * Ry + y) * Rz + z; a range of them, by default all. Voxels
-            on the upper border begin no cell.
+        first_cell, num_cells: cells are numbered as voxels, (x * Ry + y) * Rz + z; a range of them, by default all.
+            Voxels on the upper border begin no cell.
         channels: [begin, end) of the C channels, by default all.
     """
     begin, end = channels or (0, data.shape[1])
@@ -211,7 +212,7 @@ def rmsprop_step(
     epsilon: float = 1e-8,
     touched: Tensor | None = None,  # [V] bool: the rows to update, default all
 ) -> None:
-    """One RMSProp step; a running mean of 0 starts at the gradient's square. Clear `touched` yourself when done with it."""
+    """One RMSProp step; a running mean of 0 starts at the gradient's square. `touched` is left for you to clear."""
     torch.ops.plenoxel.rmsprop_step(param, grad, square_avg, lr, beta, epsilon, touched)
 
 

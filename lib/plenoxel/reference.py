@@ -2,8 +2,8 @@
 
 Every function carries the name of its op in `ops.py` with a leading underscore, takes the same arguments, and works in
 float32 and float64 on any device. Naming: `t` is arc length along a ray in voxels, `delta` the world length of one
-voxel along that ray, `tau` the optical depth of one step, `weight` what a sample adds to its ray (weights of a ray sum to
-at most 1). A grid is `links` int32 [Rx, Ry, Rz] (-1 where empty, else a row number), `density` [V] and `sh` [V, 27],
+voxel along that ray, `tau` the optical depth of one step, `weight` what a sample adds to its ray (weights of a ray sum
+to at most 1). A grid is `links` int32 [Rx, Ry, Rz] (-1 where empty, else a row number), `density` [V] and `sh` [V, 27],
 channel-major. Follows Fridovich-Keil and Yu et al., "Plenoxels", CVPR 2022.
 """
 
@@ -93,7 +93,7 @@ def _interpolate(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Trilinear interpolation at `points` [N, 3] (voxels, clamped to the grid).
 
-    Returns sigma [N], coefficients [N, 27], the corners' rows [N, 8] and their weights [N, 8]; empty corners count as 0.
+    Returns sigma [N], coefficients [N, 27], the corners' rows [N, 8] and weights [N, 8]; empty corners count as 0.
     """
     limit = torch.tensor(links.shape, device=points.device)
     clamped = torch.minimum(points.clamp_min(0), (limit - 1).to(points))

@@ -21,7 +21,7 @@ def _(links, distance, density, sh, origins, directions, scene_index, center, ra
 
 
 @torch.library.register_fake("plenoxel::render_rays_backward")
-def _(links, distance, density, sh, origins, directions, scene_index, center, radius, options, sh_background, *gradients):
+def _(links, distance, density, sh, *rest):
     return torch.empty_like(density), torch.empty_like(sh)
 
 
@@ -55,19 +55,19 @@ def _(links, density, sh, points):
     return points.new_empty(points.shape[0]), points.new_empty(points.shape[0], 27)
 
 
-def _save_for_backward(context, inputs, output) -> None:
+def _save_for_backward(ctx, inputs, output) -> None:
     *tensors, center, radius, options, sh_background, outputs = inputs
-    context.save_for_backward(*tensors)
-    context.arguments = (center, radius, options, sh_background)
-    context.wanted = [bool(outputs >> bit & 1) for bit in range(4)]
-    context.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors)
+    ctx.arguments = (center, radius, options, sh_background)
+    ctx.wanted = [bool(outputs >> bit & 1) for bit in range(4)]
+    ctx.set_materialize_grads(False)
 
 
-def _render_rays_backward(context, *gradients: Tensor | None):
+def _render_rays_backward(ctx, *gradients: Tensor | None):
     used = [gradient if wanted and gradient is not None else None
-            for gradient, wanted in zip(gradients, context.wanted, strict=True)]
+            for gradient, wanted in zip(gradients, ctx.wanted, strict=True)]
     by_density, by_sh = torch.ops.plenoxel.render_rays_backward(
-        *context.saved_tensors, *context.arguments, *(None if g is None else g.contiguous() for g in used)
+        *ctx.saved_tensors, *ctx.arguments, *(None if g is None else g.contiguous() for g in used)
     )
     return None, None, by_density, by_sh, *([None] * 8)
 
