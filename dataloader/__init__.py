@@ -10,6 +10,7 @@ from dataloader.perfception import (
 )
 from dataloader.scannet import Scene, load_scannet_scene
 from dataloader.scene_transform import SceneTransform
+from dataloader.view_dataset import ViewDataset
 from dataloader.view_store import ViewStore
 from dataloader.view_writer import ViewStoreWriter, add_channel
 
@@ -20,6 +21,8 @@ __all__ = [
     "PerfceptionScene",
     "Scene",
     "SceneTransform",
+    "SegmentationDataModule",
+    "ViewDataset",
     "ViewStore",
     "ViewStoreWriter",
     "add_channel",
@@ -28,3 +31,11 @@ __all__ = [
     "load_scannet_scene",
     "save_perfception_scene",
 ]
+
+
+def __getattr__(name: str):
+    if name == "SegmentationDataModule":  # on demand, since importing Lightning takes seconds
+        from dataloader.data_module import SegmentationDataModule
+
+        return SegmentationDataModule
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

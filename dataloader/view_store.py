@@ -141,6 +141,10 @@ class ViewStore:
         self._require(name)
         return self._dtypes[name]
 
+    def check_channel(self, name: str) -> None:
+        """Raise :class:`UserError` when the channel is missing, or its file is damaged or truncated."""
+        self._array(name)
+
     def tensor(self, name: str) -> Tensor:
         """The whole channel as stored, ``[N, (C,) H, W]``, memory-mapped: pages are read when touched.
 
