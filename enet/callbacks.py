@@ -1,0 +1,103 @@
+"""What happens beside the training: a line per epoch, and pictures for TensorBoard."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
+
+from enet.augmentation import ViewBatch
+from enet.metrics import class_iou
+from enet.module import SegmentationModule
+from utils.files import atomic_path
+from utils.labels import CLASS_NAMES, colorize
+from utils.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that are never half written, so that a run killed while saving can be resumed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str, storage_options: Any = None) -> None:
+        with atomic_path(path) as temporary:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
+
+
+class EpochProgress(pl.Callback):
+    """Epochs done, with time left, loss and scores; a bar on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._meter: Progress | None = None
+        self._start = 0.0
+        self.images_per_second: list[float] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._meter = Progress("training", trainer.max_epochs - trainer.current_epoch, "epoch")
+            self._meter.__enter__()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._meter is not None:
+            metrics = trainer.callback_metrics
+            note = ", ".join(
+                f"{name} {float(metrics[name]):.4f}" for name in ("train/loss", "val/mean_iou") if name in metrics
+            )
+            self._meter.update(note=note)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._meter is not None:
+            self._meter.__exit__()
+            self._meter = None
+
+
+class ValidationPictures(pl.Callback):
+    """Per-class IoU, confusion matrix and sample triplets (image, truth, prediction) of each validation."""
+
+    def __init__(self, samples: int = 4):
+        self._samples = samples
+        self._first: ViewBatch | None = None
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: ViewBatch, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        if batch_idx == 0:
+            self._first = batch
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: SegmentationModule) -> None:
+        # Runs before the module computes and resets its metric.
+        writer = trainer.logger.experiment if trainer.logger else None
+        if trainer.sanity_checking or not trainer.is_global_zero or writer is None or self._first is None:
+            return
+        step = trainer.global_step
+        confusion = pl_module.val_iou.confusion.cpu()
+        for name, iou in zip(CLASS_NAMES, class_iou(confusion), strict=True):
+            if not torch.isnan(iou):
+                writer.add_scalar(f"val_iou/{name}", float(iou), step)
+        writer.add_image("val/confusion", confusion_image(confusion), step)
+        batch = first_views(self._first, self._samples)
+        writer.add_images("val/samples", triplets(batch, pl_module.predict(batch)), step)
+        self._first = None
+
+
+def first_views(batch: ViewBatch, count: int) -> ViewBatch:
+    """The first ``count`` views of a batch."""
+    return ViewBatch(batch.color[:count], None if batch.sh is None else batch.sh[:count], batch.label[:count])
+
+
+def triplets(batch: ViewBatch, prediction: Tensor) -> Tensor:
+    """Image, truth and prediction side by side, uint8 [B, 3, H, 3W] on the CPU."""
+    color = (batch.color * 255).round().to(torch.uint8).cpu()
+    return torch.cat([color, colorize(batch.label.cpu()), colorize(prediction.cpu())], dim=-1)
+
+
+def confusion_image(confusion: Tensor, cell: int = 12) -> Tensor:
+    """Picture uint8 [3, H, W] of a confusion matrix: rows (truth) sum to 1, brighter is more."""
+    share = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
+    pixels = (share * 255).round().to(torch.uint8)
+    return pixels.repeat_interleave(cell, 0).repeat_interleave(cell, 1).expand(3, -1, -1)

@@ -1,0 +1,7 @@
+"""Losses for segmentation with unannotated pixels, one a file."""
+
+from enet.losses.cross_entropy import weighted_cross_entropy
+from enet.losses.dice import dice_loss
+from enet.losses.lovasz import lovasz_softmax_loss
+
+__all__ = ["dice_loss", "lovasz_softmax_loss", "weighted_cross_entropy"]

@@ -1,0 +1,160 @@
+"""The LightningModule: any of the networks, its losses and its measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from torch import Tensor
+
+from enet.augmentation import ViewBatch
+from enet.backbones import build_network
+from enet.class_weights import class_weights
+from enet.losses import dice_loss, lovasz_softmax_loss, weighted_cross_entropy
+from enet.metrics import ScanNetIoU
+from enet.options import LossOptions, NetworkOptions, OptimizerOptions
+from enet.statistics import TrainingStatistics
+from enet.stems import COLOR_CHANNELS, SH_CHANNELS
+from utils.labels import NUM_CLASSES
+from utils.seeding import generator
+
+_SMALLEST_STD = 1e-3  # a channel that never varies is only centred
+
+
+class SegmentationModule(pl.LightningModule):
+    """Trains a segmentation network on :class:`enet.augmentation.ViewBatch`.
+
+    Class weights and normalisation statistics are buffers, so a checkpoint holds everything that inference needs.
+
+    Args:
+        network, loss, optimizer: fields of :class:`NetworkOptions`, :class:`LossOptions`, :class:`OptimizerOptions`.
+        views: fields of :class:`enet.options.ViewOptions`; kept for whoever loads the checkpoint.
+        scenes: names of the scenes trained or validated on; likewise kept.
+        seed: of the initial weights and of dropout.
+    """
+
+    def __init__(
+        self,
+        network: dict[str, Any],
+        loss: dict[str, Any] | None = None,
+        optimizer: dict[str, Any] | None = None,
+        views: dict[str, Any] | None = None,
+        scenes: Sequence[str] = (),
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self._loss_options = LossOptions(**(loss or {}))
+        self._optimizer_options = OptimizerOptions(**(optimizer or {}))
+        self._seed = seed
+        torch.manual_seed(generator(seed, "weights").initial_seed())
+        self.network = build_network(NetworkOptions(**network))
+        self.register_buffer("class_weights", torch.ones(NUM_CLASSES))
+        for name, channels in (("color", COLOR_CHANNELS), ("sh", SH_CHANNELS)):
+            self.register_buffer(f"{name}_mean", torch.zeros(channels))
+            self.register_buffer(f"{name}_std", torch.ones(channels))
+        self.register_buffer("_loss_sum", torch.zeros(()), persistent=False)
+        self._steps = 0
+        self.train_iou, self.val_iou = ScanNetIoU(), ScanNetIoU()
+        self._loss_of = self._loss_and_prediction
+
+    def set_statistics(self, statistics: TrainingStatistics) -> None:
+        """Take over class weights and normalisation from the training split."""
+        scheme = self._loss_options.class_weights
+        self.class_weights.copy_(class_weights(scheme, statistics.class_pixels, statistics.view_pixels))
+        for name in ("color", "sh"):
+            mean, std = getattr(statistics, f"{name}_mean"), getattr(statistics, f"{name}_std")
+            if mean is not None:
+                getattr(self, f"{name}_mean").copy_(mean)
+                getattr(self, f"{name}_std").copy_(std.clamp(min=_SMALLEST_STD))
+
+    def compile_training(self, mode: str | None = None) -> None:
+        """Fuse normalisation, network and loss of a training step by ``torch.compile``."""
+        self._loss_of = torch.compile(self._loss_and_prediction, mode=mode, dynamic=False)
+
+    def forward(
+        self,
+        color: Tensor,  # [B, 3, H, W] 0..1
+        sh: Tensor | None = None,  # [B, 27, H, W]
+    ) -> Tensor:
+        """Logits [B, 21, H, W] of images that are not normalised yet."""
+        color = (color - self.color_mean[:, None, None]) / self.color_std[:, None, None]
+        if sh is not None:
+            sh = (sh - self.sh_mean[:, None, None]) / self.sh_std[:, None, None]
+        return self.network(color, sh)
+
+    def _loss_and_prediction(
+        self, color: Tensor, sh: Tensor | None, label: Tensor, quality: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Cross-entropy sum, sum of its weights, other losses, predicted classes uint8 [B, H, W]."""
+        logits = self(color, sh).float().contiguous()
+        truth = label.long()
+        entropy, weight = weighted_cross_entropy(logits, truth, self.class_weights, quality)
+        other = logits.new_zeros(())
+        if self._loss_options.lovasz:
+            other = other + self._loss_options.lovasz * lovasz_softmax_loss(logits, truth)
+        if self._loss_options.dice:
+            other = other + self._loss_options.dice * dice_loss(logits, truth)
+        return entropy, weight, other, logits.detach().argmax(1).to(torch.uint8)
+
+    def on_train_batch_start(self, batch: ViewBatch, batch_idx: int) -> None:
+        """Set what depends on the epoch alone, so that a resumed epoch starts like one that was not interrupted."""
+        if batch_idx == 0:
+            dropout = generator(self._seed, "dropout", self.current_epoch, self.global_rank)
+            torch.manual_seed(dropout.initial_seed())
+            for group in self.optimizers().optimizer.param_groups:
+                group["lr"] = self._optimizer_options.learning_rate_at(self.current_epoch)
+
+    def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
+        entropy, weight, other, prediction = self._loss_of(batch.color, batch.sh, batch.label, batch.quality)
+        loss = entropy / self._mean_over_processes(weight).clamp(min=1e-6) + other
+        self._loss_sum += loss.detach()
+        self._steps += 1
+        self.train_iou.update(prediction, batch.label)
+        return loss
+
+    def _mean_over_processes(self, weight: Tensor) -> Tensor:
+        """DDP averages gradients over processes: dividing by the mean weight gives the loss of the joint batch."""
+        if self.trainer.world_size == 1:
+            return weight
+        weight = weight.detach().clone()
+        torch.distributed.all_reduce(weight)
+        return weight / self.trainer.world_size
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict(
+            {
+                "train/loss": self._loss_sum / max(self._steps, 1),
+                "train/mean_iou": self.train_iou.compute().float(),
+                "learning_rate": self._optimizer_options.learning_rate_at(self.current_epoch),
+            },
+            sync_dist=True,
+        )
+        self._loss_sum.zero_()
+        self._steps = 0
+        self.train_iou.reset()
+
+    def validation_step(self, batch: ViewBatch, batch_idx: int) -> None:
+        self.val_iou.update(self.predict(batch), batch.label)
+
+    def on_validation_epoch_end(self) -> None:
+        mean = self.val_iou.compute().float()
+        self.log("val/mean_iou", torch.nan_to_num(mean), rank_zero_only=False, sync_dist=False)
+
+    def predict(self, batch: ViewBatch) -> Tensor:
+        """Predicted classes uint8 [B, H, W]."""
+        return self(batch.color, batch.sh).argmax(1).to(torch.uint8)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        options = self._optimizer_options
+        return torch.optim.Adam(
+            self.network.parameters(),
+            lr=options.learning_rate,
+            betas=options.betas,
+            weight_decay=options.weight_decay,
+            fused=True,
+        )
+

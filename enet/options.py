@@ -1,0 +1,138 @@
+"""What a training run can be told, apart from its data and budget. All are gin-configurable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gin
+
+from utils.errors import UserError
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which network.
+
+    Attributes:
+        backbone: 'enet', or 'segformer_b0' (untrained; needs the 'backbones' extra).
+        stem: 'rgb', or how the SH image is taken in: 'concat', 'conv_concat', 'conv_sum'.
+        dropout: ENet's channel dropout in its first encoder stage, and after it.
+    """
+
+    backbone: str = "enet"
+    stem: str = "rgb"
+    dropout: tuple[float, float] = (0.01, 0.1)
+
+    @property
+    def uses_sh(self) -> bool:
+        return self.stem != "rgb"
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class ViewOptions:
+    """What the network sees of a stored view.
+
+    Attributes:
+        color: 'rgb' for the rendered colour, 'photo' for the camera's picture.
+        sh_frame: axes the SH coefficients are given in: 'grid' (each scene's own, as the paper did), 'gravity' (the
+            world's, z up), or 'camera'.
+        cache: hold the views in the training device's memory; off, they are read from disk all the time.
+        workers: processes that read ahead when ``cache`` is off.
+    """
+
+    color: str = "rgb"
+    sh_frame: str = "grid"
+    cache: bool = True
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        _require(self.color in ("rgb", "photo"), f"ViewOptions.color = {self.color!r}; use 'rgb' or 'photo'")
+        _require(
+            self.sh_frame in ("grid", "gravity", "camera"),
+            f"ViewOptions.sh_frame = {self.sh_frame!r}; use 'grid', 'gravity' or 'camera'",
+        )
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class AugmentationOptions:
+    """Random changes of training views; the defaults change nothing.
+
+    Attributes:
+        mirror: probability of a left-right mirror image; the SH coefficients are mirrored with it.
+        smallest_crop: side of the smallest random crop, as a share of the image's; crops are scaled to full size.
+        brightness: largest relative change of the colour's brightness.
+        contrast: largest relative change of the colour's contrast.
+        saturation: largest relative change of the colour's saturation.
+    """
+
+    mirror: float = 0.0
+    smallest_crop: float = 1.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.mirror <= 1, f"AugmentationOptions.mirror = {self.mirror}; it is a probability")
+        _require(
+            0 < self.smallest_crop <= 1,
+            f"AugmentationOptions.smallest_crop = {self.smallest_crop}; it must be over 0 and at most 1",
+        )
+        for name in ("brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"AugmentationOptions.{name} = {value}; it must be in [0, 1)")
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class LossOptions:
+    """What is minimised: weighted cross-entropy, plus the others times their factor.
+
+    Attributes:
+        class_weights: 'enet' for 1 / ln(1.02 + share), 'median_frequency', or 'none'.
+        lovasz: factor of the Lovász-softmax loss.
+        dice: factor of the Dice loss.
+        quality: weight each pixel of the cross-entropy by the store's render quality channel.
+    """
+
+    class_weights: str = "enet"
+    lovasz: float = 0.0
+    dice: float = 0.0
+    quality: bool = False
+
+    def __post_init__(self) -> None:
+        _require(
+            self.class_weights in ("enet", "median_frequency", "none"),
+            f"LossOptions.class_weights = {self.class_weights!r}; use 'enet', 'median_frequency' or 'none'",
+        )
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """Adam with a step-wise decay; the defaults are the paper's.
+
+    Attributes:
+        learning_rate: at the start.
+        weight_decay: L2 penalty, as in Adam's paper (not decoupled).
+        betas: decay of the first and second moments.
+        decay_factor: what the learning rate is multiplied by ...
+        decay_epochs: ... after every so many epochs.
+    """
+
+    learning_rate: float = 1.135e-3
+    weight_decay: float = 3.385e-3
+    betas: tuple[float, float] = (0.7, 0.999)
+    decay_factor: float = 0.525
+    decay_epochs: int = 60
+
+    def learning_rate_at(self, epoch: int) -> float:
+        """Learning rate during ``epoch``, counted from 0."""
+        return self.learning_rate * self.decay_factor ** (epoch // self.decay_epochs)

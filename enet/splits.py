@@ -1,0 +1,129 @@
+"""Which scenes train, validate and test, and that no room is in two of the lists."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from dataloader import ViewStore
+from enet.view_table import StoreViews
+from utils.errors import UserError
+from utils.scenes import resolve_scenes
+from utils.seeding import generator
+
+logger = logging.getLogger(__name__)
+
+_SCANNET_SCAN = re.compile(r"(scene\d{4})_\d{2}")
+
+
+def room_of(scene: str) -> str:
+    """The room a scan shows: ScanNet's sceneRRRR_SS is scan SS of room RRRR; other names are rooms of their own."""
+    match = _SCANNET_SCAN.fullmatch(scene)
+    return match.group(1) if match else scene
+
+
+def refuse_overlap(splits: Mapping[str, Sequence[str]]) -> None:
+    """Raise :class:`UserError` that names a room scanned in two splits; keys are the splits' names."""
+    for (first, first_scenes), (second, second_scenes) in itertools.combinations(splits.items(), 2):
+        scan_of_room = {room_of(scene): scene for scene in first_scenes}
+        for scene in second_scenes:
+            twin = scan_of_room.get(room_of(scene))
+            if twin is not None:
+                same = "the same scene" if twin == scene else "scans of the same room"
+                raise UserError(
+                    f"{first} holds {twin} and {second} holds {scene}, {same}; scores would be too good, "
+                    f"so take the room out of one of the two lists"
+                )
+
+
+def hold_out_rooms(scenes: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
+    """Split scenes into training and validation by whole rooms: ``share`` of the rooms, at least one, validate.
+
+    Raises:
+        UserError: ``share`` is not between 0 and 1, or there is only one room.
+    """
+    rooms = sorted({room_of(scene) for scene in scenes})
+    if not 0 < share < 1 or len(rooms) < 2:
+        raise UserError(
+            f"{share} of {len(rooms)} rooms cannot be held out for validation; name val_scenes, or, with one room, "
+            "hold out every n-th of its views by val_every"
+        )
+    order = torch.randperm(len(rooms), generator=generator(seed, "validation rooms")).tolist()
+    held_out = {rooms[index] for index in order[: min(max(round(share * len(rooms)), 1), len(rooms) - 1)]}
+    training = [scene for scene in scenes if room_of(scene) not in held_out]
+    return training, [scene for scene in scenes if room_of(scene) in held_out]
+
+
+def stores_of(scenes: Sequence[str], folders: Sequence[str | Path]) -> list[StoreViews]:
+    """The scenes' stores in each folder. The first must hold all of them; in the others scenes may be missing.
+
+    Raises:
+        UserError: the first folder lacks a scene.
+    """
+    stores = [StoreViews(Path(folders[0]) / scene) for scene in scenes]
+    for entry in stores:
+        if not entry.path.is_dir():
+            raise UserError(f"{entry.path} does not exist; render and annotate that scene, or take it out of the list")
+    for folder in folders[1:]:
+        found = [StoreViews(Path(folder) / scene) for scene in scenes if (Path(folder) / scene).is_dir()]
+        logger.info("%s: %d of %d scenes have views there", folder, len(found), len(scenes))
+        stores += found
+    return stores
+
+
+def hold_out_views(stores: Sequence[StoreViews], num_first: int, every: int) -> tuple[list[StoreViews], ...]:
+    """Split views of single rooms: of the ``num_first`` first stores, views k with k % every == 0 validate.
+
+    This measures how well a room is known, not how well another one is understood; use it where there is one room.
+    """
+    if every < 2:
+        raise UserError(f"val_every = {every} leaves nothing to train on; use 2 or more")
+    training, validation = [], []
+    for entry in stores[:num_first]:
+        views = range(len(ViewStore.open(entry.path)))
+        training.append(StoreViews(entry.path, tuple(view for view in views if view % every)))
+        validation.append(StoreViews(entry.path, tuple(view for view in views if view % every == 0)))
+    return [*training, *stores[num_first:]], validation
+
+
+def choose_views(
+    folders: Sequence[str | Path],
+    train_scenes: str | Sequence[str],
+    val_scenes: str | Sequence[str] | None,
+    val_rooms: float,
+    val_every: int,
+    test_scenes: str | Sequence[str] | None,
+    seed: int,
+) -> tuple[list[StoreViews], list[StoreViews]]:
+    """Training and validation views, as the train task describes them; validation views come from the first folder.
+
+    Raises:
+        UserError: not exactly one way to validate is chosen, stores are missing, or splits share a room.
+    """
+    ways = {"val_scenes": val_scenes is not None, "val_rooms": val_rooms > 0, "val_every": val_every > 0}
+    if sum(ways.values()) != 1:
+        chosen = ", ".join(name for name, on in ways.items() if on) or "none"
+        raise UserError(f"validation needs exactly one of train.{', train.'.join(ways)}; found {chosen}")
+    training = resolve_scenes(train_scenes, folders[0])
+    if test_scenes is not None:
+        test = resolve_scenes(test_scenes, folders[0])
+        if train_scenes == "all":
+            training = [scene for scene in training if scene not in test]
+        refuse_overlap({"train_scenes": training, "test_scenes": test})
+    if val_every:
+        return hold_out_views(stores_of(training, folders), len(training), val_every)
+    if val_scenes is None:
+        training, validation = hold_out_rooms(training, val_rooms, seed)
+    else:
+        validation = resolve_scenes(val_scenes, folders[0])
+        if train_scenes == "all":
+            training = [scene for scene in training if scene not in validation]
+        refuse_overlap({"train_scenes": training, "val_scenes": validation})
+        if test_scenes is not None:
+            refuse_overlap({"val_scenes": validation, "test_scenes": test})
+    return stores_of(training, folders), stores_of(validation, folders[:1])

@@ -1,0 +1,80 @@
+"""Class frequencies and normalisation statistics of the training views, computed once over all their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from enet.augmentation import ViewBatch
+from utils.labels import NUM_CLASSES
+
+
+@dataclass
+class TrainingStatistics:
+    """All on the CPU.
+
+    Attributes:
+        class_pixels: int64 [21], pixels of each class.
+        view_pixels: int64 [21], pixels of all views in which the class occurs.
+        color_mean, color_std: float32 [3].
+        sh_mean, sh_std: float32 [27], or None without SH.
+    """
+
+    class_pixels: Tensor
+    view_pixels: Tensor
+    color_mean: Tensor
+    color_std: Tensor
+    sh_mean: Tensor | None = None
+    sh_std: Tensor | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: None if value is None else value.tolist() for name, value in vars(self).items()}
+
+
+class _Moments:
+    """Running mean and standard deviation per channel, in float64."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sum = self._squares = torch.zeros(())
+
+    def add(self, images: Tensor) -> None:  # [B, C, H, W]
+        channels = images.transpose(0, 1).flatten(1).double()
+        self._count += channels.shape[1]
+        self._sum = self._sum + channels.sum(1).cpu()
+        self._squares = self._squares + channels.square().sum(1).cpu()
+
+    def mean_and_std(self) -> tuple[Tensor, Tensor]:
+        mean = self._sum / self._count
+        variance = (self._squares / self._count - mean.square()).clamp(min=0)
+        return mean.float(), variance.sqrt().float()
+
+
+def compute_statistics(batches: Iterable[ViewBatch]) -> TrainingStatistics:
+    """Statistics over ``batches``, which must hold every training view once and unaugmented."""
+    class_pixels = torch.zeros(NUM_CLASSES, dtype=torch.int64)
+    view_pixels = torch.zeros(NUM_CLASSES, dtype=torch.int64)
+    color, sh = _Moments(), _Moments()
+    has_sh = False
+    for batch in batches:
+        counts = _counts_per_view(batch.label)
+        class_pixels += counts.sum(0)
+        view_pixels += (counts > 0).sum(0) * batch.label[0].numel()
+        color.add(batch.color)
+        if batch.sh is not None:
+            sh.add(batch.sh)
+            has_sh = True
+    return TrainingStatistics(
+        class_pixels, view_pixels, *color.mean_and_std(), *(sh.mean_and_std() if has_sh else (None, None))
+    )
+
+
+def _counts_per_view(label: Tensor) -> Tensor:
+    """Pixels of each class in each view, int64 [B, 21] on the CPU, of class indices [B, H, W]."""
+    views = torch.arange(len(label), device=label.device)[:, None]
+    pairs = views * NUM_CLASSES + label.flatten(1).long()
+    return torch.bincount(pairs.flatten(), minlength=len(label) * NUM_CLASSES).reshape(-1, NUM_CLASSES).cpu()

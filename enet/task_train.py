@@ -1,0 +1,99 @@
+"""Task ``train``: a segmentation network from stored views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
+from utils.device import choose_device
+from utils.tasks import task
+
+
+@task(
+    summary="train the segmentation network on stored views",
+    inputs=("views",),
+    records="{runs_dir}/{name}",
+    configures=(NetworkOptions, ViewOptions, AugmentationOptions, LossOptions, OptimizerOptions),
+)
+def train(
+    views: Sequence[str] = gin.REQUIRED,
+    runs_dir: str = gin.REQUIRED,
+    name: str = gin.REQUIRED,
+    train_scenes: str | Sequence[str] = "all",
+    val_scenes: str | Sequence[str] | None = None,
+    val_rooms: float = 0.0,
+    val_every: int = 0,
+    test_scenes: str | Sequence[str] | None = None,
+    epochs: int = 1000,
+    batch_size: int = 160,
+    epoch_views: int | None = None,
+    val_interval: int = 1,
+    patience: int = 0,
+    seed: int = 0,
+    device: str = "auto",
+    devices: int = 1,
+    precision: str = "32",
+    compile: str = "off",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train into ``runs_dir/name/training`` and measure the best checkpoint on the validation views.
+
+    Validation never uses the test split, and a split that shares a room with another is refused.
+
+    Args:
+        views: folders of view stores that are trained on together. The first holds every scene, also those of the
+            validation; the others, such as novel views, add what they have.
+        runs_dir: folder of all runs.
+        name: of this run, and of its folder.
+        train_scenes: "all", a list of names, or a text file; "all" leaves out the validation and test scenes.
+        val_scenes: scenes to validate on; or give val_rooms or val_every instead.
+        val_rooms: share of the training scenes' rooms to hold out for validation.
+        val_every: hold out every n-th view of the first folder; for captures of a single room.
+        test_scenes: scenes that neither training nor validation may share a room with.
+        epochs: most epochs.
+        batch_size: views of a batch, over all devices.
+        epoch_views: views drawn in an epoch; by default as many as the first folder has for training, so that runs
+            with and without novel views take the same number of steps.
+        val_interval: epochs between validations.
+        patience: stop after so many epochs without a better validation mIoU; 0 never stops.
+        seed: of weights, order, augmentation and dropout.
+        device: "auto", "cpu" or "cuda".
+        devices: GPUs, or processes on a CPU, that share each batch.
+        precision: "32", "bf16" or "16" (mixed).
+        compile: "off", or the mode of torch.compile: "default", "reduce-overhead", "max-autotune".
+        overwrite: train again although a finished run with other settings is there.
+    """
+    from enet.splits import choose_views
+    from enet.training import Budget, Recipe, train_once
+    from enet.view_table import count_views
+    from utils.errors import UserError
+
+    if batch_size % devices:
+        raise UserError(f"train.batch_size = {batch_size} cannot be shared by train.devices = {devices}")
+    training, validation = choose_views(views, train_scenes, val_scenes, val_rooms, val_every, test_scenes, seed)
+    originals = [entry for entry in training if entry.path.parent == Path(views[0])]
+    budget = Budget(
+        epochs=epochs,
+        batch_size=batch_size // devices,
+        epoch_views=epoch_views or count_views(originals),
+        val_interval=val_interval,
+        patience=patience,
+        seed=seed,
+        precision=precision,
+        devices=devices,
+        compile=compile,
+    )
+    recipe = Recipe(NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions())
+    results = train_once(
+        Path(runs_dir) / name / "training", training, validation, recipe, budget, choose_device(device), overwrite
+    )
+    return {"name": name, "stem": recipe.network.stem, "color": recipe.views.color, **results, **_budget(budget)}
+
+
+def _budget(budget: Any) -> dict[str, Any]:
+    return {"budget": asdict(budget)}

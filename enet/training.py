@@ -1,0 +1,193 @@
+"""One training run: its folder, its data, Lightning's trainer, and what is left at the end."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gin
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from enet.callbacks import AtomicCheckpointIO, EpochProgress, ValidationPictures
+from enet.data_module import Batching, ViewDataModule
+from enet.evaluation import evaluate, load_module
+from enet.module import SegmentationModule
+from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
+from enet.synchronized_norm import synchronize_norms
+from enet.view_table import StoreViews
+from utils.errors import UserError
+from utils.files import commit_output, prepare_output, read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+BEST, LAST, RESULTS = "best.ckpt", "last.ckpt", "results.json"
+_SAMPLES = 12
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long and on what a run trains; fields as in the train task."""
+
+    epochs: int
+    batch_size: int
+    epoch_views: int
+    val_interval: int = 1
+    patience: int = 0
+    seed: int = 0
+    precision: str = "32"
+    devices: int = 1
+    compile: str = "off"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, and how; the option groups of the train task."""
+
+    network: NetworkOptions
+    views: ViewOptions
+    augmentation: AugmentationOptions
+    loss: LossOptions
+    optimizer: OptimizerOptions
+
+
+def train_once(
+    folder: Path,
+    training: Sequence[StoreViews],
+    validation: Sequence[StoreViews],
+    recipe: Recipe,
+    budget: Budget,
+    device: torch.device,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train into ``folder`` unless it holds the finished run of equal settings; returns the run's results.
+
+    The folder holds best.ckpt (by validation mIoU), last.ckpt, results.json, tensorboard/ and samples/.
+    """
+    if budget.precision not in PRECISIONS:
+        raise UserError(f"train.precision = {budget.precision!r}; use {', '.join(map(repr, PRECISIONS))}")
+    settings = {
+        **{name: asdict(options) for name, options in vars(recipe).items()},
+        "budget": asdict(budget),
+        "training": [entry.identity() for entry in training],
+        "validation": [entry.identity() for entry in validation],
+    }
+    partial = prepare_output(folder, settings, overwrite)
+    if partial is None:
+        logger.info("%s is finished; nothing to do", folder)
+        return read_json(folder / RESULTS)
+    batching = Batching(budget.batch_size, budget.epoch_views, budget.seed, budget.compile != "off")
+    data = ViewDataModule(
+        training, validation, recipe.views, recipe.augmentation, batching, recipe.network.uses_sh, recipe.loss.quality
+    )
+    module = _build_module(recipe, budget, data, device)
+    seconds, epochs = _fit(partial, module, data, recipe, budget, device)
+    results = _finish(partial, data, device, budget, epochs, seconds)
+    write_json(partial / RESULTS, results)
+    commit_output(folder)
+    return results
+
+
+def _build_module(
+    recipe: Recipe, budget: Budget, data: ViewDataModule, device: torch.device
+) -> SegmentationModule:
+    module = SegmentationModule(
+        network=asdict(recipe.network),
+        loss=asdict(recipe.loss),
+        optimizer=asdict(recipe.optimizer),
+        views=asdict(recipe.views),
+        scenes=sorted({path.name for path in data.training.paths + data.validation.paths}),
+        seed=budget.seed,
+    )
+    module.set_statistics(data.statistics(device))
+    if budget.devices > 1:
+        synchronize_norms(module.network)
+    if budget.compile != "off":
+        module.compile_training(None if budget.compile == "default" else budget.compile)
+    return module.to(memory_format=torch.channels_last)
+
+
+def _fit(
+    partial: Path, module: SegmentationModule, data: ViewDataModule, recipe: Recipe, budget: Budget, device: torch.device
+) -> tuple[float, int]:
+    """Train, from the last checkpoint where there is one; returns seconds and epochs of this call."""
+    board = TensorBoardLogger(partial, name="", version="tensorboard", default_hp_metric=False)
+    board.experiment.add_text("config", f"```\n{gin.config_str()}\n```")
+    trainer = build_trainer(partial, budget, device, board)
+    last = partial / LAST
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    seconds = time.perf_counter() - start
+    board.log_hyperparams(
+        {f"{group}.{name}": value for group, options in {**vars(recipe), "budget": budget}.items()
+         for name, value in asdict(options).items()},
+        {"hparam/best_val_mean_iou": float(trainer.checkpoint_callback.best_model_score or 0.0)},
+    )  # fmt: skip
+    board.finalize("success")
+    return seconds, trainer.current_epoch
+
+
+def build_trainer(folder: Path, budget: Budget, device: torch.device, board: TensorBoardLogger | bool) -> pl.Trainer:
+    """A trainer that keeps best.ckpt and last.ckpt in ``folder`` and says little."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    callbacks: list[pl.Callback] = [
+        ModelCheckpoint(
+            folder, BEST.removesuffix(".ckpt"), monitor="val/mean_iou", mode="max", enable_version_counter=False
+        ),
+        ModelCheckpoint(
+            folder, LAST.removesuffix(".ckpt"), save_on_train_epoch_end=True, enable_version_counter=False
+        ),
+        EpochProgress(),
+        ValidationPictures(),
+    ]
+    if budget.patience:
+        checks = -(-budget.patience // budget.val_interval)
+        callbacks.append(EarlyStopping("val/mean_iou", patience=checks, mode="max", check_on_train_epoch_end=False))
+    return pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=[device.index or 0] if device.type == "cuda" and budget.devices == 1 else budget.devices,
+        strategy="ddp_spawn" if budget.devices > 1 else "auto",
+        precision=PRECISIONS[budget.precision],
+        max_epochs=budget.epochs,
+        check_val_every_n_epoch=min(budget.val_interval, budget.epochs),
+        num_sanity_val_steps=0,
+        logger=board,
+        log_every_n_steps=1,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        benchmark=device.type == "cuda",
+    )
+
+
+def _finish(
+    partial: Path, data: ViewDataModule, device: torch.device, budget: Budget, epochs: int, seconds: float
+) -> dict[str, Any]:
+    """Scores of the best checkpoint on the validation views, with sample pictures, and the run's figures."""
+    module = load_module(partial / BEST, device)
+    samples = partial / "samples"
+    samples.mkdir(exist_ok=True)
+    scores = evaluate(module, data.validation_loader(device), _SAMPLES, samples)
+    checkpoint = torch.load(partial / BEST, map_location="cpu", weights_only=True)
+    return {
+        "validation": scores,
+        "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
+        "training_views": len(data.training),
+        "validation_views": len(data.validation),
+        "epochs": epochs,
+        "best_epoch": checkpoint["epoch"],
+        "seconds": round(seconds, 3),
+        "images_per_second": round(epochs * budget.epoch_views / seconds, 1),
+    }
