@@ -32,6 +32,7 @@ class Nyu40(IntEnum):
     PICTURE = 11
     COUNTER = 12
     DESK = 14
+    SHELVES = 15
     CURTAIN = 16
     PILLOW = 18
     MIRROR = 19
@@ -103,7 +104,7 @@ class Piece:
                 if square:
                     self.box((x - radius, y - radius, 0), (x + radius, y + radius, height), material, label)
                 else:
-                    self.tube((x, y, 0), (0.92 * x, 0.92 * y, height), 0.7 * radius, material, label, radius)
+                    self.tube((x, y, 0.002), (0.92 * x, 0.92 * y, height), 0.7 * radius, material, label, radius)
 
     def merge(self, other: Piece, offset=(0.0, 0.0, 0.0), yaw: float = 0.0) -> None:
         """Take over another piece, turned by ``yaw`` about z and moved by ``offset``."""

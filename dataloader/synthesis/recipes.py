@@ -56,7 +56,7 @@ _CURTAINED_WINDOW = Item(wall_items.window_with_curtains, gap=0.0)
 _WINDOW = Item(wall_items.plain_window, gap=0.0)
 
 RECIPES: dict[str, Recipe] = {
-    "living room": Recipe((4.8, 5.8), (4.2, 5.0), (materials.planks, materials.carpet), (
+    "living room": Recipe((4.3, 5.2), (3.8, 4.5), (materials.planks, materials.carpet), (
         _DOOR,
         _CURTAINED_WINDOW,
         Item(tables.living_group, clearance=0.2, gap=0.05),
@@ -67,9 +67,13 @@ RECIPES: dict[str, Recipe] = {
         Item(props.floor_lamp, gap=0.05, count=(0, 1)),
         Item(props.plant, gap=0.03, count=(1, 2)),
         Item(props.ottoman, place="floor", clearance=0.1, count=(0, 1)),
+        Item(props.ottoman, gap=0.05, count=(0, 2)),
+        Item(wall_items.radiator, gap=0.0, count=(0, 1)),
         Item(wall_items.picture, gap=0.0, count=(2, 4)),
+        Item(wall_items.wall_shelf, gap=0.0, count=(0, 2)),
+        Item(wall_items.clock, gap=0.0, count=(0, 1)),
     )),
-    "bedroom": Recipe((4.0, 4.8), (3.8, 4.4), (materials.planks, materials.carpet), (
+    "bedroom": Recipe((3.6, 4.3), (3.4, 4.0), (materials.planks, materials.carpet), (
         _DOOR,
         _CURTAINED_WINDOW,
         Item(bedroom.bed_group, clearance=0.4),
@@ -78,10 +82,12 @@ RECIPES: dict[str, Recipe] = {
         Item(storage.bookshelf, clearance=0.3, count=(0, 1)),
         Item(seating.armchair, gap=0.06, clearance=0.2, count=(0, 1)),
         Item(props.ottoman, gap=0.05, count=(0, 1)),
+        Item(wall_items.radiator, gap=0.0, count=(0, 1)),
         Item(props.cardboard_box, gap=0.04, count=(0, 2)),
         Item(wall_items.picture, gap=0.0, count=(1, 3)),
+        Item(wall_items.wall_shelf, gap=0.0, count=(0, 2)),
     )),
-    "kitchen": Recipe((4.2, 5.0), (3.8, 4.4), (_floor_tiles, materials.checkered, materials.planks), (
+    "kitchen": Recipe((3.7, 4.4), (3.4, 4.0), (_floor_tiles, materials.checkered, materials.planks), (
         Item(kitchen.kitchen_run, clearance=0.7),
         _DOOR,
         _WINDOW,
@@ -89,20 +95,24 @@ RECIPES: dict[str, Recipe] = {
         Item(storage.cabinet, clearance=0.3, count=(0, 1)),
         Item(seating.stool, gap=0.05, count=(0, 2)),
         Item(props.bin, gap=0.04, count=(1, 1)),
+        Item(wall_items.radiator, gap=0.0, count=(0, 1)),
         Item(props.cardboard_box, gap=0.04, count=(0, 1)),
+        Item(wall_items.wall_shelf, gap=0.0, count=(1, 2)),
+        Item(wall_items.clock, gap=0.0, count=(1, 1)),
         Item(wall_items.picture, gap=0.0, count=(0, 1)),
     )),
-    "bathroom": Recipe((2.9, 3.5), (2.7, 3.2), (_floor_tiles, materials.checkered), (
+    "bathroom": Recipe((2.6, 3.1), (2.5, 2.9), (_floor_tiles, materials.checkered), (
         Item(bathroom.tub_group, clearance=0.05),
         _DOOR,
         Item(bathroom.toilet, clearance=0.4),
         Item(bathroom.wash_stand, clearance=0.5),
         Item(wall_items.small_window, gap=0.0),
-        Item(bathroom.towel_rail, gap=0.0, count=(0, 1)),
+        Item(bathroom.towel_rail, gap=0.0, count=(1, 2)),
+        Item(wall_items.radiator, gap=0.0, count=(0, 1)),
         Item(props.bin, gap=0.04, count=(0, 1)),
         Item(seating.stool, gap=0.05, count=(0, 1)),
     ), walls=_wall_tiles),
-    "office": Recipe((4.2, 5.2), (3.8, 4.6), (materials.carpet, materials.planks), (
+    "office": Recipe((3.7, 4.5), (3.5, 4.2), (materials.carpet, materials.planks), (
         _DOOR,
         _WINDOW,
         Item(tables.desk_group, clearance=0.1, count=(2, 2)),
@@ -111,10 +121,13 @@ RECIPES: dict[str, Recipe] = {
         Item(wall_items.whiteboard, gap=0.0, count=(0, 1)),
         Item(props.plant, gap=0.03, count=(0, 1)),
         Item(props.bin, gap=0.04, count=(1, 2)),
-        Item(props.cardboard_box, gap=0.04, count=(0, 2)),
+        Item(props.cardboard_box, gap=0.04, count=(0, 3)),
+        Item(wall_items.radiator, gap=0.0, count=(0, 1)),
+        Item(wall_items.clock, gap=0.0, count=(0, 1)),
+        Item(wall_items.wall_shelf, gap=0.0, count=(0, 2)),
         Item(wall_items.picture, gap=0.0, count=(0, 2)),
     )),
-    "classroom": Recipe((6.0, 7.0), (5.2, 6.2), (materials.planks, materials.carpet), (
+    "classroom": Recipe((5.4, 6.4), (4.8, 5.8), (materials.planks, materials.carpet), (
         _DOOR,
         Item(wall_items.whiteboard, clearance=1.0, gap=0.0),
         Item(wall_items.plain_window, gap=0.0, count=(2, 2)),
@@ -124,7 +137,7 @@ RECIPES: dict[str, Recipe] = {
         Item(props.bin, gap=0.04, count=(1, 1)),
         Item(wall_items.picture, gap=0.0, count=(0, 2)),
     )),
-    "studio": Recipe((6.4, 7.2), (5.4, 6.2), (materials.planks, _floor_tiles), (
+    "studio": Recipe((5.8, 6.6), (5.0, 5.8), (materials.planks, _floor_tiles), (
         Item(kitchen.kitchen_run, clearance=0.6),
         _DOOR,
         Item(bathroom.tub_group, clearance=0.05),
@@ -136,6 +149,9 @@ RECIPES: dict[str, Recipe] = {
         Item(storage.bookshelf, clearance=0.3),
         Item(tables.dining_group, place="floor", clearance=0.05),
         Item(props.ottoman, gap=0.05),
+        Item(props.plant, gap=0.03, count=(0, 1)),
         Item(wall_items.picture, gap=0.0, count=(1, 3)),
+        Item(wall_items.wall_shelf, gap=0.0, count=(0, 2)),
+        Item(wall_items.clock, gap=0.0, count=(0, 1)),
     )),
 }

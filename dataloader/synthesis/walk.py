@@ -10,6 +10,7 @@ from dataloader.synthesis.piece import Nyu40
 from dataloader.synthesis.room import Room
 from utils.cameras import look_at
 from utils.errors import UserError
+from utils.labels import NUM_CLASSES, UNANNOTATED, nyu40_to_class
 
 CELL = 0.05  # metres, of the map of free space
 LOW_FURNITURE = 0.8  # metres: what is lower than this, a camera may pass over
@@ -17,6 +18,10 @@ CLEARANCE = 0.42  # metres between the path and anything higher
 CAMERA_HEIGHT = (1.2, 1.7)  # metres
 ANGLES = 180
 SMOOTHING = 9  # angles
+LOOKED_AT = 1500  # points of the furniture that draw attention
+ATTENTION_WIDTH = 0.6  # radians to either side of the heading
+LOWEST_TILT = np.radians(-45)
+USUAL_TILT = np.radians(-6)  # people look down a little
 
 
 def camera_path(room: Room, frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -33,12 +38,35 @@ def camera_path(room: Room, frames: int, rng: np.random.Generator) -> np.ndarray
     distance = reach * np.interp(angle, np.arange(ANGLES) * 2 * np.pi / ANGLES, radius, period=2 * np.pi)
     height = np.mean(CAMERA_HEIGHT) + 0.22 * np.sin(2 * np.pi * (loops + 1) * time + rng.uniform(0, 6))
     eye = np.stack([centre[0] + distance * np.cos(angle), centre[1] + distance * np.sin(angle), height], axis=-1)
-    swing = 0.7 * np.sin(2 * np.pi * max(1, round(frames / 14)) * time + rng.uniform(0, 6))
-    yaw = angle + np.pi + swing
-    pitch = np.radians(-15) + np.radians(17) * np.sin(2 * np.pi * max(1, round(frames / 9)) * time + rng.uniform(0, 6))
+    yaw = angle + np.pi + 0.6 * np.sin(2 * np.pi * max(1, round(frames / 14)) * time + rng.uniform(0, 6))
+    pitch = np.radians(17) * np.sin(2 * np.pi * max(1, round(frames / 9)) * time + rng.uniform(0, 6))
+    turn, tilt = _attention(room, eye, yaw, rng)
+    yaw, pitch = yaw + turn, pitch + tilt + USUAL_TILT
     forward = np.stack([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)], axis=-1)
     poses = look_at(torch.from_numpy(eye), torch.from_numpy(eye + forward)).numpy()
     return _rolled(poses, np.radians(2.0) * np.sin(2 * np.pi * 5 * time + rng.uniform(0, 6)))
+
+
+def _attention(room: Room, eye: np.ndarray, yaw: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """How far to turn from ``yaw`` [N] and to tilt so that furniture, above all rare kinds, is what one looks at.
+
+    Every frame looks at the mean direction of the furniture near its heading; smoothed over the walk.
+    """
+    kinds = nyu40_to_class(room.labels)
+    furniture = np.flatnonzero((kinds != UNANNOTATED) & (room.labels != Nyu40.WALL) & (room.labels != Nyu40.FLOOR))
+    interest = 1 / np.sqrt(np.bincount(kinds[furniture], minlength=NUM_CLASSES) + 1.0)
+    weight = interest[kinds[furniture]]
+    chosen = rng.choice(len(furniture), LOOKED_AT, p=weight / weight.sum())
+    offset = room.vertices[furniture[chosen]] - eye[:, None]
+    turn = np.arctan2(offset[..., 1], offset[..., 0]) - yaw[:, None]
+    turn = np.arctan2(np.sin(turn), np.cos(turn))
+    elevation = np.arctan2(offset[..., 2], np.hypot(offset[..., 0], offset[..., 1]))
+    near = np.exp(-((turn / ATTENTION_WIDTH) ** 2)) + 1e-3
+    near /= near.sum(axis=1, keepdims=True)
+    return tuple(
+        ndimage.gaussian_filter1d(strength * (near * direction).sum(axis=1), 1.0, mode="wrap")
+        for strength, direction in ((0.7, turn), (0.85, np.maximum(elevation, LOWEST_TILT)))
+    )
 
 
 def _rolled(poses: np.ndarray, angle: np.ndarray) -> np.ndarray:

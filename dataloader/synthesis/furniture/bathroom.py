@@ -32,9 +32,9 @@ def toilet(style: Style, rng: np.random.Generator) -> Piece:
         lid = geometry.cushion((-half_x, -0.012, 0), (half_x, 0.012, 0.42), style.edge, 3.0)
         piece.add(lid.moved(geometry.axis_rotation(0, -0.12), (0, 0.09, 0.43)), china, label)
     else:
-        piece.add(geometry.disk(geometry.curve_of(32, (0, bowl_y, 0.44), half_x, half_y, 2.3), style.edge), china, label)
         rim = [geometry.curve_of(32, (0, bowl_y, z), half_x, half_y, 2.3) for z in (0.425, 0.44)]
         piece.add(geometry.loft(rim, style.edge), china, label)
+        piece.add(geometry.disk(rim[1], style.edge), china, label)
     return piece
 
 
@@ -75,9 +75,9 @@ def wash_stand(style: Style, rng: np.random.Generator) -> Piece:
         piece.box((x, front + 0.02, height - 0.2), (x + 0.02, back, height - 0.03), body, Nyu40.CABINET)
     borders = np.linspace(-half + 0.02, half - 0.02, 3)
     storage.fronts(piece, borders, 0.08, height - 0.05, front + 0.02, body, style.metal, Nyu40.CABINET)
-    kitchen.counter_top(piece, (-half, front, height - 0.03), (half, back, height), (0, -0.02, 0.21, 0.16), 2.5,
+    kitchen.counter_top(piece, (-half, front, height - 0.03), (half, back, height), (0, -0.02, 0.26, 0.18), 2.5,
                         materials.stone(rng))
-    kitchen.basin(piece, (0, -0.02, height), 0.22, 0.17, 0.13, materials.porcelain(rng), 2.5)
+    kitchen.basin(piece, (0, -0.02, height), 0.27, 0.19, 0.13, materials.porcelain(rng), 2.5)
     kitchen.tap(piece, 0, 0.2, height, 0.16, 0.13, style.metal)
     piece.box((-half + 0.05, back - 0.03, 1.1), (half - 0.05, back, 1.85), style.metal, Nyu40.MIRROR)
     glass = geometry.rectangle((-half + 0.08, back - 0.033, 1.13), (2 * half - 0.16, 0, 0), (0, 0, 0.69), style.edge)

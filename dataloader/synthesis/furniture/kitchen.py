@@ -70,8 +70,8 @@ def kitchen_run(style: Style, rng: np.random.Generator, width: float | None = No
     storage.fronts(piece, borders, 0.12, height - 0.06, front, body.shifted(rng), style.metal, Nyu40.CABINET)
     sink_x, stove_x = (-0.45, 0.5) if rng.random() < 0.5 else (0.45, -0.5)
     counter_top(piece, (-half - 0.01, front - 0.03, height - 0.035), (half + 0.01, back, height),
-                (sink_x, 0.0, 0.25, 0.2), 8.0, slab)
-    basin(piece, (sink_x, 0.0, height), 0.26, 0.21, 0.16, style.metal, 8.0)
+                (sink_x, 0.0, 0.33, 0.21), 8.0, slab)
+    basin(piece, (sink_x, 0.0, height), 0.34, 0.22, 0.16, style.metal, 8.0)
     tap(piece, sink_x, 0.25, height, 0.26, 0.18, materials.metal(rng))
     _stove(piece, stove_x, height)
     _wall_cabinets(piece, style, rng, borders, body)

@@ -46,7 +46,7 @@ def plant(style: Style, rng: np.random.Generator) -> Piece:
         up = height - 0.02 + reach * along * np.sqrt(1 - (lean * along) ** 2) - 0.45 * lean * reach * along**3
         spine = np.stack([out * np.cos(angle), out * np.sin(angle), up], axis=-1)
         across = np.array([-np.sin(angle), np.cos(angle), 0]) * 0.055
-        width = np.sin(np.pi * np.clip(along * 0.9 + 0.1, 0, 1))[:, None]
+        width = np.sin(np.pi * (0.1 + 0.88 * along))[:, None]
         points = np.stack([spine - across * width, spine, spine + across * width], axis=1)
         piece.add(geometry.patch(points), materials.LEAVES.shifted(rng), label)
     return piece

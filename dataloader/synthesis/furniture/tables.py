@@ -71,7 +71,8 @@ def night_stand(style: Style, rng: np.random.Generator) -> Piece:
     half, height = rng.uniform(0.2, 0.24), rng.uniform(0.48, 0.56)
     piece.box((-half, -half, 0.05), (half, half, height), style.wood, label)
     for low in (0.08, 0.08 + (height - 0.1) / 2):
-        piece.box((-half + 0.02, -half - 0.015, low), (half - 0.02, -half, low + (height - 0.14) / 2), style.wood, label)
+        high = low + (height - 0.14) / 2
+        piece.box((-half + 0.02, -half - 0.015, low), (half - 0.02, -half, high), style.wood, label)
         piece.tube((-0.04, -half - 0.03, low + 0.1), (0.04, -half - 0.03, low + 0.1), 0.01, style.metal, label)
     piece.merge(props.table_lamp(style, rng), (0, 0.03, height))
     return piece

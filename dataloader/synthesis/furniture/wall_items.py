@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dataloader.synthesis import geometry, materials
+from dataloader.synthesis.furniture import props
 from dataloader.synthesis.materials import Material
 from dataloader.synthesis.piece import Nyu40, Piece, Style
 
@@ -119,4 +120,39 @@ def whiteboard(style: Style, rng: np.random.Generator) -> Piece:
     white = materials.solid((0.95, 0.95, 0.96), 0.5, 40.0)
     piece.add(geometry.rectangle((-half + 0.03, -0.033, 0.98), (2 * half - 0.06, 0, 0), (0, 0, 0.94), style.edge),
               white, label)
+    return piece
+
+
+def radiator(style: Style, rng: np.random.Generator) -> Piece:
+    """A ribbed radiator."""
+    piece, label, half = Piece(style.edge), Nyu40.OTHER_STRUCTURE, rng.uniform(0.35, 0.55)
+    for x in np.arange(-half, half, 0.07):
+        piece.cushion((x, -0.13, 0.12), (x + 0.06, -0.03, 0.7), materials.WHITE_PLASTIC, label, 6.0)
+    for z in (0.18, 0.62):
+        piece.box((-half, -0.1, z), (half, -0.06, z + 0.04), materials.WHITE_PLASTIC, label)
+    return piece
+
+
+def wall_shelf(style: Style, rng: np.random.Generator) -> Piece:
+    """A board on the wall with a few things on it."""
+    piece, label = Piece(style.edge), Nyu40.SHELVES
+    half, height = rng.uniform(0.3, 0.5), rng.uniform(1.3, 1.6)
+    piece.box((-half, -0.2, height), (half, 0, height + 0.025), style.wood.shifted(rng), label)
+    for x in (-half + 0.06, half - 0.08):
+        piece.box((x, -0.15, height - 0.12), (x + 0.02, 0, height), style.metal, label)
+    things = [props.vase, props.book_stack, props.bowl]
+    for x in np.arange(-half + 0.15, half - 0.1, 0.3):
+        piece.merge(things[rng.integers(len(things))](style, rng), (x, -0.11, height + 0.025))
+    return piece
+
+
+def clock(style: Style, rng: np.random.Generator) -> Piece:
+    """A wall clock."""
+    piece, label = Piece(style.edge), Nyu40.OTHER_PROP
+    radius, height = rng.uniform(0.13, 0.18), rng.uniform(1.75, 1.95)
+    piece.tube((0, 0, height), (0, -0.035, height), radius, materials.BLACK_PLASTIC, label)
+    piece.tube((0, -0.03, height), (0, -0.038, height), radius - 0.015, materials.WHITE_PLASTIC, label)
+    for angle, length in ((rng.uniform(0, 6), 0.5), (rng.uniform(0, 6), 0.75)):
+        tip = (radius * length * np.sin(angle), -0.04, height + radius * length * np.cos(angle))
+        piece.tube((0, -0.04, height), tip, 0.007, materials.BLACK_PLASTIC, label)
     return piece
