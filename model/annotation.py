@@ -1,0 +1,173 @@
+"""Annotation images of a labelled mesh: what class, how far, and what colour each pixel shows.
+
+A view's annotation is the mesh rasterized through that view's own camera, so it lies on the view's colour image pixel
+by pixel at any size. Labels are nominal: they are never interpolated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dataloader import CameraList, Mesh
+from lib.raster import Fragments, rasterize
+from utils.cameras import rigid_inverse
+from utils.labels import UNANNOTATED, nyu40_to_class
+
+logger = logging.getLogger(__name__)
+LABEL_RULES = ("majority", "nearest_vertex")
+LABEL_SETS = ("classes", "nyu40")
+_LARGEST_NYU40_ID = 40
+_PIXELS_PER_CHUNK = 2_000_000
+
+
+class Annotation(NamedTuple):
+    """Views of a labelled mesh."""
+
+    label: Tensor  # uint8 [N, H, W]: class index or NYU40 id; 0 = unannotated or nothing hit
+    depth: Tensor  # float32 [N, H, W]: metres along the optical axis; 0 = nothing hit
+
+
+class LabelCounts(NamedTuple):
+    """Vertices that cannot tell a class."""
+
+    vertices: int
+    unlabelled: int  # id 0
+    outside: dict[int, int]  # vertices per id that NYU40 does not have
+
+
+def vertex_labels(
+    ids: Tensor,  # [Nv] NYU40 ids as stored
+    label_set: str = "classes",
+) -> Tensor:  # uint8 [Nv]
+    """Class indices (``"classes"``) or NYU40 ids (``"nyu40"``); ids outside 0..40 become 0."""
+    if label_set not in LABEL_SETS:
+        raise ValueError(f"label_set {label_set!r} is unknown; use one of {', '.join(LABEL_SETS)}")
+    known = torch.where((ids >= 0) & (ids <= _LARGEST_NYU40_ID), ids, UNANNOTATED).to(torch.uint8)
+    return nyu40_to_class(known) if label_set == "classes" else known
+
+
+def face_labels(
+    labels: Tensor,  # uint8 [Nv]
+    faces: Tensor,  # [F, 3]
+) -> Tensor:  # uint8 [F]
+    """The label that at least two of a face's vertices share; 0 where all three differ.
+
+    A face with three labels has no majority, and the order of its vertices means nothing: it is left unannotated
+    rather than given a label that may be wrong. The vote is on the labels given: map ids to classes *first*, or
+    vertices of two ids that are one class (or none) lose to a minority.
+    """
+    a, b, c = labels[faces.long()].unbind(1)
+    return torch.where((a == b) | (a == c), a, torch.where(b == c, b, UNANNOTATED)).to(torch.uint8)
+
+
+def count_labels(mesh: Mesh, scene: str) -> LabelCounts:
+    """Count vertices that come out unannotated for want of a valid id, and log them under the scene's name."""
+    ids, numbers = mesh.labels.unique(return_counts=True)
+    by_id = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
+    outside = {id: number for id, number in by_id.items() if not 0 <= id <= _LARGEST_NYU40_ID}
+    counts = LabelCounts(len(mesh.labels), by_id.get(0, 0), outside)
+    if counts.unlabelled:
+        logger.info("%s: %d of %d vertices are unlabelled", scene, counts.unlabelled, counts.vertices)
+    if outside:
+        listed = ", ".join(f"{id} ({number} vertices)" for id, number in outside.items())
+        logger.warning("%s: label ids outside NYU40's 0..40 count as unannotated: %s", scene, listed)
+    return counts
+
+
+def annotate_views(
+    mesh: Mesh,
+    cameras: CameraList,
+    label_rule: str = "majority",
+    label_set: str = "classes",
+    near: float = 0.01,
+    device: torch.device | str = "cpu",
+) -> Annotation:
+    """Labels and depth of all views, at the cameras' image size.
+
+    Args:
+        mesh: with labels.
+        cameras: what to look through.
+        label_rule: ``"majority"`` gives a face one label, see :func:`face_labels` (the paper's rule);
+            ``"nearest_vertex"`` gives a pixel the label of the vertex of its face that is nearest to the point it
+            shows (sharper: borders between classes run through faces).
+        label_set: ``"classes"`` for class indices 0..20, ``"nyu40"`` for NYU40 ids 0..40.
+        near: metres; closer surfaces are invisible.
+        device: where to compute and to return.
+
+    Raises:
+        ValueError: an unknown rule or label set, or a mesh without labels.
+    """
+    if label_rule not in LABEL_RULES:
+        raise ValueError(f"label_rule {label_rule!r} is unknown; use one of {', '.join(LABEL_RULES)}")
+    if mesh.labels is None:
+        raise ValueError("the mesh has no labels")
+    vertices, faces = mesh.vertices.to(device), mesh.faces.to(device)
+    labels = vertex_labels(mesh.labels.to(device), label_set)
+    table = face_labels(labels, faces)
+    wanted = ("face", "depth") if label_rule == "majority" else ("face", "depth", "barycentric")
+    label, depth = [], []
+    for fragments in _rasterize_views(vertices, faces, cameras, near, wanted):
+        if label_rule == "majority":
+            label.append(_look_up(table, fragments.face))
+        else:
+            label.append(_nearest_vertex_labels(labels, vertices, faces, fragments))
+        depth.append(fragments.depth)
+    shape = (0, *cameras.image_size)
+    return Annotation(
+        torch.cat([torch.empty(shape, dtype=torch.uint8, device=device), *label]),
+        torch.cat([torch.empty(shape, device=device), *depth]),
+    )
+
+
+def color_views(
+    mesh: Mesh,
+    cameras: CameraList,
+    near: float = 0.01,
+    device: torch.device | str = "cpu",
+) -> Tensor:  # float32 [N, 3, H, W]
+    """Colour images 0..1 of a mesh with vertex colours, interpolated across faces; black where nothing is hit."""
+    if mesh.colors is None:
+        raise ValueError("the mesh has no colours")
+    vertices, faces = mesh.vertices.to(device), mesh.faces.to(device)
+    colors = mesh.colors.to(device).float() / 255
+    images = [torch.empty((0, 3, *cameras.image_size), device=device)]
+    for fragments in _rasterize_views(vertices, faces, cameras, near, ("face", "barycentric")):
+        corners = faces.long()[fragments.face.long()]  # [N, H, W, 3]; weights are 0 where nothing is hit
+        image = sum(fragments.barycentric[..., k, None] * colors[corners[..., k]] for k in range(3))
+        images.append(image.movedim(-1, 1))
+    return torch.cat(images)
+
+
+def _rasterize_views(
+    vertices: Tensor, faces: Tensor, cameras: CameraList, near: float, outputs: tuple[str, ...]
+) -> Iterator[Fragments]:
+    """Fragments of a few views at a time, so that memory does not grow with their number."""
+    height, width = cameras.image_size
+    step = max(1, _PIXELS_PER_CHUNK // (height * width))
+    world_to_camera = rigid_inverse(cameras.camera_to_world)
+    for start in range(0, len(cameras), step):
+        chunk = slice(start, start + step)
+        yield rasterize(
+            vertices, faces, world_to_camera[chunk], cameras.intrinsics[chunk], height, width, near, outputs=outputs
+        )
+
+
+def _look_up(table: Tensor, face: Tensor) -> Tensor:
+    """Entries of a table by face ``[N, H, W]``; 0 where there is no face, which is number -1."""
+    return torch.cat((table, table.new_zeros(1)))[face.long()]
+
+
+def _nearest_vertex_labels(labels: Tensor, vertices: Tensor, faces: Tensor, fragments: Fragments) -> Tensor:
+    hit = fragments.face >= 0
+    corners = faces[fragments.face[hit].long()].long()  # [P, 3]
+    positions = vertices[corners]  # [P, 3 corners, xyz]
+    points = (fragments.barycentric[hit][..., None] * positions).sum(1, keepdim=True)
+    nearest = (positions - points).square().sum(-1).argmin(-1, keepdim=True)
+    image = torch.full_like(fragments.face, UNANNOTATED, dtype=torch.uint8)
+    image[hit] = labels[corners.gather(1, nearest)[:, 0]]
+    return image
