@@ -1,9 +1,9 @@
 """Plenoxel ops: thin typed wrappers around `torch.ops.plenoxel`, with their fake functions and autograd.
 
 A grid is `links` int32 [Rx, Ry, Rz] (-1 where empty, else a row number that occurs once), `density` [V] and `sh`
-[V, 27], channel-major (R0..R8, G0..G8, B0..B8). Tensors are float32 or (on the CPU) float64, all of one type and device. Several
-grids of one resolution are rendered together by stacking their links to [S, Rx, Ry, Rz] (rows numbered through) and
-naming each ray's grid in `scene_index` int32 [N].
+[V, 27], channel-major (R0..R8, G0..G8, B0..B8). Tensors are float32 or (on the CPU) float64, all of one type and device.
+Several grids of one resolution are rendered together by stacking their links to [S, Rx, Ry, Rz] (rows numbered through)
+and naming each ray's grid in `scene_index` int32 [N].
 
 Rays are `origins` and `directions` [N, 3] in world units, directions of unit length. Options, as in svox2:
 `center`, `radius`: of the grid, world units; `step_size`: between samples, in voxels; `sigma_thresh` (>= 0): a sample

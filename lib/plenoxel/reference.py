@@ -129,12 +129,11 @@ class _March:
         return torch.where(self.stopped, torch.zeros_like(self.tau), torch.exp(-self.tau))
 
     def samples(self) -> Iterator[_Sample]:
-        t = self.rays.entry
-        hits = self.rays.entry <= self.rays.exit
+        t, previous = self.rays.entry, torch.full_like(self.tau, -1)
         if len(self.grid[1]) == 0:
             return
         while True:
-            inside = hits & (t <= self.rays.exit) & ~self.stopped
+            inside = (t <= self.rays.exit) & (t > previous) & ~self.stopped  # t stands still where a step is lost in rounding
             if not inside.any():
                 return
             safe_t = torch.where(inside, t, torch.zeros_like(t))
@@ -146,7 +145,7 @@ class _March:
             yield _Sample(safe_t, sigma, coefficients, rows, weight, active)
             self.tau = self.tau + tau
             self.stopped = self.stopped | (active & (torch.exp(-self.tau) < self.stop_thresh))
-            t = t + self.step_size
+            t, previous = t + self.step_size, t
 
 
 def _colors(coefficients: Tensor, basis: Tensor) -> Tensor:

@@ -58,28 +58,28 @@ void march(const Grid<T>& grid, int scene, const Ray<T>& ray, T step_size, T sig
   const int64_t cells_per_scene = int64_t(grid.size[0]) * grid.size[1] * grid.size[2];
   Corners<T> corners;
   RaySample<T> sample;
-  T t = ray.entry;
-  while (t <= ray.exit) {
+  Stepper<T> stepper(step_size);
+  T t = ray.entry, previous = T(-1);
+  while (t <= ray.exit && t > previous) {  // a ray from so far away that a step is lost in rounding ends here
+    previous = t;
     const Cell<T> cell = cell_on_ray(grid.size, ray, t);
     const int64_t index = scene * cells_per_scene +
                           (int64_t(cell.index[0]) * grid.size[1] + cell.index[1]) * grid.size[2] + cell.index[2];
     if (index != corners.cell) {
       if (const int distance = grid.distance[index]) {
-        t = advance(t, step_size, smaller(empty_until(grid.size, ray, cell.index, distance), ray.exit));
+        t = stepper.leap(t, smaller(empty_until(grid.size, ray, cell.index, distance), ray.exit));
         continue;
       }
       corners.load(grid, index);
     }
-    if (corners.densest > 0) {  // else no sample in here can exceed a threshold of 0 or more
-      trilinear_weights(cell.fraction, sample.corner_weights);
-      sample.sigma = corners.sigma(sample.corner_weights);
-      if (sample.sigma > sigma_thresh) {
-        sample.t = t;
-        for (int axis = 0; axis < 3; ++axis) sample.fraction[axis] = cell.fraction[axis];
-        if (!visit(sample, corners)) return;
-      }
-    }
-    t += step_size;
+    t = stepper.next(t);
+    if (!(corners.densest > 0)) continue;  // no sample in here exceeds a threshold, which is never negative
+    trilinear_weights(cell.fraction, sample.corner_weights);
+    sample.sigma = corners.sigma(sample.corner_weights);
+    if (!(sample.sigma > sigma_thresh)) continue;
+    sample.t = previous;
+    for (int axis = 0; axis < 3; ++axis) sample.fraction[axis] = cell.fraction[axis];
+    if (!visit(sample, corners)) return;
   }
 }
 

@@ -104,23 +104,46 @@ PLENOXEL_HD double power_of_two_above(double value) {
   return value;
 }
 
-// The first member after t of the sequence t, t + step, (t + step) + step, ... that is not below `goal`, or an earlier one.
+// Walks the sequence t, t + step, (t + step) + step, ... of repeated *rounded* addition, in one multiplication for any
+// number of steps, so that leaping over empty space changes no sample.
 //
-// The members are those of repeated *rounded* addition, so that skipping empty space changes no sample. Between two powers
-// of two the spacing of floats is constant, hence each addition rounds the same way: after one addition inside such an
-// interval (which settles ties to even) the increment is constant and n of them are one exact multiplication.
+// Between two powers of two the spacing of floats is constant, so each addition there rounds the same way and adds the same
+// `increment` (ties to even settle after one addition); n increments are then an exact product and an exact sum.
 template <typename T>
-PLENOXEL_HD T advance(T t, T step, T goal) {
-  T first = t + step;
-  while (first < goal) {
-    const T bound = smaller(power_of_two_above(first), goal);
-    const T second = first + step;
-    const T increment = (second + step) - second;
-    const T count = std::floor((bound - second) / increment) - 1;
-    first = count > 0 ? second + count * increment : second;
-    if (!(increment > 0)) return T(INFINITY);  // t so large that a step is lost in rounding
+class Stepper {
+ public:
+  PLENOXEL_HD explicit Stepper(T step) : step_(step) {}
+
+  PLENOXEL_HD T next(T t) const { return t + step_; }
+
+  // The first member after t that is not below `goal`, give or take rounding of `goal`; may stop early, but not at t.
+  PLENOXEL_HD T leap(T t, T goal) {
+    if (!(t >= begin_ && t < end_)) settle(t);
+    const T count = larger(std::ceil((goal - t) * inverse_), T(1));
+    const T landed = t + count * increment_;
+    return landed < end_ ? landed : leave(t);
   }
-  return first;
-}
+
+ private:
+  // Learns the increment from t on, or that it is not constant yet: then end_ = begin_, and leap() takes single steps.
+  PLENOXEL_HD void settle(T t) {
+    begin_ = end_ = t;
+    const T second = t + step_, third = second + step_, bound = power_of_two_above(t);
+    increment_ = second - t;
+    inverse_ = 1 / increment_;
+    if (third < bound && third - second == increment_) end_ = bound;
+  }
+
+  // The first member beyond the present interval, from a t inside it.
+  PLENOXEL_HD T leave(T t) const {
+    const T count = std::floor((end_ - t) * inverse_) - 1;
+    if (count > 0) t += count * increment_;
+    do t += step_;
+    while (t < end_);
+    return t;
+  }
+
+  T step_, begin_ = 1, end_ = 0, increment_ = 0, inverse_ = 0;
+};
 
 }  // namespace plenoxel

@@ -1,0 +1,84 @@
+// The CUDA backend: kernels without torch, given device pointers, sizes and a stream. Same meaning as cpu.h, float32 only.
+// Nothing here allocates or waits, so every call can be captured into a CUDA graph. Launch errors are left in
+// cudaGetLastError() for the caller.
+#pragma once
+
+#include "../types.h"
+
+struct CUstream_st;
+
+namespace plenoxel::cuda {
+
+using Stream = CUstream_st*;
+
+// `scratch` has the size of `distance`.
+void cell_distance(const int32_t* links, int64_t scenes, const int size[3], uint8_t* distance, uint8_t* scratch,
+                   Stream stream);
+
+void render(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options, const Image<float>& image,
+            Stream stream);
+
+void render_backward(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
+                     const Image<float>& cotangent, float* grad_density, float* grad_sh, Stream stream);
+
+void first_surface_depth(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
+                         float* depth, Stream stream);
+
+void fit_gradients(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
+                   const FitLoss<float>& loss, float* rgb, float* grad_density, float* grad_sh, bool* touched,
+                   Stream stream);
+
+void max_weight(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options, float* weights,
+                Stream stream);
+
+void total_variation(const int32_t* links, const int size[3], const float* data, int channels, int channel_begin,
+                     int channel_end, int64_t first_cell, int64_t num_cells, float scale, bool ignore_edge, float* grad,
+                     bool* touched, Stream stream);
+
+void rmsprop(float* param, float* grad, float* mean_square, const bool* touched, int64_t rows, int channels,
+             float learning_rate, float beta, float epsilon, Stream stream);
+
+void sample_grid(const Grid<float>& grid, const float* points, int64_t count, float* sigma, float* sh, Stream stream);
+
+// How a packed grid stores the 32 numbers of a row: 27 coefficients, a 1 (it adds up the weights), 4 zeros.
+enum class Storage : int { kFloat = 0, kHalf = 1, kByte = 2 };
+
+constexpr int kPackedRow = 32;
+constexpr int32_t kMayClamp = 1 << 30;  // flag on a packed cell's row: its colour is below 0 from some direction
+
+// The occupied cells of 32 consecutive ones: bit i of `bits` is set if cell 32 w + i is occupied, and its entry in the
+// table of cells is then `first` + the number of set bits below i.
+struct CellWord {
+  uint32_t bits, first;
+};
+
+// What a ray needs of an occupied cell, in one 64-byte read.
+struct PackedCell {
+  int32_t row[kCorners];    // -1 where empty; kMayClamp may be set
+  float density[kCorners];  // 0 where empty
+};
+
+// A grid laid out for rendering; see packing.cu. `scenes` grids of one resolution may be stacked.
+struct PackedGrid {
+  const uint8_t* distance;
+  const CellWord* words;
+  const PackedCell* cells;
+  const void* rows;       // [V, 32] of `storage`
+  const float* affine;    // [2, 27] scale and offset of each coefficient (kByte), else null
+  Storage storage;
+  int size[3];
+};
+
+// Counts the occupied cells into *occupied (set to 0 before) and fills words [ceil(cells / 32)].
+void number_cells(const uint8_t* distance, int64_t cells, CellWord* words, uint32_t* occupied, Stream stream);
+
+// Fills cells [*occupied]. may_clamp [V].
+void pack_cells(const int32_t* links, int64_t scenes, const int size[3], const CellWord* words, const float* density,
+                const bool* may_clamp, PackedCell* cells, Stream stream);
+
+// As render(). image_width > 0 tells that consecutive rays are the pixels of images so wide, in scan order: they are then
+// walked in tiles.
+void render_packed(const PackedGrid& grid, const Rays<float>& rays, const RenderOptions<float>& options,
+                   const Image<float>& image, int64_t image_width, Stream stream);
+
+}  // namespace plenoxel::cuda

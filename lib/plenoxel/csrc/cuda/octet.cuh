@@ -1,0 +1,140 @@
+// Eight lanes walk one ray: lane c of the octet looks after corner c of the cell, and after coefficients c, c + 8, c + 16 and
+// c + 24 when a row is read. A warp walks four rays. Short dependency chains and coalesced rows make this the shape for
+// few or incoherent rays, as in fitting.
+#pragma once
+
+#include "../compositing.h"
+#include "../interpolation.h"
+#include "leap.cuh"
+
+namespace plenoxel::cuda {
+
+constexpr int kOctet = 8;
+constexpr int kRowParts = 4;  // coefficients per lane
+
+struct Octet {
+  unsigned mask;
+  int lane, base;  // this thread's corner; the warp lane of corner 0
+
+  __device__ __forceinline__ static Octet mine() {
+    const int lane = threadIdx.x & 31;
+    return {0xffu << (lane & 24), lane & 7, lane & 24};
+  }
+  template <typename T>
+  __device__ __forceinline__ T from(T value, int lane) const {
+    return __shfl_sync(mask, value, base + lane);
+  }
+  // The same bits in all lanes.
+  __device__ __forceinline__ float sum(float value) const {
+    for (int other = 1; other < kOctet; other <<= 1) value += __shfl_xor_sync(mask, value, other);
+    return value;
+  }
+  // Bit c is corner c's answer.
+  __device__ __forceinline__ unsigned ballot(bool answer) const { return (__ballot_sync(mask, answer) & mask) >> base; }
+};
+
+// This lane's corner of the cell a ray is in, and where that voxel was and goes when the ray changes cells.
+struct Corner {
+  int32_t row = -1;
+  float density = 0;
+};
+
+struct Move {
+  int from;   // which corner of the cell before this lane's corner was, or -1
+  bool kept;  // whether this lane's corner of the cell before is a corner of the new one
+};
+
+__device__ __forceinline__ Move move_between(const int before[3], const int after[3], int lane) {
+  Move move{0, true};
+  for (int axis = 0; axis < 3; ++axis) {
+    const int shift = after[axis] - before[axis], own = lane >> (2 - axis) & 1;
+    const int source = own + shift, target = own - shift;
+    move.from = source == 0 || source == 1 ? (move.from < 0 ? -1 : move.from * 2 + source) : -1;
+    move.kept = move.kept && (target == 0 || target == 1);
+  }
+  return move;
+}
+
+__device__ __forceinline__ float lane_weight(const float fraction[3], int lane) {
+  float weight = 1;
+  for (int axis = 0; axis < 3; ++axis) weight *= lane >> (2 - axis) & 1 ? fraction[axis] : 1 - fraction[axis];
+  return weight;
+}
+
+// Walks a ray front to back. For each new cell visitor.enter(row, move); for each sample denser than the threshold
+// visitor.sample(t, sigma, weight of this lane's corner), until it returns false; visitor.leave() at the end.
+template <typename Visitor>
+__device__ __forceinline__ void march(const Grid<float>& grid, int scene, const Ray<float>& ray,
+                                      const RenderOptions<float>& options, const Octet& octet, Visitor& visitor) {
+  const int64_t plane = int64_t(grid.size[1]) * grid.size[2], first = scene * (grid.size[0] * plane);
+  const int64_t offset = corner_offset(grid.size, octet.lane);
+  int64_t current = -1;
+  int before[3] = {-4, -4, -4};  // far from any cell: nothing is kept
+  Corner corner;
+  bool dense = false;
+  for (float t = ray.entry; t <= ray.exit;) {
+    const Cell<float> cell = cell_on_ray(grid.size, ray, t);
+    const int64_t index = first + cell.index[0] * plane + int64_t(cell.index[1]) * grid.size[2] + cell.index[2];
+    if (index != current) {
+      if (const int distance = __ldg(grid.distance + index)) {
+        t = leap(t, options.step_size, smaller(empty_until(grid.size, ray, cell.index, distance), ray.exit));
+        continue;
+      }
+      corner.row = __ldg(grid.links + index + offset);
+      corner.density = corner.row >= 0 ? __ldg(grid.density + corner.row) : 0;
+      dense = octet.ballot(corner.density > 0) != 0;
+      visitor.enter(corner.row, move_between(before, cell.index, octet.lane));
+      current = index;
+      for (int axis = 0; axis < 3; ++axis) before[axis] = cell.index[axis];
+    }
+    if (dense) {
+      const float weight = lane_weight(cell.fraction, octet.lane);
+      const float sigma = octet.sum(weight * corner.density);
+      if (sigma > options.sigma_thresh && !visitor.sample(t, sigma, weight)) break;
+    }
+    const float next = t + options.step_size;
+    if (!(next > t)) break;  // t so large that a step is lost in rounding
+    t = next;
+  }
+  visitor.leave();
+}
+
+// One octet a ray.
+__device__ __forceinline__ int64_t ray_of_thread() {
+  return (int64_t(blockIdx.x) * kThreads + threadIdx.x) / kOctet;
+}
+
+// This lane's four numbers of a row; the last is 0 in lanes 3 to 7.
+struct RowPart {
+  float value[kRowParts];
+
+  __device__ __forceinline__ static RowPart read(const float* row, int lane) {
+    RowPart part;
+    for (int m = 0; m < kRowParts; ++m) part.value[m] = m * kOctet + lane < kCoefficients ? __ldg(row + m * kOctet + lane) : 0;
+    return part;
+  }
+  __device__ __forceinline__ float dot(const RowPart& other) const {
+    float sum = 0;
+    for (int m = 0; m < kRowParts; ++m) sum = __fmaf_rn(value[m], other.value[m], sum);
+    return sum;
+  }
+};
+
+// The channel of coefficient m * 8 + lane: red to 8, green to 17, blue to 26.
+__device__ __forceinline__ int channel_of(int part, int lane) { return (part * kOctet + lane) / kBasis; }
+
+// This lane's numbers of a ray's SH basis, as they meet the coefficients of a row.
+__device__ __forceinline__ RowPart basis_part(const float* direction, int lane) {
+  float basis[kBasis];
+  sh_basis(direction, basis);
+  RowPart part;
+  for (int m = 0; m < kRowParts; ++m) {
+    const int wanted = (m * kOctet + lane) % kBasis;
+    float value = 0;
+    for (int b = 0; b < kBasis; ++b) value = wanted == b ? basis[b] : value;
+    part.value[m] = m * kOctet + lane < kCoefficients ? value : 0;
+  }
+  return part;
+}
+
+}  // namespace plenoxel::cuda
