@@ -2,8 +2,15 @@
 # Sets up a fresh machine if need be, then lints and tests. Arguments go to pytest:
 #   bash scripts/test.sh
 #   bash scripts/test.sh tests/lib -k golden
+#   bash scripts/test.sh --blender         also those against Blender (installs its package bpy into .venv-blender)
 
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+if [ "${1:-}" = "--blender" ]; then
+    shift
+    [ -x .venv-blender/bin/python ] || "$PYTHON" -m venv .venv-blender
+    .venv-blender/bin/python -m pip install --quiet --disable-pip-version-check 'bpy>=4.2'
+    export SSIR_BLENDER_PYTHON="$PWD/.venv-blender/bin/python"
+fi
 "$PYTHON" -m ruff check .
 "$PYTHON" -m pytest -q -n 2 "$@"

@@ -1,0 +1,149 @@
+"""Blender's cameras and renders agree with ours. What needs Blender runs in the interpreter that SSIR_BLENDER_PYTHON
+names, one with the package ``bpy``; ``scripts/test.sh --blender`` makes it. Without it those tests skip."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blender_scripts.camera_geometry import (
+    dome_poses,
+    from_blender,
+    intrinsics_from_lens,
+    lens_from_intrinsics,
+    look_at,
+    to_blender,
+)
+from blender_scripts.scene_folder import image_size, read_matrix, read_poses, write_pose
+from tests.dataloader.scannet_fixture import write_scannet_scene
+from utils import cameras
+from utils.images import read_image
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+INTRINSICS = np.array([[110.0, 0.0, 70.0], [0.0, 90.0, 41.0], [0.0, 0.0, 1.0]])
+HEIGHT, WIDTH = 96, 128
+
+
+def pose(seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    rotation, _ = np.linalg.qr(random.normal(size=(3, 3)))
+    result = np.eye(4)
+    result[:3, :3] = rotation * np.sign(np.linalg.det(rotation))
+    result[:3, 3] = random.normal(size=3)
+    return result
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_pose_round_trip(seed):
+    np.testing.assert_allclose(from_blender(to_blender(pose(seed)) @ np.diag([2, 2, 2, 1])), pose(seed), atol=1e-12)
+
+
+@pytest.mark.parametrize("fx, fy", [(110.0, 90.0), (90.0, 110.0), (100.0, 100.0)])
+def test_intrinsics_round_trip(fx, fy):
+    intrinsics = INTRINSICS.copy()
+    intrinsics[0, 0], intrinsics[1, 1] = fx, fy
+    lens = lens_from_intrinsics(intrinsics, HEIGHT, WIDTH)
+    assert min(lens.pixel_aspect_x, lens.pixel_aspect_y) == 1, "Blender clamps smaller aspects"
+    np.testing.assert_allclose(intrinsics_from_lens(lens, HEIGHT, WIDTH), intrinsics)
+
+
+def test_look_at_and_dome_agree_with_the_project():
+    eye, target = np.array([1.0, 2.0, 3.0]), np.array([0.5, -1.0, 0.0])
+    expected = cameras.look_at(torch.from_numpy(eye), torch.from_numpy(target)).numpy()
+    np.testing.assert_allclose(look_at(eye, target), expected, atol=1e-12)
+    dome = dome_poses(target, 1.5, azimuths=5)
+    np.testing.assert_allclose(np.linalg.norm(dome[:, :3, 3] - target, axis=1), 1.5)
+    assert (dome[:, 2, 3] > target[2]).all()
+
+
+def test_scene_folder_text_files(tmp_path):
+    write_pose(tmp_path / "pose" / "10.txt", pose(1))
+    write_pose(tmp_path / "pose" / "9.txt", pose(2))
+    (tmp_path / "pose" / "11.txt").write_text("-inf " * 16)
+    poses, lost = read_poses(tmp_path / "pose")
+    assert list(poses) == ["9", "10"] and lost == ["11"]
+    np.testing.assert_allclose(poses["10"], pose(1), rtol=1e-8, atol=1e-8)
+    with pytest.raises(FileNotFoundError, match="gone.txt does not exist"):
+        read_matrix(tmp_path / "gone.txt")
+
+
+@pytest.fixture
+def blender() -> str:
+    """The interpreter that has bpy."""
+    python = os.environ.get("SSIR_BLENDER_PYTHON")
+    if not python:
+        pytest.skip("SSIR_BLENDER_PYTHON is not set; scripts/test.sh --blender installs Blender's bpy and sets it")
+    return python
+
+
+CAMERAS_IN_BLENDER = """
+import json, sys
+import bpy, numpy as np
+from bpy_extras.object_utils import world_to_camera_view
+from mathutils import Vector
+from blender_scripts.scene_objects import add_camera, camera_intrinsics, camera_pose
+job = json.loads(sys.argv[1])
+bpy.ops.wm.read_factory_settings(use_empty=True)
+results = []
+for pose, point in zip(job["poses"], job["points"]):
+    camera = add_camera("camera", np.array(pose), np.array(job["intrinsics"]), job["height"], job["width"])
+    bpy.context.view_layer.update()
+    view = world_to_camera_view(bpy.context.scene, camera, Vector(point))
+    results.append([camera_pose(camera).tolist(), camera_intrinsics(camera).tolist(), [view.x, 1 - view.y]])
+print("RESULT" + json.dumps(results))
+"""
+
+
+def test_blender_camera_round_trip_within_1e5(blender):
+    poses = [pose(seed) for seed in range(5)]
+    points = [matrix[:3, :3] @ np.array([0.3, -0.2, 2.0]) + matrix[:3, 3] for matrix in poses]
+    job = {
+        "poses": [matrix.tolist() for matrix in poses], "points": [point.tolist() for point in points],
+        "intrinsics": INTRINSICS.tolist(), "height": HEIGHT, "width": WIDTH,
+    }
+    result = subprocess.run(
+        [blender, "-c", CAMERAS_IN_BLENDER, json.dumps(job)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    answers = json.loads(result.stdout.split("RESULT")[1])
+    for matrix, point, (back, intrinsics, (u, v)) in zip(poses, points, answers, strict=True):
+        np.testing.assert_allclose(back, matrix, atol=1e-5)
+        np.testing.assert_allclose(intrinsics, INTRINSICS, rtol=1e-5)
+        expected, _ = cameras.project(*map(torch.from_numpy, (point, INTRINSICS, matrix)))
+        assert (u * WIDTH, v * HEIGHT) == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def test_blender_render_overlays_our_annotation(tmp_path, blender):
+    from dataloader import load_mesh, load_scannet_scene
+    from lib.raster import rasterize
+    from utils.labels import colorize, nyu40_to_class
+
+    folder = write_scannet_scene(tmp_path / "scene0000_00")
+    scene = load_scannet_scene(folder)
+    command = [blender, str(ROOT / "blender_scripts" / "open_scene.py"), "--", "--scene", str(folder)]
+    picture = tmp_path / "render.png"
+    subprocess.run([*command, "--frame", scene.frames[0], "--render", str(picture)], check=True, timeout=300)
+    mesh = load_mesh(scene.label_mesh_path)
+    height, width = image_size(folder / "color")
+    fragments = rasterize(
+        mesh.vertices, mesh.faces,
+        cameras.rigid_inverse(torch.as_tensor(scene.camera_to_world[:1])).float(),
+        torch.as_tensor(scene.intrinsics).float()[None], height, width,
+    )
+    vertex_class = torch.as_tensor(nyu40_to_class(mesh.labels)).long()
+    corners = vertex_class[mesh.faces[fragments.face[0].clamp(min=0).long()].long()]
+    uniform = (fragments.face[0] >= 0) & (corners == corners[..., :1]).all(-1)
+    expected = colorize(corners[..., 0]).int()
+    render = read_image(picture).int()
+    window = torch.nn.functional.unfold(
+        torch.nn.functional.pad(render.float()[None], (1, 1, 1, 1), mode="replicate"), 3
+    ).reshape(3, 9, height, width)
+    distance = (window - expected[:, None]).abs().amax(0).amin(0)  # the nearest colour within one pixel
+    assert uniform.float().mean() > 0.5
+    assert (distance[uniform] <= 2).float().mean() > 0.999
