@@ -49,7 +49,7 @@ def _subfolders(root: str | Path | None, prefix: str) -> list[str]:
         for path in Path(root).iterdir()
         if path.is_dir() and path.name.startswith(prefix) and not path.name.startswith(".")
         and not path.name.endswith(".partial")
-        and path.name not in ("run", "run_annotate", "tensorboard")
+        and path.name not in ("run", "tensorboard")
     )
 
 
