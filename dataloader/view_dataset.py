@@ -109,7 +109,7 @@ class ViewDataset(Dataset):
         """A whole batch, collated (PyTorch's loaders call this; give them ``collate_fn=keep_batch``)."""
         if self._cache is not None:
             chosen = torch.as_tensor(indices)
-            batch = {key: values[chosen] for key, values in self._cache.items()}
+            batch = {key: values.index_select(0, chosen) for key, values in self._cache.items()}
         else:
             batch = default_collate([self._read(index) for index in indices])
         return decode_batch(batch) if self.decoded else batch
@@ -118,7 +118,7 @@ class ViewDataset(Dataset):
         position, view = self.locate(index)
         store = self.stores[position]
         sample: dict[str, Any] = {key: store.read_stored(name, view) for key, name in self._names.items()}
-        _check_labels(sample["label"], store, view)
+        check_labels(sample["label"], store, view)
         if "sh" in sample and store.sh_range is not None:
             sample["sh_range"] = store.sh_range
         return {**sample, "index": torch.tensor(index), "store": torch.tensor(position)}
@@ -128,7 +128,7 @@ class ViewDataset(Dataset):
         for store, views in zip(self.stores, self._views, strict=True):
             for key, name in self._names.items():
                 parts[key].append(store.tensor(name)[views])
-            _check_labels(parts["label"][-1], store)
+            check_labels(parts["label"][-1], store)
         cache = {key: torch.cat(values) for key, values in parts.items()}
         owner = torch.repeat_interleave(torch.tensor([len(views) for views in self._views]))
         if "sh" in self._names and self.stores[0].sh_range is not None:
@@ -170,7 +170,8 @@ def _kept_views(store: ViewStore, only_accepted: bool) -> Tensor:
     return store.cameras.accepted().nonzero()[:, 0]
 
 
-def _check_labels(labels: Tensor, store: ViewStore, view: int | None = None) -> None:
+def check_labels(labels: Tensor, store: ViewStore, view: int | None = None) -> None:
+    """Raise :class:`UserError` that names the file when stored labels hold anything but class indices."""
     if labels.numel() and int(labels.max()) >= NUM_CLASSES:
         place = "" if view is None else f" in view {view}"
         raise UserError(f"{channel_file(store.path, 'label')} holds class {int(labels.max())}{place}; expected class "

@@ -1,0 +1,114 @@
+"""From a ``.sens`` stream to a scene folder in ScanNet's layout, resumable frame by frame."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dataloader.sens import SensFrame, SensReader
+from utils.errors import UserError
+from utils.files import SETTINGS_FILE, atomic_path, commit_output, prepare_output, write_text
+from utils.images import write_depth, write_image
+from utils.progress import progress
+
+_COLOR_SUFFIX = {"jpeg": ".jpg", "png": ".png", "raw": ".png"}
+_FINGERPRINT_BYTES = 1 << 16
+
+
+def extract_scene(
+    stream: Path, scene: Path, frame_skip: int = 1, depth: bool = True, overwrite: bool = False
+) -> dict[str, int] | None:
+    """Write a stream's frames as a scene folder; meshes beside the stream come along.
+
+    JPEG and PNG images keep their bytes. A frame's pose is written last: where it stands, the frame is complete.
+
+    Args:
+        stream: the ``.sens`` file.
+        scene: the folder to make.
+        frame_skip: take every n-th frame; frames keep their numbers in the stream.
+        depth: write depth images.
+        overwrite: make it again although it is there with other settings.
+
+    Returns:
+        counts of frames and of lost poses, or None when the folder is there already.
+
+    Raises:
+        UserError: the stream is damaged, or something else stands at ``scene``.
+    """
+    if scene.exists() and not (scene / SETTINGS_FILE).exists():
+        raise UserError(f"{scene} is there and was not made by 'extract'; choose another scans_dir")
+    with SensReader(stream) as reader:
+        if depth and reader.header.depth_coding == "occi":
+            raise UserError(f"{stream} stores depth in the 'occi' coding, which is not read; set extract.depth = False")
+        settings = {"stream": _fingerprint(stream), "frame_skip": frame_skip, "depth": depth}
+        folder = prepare_output(scene, settings, overwrite)
+        if folder is None:
+            return None
+        numbers = range(0, reader.header.num_frames, frame_skip)
+        missing = {index for index in numbers if not _pose_path(folder, index).exists()}
+        frames = reader.frames(frame_skip, missing)
+        lost = 0
+        for frame in progress(frames, stream.stem, len(missing), "frame"):
+            _write_frame(folder, reader, frame, depth)
+            lost += not bool(torch.isfinite(frame.camera_to_world).all())
+        _write_calibration(folder, reader)
+    _bring_meshes(stream.parent, scene.name, folder)
+    commit_output(scene)
+    return {"frames": len(numbers), "extracted": len(missing), "lost_poses": lost}
+
+
+def _write_frame(folder: Path, reader: SensReader, frame: SensFrame, depth: bool) -> None:
+    header = reader.header
+    color_path = folder / "color" / f"{frame.index}{_COLOR_SUFFIX[header.color_coding]}"
+    if header.color_coding == "raw":
+        write_image(color_path, reader.decode_color(frame))
+    else:
+        with atomic_path(color_path) as temporary:
+            temporary.write_bytes(frame.color_data)
+    metres = reader.decode_depth(frame) if depth else None
+    if metres is not None:
+        write_depth(folder / "depth" / f"{frame.index}.png", metres)
+    _write_matrix(_pose_path(folder, frame.index), frame.camera_to_world)
+
+
+def _write_calibration(folder: Path, reader: SensReader) -> None:
+    header = reader.header
+    for name, matrix in (
+        ("intrinsic_color", header.color_intrinsics),
+        ("extrinsic_color", header.color_extrinsics),
+        ("intrinsic_depth", header.depth_intrinsics),
+        ("extrinsic_depth", header.depth_extrinsics),
+    ):
+        _write_matrix(folder / "intrinsic" / f"{name}.txt", matrix)
+
+
+def _bring_meshes(source: Path, name: str, folder: Path) -> None:
+    """Link the scene's meshes beside the stream into the folder; copy where the file system cannot link."""
+    for mesh in source.glob(f"{name}_vh_clean_2*.ply"):
+        target = folder / mesh.name
+        target.unlink(missing_ok=True)
+        try:
+            os.link(mesh, target)
+        except OSError:
+            shutil.copyfile(mesh, target)
+
+
+def _pose_path(folder: Path, index: int) -> Path:
+    return folder / "pose" / f"{index}.txt"
+
+
+def _write_matrix(path: Path, matrix: Tensor) -> None:
+    # Nine significant digits give every float32 back exactly.
+    write_text(path, "".join(" ".join(f"{value:.9g}" for value in row) + "\n" for row in matrix.tolist()))
+
+
+def _fingerprint(stream: Path) -> str:
+    """Length and start of the file: enough to tell streams apart without reading gigabytes."""
+    with open(stream, "rb") as file:
+        start = hashlib.sha256(file.read(_FINGERPRINT_BYTES)).hexdigest()[:16]
+    return f"{stream.stat().st_size}-{start}"

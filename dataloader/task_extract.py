@@ -1,0 +1,67 @@
+"""Task ``extract``: ScanNet's ``.sens`` streams to scene folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gin
+
+from dataloader.sens_extraction import extract_scene
+from utils.errors import UserError
+from utils.scenes import for_each_scene, resolve_scenes
+from utils.tasks import task
+
+
+@task(
+    summary="unpack ScanNet's .sens streams into scene folders",
+    inputs=("sens_dir",),
+    records="{scans_dir}/run",
+)
+def extract(
+    sens_dir: str = gin.REQUIRED,
+    scans_dir: str = gin.REQUIRED,
+    scenes: str | list[str] = "all",
+    frame_skip: int = 1,
+    depth: bool = True,
+    on_error: str = "refuse",
+    overwrite: bool = False,
+) -> dict[str, int]:
+    """Write ``{scans_dir}/SCENE`` from ``{sens_dir}/SCENE/SCENE.sens`` or ``{sens_dir}/SCENE.sens``.
+
+    Meshes beside a stream (``SCENE_vh_clean_2.ply`` and ``.labels.ply``) come along. Finished scenes are left alone;
+    with --resume an interrupted one goes on at the frame where it stopped.
+
+    Args:
+        sens_dir: folder with ScanNet's downloads.
+        scans_dir: folder that receives one folder a scene; another than sens_dir.
+        scenes: "all", a list of names, or a text file of names.
+        frame_skip: take every n-th frame; frames keep their numbers.
+        depth: write depth images.
+        on_error: "refuse" stops at a damaged stream, "skip" goes on and lists it.
+        overwrite: extract again what is there with other settings.
+    """
+    if frame_skip < 1:
+        raise UserError(f"extract.frame_skip = {frame_skip}; expected 1 (every frame) or more")
+    if Path(sens_dir).resolve() == Path(scans_dir).resolve():
+        raise UserError(f"extract.scans_dir and sens_dir are both {sens_dir}; choose another folder for the output")
+    streams = _find_streams(Path(sens_dir), scenes)
+
+    def one(name: str) -> dict[str, int]:
+        return extract_scene(streams[name], Path(scans_dir) / name, frame_skip, depth, overwrite) or {}
+
+    results = for_each_scene(list(streams), one, "extract", on_error)
+    failed = results.pop("failed", {})
+    counts = {key: sum(result.get(key, 0) for result in results.values()) for key in ("frames", "lost_poses")}
+    return {"scenes": len(results), **counts, "failed": failed}
+
+
+def _find_streams(folder: Path, scenes: str | list[str]) -> dict[str, Path]:
+    """Streams by scene name."""
+    found = {path.stem: path for path in (*folder.glob("*.sens"), *folder.glob("*/*.sens"))}
+    if not found:
+        raise UserError(f"{folder} holds no .sens file, directly or one folder down; correct extract.sens_dir")
+    names = sorted(found) if scenes == "all" else resolve_scenes(scenes)
+    for name in names:
+        if name not in found:
+            raise UserError(f"{folder} holds no {name}.sens; download it or take it out of extract.scenes")
+    return {name: found[name] for name in names}

@@ -1,0 +1,118 @@
+"""Whether data folders are complete and sound: every problem with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataloader.mesh import load_mesh
+from dataloader.perfception import load_perfception_scene
+from dataloader.scannet import Scene, load_scannet_scene
+from dataloader.view_dataset import check_labels
+from dataloader.view_store import ViewStore
+from utils.errors import UserError
+
+FIELD_PREFIX = "plenoxel_scannet_"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem.
+
+    Attributes:
+        kind: "scan", "field" or "views".
+        name: of the scene.
+        broken: the data cannot be used; otherwise a note.
+        text: what is wrong and what to do.
+    """
+
+    kind: str
+    name: str
+    broken: bool
+    text: str
+
+
+def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20) -> list[Finding]:
+    """Check a ScanNet scene folder: frames, poses, intrinsics, meshes, and every image if ``read_images``."""
+    report = _Report("scan", path.name)
+    scene = report.attempt(lambda: load_scannet_scene(path))
+    if scene is None:
+        return report.findings
+    for frame, reason in scene.skipped.items():
+        report.note(f"frame {frame} is left out: {reason}")
+    if len(scene) < min_frames:
+        report.note(f"only {len(scene)} usable frames; a radiance field wants {min_frames} or more")
+    if all(path is None for path in scene.depth_paths):
+        report.note("no depth images; fitting starts from the mesh or from nothing")
+    if read_images:
+        for index in range(len(scene)):
+            report.attempt(lambda index=index: _read_frame(scene, index))
+    report.attempt(lambda: load_mesh(scene.mesh_path))
+    mesh = report.attempt(lambda: load_mesh(scene.label_mesh_path, require_labels=True))
+    if mesh is not None and mesh.unknown_labels():
+        ids = ", ".join(f"{label} ({count} vertices)" for label, count in mesh.unknown_labels().items())
+        report.note(f"label ids outside NYU40, counted as unannotated: {ids}")
+    return report.findings
+
+
+def verify_field(path: Path) -> list[Finding]:
+    """Check a PeRFception scene folder: checkpoint, resolution, transform."""
+    report = _Report("field", path.name.removeprefix(FIELD_PREFIX))
+    scene = report.attempt(lambda: load_perfception_scene(path))
+    if scene is not None and scene.links_idx.unique().numel() != scene.links_idx.numel():
+        report.broken(f"{path}: two voxels share a cell; fit or download the scene again")
+    return report.findings
+
+
+def verify_views(path: Path) -> list[Finding]:
+    """Check a view store: cameras, every channel's file, labels in range."""
+    report = _Report("views", path.name)
+    store = report.attempt(lambda: ViewStore(path))
+    if store is None:
+        return report.findings
+    report.attempt(lambda: store.cameras)
+    sound = [name for name in store.channels if report.attempt(lambda name=name: store.tensor(name)) is not None]
+    if "label" in sound:
+        report.attempt(lambda: check_labels(store.tensor("label"), store))
+    elif "label" not in store.channels:
+        report.note("no annotation yet; run the 'annotate' task before training")
+    return report.findings
+
+
+def _read_frame(scene: Scene, index: int) -> None:
+    scene.read_color(index)
+    scene.read_depth(index)
+
+
+class _Report:
+    """Collects findings about one scene."""
+
+    def __init__(self, kind: str, name: str):
+        self.findings: list[Finding] = []
+        self._kind, self._name = kind, name
+
+    def note(self, text: str) -> None:
+        self.findings.append(Finding(self._kind, self._name, False, text))
+
+    def broken(self, text: str) -> None:
+        self.findings.append(Finding(self._kind, self._name, True, text))
+
+    def attempt(self, check: Callable):
+        """The result of ``check``, or None after a :class:`UserError`, which becomes a finding."""
+        try:
+            return check()
+        except UserError as error:
+            self.broken(str(error))
+            return None
+
+
+def format_findings(findings: list[Finding]) -> str:
+    """A table, the broken first."""
+    rows = [("state", "what", "scene", "problem and what to do")]
+    for finding in sorted(findings, key=lambda finding: not finding.broken):
+        rows.append(("BROKEN" if finding.broken else "note", finding.kind, finding.name, finding.text))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]) for row in rows
+    )
