@@ -33,8 +33,6 @@ class EpochProgress(pl.Callback):
 
     def __init__(self) -> None:
         self._meter: Progress | None = None
-        self._start = 0.0
-        self.images_per_second: list[float] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -69,13 +67,11 @@ class ValidationPictures(pl.Callback):
         if batch_idx == 0:
             self._first = batch
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: SegmentationModule) -> None:
-        # Runs before the module computes and resets its metric.
-        writer = trainer.logger.experiment if trainer.logger else None
-        if trainer.sanity_checking or not trainer.is_global_zero or writer is None or self._first is None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: SegmentationModule) -> None:
+        if not trainer.is_global_zero or not trainer.logger or self._first is None:
             return
-        step = trainer.global_step
-        confusion = pl_module.val_iou.confusion.cpu()
+        writer, step = trainer.logger.experiment, trainer.global_step
+        confusion = pl_module.val_confusion.cpu()
         for name, iou in zip(CLASS_NAMES, class_iou(confusion), strict=True):
             if not torch.isnan(iou):
                 writer.add_scalar(f"val_iou/{name}", float(iou), step)

@@ -85,6 +85,11 @@ class ScanNetIoU(Metric):
         """Mean IoU, a float64 scalar; NaN when no pixel is annotated."""
         return class_iou(self.confusion).nanmean()
 
+    def total(self) -> Tensor:
+        """The confusion matrix over all processes, int64 [C, C]."""
+        with self.sync_context():
+            return self.confusion.clone()
+
 
 def summarize(confusion: Tensor) -> dict[str, Any]:
     """JSON-able scores of a confusion matrix; classes that never occur have IoU None."""

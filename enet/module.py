@@ -14,7 +14,7 @@ from enet.augmentation import ViewBatch
 from enet.backbones import build_network
 from enet.class_weights import class_weights
 from enet.losses import dice_loss, lovasz_softmax_loss, weighted_cross_entropy
-from enet.metrics import ScanNetIoU
+from enet.metrics import ScanNetIoU, class_iou
 from enet.options import LossOptions, NetworkOptions, OptimizerOptions
 from enet.statistics import TrainingStatistics
 from enet.stems import COLOR_CHANNELS, SH_CHANNELS
@@ -59,6 +59,7 @@ class SegmentationModule(pl.LightningModule):
         self.register_buffer("_loss_sum", torch.zeros(()), persistent=False)
         self._steps = 0
         self.train_iou, self.val_iou = ScanNetIoU(), ScanNetIoU()
+        self.val_confusion: Tensor | None = None  # of the last validation, over all processes
         self._loss_of = self._loss_and_prediction
 
     def set_statistics(self, statistics: TrainingStatistics) -> None:
@@ -141,8 +142,10 @@ class SegmentationModule(pl.LightningModule):
         self.val_iou.update(self.predict(batch), batch.label)
 
     def on_validation_epoch_end(self) -> None:
-        mean = self.val_iou.compute().float()
-        self.log("val/mean_iou", torch.nan_to_num(mean), rank_zero_only=False, sync_dist=False)
+        self.val_confusion = self.val_iou.total()
+        self.val_iou.reset()
+        mean = class_iou(self.val_confusion).nanmean().float()
+        self.log("val/mean_iou", torch.nan_to_num(mean))  # equal in all processes
 
     def predict(self, batch: ViewBatch) -> Tensor:
         """Predicted classes uint8 [B, H, W]."""

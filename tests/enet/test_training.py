@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import gin
 import pytest
 import torch
 
+from enet.module import SegmentationModule
+from enet.options import OptimizerOptions
 from enet.task_test import test as run_test
 from enet.task_train import train
 from utils.errors import UserError
@@ -15,6 +18,12 @@ SPLIT = {
     "val_scenes": ["scene0002_00"],
     "test_scenes": ["scene0003_00"],
 }
+
+
+@pytest.fixture(autouse=True)
+def clean_config():
+    yield
+    gin.clear_config()
 
 
 def start(views: Path, runs: Path, name: str = "run", **changes) -> dict:
@@ -40,3 +49,63 @@ def test_train_then_test(views, tmp_path):
     assert scores["mean_iou"] == results["validation"]["mean_iou"]
     assert scores["confusion"] == results["validation"]["confusion"]
     assert sum(map(sum, scores["confusion"])) == 8 * 24 * 27
+
+
+def test_one_seed_gives_the_same_bits(views, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for runs in (first, second):
+        start(views, runs, epochs=2)
+    assert all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(second).values(), strict=True))
+    other = tmp_path / "other"
+    start(views, other, epochs=2, seed=1)
+    assert not torch.equal(weights(first)["network.classifier.weight"], weights(other)["network.classifier.weight"])
+
+
+class Killed(Exception):
+    pass
+
+
+def test_killed_and_resumed_equals_uninterrupted(views, tmp_path, monkeypatch, resume):
+    gin.bind_parameter("OptimizerOptions.decay_epochs", 2)  # so that the learning rate must be right too
+    gin.bind_parameter("AugmentationOptions.mirror", 0.5)
+    gin.bind_parameter("AugmentationOptions.smallest_crop", 0.7)
+    gin.bind_parameter("AugmentationOptions.brightness", 0.2)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    start(views, whole, epochs=5)
+    steps = 0
+    training_step = SegmentationModule.training_step
+
+    def killed_step(self, batch, batch_idx):
+        nonlocal steps
+        steps += 1
+        if steps == 4 * 3 + 3:  # in the middle of the fourth epoch
+            raise Killed
+        return training_step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", killed_step)
+    with pytest.raises(Killed):
+        start(views, cut, epochs=5)
+    steps = 10_000
+    assert (partial_path(cut / "run/training") / "last.ckpt").exists()
+    results = start(views, cut, epochs=5)
+    assert steps == 10_000 + 4 * 2  # two epochs were left
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(cut).values(), strict=True))
+    assert results["validation"] == read_json(whole / "run/training/results.json")["validation"]
+    best = [torch.load(runs / "run/training/best.ckpt", weights_only=True) for runs in (whole, cut)]
+    assert best[0]["epoch"] == best[1]["epoch"]
+
+
+def test_finished_run_is_not_repeated_and_other_settings_are_refused(views, tmp_path, monkeypatch):
+    results = start(views, tmp_path)
+    monkeypatch.setattr(SegmentationModule, "training_step", None)
+    assert start(views, tmp_path) == results
+    with pytest.raises(UserError, match="epochs"):
+        start(views, tmp_path, epochs=3)
+
+
+def test_early_stopping_stops(views, tmp_path, monkeypatch):
+    monkeypatch.setattr(SegmentationModule, "configure_optimizers", lambda self: torch.optim.SGD(
+        self.network.parameters(), lr=0.0))  # fmt: skip
+    monkeypatch.setattr(OptimizerOptions, "learning_rate_at", lambda self, epoch: 0.0)
+    monkeypatch.setattr(SegmentationModule, "predict", lambda self, batch: torch.ones_like(batch.label))
+    assert start(views, tmp_path, epochs=50, patience=3)["epochs"] == 4
