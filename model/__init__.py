@@ -1,0 +1,8 @@
+"""The radiance field: grid, checkpoint format, fitting; and a scene's views: rendering and annotating them."""
+
+from model.grid import PlenoxelGrid
+from model.options import RenderOptions
+from model.radiance_field import RadianceField
+from model.rendering import render_rays
+
+__all__ = ["PlenoxelGrid", "RadianceField", "RenderOptions", "render_rays"]

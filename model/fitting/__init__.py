@@ -1,0 +1,1 @@
+"""Fitting a radiance field to posed photographs (Plenoxels' optimisation with our additions)."""

@@ -1,0 +1,223 @@
+"""The fit of one scene: levels, steps, exposure, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.fitting.exposure import Exposure
+from model.fitting.frames import Frames
+from model.fitting.optimizer import GridOptimizer
+from model.fitting.options import FitGrid, FitOptimization, FitRegularization
+from model.fitting.point_cloud import PointCloud
+from model.fitting.ray_sampler import RayBatch, RaySampler
+from model.fitting.refinement import prune, refine
+from model.fitting.schedule import level_of
+from model.fitting.start import starting_grid
+from model.grid import PlenoxelGrid
+from model.options import RenderOptions
+from utils.errors import UserError
+from utils.files import atomic_path
+from utils.seeding import generator
+
+logger = logging.getLogger(__name__)
+
+STEPS_PER_DRAW = 16
+"""Rays are drawn for this many steps at once. A fit can stop and go on between two draws."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a fit's result depends on besides the data and the seed."""
+
+    grid: FitGrid = field(default_factory=FitGrid)
+    optimization: FitOptimization = field(default_factory=FitOptimization)
+    regularization: FitRegularization = field(default_factory=FitRegularization)
+    rendering: RenderOptions = field(default_factory=RenderOptions)
+
+    def __post_init__(self) -> None:
+        levels = len(self.grid.resolutions)
+        if len(self.optimization.steps) != levels:
+            raise ValueError(
+                f"FitOptimization.steps has {len(self.optimization.steps)} entries, "
+                f"FitGrid.resolutions has {levels}; they must be as many"
+            )
+        if len(self.optimization.rays_per_step) not in (1, levels):
+            raise ValueError(
+                f"FitOptimization.rays_per_step has {len(self.optimization.rays_per_step)} entries; use 1 or {levels}"
+            )
+
+    @property
+    def total_steps(self) -> int:
+        return sum(self.optimization.steps)
+
+    def rays_per_step(self, level: int) -> int:
+        """Rays in each step of a level."""
+        rays = self.optimization.rays_per_step
+        return rays[level if len(rays) > 1 else 0]
+
+
+class Fitter:
+    """Fits a grid to photographs; the same seed gives the same bits on the CPU, however often it stops on the way.
+
+    Args:
+        frames: training photographs, on the device to fit on.
+        camera_to_grid: ``[N, 4, 4]``.
+        scene_scale: grid units per metre.
+        cloud: surface points in the grid's frame to start from; None for a full grid.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        camera_to_grid: Tensor,
+        scene_scale: float,
+        cloud: PointCloud | None,
+        recipe: Recipe,
+        seed: int = 0,
+        exposure: bool = True,
+    ):
+        self.recipe, self.step, self.seconds = recipe, 0, 0.0
+        device = frames.images.device
+        self.sampler = RaySampler(
+            frames, camera_to_grid, scene_scale, generator(seed, "rays", device=device),
+            with_distances=recipe.regularization.depth > 0,
+        )
+        self.exposure = Exposure(len(frames), device, exposure)
+        self._tv_generator = generator(seed, "total variation")
+        self._squared_error = torch.zeros((), device=device)
+        self._errors_of = 0
+        self._set_grid(
+            starting_grid(recipe.grid.resolutions[0], recipe.grid, cloud, frames, camera_to_grid, scene_scale)
+        )
+
+    @property
+    def grid(self) -> PlenoxelGrid:
+        return self._optimizer.grid
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.recipe.total_steps
+
+    @property
+    def level(self) -> int:
+        """The level that the next step belongs to."""
+        return level_of(self.step, self.recipe.optimization.steps)
+
+    def run(self, listener: Callable[[Fitter, bool], None] | None = None, stop_at: int | None = None) -> None:
+        """Go on until all steps are done, or until ``stop_at`` steps are.
+
+        Args:
+            listener: called after every draw with the fitter and whether a level has just ended.
+            stop_at: a step at which a draw ends.
+        """
+        last = self.recipe.total_steps if stop_at is None else stop_at
+        started = time.monotonic() - self.seconds
+        while self.step < last:
+            level = self.level
+            self._run_draw(level)
+            level_ended = self.level != level or self.finished
+            if level_ended:
+                self._end_level()
+            self.seconds = time.monotonic() - started
+            if listener is not None:
+                listener(self, level_ended)
+                started = time.monotonic() - self.seconds
+
+    def training_psnr(self) -> float:
+        """PSNR in dB of all rays since the last call, against exposure-corrected photographs."""
+        mean = float(self._squared_error) / max(1, self._errors_of)
+        self._squared_error.zero_()
+        self._errors_of = 0
+        return -10 * float(torch.log10(torch.tensor(max(mean, 1e-12))))
+
+    def rates(self) -> tuple[float, float]:
+        """The learning rates of densities and SH coefficients in the next step."""
+        return self._optimizer.rates(self.step)
+
+    def _run_draw(self, level: int) -> None:
+        rays_per_step = self.recipe.rays_per_step(level)
+        steps = min(STEPS_PER_DRAW, sum(self.recipe.optimization.steps[: level + 1]) - self.step)
+        rays = self.sampler.draw(steps * rays_per_step)
+        targets = self.exposure.to_field(rays.colors, rays.frames)
+        rendered = torch.empty_like(targets)
+        for first in range(0, len(targets), rays_per_step):
+            part = slice(first, first + rays_per_step)
+            rendered[part] = self._optimizer.step(self.step, _slice(rays, part), targets[part])
+            self.step += 1
+        self._squared_error += ((rendered - targets) ** 2).mean(-1).sum()
+        self._errors_of += len(targets)
+        self.exposure.observe(rendered, rays.colors, rays.frames)
+        self.exposure.update()
+
+    def _end_level(self) -> None:
+        recipe = self.recipe
+        before = self.grid.num_voxels
+        if self.finished:
+            grid = prune(self.grid, recipe.grid, self.sampler, recipe.rendering)
+        else:
+            resolution = recipe.grid.resolutions[self.level]
+            grid = refine(self.grid, resolution, recipe.grid, self.sampler, recipe.rendering)
+        if not grid.num_voxels:
+            raise UserError(
+                f"nothing is left of the grid after step {self.step}: pruning removed all {before} voxels; "
+                "lower FitGrid.weight_threshold or density_threshold, or check poses and intrinsics"
+            )
+        self._set_grid(grid)
+        logger.info("step %d: %d voxels became %d at %d^3", self.step, before, grid.num_voxels, grid.resolution[0])
+
+    def _set_grid(self, grid: PlenoxelGrid) -> None:
+        recipe = self.recipe
+        self._optimizer = GridOptimizer(
+            grid, recipe.optimization, recipe.regularization, recipe.rendering, recipe.total_steps, self._tv_generator
+        )
+
+    def save(self, path: Path) -> None:
+        """Write all that is needed to go on, atomically."""
+        optimizer = self._optimizer
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "links": self.grid.links,
+            "density": self.grid.density,
+            "sh": self.grid.sh,
+            "square_density": optimizer.square_density,
+            "square_sh": optimizer.square_sh,
+            "exposure": self.exposure.state_dict(),
+            "ray_generator": self.sampler.generator.get_state(),
+            "tv_generator": self._tv_generator.get_state(),
+        }
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, path: Path) -> None:
+        """Go on from what :meth:`save` wrote; raises :class:`UserError` when it cannot be read."""
+        device = self.grid.device
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            self._set_grid(PlenoxelGrid(state["links"], state["density"], state["sh"]))
+            self._optimizer.square_density.copy_(state["square_density"])
+            self._optimizer.square_sh.copy_(state["square_sh"])
+            self.exposure.load_state_dict(state["exposure"])
+            self.sampler.generator.set_state(state["ray_generator"].cpu())
+            self._tv_generator.set_state(state["tv_generator"].cpu())
+            self.step, self.seconds = state["step"], state["seconds"]
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+            raise UserError(f"{path} cannot be resumed from ({error}); delete it to start this scene anew") from None
+
+
+def _slice(rays: RayBatch, part: slice) -> RayBatch:
+    return RayBatch(
+        rays.origins[part],
+        rays.directions[part],
+        rays.colors[part],
+        rays.frames[part],
+        None if rays.distances is None else rays.distances[part],
+    )

@@ -1,0 +1,142 @@
+"""The photographs and depth maps that a field is fitted to, in memory as bytes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from model.fitting.options import FitData
+from utils.cameras import scale_intrinsics
+from utils.errors import UserError
+from utils.progress import Progress
+from utils.threads import ordered_map
+
+if TYPE_CHECKING:
+    from dataloader import Scene
+
+logger = logging.getLogger(__name__)
+
+_FEWEST_FRAMES = 3
+_SHARPNESS_NEIGHBOURS = 5
+_LONGEST_DEPTH_SIDE = 320
+
+
+@dataclass
+class Frames:
+    """Photographs of one scene, all of one size.
+
+    Attributes:
+        indices: each frame's index in the scene.
+        images: uint8 ``[N, H, W, 3]``.
+        depths: int16 ``[N, h, w]`` millimetres along the optical axis, 0 where unknown.
+        camera_to_world: float64 ``[N, 4, 4]``.
+        intrinsics: float64 ``[3, 3]``, in pixels of ``images``.
+    """
+
+    indices: list[int]
+    images: Tensor
+    depths: Tensor
+    camera_to_world: Tensor
+    intrinsics: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return tuple(self.images.shape[1:3])
+
+    @property
+    def depth_intrinsics(self) -> Tensor:
+        """Intrinsics ``[3, 3]`` in pixels of ``depths``."""
+        return scale_intrinsics(self.intrinsics, self.size, tuple(self.depths.shape[1:]))
+
+
+def fitted_size(image_size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """``(height, width)`` reduced, keeping the aspect ratio, until no side is longer than ``max_side``."""
+    factor = min(1.0, max_side / max(image_size))
+    return tuple(max(1, round(side * factor)) for side in image_size)
+
+
+def split_frames(count: int, options: FitData) -> tuple[list[int], list[int]]:
+    """Indices of the frames to train on and of those held out, of ``count`` frames in numeric order."""
+    every = options.holdout_every
+    held_out = [index for index in range(count) if every and index % every == 0]
+    training = [index for index in range(count) if not every or index % every]
+    if len(training) > options.max_frames:
+        positions = torch.linspace(0, len(training) - 1, options.max_frames).round().long().tolist()
+        training = [training[position] for position in positions]
+    return training, held_out
+
+
+def load_training_frames(scene: Scene, options: FitData, device: torch.device) -> Frames:
+    """Read the training frames; memory is their bytes at the fitted size.
+
+    Raises:
+        UserError: fewer than three frames can be used.
+    """
+    training, _ = split_frames(len(scene.frames), options)
+    if options.blurry_share > 0:
+        training = _without_blurry(scene, training, options.blurry_share)
+    frames = _read_frames(scene, training, fitted_size(scene.image_size, options.max_image_side), device)
+    if len(frames) < _FEWEST_FRAMES:
+        raise UserError(
+            f"{scene.path} has {len(frames)} usable training frames, a fit needs at least {_FEWEST_FRAMES}; "
+            f"{len(scene.skipped)} frames have no valid pose"
+        )
+    return frames
+
+
+def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device: torch.device) -> Frames:
+    depth_size = fitted_size(size, _LONGEST_DEPTH_SIDE)
+    images = torch.empty(len(indices), *size, 3, dtype=torch.uint8, device=device)
+    depths = torch.zeros(len(indices), *depth_size, dtype=torch.int16, device=device)
+    kept: list[int] = []
+
+    def read(index: int) -> tuple[int, Tensor | None, Tensor | None]:
+        try:
+            return index, scene.read_color(index, size), scene.read_depth(index, depth_size)
+        except UserError as error:
+            logger.warning("frame left out: %s", error)
+            return index, None, None
+
+    with Progress(f"reading {scene.name}", len(indices), "frame") as meter:
+        for index, color, depth in ordered_map(read, indices):
+            meter.update()
+            if color is None:
+                continue
+            images[len(kept)] = color.movedim(0, -1).to(device)
+            if depth is not None:
+                millimetres = (depth * 1000).round()
+                depths[len(kept)] = torch.where(millimetres < 2**15, millimetres, 0).to(torch.int16).to(device)
+            kept.append(index)
+    return Frames(
+        indices=kept,
+        images=images[: len(kept)],
+        depths=depths[: len(kept)],
+        camera_to_world=scene.camera_to_world[kept],
+        intrinsics=scale_intrinsics(scene.intrinsics, scene.image_size, size),
+    )
+
+
+def sharpness(image: Tensor) -> float:
+    """Variance of the Laplacian of the grey image of uint8 ``[3, H, W]``: small for a blurry photograph."""
+    grey = image.float().mean(0)
+    laplacian = grey[1:-1, :-2] + grey[1:-1, 2:] + grey[:-2, 1:-1] + grey[2:, 1:-1] - 4 * grey[1:-1, 1:-1]
+    return float(laplacian.var())
+
+
+def _without_blurry(scene: Scene, indices: list[int], share: float) -> list[int]:
+    """Drop the share of frames whose sharpness is lowest relative to the median of their neighbours."""
+    scores = torch.tensor([sharpness(image) for image in ordered_map(scene.read_color, indices)])
+    relative = torch.empty_like(scores)
+    for position in range(len(scores)):
+        around = scores[max(0, position - _SHARPNESS_NEIGHBOURS) : position + _SHARPNESS_NEIGHBOURS + 1]
+        relative[position] = scores[position] / around.median().clamp(min=1e-9)
+    drop = set(relative.argsort()[: int(share * len(indices))].tolist())
+    logger.info("%s: left out %d blurry frames of %d", scene.name, len(drop), len(indices))
+    return [index for position, index in enumerate(indices) if position not in drop]

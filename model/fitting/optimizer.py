@@ -1,0 +1,92 @@
+"""One optimisation step: photometric gradients, total variation, RMSProp on the voxels that were touched."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lib.plenoxel import ops
+from model.fitting.options import FitOptimization, FitRegularization
+from model.fitting.ray_sampler import RayBatch
+from model.fitting.schedule import log_linear
+from model.grid import PlenoxelGrid
+from model.options import RenderOptions
+
+
+class GridOptimizer:
+    """Changes a grid in place so that it renders as the photographs show.
+
+    Args:
+        grid: densities and SH coefficients are updated in place.
+        total_steps: over which rates and weights change.
+        generator: CPU generator for the cells whose total variation is looked at.
+    """
+
+    def __init__(
+        self,
+        grid: PlenoxelGrid,
+        optimization: FitOptimization,
+        regularization: FitRegularization,
+        rendering: RenderOptions,
+        total_steps: int,
+        generator: torch.Generator,
+    ):
+        self.grid, self.generator = grid, generator
+        self._optimization, self._regularization, self._rendering = optimization, regularization, rendering
+        self._total_steps = total_steps
+        self._grad_density, self._grad_sh = torch.zeros_like(grid.density), torch.zeros_like(grid.sh)
+        self._touched = torch.zeros_like(grid.density, dtype=torch.bool)
+        self.square_density, self.square_sh = torch.zeros_like(grid.density), torch.zeros_like(grid.sh)
+
+    def step(self, index: int, rays: RayBatch, targets: Tensor) -> Tensor:
+        """Make step number ``index`` with these rays; returns the colours ``[B, 3]`` the grid showed before it."""
+        rgb = self._add_ray_gradients(rays, targets)
+        progress = index / max(1, self._total_steps - 1)
+        self._add_total_variation(progress)
+        density_rate, sh_rate = self.rates(index)
+        options = self._optimization
+        for values, gradient, square, rate in (
+            (self.grid.density, self._grad_density, self.square_density, density_rate),
+            (self.grid.sh, self._grad_sh, self.square_sh, sh_rate),
+        ):
+            ops.rmsprop_step(values, gradient, square, rate, options.smoothing, options.epsilon, self._touched)
+        self._touched.zero_()
+        return rgb
+
+    def rates(self, index: int) -> tuple[float, float]:
+        """Learning rates of densities and of SH coefficients at step ``index``."""
+        options = self._optimization
+        progress = index / max(1, self._total_steps - 1)
+        delay = index / options.delay_steps if options.delay_steps else 1.0
+        density_rate, sh_rate = (
+            log_linear(first, last, progress, delay, options.delay_factor)
+            for first, last in (options.density_rate, options.sh_rate)
+        )
+        return density_rate, sh_rate
+
+    def _add_ray_gradients(self, rays: RayBatch, targets: Tensor) -> Tensor:
+        grid, rendering, weights = self.grid, self._rendering, self._regularization
+        return ops.fit_gradients(
+            grid.links, grid.density, grid.sh, rays.origins, rays.directions, targets,
+            self._grad_density, self._grad_sh, center=grid.center, radius=grid.radius,
+            step_size=rendering.step_size, sigma_thresh=rendering.sigma_thresh, stop_thresh=rendering.stop_thresh,
+            near_clip=rendering.near_clip, background_brightness=rendering.background_brightness,
+            beta_lambda=weights.beta, sparsity_lambda=weights.sparsity,
+            depth_target=rays.distances, depth_lambda=weights.depth, touched=self._touched,
+        )  # fmt: skip
+
+    def _add_total_variation(self, progress: float) -> None:
+        grid, weights = self.grid, self._regularization
+        cells = grid.links.numel()
+        count = min(cells, max(1, int(cells * weights.tv_fraction)))
+        first = int(torch.randint(cells - count + 1, (1,), generator=self.generator))
+        for values, gradient, (start, end), ignore_edge in (
+            (grid.density[:, None], self._grad_density[:, None], weights.tv_density, False),
+            (grid.sh, self._grad_sh, weights.tv_sh, True),
+        ):
+            weight = log_linear(start, end, progress)
+            if weight > 0:
+                ops.tv_gradients(
+                    grid.links, values, gradient, first, count, scale=weight / count, ignore_edge=ignore_edge,
+                    touched=self._touched,
+                )

@@ -1,0 +1,121 @@
+"""What a fit can be told, in four groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gin
+
+STARTS = ("depth", "mesh", "dense")
+PRUNE_RULES = ("weight", "density")
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class FitData:
+    """Which frames are fitted, and how they are read.
+
+    Attributes:
+        holdout_every: every n-th frame in numeric order (0, n, 2n, ...) is kept out of the fit and measured on; 0 keeps
+            none out.
+        max_frames: use at most this many frames for training, evenly spaced.
+        max_image_side: larger photographs are reduced so that their longer side has this many pixels.
+        blurry_share: leave out this share of the training frames, those that are blurriest for their neighbourhood.
+        exposure: find a gain and an offset for each photograph and colour channel along with the field, which is then
+            the scene at the average exposure.
+    """
+
+    holdout_every: int = 8
+    max_frames: int = 1000
+    max_image_side: int = 640
+    blurry_share: float = 0.0
+    exposure: bool = True
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class FitGrid:
+    """The grid, from its start to its last resolution.
+
+    Attributes:
+        resolutions: voxels along each axis, one entry a level, coarse to fine.
+        start: "depth" (surfaces seen by the depth camera, plus all space that no depth measurement says anything
+            about), "mesh" (the scene's mesh, plus the same), or "dense" (every voxel).
+        fill_unknown: whether "depth" and "mesh" also start voxels that no depth measurement found empty. Black and
+            glass surfaces return no depth; without this they stay holes.
+        thicken: voxels by which the starting surfaces grow in all directions.
+        surface_opacity: opacity of one voxel of a starting surface.
+        unknown_opacity: opacity of one voxel of the other starting voxels.
+        prune_by: "weight" (the largest rendering weight any training ray gives a voxel) or "density".
+        weight_threshold: voxels with smaller weights go, when pruning by weight.
+        density_threshold: voxels with smaller densities go, when pruning by density.
+        dilate: voxels by which what is left grows before the next level.
+    """
+
+    resolutions: tuple[int, ...] = (128, 256)
+    start: str = "depth"
+    fill_unknown: bool = True
+    thicken: int = 1
+    surface_opacity: float = 0.3
+    unknown_opacity: float = 0.01
+    prune_by: str = "weight"
+    weight_threshold: float = 0.02
+    density_threshold: float = 1.0
+    dilate: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resolutions", tuple(int(size) for size in self.resolutions))
+        if not self.resolutions or min(self.resolutions) < 2:
+            raise ValueError(f"FitGrid.resolutions needs entries of at least 2, found {self.resolutions}")
+        if self.start not in STARTS:
+            raise ValueError(f"FitGrid.start {self.start!r} is unknown; use one of {', '.join(STARTS)}")
+        if self.prune_by not in PRUNE_RULES:
+            raise ValueError(f"FitGrid.prune_by {self.prune_by!r} is unknown; use one of {', '.join(PRUNE_RULES)}")
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class FitOptimization:
+    """Steps and learning rates. Rates fall log-linearly over all steps (svox2's schedule).
+
+    Attributes:
+        steps: optimisation steps of each level.
+        rays_per_step: random rays in a step, one entry a level, or one for all.
+        density_rate: learning rate of densities, at the first and at the last step.
+        sh_rate: learning rate of SH coefficients, at the first and at the last step.
+        delay_steps: rates are reduced during this many steps at the beginning.
+        delay_factor: by this factor at the very first step.
+        smoothing: RMSProp's beta.
+        epsilon: RMSProp's epsilon.
+    """
+
+    steps: tuple[int, ...] = (4000, 8000)
+    rays_per_step: tuple[int, ...] = (5000,)
+    density_rate: tuple[float, float] = (30.0, 1.0)
+    sh_rate: tuple[float, float] = (1e-2, 5e-4)
+    delay_steps: int = 0
+    delay_factor: float = 0.01
+    smoothing: float = 0.95
+    epsilon: float = 1e-8
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class FitRegularization:
+    """Weights of what is added to the photographs' mean squared error.
+
+    Attributes:
+        tv_density: total variation of densities, at the first and at the last step.
+        tv_sh: total variation of SH coefficients, at the first and at the last step.
+        tv_fraction: share of the grid's cells that a step looks at, a random contiguous run.
+        beta: pulls each ray's final transmittance to 0 or 1 (Neural Volumes' beta loss).
+        sparsity: Cauchy penalty log(1 + 2 sigma^2) on the samples' densities (SNeRG).
+        depth: squared error of the expected distance where depth was measured, in grid units.
+    """
+
+    tv_density: tuple[float, float] = (5e-4, 5e-4)
+    tv_sh: tuple[float, float] = (5e-3, 5e-3)
+    tv_fraction: float = 0.01
+    beta: float = 0.0
+    sparsity: float = 0.0
+    depth: float = 0.0

@@ -1,0 +1,91 @@
+"""Random training rays, drawn on the device the photographs are on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.fitting.frames import Frames
+
+
+@dataclass
+class RayBatch:
+    """Training rays in the grid's frame.
+
+    Attributes:
+        origins: float32 ``[B, 3]``.
+        directions: float32 ``[B, 3]``, unit length.
+        colors: float32 ``[B, 3]``, the photographs' values, 0 to 1.
+        frames: int64 ``[B]``, which photograph.
+        distances: float32 ``[B]``, measured distance along the ray in the grid's units, 0 where unknown; or None.
+    """
+
+    origins: Tensor
+    directions: Tensor
+    colors: Tensor
+    frames: Tensor
+    distances: Tensor | None
+
+
+class RaySampler:
+    """Draws pixels uniformly from all training photographs, with replacement.
+
+    Args:
+        frames: the photographs, on the device to draw on.
+        camera_to_grid: ``[N, 4, 4]``, poses in the grid's frame.
+        scene_scale: grid units per metre.
+        generator: on the same device; its state is all there is to resume from.
+        with_distances: also look up the measured depth.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        camera_to_grid: Tensor,
+        scene_scale: float,
+        generator: torch.Generator,
+        with_distances: bool = False,
+    ):
+        self._frames, self._scene_scale, self.generator = frames, scene_scale, generator
+        self._with_distances = with_distances
+        device = frames.images.device
+        self._positions = camera_to_grid[:, :3, 3].float().to(device)
+        pixel_to_grid = camera_to_grid[:, :3, :3].double().cpu() @ torch.linalg.inv(frames.intrinsics.double().cpu())
+        self._pixel_to_grid = pixel_to_grid.float().to(device)
+
+    def draw(self, count: int) -> RayBatch:
+        """``count`` random rays."""
+        images = self._frames.images
+        number, height, width = images.shape[:3]
+        pixel = torch.randint(number * height * width, (count,), generator=self.generator, device=images.device)
+        return self.rays_of(pixel)
+
+    def rays_of(self, pixel: Tensor) -> RayBatch:
+        """The rays of flat pixel indices ``(frame * H + row) * W + column``, int64 ``[B]``."""
+        images, depths = self._frames.images, self._frames.depths
+        height, width = images.shape[1:3]
+        frame = pixel // (height * width)
+        row, column = pixel // width % height, pixel % width
+        uv1 = torch.stack((column + 0.5, row + 0.5, torch.ones_like(row, dtype=torch.float32)), dim=-1)
+        along = (self._pixel_to_grid[frame] @ uv1[..., None])[..., 0]  # z = 1 in the camera's frame
+        length = along.norm(dim=-1, keepdim=True)
+        distances = None
+        if self._with_distances:
+            depth_row = row * depths.shape[1] // height
+            depth_column = column * depths.shape[2] // width
+            depth = depths[frame, depth_row, depth_column].float() / 1000
+            distances = depth * length[:, 0] * self._scene_scale
+        return RayBatch(
+            origins=self._positions[frame],
+            directions=along / length,
+            colors=images.reshape(-1, 3)[pixel].float() / 255,
+            frames=frame,
+            distances=distances,
+        )
+
+    @property
+    def num_pixels(self) -> int:
+        """All pixels of all photographs."""
+        return self._frames.images[..., 0].numel()

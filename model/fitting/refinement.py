@@ -1,0 +1,59 @@
+"""From one level to the next: drop voxels that do not show, grow what is left, resample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lib.plenoxel import ops
+from model.fitting.options import FitGrid
+from model.fitting.ray_sampler import RaySampler
+from model.grid import PlenoxelGrid
+from model.options import RenderOptions
+from model.resampling import resample
+from model.voxel_masks import dilate, resize_mask, row_mask_to_cells, select_voxels
+
+_RAYS_AT_ONCE = 1 << 18
+_MOST_RAYS = 1 << 24
+
+
+def refine(
+    grid: PlenoxelGrid, resolution: int, options: FitGrid, sampler: RaySampler, rendering: RenderOptions
+) -> PlenoxelGrid:
+    """The next level's grid."""
+    keep = row_mask_to_cells(grid, visible_voxels(grid, options, sampler, rendering))
+    mask = resize_mask(dilate(keep, options.dilate), (resolution,) * 3)
+    return resample(grid, (resolution,) * 3, mask)
+
+
+def prune(grid: PlenoxelGrid, options: FitGrid, sampler: RaySampler, rendering: RenderOptions) -> PlenoxelGrid:
+    """The grid without voxels that neither show nor touch (in the trilinear sense) one that does."""
+    keep = dilate(row_mask_to_cells(grid, visible_voxels(grid, options, sampler, rendering)), 1)
+    return select_voxels(grid, keep.reshape(-1)[grid.links_idx])
+
+
+def visible_voxels(
+    grid: PlenoxelGrid, options: FitGrid, sampler: RaySampler, rendering: RenderOptions
+) -> Tensor:
+    """Which rows ``[V]`` pass the rule that ``options`` names."""
+    if options.prune_by == "density":
+        return grid.density >= options.density_threshold
+    return largest_weights(grid, sampler, rendering) >= options.weight_threshold
+
+
+def largest_weights(grid: PlenoxelGrid, sampler: RaySampler, rendering: RenderOptions) -> Tensor:
+    """The largest rendering weight ``[V]`` that rays of all training photographs give each voxel.
+
+    Every pixel is used as long as there are fewer than 17 million, else every second, third, ...
+    """
+    weights = torch.zeros_like(grid.density)
+    stride = -(-sampler.num_pixels // _MOST_RAYS)
+    for first in range(0, sampler.num_pixels, _RAYS_AT_ONCE * stride):
+        last = min(first + _RAYS_AT_ONCE * stride, sampler.num_pixels)
+        rays = sampler.rays_of(torch.arange(first, last, stride, device=grid.device))
+        ops.max_weight(
+            grid.links, grid.density, rays.origins, rays.directions, weights,
+            center=grid.center, radius=grid.radius, step_size=rendering.step_size,
+            sigma_thresh=rendering.sigma_thresh, stop_thresh=rendering.stop_thresh, near_clip=rendering.near_clip,
+        )
+    return weights

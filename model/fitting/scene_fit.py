@@ -1,0 +1,225 @@
+"""Fitting one scene folder, from its photographs to a finished field folder with its measurements."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from model.fitting.evaluation import HeldOutView, depth_picture, held_out_views, side_by_side
+from model.fitting.fitter import Fitter, Recipe
+from model.fitting.frames import Frames, fitted_size, load_training_frames, split_frames
+from model.fitting.options import FitData
+from model.fitting.placement import enclosing_cube
+from model.fitting.point_cloud import PointCloud, depth_point_cloud, mesh_point_cloud
+from model.grid import PlenoxelGrid
+from model.radiance_field import RadianceField
+from utils.errors import UserError
+from utils.files import commit_output, prepare_output, read_json, write_json
+from utils.images import write_image
+from utils.progress import Progress
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from dataloader import SceneTransform
+
+logger = logging.getLogger(__name__)
+
+RESULTS_FILE = "results.json"
+_CHECKPOINT = "resume.ckpt"
+_LOGGED_VIEWS = 3
+_SECONDS_BETWEEN_SCALARS = 2.0
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How one scene is fitted and saved.
+
+    Attributes:
+        data: which frames.
+        recipe: grid, optimisation, regularization, rendering.
+        seed: of the random rays and cells.
+        bits: of the saved SH coefficients: 4, 8, 16 or 32.
+        checkpoint_seconds: time between two checkpoints to resume from.
+    """
+
+    data: FitData
+    recipe: Recipe
+    seed: int = 0
+    bits: int = 8
+    checkpoint_seconds: float = 60.0
+
+
+def fit_scene(
+    scene_path: Path, output: Path, settings: FitSettings, device: torch.device, overwrite: bool = False
+) -> dict[str, Any]:
+    """Fit the scene and write the folder ``output`` in PeRFception's format; returns its ``results.json``.
+
+    A finished folder with the same settings is left alone. With ``--resume``, an unfinished one is continued.
+    """
+    identity = {
+        "scene": str(scene_path.resolve().name), **asdict(settings.data), **asdict(settings.recipe),
+        "seed": settings.seed, "bits": settings.bits, "device": device.type,
+    }  # fmt: skip
+    partial = prepare_output(output, identity, overwrite)
+    if partial is None:
+        return read_json(output / RESULTS_FILE)
+    _SceneFit(scene_path, partial, settings, device).run()
+    commit_output(output)
+    return read_json(output / RESULTS_FILE)
+
+
+class _SceneFit:
+    """The state of :func:`fit_scene`."""
+
+    def __init__(self, scene_path: Path, partial: Path, settings: FitSettings, device: torch.device):
+        from dataloader import load_scannet_scene
+
+        self.scene = load_scannet_scene(scene_path)
+        self.partial, self.settings, self.device = partial, settings, device
+        self.size = fitted_size(self.scene.image_size, settings.data.max_image_side)
+        _, self.held_out = split_frames(len(self.scene.frames), settings.data)
+        self._last_checkpoint = self._last_scalars = time.monotonic()
+
+    def run(self) -> None:
+        """Fit, save, measure."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        started = time.monotonic()
+        frames = load_training_frames(self.scene, self.settings.data, self.device)
+        self.transform, cloud = self._place(frames)
+        fitter = Fitter(
+            frames, self.transform.to_grid(frames.camera_to_world), self.transform.scene_scale, cloud,
+            self.settings.recipe, self.settings.seed, self.settings.data.exposure,
+        )
+        del cloud
+        checkpoint = self.partial / _CHECKPOINT
+        if checkpoint.exists():
+            fitter.load(checkpoint)
+            logger.info("%s: going on after step %d", self.scene.name, fitter.step)
+        with SummaryWriter(self.partial / "tensorboard", purge_step=fitter.step) as writer:
+            self._optimize(fitter, writer)
+            loading_seconds = time.monotonic() - started - fitter.seconds
+            self._save(fitter, frames)
+            self._measure(fitter, frames, writer, loading_seconds)
+        checkpoint.unlink(missing_ok=True)
+
+    def _place(self, frames: Frames) -> tuple[SceneTransform, PointCloud | None]:
+        """The grid's place in the world, and the points to start from in the grid's frame."""
+        from dataloader import SceneTransform
+
+        cloud = self._point_cloud(frames)
+        points = cloud.points if cloud is not None else torch.empty(0, 3)
+        middle, scale = enclosing_cube(points, frames.camera_to_world[:, :3, 3])
+        transform = SceneTransform(
+            T=torch.eye(4, dtype=torch.float64), pcd_mean=middle, scene_scale=scale,
+            frame_ids=[self.scene.frames[index] for index in frames.indices],
+        )
+        if cloud is None:
+            return transform, None
+        return transform, PointCloud(transform.points_to_grid(cloud.points), cloud.colors)
+
+    def _point_cloud(self, frames: Frames) -> PointCloud | None:
+        start = self.settings.recipe.grid.start
+        if start == "mesh":
+            from dataloader import load_mesh
+
+            mesh = load_mesh(self.scene.mesh_path)
+            extent = float((mesh.vertices.amax(0) - mesh.vertices.amin(0)).max())
+            spacing = extent / max(self.settings.recipe.grid.resolutions)
+            cloud = mesh_point_cloud(mesh.vertices, mesh.faces, mesh.colors, spacing)
+            return PointCloud(cloud.points.to(self.device), cloud.colors.to(self.device))
+        cloud = depth_point_cloud(frames)
+        if start == "depth" and not len(cloud.points):
+            raise UserError(
+                f"{self.scene.path} has no depth measurements, which FitGrid.start = 'depth' needs; "
+                "use 'mesh' or 'dense'"
+            )
+        return cloud if len(cloud.points) else None
+
+    def _optimize(self, fitter: Fitter, writer: SummaryWriter) -> None:
+        total = fitter.recipe.total_steps
+        with Progress(f"fitting {self.scene.name}", total, "step") as meter:
+            meter.update(fitter.step)
+            shown = fitter.step
+
+            def listen(fitter: Fitter, level_ended: bool) -> None:
+                nonlocal shown
+                now = time.monotonic()
+                note = ""
+                if level_ended or now - self._last_scalars > _SECONDS_BETWEEN_SCALARS:
+                    self._last_scalars = now
+                    note = self._log_scalars(fitter, writer)
+                if level_ended and not fitter.finished:
+                    self._log_views(fitter, writer)
+                if level_ended or now - self._last_checkpoint > self.settings.checkpoint_seconds:
+                    fitter.save(self.partial / _CHECKPOINT)
+                    self._last_checkpoint = time.monotonic()
+                meter.update(fitter.step - shown, note)
+                shown = fitter.step
+
+            fitter.run(listen)
+
+    def _log_scalars(self, fitter: Fitter, writer: SummaryWriter) -> str:
+        psnr = fitter.training_psnr()
+        density_rate, sh_rate = fitter.rates()
+        scalars = {
+            "psnr/training": psnr, "rate/density": density_rate, "rate/sh": sh_rate,
+            "grid/voxels": fitter.grid.num_voxels, "grid/resolution": fitter.grid.resolution[0],
+        }  # fmt: skip
+        for name, value in scalars.items():
+            writer.add_scalar(name, value, fitter.step)
+        return f"PSNR {psnr:.1f} dB"
+
+    def _views(self, grid: PlenoxelGrid, indices: list[int]) -> Iterator[HeldOutView]:
+        field = RadianceField(grid, self.transform)
+        return held_out_views(field, self.scene, indices, self.size, self.settings.recipe.rendering)
+
+    def _log_views(self, fitter: Fitter, writer: SummaryWriter) -> None:
+        psnrs = []
+        for view in self._views(fitter.grid, self.held_out[:_LOGGED_VIEWS]):
+            writer.add_image(f"held_out/{view.frame}", side_by_side(view), fitter.step)
+            writer.add_image(f"depth/{view.frame}", depth_picture(view.depth), fitter.step)
+            psnrs.append(view.psnr)
+        if psnrs:
+            writer.add_scalar("psnr/held_out_sample", sum(psnrs) / len(psnrs), fitter.step)
+
+    def _save(self, fitter: Fitter, frames: Frames) -> None:
+        fitter.grid.save(
+            self.partial, self.transform, bits=self.settings.bits,
+        )
+
+    def _measure(self, fitter: Fitter, frames: Frames, writer: SummaryWriter, loading_seconds: float) -> None:
+        """Measure what was saved, not what was in memory, and write ``results.json``."""
+        grid = PlenoxelGrid.load(self.partial).to(self.device)
+        per_frame: dict[str, dict[str, float]] = {}
+        pictures = self.partial / "render_model"
+        for number, view in enumerate(self._views(grid, self.held_out)):
+            per_frame[view.frame] = {"psnr": round(view.psnr, 4), "ssim": round(view.ssim, 5)}
+            write_image(pictures / f"{view.frame}.png", side_by_side(view))
+            if number < _LOGGED_VIEWS:
+                writer.add_image(f"held_out/{view.frame}", side_by_side(view), fitter.step)
+                writer.add_image(f"depth/{view.frame}", depth_picture(view.depth), fitter.step)
+        mean = {
+            name: math.fsum(values[name] for values in per_frame.values()) / len(per_frame) if per_frame else None
+            for name in ("psnr", "ssim")
+        }
+        for name, value in mean.items():
+            if value is not None:
+                writer.add_scalar(f"{name}/held_out", value, fitter.step)
+        results = {
+            **mean, "training_seconds": round(fitter.seconds, 2), "loading_seconds": round(loading_seconds, 2),
+            "training_frames": len(frames), "voxels": grid.num_voxels, "resolution": list(grid.resolution),
+            "voxel_metres": grid.voxel_size[0] / self.transform.scene_scale, "image_size": list(self.size),
+            "held_out": per_frame,
+        }  # fmt: skip
+        write_json(self.partial / RESULTS_FILE, results)
+        if mean["psnr"] is not None:
+            logger.info("%s: held-out PSNR %.2f dB, SSIM %.3f", self.scene.name, mean["psnr"], mean["ssim"])

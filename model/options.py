@@ -1,0 +1,38 @@
+"""How rays are rendered: the options every caller shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gin
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class RenderOptions:
+    """Plenoxel rendering options, with svox2's names and the values the released scenes were rendered with.
+
+    Attributes:
+        step_size: distance of samples along a ray, in voxels.
+        sigma_thresh: samples with a density at or below this are empty.
+        stop_thresh: a ray ends when its transmittance falls below this.
+        near_clip: distance from the camera, in the grid's world units, before which nothing is sampled.
+        background_brightness: grey level seen behind the grid, 0 to 1.
+        sh_background: add transmittance * background_brightness to all SH channels of rays that meet the grid, as the
+            paper's code does; an empty ray has no coefficients, so the default leaves it out.
+    """
+
+    step_size: float = 0.5
+    sigma_thresh: float = 1e-10
+    stop_thresh: float = 1e-7
+    near_clip: float = 0.0
+    background_brightness: float = 1.0
+    sh_background: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.step_size > 0:
+            raise ValueError(f"RenderOptions.step_size must be positive, found {self.step_size}")
+        if self.near_clip < 0:
+            raise ValueError(f"RenderOptions.near_clip must not be negative, found {self.near_clip}")
+        if not 0 <= self.stop_thresh < 1:
+            raise ValueError(f"RenderOptions.stop_thresh must be in [0, 1), found {self.stop_thresh}")

@@ -1,0 +1,138 @@
+"""A fitted scene: the grid plus where it stands in the world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.grid import PlenoxelGrid
+from model.options import RenderOptions
+from model.rendering import OUTPUTS, render_rays
+from utils.cameras import camera_rays, ray_length_to_depth
+
+if TYPE_CHECKING:
+    from dataloader import CameraList, SceneTransform
+
+RAYS_AT_ONCE = 1 << 18
+
+
+class RenderedView(NamedTuple):
+    """A rendered view, or several with a leading dimension; outputs that were not asked for are None.
+
+    rgb ``[3, H, W]``; sh ``[27, H, W]``; depth ``[H, W]``, expected depth in metres along the optical axis: the sum of
+    weight * depth, hence 0 where nothing is hit and too small where alpha < 1; alpha ``[H, W]``.
+    """
+
+    rgb: Tensor | None
+    sh: Tensor | None
+    depth: Tensor | None
+    alpha: Tensor | None
+
+
+@dataclass
+class RadianceField:
+    """A :class:`PlenoxelGrid` and the transform from the scene's world frame (metres) into the grid's frame."""
+
+    grid: PlenoxelGrid
+    transform: SceneTransform
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> RadianceField:
+        """Read a PeRFception scene folder; raises :class:`utils.errors.UserError` when it cannot be read."""
+        from dataloader import load_perfception_scene
+
+        scene = load_perfception_scene(path)
+        return cls(PlenoxelGrid.from_scene(scene).to(device), scene.transform)
+
+    def to(self, device: torch.device | str) -> RadianceField:
+        """The same field on ``device``."""
+        return RadianceField(self.grid.to(device), self.transform)
+
+    def view_rays(self, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Origins and unit directions ``[..., H, W, 3]`` of views in the grid's frame, on the grid's device."""
+        pose = self.transform.to_grid(camera_to_world.double()).to(self.grid.device)
+        return camera_rays(pose, intrinsics.to(self.grid.device), *size)
+
+    def render_view(
+        self,
+        camera_to_world: Tensor,
+        intrinsics: Tensor,
+        size: tuple[int, int],
+        options: RenderOptions | None = None,
+        outputs: tuple[str, ...] = OUTPUTS,
+        backend: str = "auto",
+    ) -> RenderedView:
+        """Render one view: :meth:`render_views` without the leading dimension."""
+        views = self.render_views(camera_to_world[None], intrinsics[None], size, options, outputs, backend)
+        return RenderedView(*(None if values is None else values[0] for values in views))
+
+    @torch.no_grad()
+    def render_views(
+        self,
+        camera_to_world: Tensor,  # [B, 4, 4]
+        intrinsics: Tensor,  # [B, 3, 3]
+        size: tuple[int, int],
+        options: RenderOptions | None = None,
+        outputs: tuple[str, ...] = OUTPUTS,
+        backend: str = "auto",
+    ) -> RenderedView:
+        """Render views in blocks of rows, so that working memory does not grow with their size.
+
+        Args:
+            camera_to_world: in the scene's world frame, metres.
+            intrinsics: in pixels of an image of ``size``.
+            size: ``(height, width)``.
+
+        Returns:
+            Outputs with a leading dimension of B views.
+        """
+        height, width = size
+        count = len(camera_to_world)
+        origins, directions = self.view_rays(camera_to_world, intrinsics, size)
+        origins, directions = (rays.reshape(count * height, width, 3) for rays in (origins, directions))
+        rows = max(1, RAYS_AT_ONCE // width)
+        blocks = [
+            render_rays(self.grid, origins[y : y + rows], directions[y : y + rows], options, outputs, backend)
+            for y in range(0, count * height, rows)
+        ]
+        rgb, sh, distance, alpha = (
+            torch.cat(parts).reshape(count, height, width, *parts[0].shape[2:]) if parts[0] is not None else None
+            for parts in zip(*blocks, strict=True)
+        )
+        depth = None
+        if distance is not None:
+            depth = ray_length_to_depth(distance / self.transform.scene_scale, intrinsics.to(distance.device))
+        return RenderedView(
+            rgb=None if rgb is None else rgb.movedim(-1, 1),
+            sh=None if sh is None else sh.movedim(-1, 1),
+            depth=depth,
+            alpha=alpha,
+        )
+
+    def render_cameras(
+        self,
+        cameras: CameraList,
+        indices: Sequence[int] | None = None,
+        options: RenderOptions | None = None,
+        outputs: tuple[str, ...] = OUTPUTS,
+        backend: str = "auto",
+    ) -> Iterator[tuple[list[int], RenderedView]]:
+        """Render the cameras at ``indices`` (default: all), as many at once as make a good batch of rays.
+
+        Yields:
+            The indices of a batch, and its views with a leading dimension.
+        """
+        indices = list(range(len(cameras))) if indices is None else list(indices)
+        height, width = cameras.image_size
+        batch = max(1, RAYS_AT_ONCE // (height * width))
+        for first in range(0, len(indices), batch):
+            part = indices[first : first + batch]
+            views = self.render_views(
+                cameras.camera_to_world[part], cameras.intrinsics[part], cameras.image_size, options, outputs, backend
+            )
+            yield part, views

@@ -1,0 +1,78 @@
+"""Task ``fit``: radiance fields from posed photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from model.fitting.options import FitData, FitGrid, FitOptimization, FitRegularization
+from model.options import RenderOptions
+from utils.device import choose_device
+from utils.scenes import for_each_scene, resolve_scenes
+from utils.tasks import task
+
+FIELD_PREFIX = "plenoxel_scannet_"
+
+
+@task(
+    summary="fit a Plenoxel radiance field to each scene's photographs",
+    inputs=("scans_dir",),
+    records="{fields_dir}/run",
+    configures=(FitData, FitGrid, FitOptimization, FitRegularization, RenderOptions),
+)
+def fit(
+    scans_dir: str = gin.REQUIRED,
+    fields_dir: str = gin.REQUIRED,
+    scenes: str | Sequence[str] = "all",
+    device: str = "auto",
+    seed: int = 0,
+    bits: int = 8,
+    checkpoint_seconds: float = 60.0,
+    on_error: str = "refuse",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Fit fields and write ``{fields_dir}/plenoxel_scannet_SCENE`` in PeRFception's format.
+
+    Each folder also gets ``results.json`` (PSNR and SSIM of every held-out frame), ``render_model/`` (held-out renders
+    beside the photographs) and ``tensorboard/``.
+
+    Args:
+        scans_dir: folder of scenes in ScanNet's layout.
+        fields_dir: folder that receives one folder a scene.
+        scenes: "all", a list of names, or a text file with one name a line.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        seed: of the random rays.
+        bits: of the saved SH coefficients: 4, 8 (as PeRFception's), 16 or 32.
+        checkpoint_seconds: time between checkpoints; --resume goes on from the last one, bit for bit.
+        on_error: "refuse" stops at the first scene that cannot be fitted, "skip" logs it and goes on.
+        overwrite: fit scenes again that were fitted with other settings.
+    """
+    from model.fitting.fitter import Recipe
+    from model.fitting.scene_fit import FitSettings, fit_scene
+
+    recipe = Recipe(FitGrid(), FitOptimization(), FitRegularization(), RenderOptions())
+    settings = FitSettings(FitData(), recipe, seed, bits, checkpoint_seconds)
+    chosen = choose_device(device)
+
+    def fit_one(name: str) -> dict[str, Any]:
+        output = Path(fields_dir) / f"{FIELD_PREFIX}{name}"
+        return fit_scene(Path(scans_dir) / name, output, settings, chosen, overwrite)
+
+    results = for_each_scene(resolve_scenes(scenes, scans_dir), fit_one, "fit", on_error)
+    failed = results.pop("failed", {})
+    return summarize(results, failed)
+
+
+def summarize(results: dict[str, dict[str, Any]], failed: dict[str, str]) -> dict[str, Any]:
+    """Means over scenes, and each scene's own figures without its single frames."""
+    scenes = {name: {key: value for key, value in result.items() if key != "held_out"}
+              for name, result in results.items()}  # fmt: skip
+    measured = [result for result in scenes.values() if result["psnr"] is not None]
+    mean = {
+        name: sum(result[name] for result in measured) / len(measured) if measured else None
+        for name in ("psnr", "ssim")
+    }
+    return {**mean, "scenes": scenes, **({"failed": failed} if failed else {})}

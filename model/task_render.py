@@ -1,0 +1,95 @@
+"""Task ``render``: view stores from radiance fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from model.options import RenderOptions
+from utils.device import choose_device
+from utils.errors import UserError
+from utils.scenes import for_each_scene, resolve_scenes
+from utils.tasks import task
+
+FIELD_PREFIX = "plenoxel_scannet_"
+TRAJECTORY = "trajectory"
+
+
+@task(
+    summary="render each field's views (colour, SH, depth, alpha) into view stores",
+    inputs=("fields_dir",),
+    records="{views_dir}/run",
+    configures=(RenderOptions,),
+)
+def render(
+    scans_dir: str = gin.REQUIRED,
+    fields_dir: str = gin.REQUIRED,
+    views_dir: str = gin.REQUIRED,
+    cameras: str = TRAJECTORY,
+    size: tuple[int, int] = (124, 124),
+    scenes: str | Sequence[str] = "all",
+    sh_dtype: str = "uint8",
+    every: int = 1,
+    device: str = "auto",
+    on_error: str = "refuse",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Render ``{views_dir}/SCENE`` from ``{fields_dir}/plenoxel_scannet_SCENE``.
+
+    Views of the recorded trajectory also get the camera's own picture at the same size (channel ``photo``). A store is
+    resumable view by view, and the same input gives the same bytes.
+
+    Args:
+        scans_dir: folder of scenes in ScanNet's layout; read for the trajectory only.
+        fields_dir: folder of fitted or downloaded fields.
+        views_dir: folder that receives one store a scene.
+        cameras: "trajectory" for every recorded frame, or a folder of camera lists, SCENE.json, of which the accepted
+            cameras are rendered.
+        size: (height, width) of the views; the recorded view is squeezed to it, never cropped.
+        scenes: "all", a list of names, or a text file with one name a line.
+        sh_dtype: "uint8" (with a range per channel, taken from the field) or "float16".
+        every: render every n-th camera only.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        on_error: "refuse" stops at the first scene that cannot be rendered, "skip" logs it and goes on.
+        overwrite: render stores again that were made with other settings.
+    """
+    from model.view_rendering import StoreRequest, render_store
+
+    if every < 1:
+        raise UserError(f"render.every = {every}: expected 1 or more")
+    options, chosen = RenderOptions(), choose_device(device)
+    if cameras == TRAJECTORY:
+        names = resolve_scenes(scenes, fields_dir, prefix=FIELD_PREFIX)
+    else:
+        names = _scenes_with_cameras(scenes, Path(cameras))
+
+    def render_one(name: str) -> dict[str, Any]:
+        request = StoreRequest(
+            field_path=Path(fields_dir) / f"{FIELD_PREFIX}{name}",
+            scan_path=Path(scans_dir) / name if cameras == TRAJECTORY else None,
+            camera_list_path=None if cameras == TRAJECTORY else Path(cameras) / f"{name}.json",
+            output=Path(views_dir) / name,
+            size=tuple(size),
+            every=every,
+            sh_dtype=sh_dtype,
+        )
+        return render_store(request, options, chosen, overwrite)
+
+    results = for_each_scene(names, render_one, "render", on_error)
+    failed = results.pop("failed", {})
+    views = sum(result["views"] for result in results.values())
+    return {"views": views, "scenes": results, **({"failed": failed} if failed else {})}
+
+
+def _scenes_with_cameras(scenes: str | Sequence[str], folder: Path) -> list[str]:
+    if scenes != "all":
+        return resolve_scenes(scenes)
+    if not folder.is_dir():
+        raise UserError(f"render.cameras = {str(folder)!r} is no folder; expected one of camera lists, SCENE.json")
+    names = sorted(path.stem for path in folder.glob("*.json"))
+    if not names:
+        raise UserError(f"{folder} holds no camera lists; expected SCENE.json files: run 'sample' and 'filter' first")
+    return names
