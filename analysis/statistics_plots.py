@@ -129,3 +129,28 @@ def plot_sh_classes(sample: PixelSample, information: dict[str, Any]) -> Figure:
     bars.set_xlabel("class-balanced accuracy on held-out pixels, %")
     bars.set_title(f"Linear discriminant, {len(information['classes'])} classes")
     return figure
+
+
+@house_style
+def plot_before_and_after(before: torch.Tensor, after: torch.Tensor, tail: set[str]) -> Figure:
+    """Share of annotated pixels of every class without (``before [21]``) and with novel views (``after [21]``)."""
+    shares = [100 * counts[1:].double() / counts[1:].sum().clamp(min=1) for counts in (before, after)]
+    figure, axes = new_figure(height=5.0)
+    positions = np.arange(1, NUM_CLASSES)
+    colors = [class_color(k) for k in positions]
+    axes.bar(positions - 0.2, shares[0], 0.36, color=colors, edgecolor=INK, linewidth=0.5, alpha=0.4)
+    axes.bar(positions + 0.2, shares[1], 0.36, color=colors, edgecolor=INK, linewidth=0.5)
+    for k, (old, new) in enumerate(zip(*shares, strict=True), start=1):
+        if old > 0:
+            axes.annotate(f"×{new / old:.1f}", (k, max(old, new)), xytext=(0, 4), textcoords="offset points",
+                          ha="center", fontsize=10, fontweight="bold" if CLASS_NAMES[k] in tail else "normal")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_ylabel("per cent of annotated pixels")
+    axes.set_xticks(positions, [CLASS_NAMES[k] for k in positions], rotation=35, ha="right")
+    for tick, k in zip(axes.get_xticklabels(), positions, strict=True):
+        tick.set_fontweight("bold" if CLASS_NAMES[k] in tail else "normal")
+    axes.set_xlim(0.4, NUM_CLASSES - 0.4)
+    axes.grid(visible=False, axis="x")
+    axes.set_title("Original views (pale) and with novel views (full colour); tail classes in bold")
+    return figure

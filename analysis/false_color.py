@@ -1,0 +1,32 @@
+"""SH images and depth as pictures."""
+
+from __future__ import annotations
+
+import matplotlib
+import torch
+from torch import Tensor
+
+_ROBUST_QUANTILE = 0.99
+
+
+def sh_false_color(
+    sh: Tensor,  # float32 [27, H, W]
+) -> Tensor:  # uint8 [3, H, W]
+    """How appearance changes with direction: the degree-1 coefficients, averaged over colours, along y, z and x.
+
+    Grey is no change; the scale is the picture's own 99th percentile.
+    """
+    gradient = sh.reshape(3, 9, *sh.shape[-2:])[:, 1:4].mean(0)
+    limit = torch.quantile(gradient.abs().flatten()[:: max(1, gradient.numel() // 100_000)], _ROBUST_QUANTILE)
+    return ((0.5 + 0.5 * gradient / limit.clamp(min=1e-6)).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def depth_color(
+    depth: Tensor,  # float32 [H, W], metres, 0 = nothing there
+) -> Tensor:  # uint8 [3, H, W]
+    """Near is bright, far is dark, nothing is black; the scale is the picture's own range."""
+    known = depth > 0
+    near, far = (float(depth[known].min()), float(depth[known].max())) if known.any() else (0.0, 1.0)
+    closeness = 1 - (depth - near) / max(far - near, 1e-6)
+    colors = torch.from_numpy(matplotlib.colormaps["viridis"](closeness.clamp(0, 1).numpy())[..., :3])
+    return (colors * known[..., None] * 255).round().to(torch.uint8).permute(2, 0, 1)

@@ -1,0 +1,1 @@
+"""One page about everything that was measured, collected from the stages' folders."""

@@ -1,0 +1,42 @@
+"""How long stages took, with what configuration and which versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from utils.files import read_json
+
+_MAX_DEPTH = 4
+
+
+def records_section(folders: list[Path]) -> dict[str, Any] | None:
+    """Time and operative config of every task that left its records in ``folders``; None when none did."""
+    entries = [_entry(path) for path in sorted(set(_record_files(folders)))]
+    if not entries:
+        return None
+    entries.sort(key=lambda entry: entry["started"])
+    versions = [dict(entry.pop("versions")) for entry in entries]
+    return {"tasks": entries, "versions": {name: value for version in versions for name, value in version.items()}}
+
+
+def _record_files(folders: list[Path]) -> list[Path]:
+    return [
+        path for folder in folders if folder.is_dir() for depth in range(1, _MAX_DEPTH)
+        for path in folder.glob("/".join(["*"] * (depth - 1) + ["run.json"]))
+    ]
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    record = read_json(path)
+    config = path.with_name("operative_config.gin")
+    return {
+        "task": record["task"],
+        "folder": "/".join(part for part in path.parts[-4:-1] if part != "run"),
+        "started": record["started"],
+        "seconds": record["seconds"],
+        "gpu": record.get("gpu"),
+        "threads": record.get("threads"),
+        "config": config.read_text(encoding="utf-8") if config.exists() else "",
+        "versions": {"python": record["python"], **record.get("packages", {})},
+    }

@@ -1,0 +1,109 @@
+"""What the networks achieve: the paper's table, the ways to take in SH, learning curves, predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analysis.dome_plots import contact_sheet, pick_evenly
+from analysis.report.curves import plot_curves
+from analysis.report.embedding import embed_drawing, embed_figure
+from analysis.report.runs import (
+    PAPER_FUSION,
+    Run,
+    RunGroup,
+    find_runs,
+    fusion_table,
+    group_runs,
+    known_classes,
+    paper_table,
+    unequal_budgets,
+)
+from utils.images import read_image
+
+_SAMPLES = 6
+
+
+def results_section(runs_dir: Path) -> dict[str, Any] | None:
+    """Everything the page says of the runs in ``runs_dir``; None when there are none."""
+    runs = find_runs(runs_dir)
+    if not runs:
+        return None
+    groups = group_runs(runs)
+    rows = paper_table(groups)
+    placed = {id(group) for _, group in rows}
+    table = [describe(row.title, group, row.paper_mean_iou) for row, group in rows]
+    table += [describe(group.first.name, group, None) for group in groups if id(group) not in placed]
+    fusion = [describe(group.first.stem, group, PAPER_FUSION.get(group.first.stem)) for group in fusion_table(groups)]
+    curves = plot_curves(runs)
+    return {
+        "classes": known_classes(groups),
+        "rows": table,
+        "fusion": fusion,
+        "untested": [run.name for run in runs if not run.tested],
+        "seen_rooms": sorted({room for run in runs for room in run.scores.get("rooms_seen_in_training", [])}),
+        "unequal": unequal_budgets([group for _, group in rows]),
+        "curves": embed_figure(curves) if curves is not None else None,
+        "predictions": prediction_grids(runs),
+    }
+
+
+def describe(title: str, group: RunGroup, paper_mean_iou: float | None) -> dict[str, Any]:
+    """One table row, in per cent: mIoU and per-class IoU with their deviation over seeds."""
+    mean, deviation = group.mean_iou
+    first = group.first
+    return {
+        "title": title,
+        "runs": [run.name for run in group.runs],
+        "stem": first.stem,
+        "parameters": first.training.get("parameters"),
+        "training_views": first.training.get("training_views"),
+        "epochs": first.training.get("epochs"),
+        "seconds": sum(run.training.get("seconds", 0.0) for run in group.runs) / len(group.runs),
+        "measured_on": f"{first.scores['views']} test views" if first.tested else "validation views",
+        "mean_iou": 100 * mean,
+        "mean_iou_std": None if deviation is None else 100 * deviation,
+        "pixel_accuracy": 100 * first.scores["pixel_accuracy"],
+        "class_iou": {name: _percent(group.class_iou(name)) for name in first.scores["class_iou"]},
+        "paper_mean_iou": paper_mean_iou,
+    }
+
+
+def _percent(value: tuple[float, float | None] | None) -> dict[str, float | None] | None:
+    if value is None:
+        return None
+    mean, deviation = value
+    return {"mean": 100 * mean, "std": None if deviation is None else 100 * deviation}
+
+
+def prediction_grids(runs: list[Run]) -> list[dict[str, Any]]:
+    """Image, truth and every run's prediction of some views; one grid for all runs that were shown the same views."""
+    grids: dict[bytes, dict[str, Any]] = {}
+    for run in runs:
+        files = sorted(run.sample_folder.glob("*.png"))
+        if not files:
+            continue
+        samples = [_split_sample(read_image(files[k])) for k in pick_evenly(len(files), _SAMPLES)]
+        truths = b"".join(truth.numpy().tobytes() for _, truth, _ in samples)
+        grid = grids.setdefault(truths, {"columns": ["image", "truth"], "pictures": [list(s[:2]) for s in samples]})
+        grid["columns"].append(run.name)
+        for pictures, sample in zip(grid["pictures"], samples, strict=True):
+            pictures.append(sample[2])
+    return [
+        {"columns": grid["columns"], "rows": [[embed_drawing(picture) for picture in row] for row in grid["pictures"]]}
+        for grid in grids.values()
+    ]
+
+
+def _split_sample(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, truth and prediction of a stored sample uint8 ``[3, H, 3 W]``."""
+    image, truth, prediction = torch.tensor_split(picture, 3, dim=2)
+    return image, truth, prediction
+
+
+def sheet(pictures: list[Tensor], columns: int) -> str:
+    """Pictures of one size as one embedded contact sheet."""
+    return embed_drawing(contact_sheet(pictures, columns))

@@ -1,0 +1,61 @@
+"""Task ``report``: one page about everything that was measured."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from utils.files import write_json, write_text
+from utils.tasks import task
+
+logger = logging.getLogger(__name__)
+
+
+@task(summary="write one HTML page, Markdown, CSV and JSON about all that was measured", records="{report_dir}/run")
+def report(
+    report_dir: str = gin.REQUIRED,
+    fields_dir: str = gin.REQUIRED,
+    views_dir: str = gin.REQUIRED,
+    novel_views_dir: str = gin.REQUIRED,
+    analysis_dir: str = gin.REQUIRED,
+    domes_dir: str = gin.REQUIRED,
+    domes_filtered_dir: str = gin.REQUIRED,
+    runs_dir: str = gin.REQUIRED,
+    title: str = "Segmentation with implicit representations",
+    examples: int = 3,
+) -> dict[str, Any]:
+    """Write ``index.html`` (self-contained), ``report.md``, ``report.json`` and ``results.csv`` to ``report_dir``.
+
+    Folders that do not exist, and stages that have not run, are named in one line each and left out.
+
+    Args:
+        report_dir: where the report goes.
+        fields_dir: fitted fields.
+        views_dir: rendered original views.
+        novel_views_dir: rendered novel views.
+        analysis_dir: class statistics.
+        domes_dir: dome cameras.
+        domes_filtered_dir: judged dome cameras.
+        runs_dir: training runs.
+        title: of the page.
+        examples: how many scenes are shown in pictures.
+    """
+    from analysis.report.page import Sources, collect, render_template, results_csv, without_pictures
+
+    sources = Sources(*map(Path, (fields_dir, views_dir, novel_views_dir, analysis_dir, domes_dir, domes_filtered_dir,
+                                  runs_dir)))
+    content = collect(sources, title, examples)
+    folder = Path(report_dir)
+    write_text(folder / "index.html", render_template("page.html", content))
+    write_text(folder / "report.md", render_template("page.md", content))
+    write_json(folder / "report.json", without_pictures(content))
+    if content["results"] is not None:
+        write_text(folder / "results.csv", results_csv(content["results"]))
+    for line in content["missing"]:
+        logger.info("%s", line)
+    logger.info("report: %s", folder / "index.html")
+    rows = content["results"]["rows"] if content["results"] else []
+    return {"mean_iou": {row["title"]: row["mean_iou"] for row in rows}, "missing": content["missing"]}
