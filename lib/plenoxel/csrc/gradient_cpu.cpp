@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu.h"
+#include "loss.h"
 #include "march_cpu.h"
 
 namespace plenoxel::cpu {
@@ -76,18 +77,6 @@ struct ForwardRay {
           });
     for (T& channel : rgb) channel += compositor.remaining() * options.background_brightness;
   }
-};
-
-// The gradient of a loss by one ray's outputs.
-template <typename T>
-struct RayGradient {
-  T rgb[3] = {};
-  T depth = 0;
-  T transmittance = 0;      // by what reaches the background, beyond its part in rgb
-  T log_transmittance = 0;  // by log T, also where the ray was stopped
-  T sparsity = 0;           // factor of the sparsity loss on each sample
-  T free_space = 0;         // by the weight of each sample nearer than free_until
-  T free_until = 0;         // world
 };
 
 template <typename T>
@@ -228,25 +217,6 @@ void accumulate(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>
   }
 }
 
-// The gradient of fit_gradients' loss by one ray; see ops.py for the loss.
-template <typename T>
-RayGradient<T> loss_gradient(const FitLoss<T>& loss, const ForwardRay<T>& forward, int64_t count, int64_t i) {
-  RayGradient<T> gradient;
-  for (int c = 0; c < 3; ++c) {
-    const T weight = loss.ray_weights ? loss.ray_weights[3 * i + c] : T(1);
-    gradient.rgb[c] = weight * 2 * (forward.rgb[c] - loss.target[3 * i + c]) / (3 * count);
-  }
-  if (loss.beta_lambda > 0)
-    gradient.log_transmittance = loss.beta_lambda / count * beta_gradient(forward.compositor);
-  gradient.sparsity = loss.sparsity_lambda;
-  if (loss.depth_target && loss.depth_target[i] > 0) {
-    gradient.depth = loss.depth_lambda * 2 * (forward.depth - loss.depth_target[i]) / count;
-    gradient.free_space = loss.free_space_lambda / count;
-    gradient.free_until = loss.depth_target[i] - loss.free_space_margin;
-  }
-  return gradient;
-}
-
 }  // namespace
 
 template <typename T>
@@ -271,7 +241,7 @@ void fit_gradients(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions
   const GradientRows<T> out{nullptr, grad_density, grad_sh, touched};
   accumulate(grid, rays, options, out, threads, [&](const ForwardRay<T>& forward, int64_t i) {
     std::copy_n(forward.rgb, 3, rgb + 3 * i);
-    return loss_gradient(loss, forward, rays.count, i);
+    return loss_gradient(loss, forward.compositor, forward.rgb, forward.depth, rays.count, i);
   });
 }
 

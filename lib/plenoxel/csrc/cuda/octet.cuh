@@ -110,7 +110,9 @@ struct RowPart {
 
   __device__ __forceinline__ static RowPart read(const float* row, int lane) {
     RowPart part;
-    for (int m = 0; m < kRowParts; ++m) part.value[m] = m * kOctet + lane < kCoefficients ? __ldg(row + m * kOctet + lane) : 0;
+#pragma unroll
+    for (int m = 0; m < kRowParts; ++m)
+      part.value[m] = m * kOctet + lane < kCoefficients ? __ldg(row + m * kOctet + lane) : 0;
     return part;
   }
   __device__ __forceinline__ float dot(const RowPart& other) const {
@@ -128,9 +130,11 @@ __device__ __forceinline__ RowPart basis_part(const float* direction, int lane) 
   float basis[kBasis];
   sh_basis(direction, basis);
   RowPart part;
+#pragma unroll
   for (int m = 0; m < kRowParts; ++m) {
     const int wanted = (m * kOctet + lane) % kBasis;
     float value = 0;
+#pragma unroll
     for (int b = 0; b < kBasis; ++b) value = wanted == b ? basis[b] : value;
     part.value[m] = m * kOctet + lane < kCoefficients ? value : 0;
   }
