@@ -35,14 +35,14 @@ class Shader:
 
     def _shade(self, face: np.ndarray, barycentric: np.ndarray, eye: np.ndarray) -> np.ndarray:
         corners, table = self._room.faces[face], self._room.materials
-        values = sum(self._attributes[corners[:, k]] * barycentric[:, k : k + 1] for k in range(3))
+        values = _interpolated(self._attributes, corners, barycentric)
         normal, uv, irradiance, visibility = values[:, :3], values[:, 3:5], values[:, 5:8], values[:, 8:]
         material = self._face_material[face]
         albedo = textures.albedo(table, material, uv) ** 2
         color = albedo * (irradiance + table.emission[material][:, None])
         glossy = np.flatnonzero(table.gloss[material] > 0)
         if glossy.size:
-            point = sum(self._room.vertices[corners[glossy, k]] * barycentric[glossy, k : k + 1] for k in range(3))
+            point = _interpolated(self._room.vertices, corners[glossy], barycentric[glossy])
             color[glossy] += self._gloss(point, normal[glossy], visibility[glossy], material[glossy], eye)
         return color / (1 + color) * (1 + color / 6)
 
@@ -50,16 +50,16 @@ class Shader:
         table, light = self._room.materials, self._light
         view = _unit(eye - point)
         normal = _unit(normal)
-        facing = (view * normal).sum(axis=1)
+        facing = _dot(view, normal)
         normal, facing = np.where(facing[:, None] < 0, -normal, normal), np.abs(facing)
         gloss, shininess = table.gloss[material], table.shininess[material]
         strength = gloss * (shininess + 8) / 20
         result = np.zeros_like(point)
         for index, position in enumerate(light.positions):
             offset = position - point
-            squared = (offset * offset).sum(axis=1)
+            squared = _dot(offset, offset)
             toward = offset / np.sqrt(squared)[:, None]
-            half = np.maximum((_unit(toward + view) * normal).sum(axis=1), 0)
+            half = np.maximum(_dot(_unit(toward + view), normal), 0)
             amount = strength * half**shininess * visibility[:, index] / (0.25 + 0.25 * squared) * 0.3
             result += amount[:, None] * light.colors[index]
         fresnel = gloss * (0.12 + 0.6 * (1 - facing) ** 4)
@@ -68,5 +68,21 @@ class Shader:
         return result
 
 
+def _interpolated(values: np.ndarray, corners: np.ndarray, barycentric: np.ndarray) -> np.ndarray:
+    """Vertex values [N, C] at points [P, C] of triangles ``corners`` [P, 3]."""
+    result = np.take(values, corners[:, 0], axis=0)
+    result *= barycentric[:, :1]
+    for k in (1, 2):
+        corner = np.take(values, corners[:, k], axis=0)
+        corner *= barycentric[:, k : k + 1]
+        result += corner
+    return result
+
+
+def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Row by row, [P]; as three products, which NumPy does faster than sums over rows of three."""
+    return first[:, 0] * second[:, 0] + first[:, 1] * second[:, 1] + first[:, 2] * second[:, 2]
+
+
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.sqrt(np.maximum((vectors * vectors).sum(axis=1, keepdims=True), 1e-12))
+    return vectors / np.sqrt(np.maximum(_dot(vectors, vectors), 1e-12))[:, None]

@@ -192,14 +192,13 @@ PATTERNS = {
 def albedo(table: MaterialTable, material: np.ndarray, uv: np.ndarray) -> np.ndarray:
     """Diffuse display colour [N, 3] float32 in 0..1 of materials [N] at texture coordinates [N, 2] metres."""
     names = sorted(set(table.pattern))
-    pattern = np.array([names.index(name) for name in table.pattern], dtype=np.int32)[material]
+    pattern = np.array([names.index(name) for name in table.pattern], dtype=np.int8)[material]
     result = np.empty((len(material), 3), dtype=np.float32)
-    for index, name in enumerate(names):
+    for index in np.flatnonzero(np.bincount(pattern, minlength=len(names))):
         at = np.flatnonzero(pattern == index)
-        if at.size == 0:
-            continue
-        chosen = material[at]
-        rows = Rows(table.color[chosen], table.color2[chosen], table.scale[chosen], table.phase[chosen])
-        points = uv[at].astype(np.float32, copy=False)
-        result[at] = PATTERNS[name](points[:, 0], points[:, 1], rows)
+        chosen = np.take(material, at)
+        rows = Rows(*(np.take(column, chosen, axis=0)
+                      for column in (table.color, table.color2, table.scale, table.phase)))
+        points = np.take(uv, at, axis=0).astype(np.float32, copy=False)
+        result[at] = PATTERNS[names[index]](points[:, 0], points[:, 1], rows)
     return np.clip(result, 0, 1)
