@@ -152,8 +152,8 @@ class SensReader:
                             f"{_VERSION}: check the path")
         (name_length,) = self._unpack("<Q")
         if name_length > _LONGEST_NAME:
-            raise UserError(f"{self.path} has a sensor name of {name_length} bytes; it is not a ScanNet .sens stream or "
-                            "is damaged: download it again")
+            raise UserError(f"{self.path} has a sensor name of {name_length} bytes; it is not a ScanNet .sens stream "
+                            "or is damaged: download it again")
         name = self._read(name_length, "the header").decode("utf-8", "replace")
         matrices = [torch.tensor(self._unpack("<16f"), dtype=torch.float64).reshape(4, 4) for _ in range(4)]
         color_coding, depth_coding = self._unpack("<2i")

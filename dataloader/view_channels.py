@@ -110,7 +110,8 @@ def decode(name: str, stored: Tensor, sh_range: Tensor | None = None) -> Tensor:
 def quantize_sh(sh: Tensor, sh_range: Tensor) -> Tensor:
     """Unrounded levels (0..255 inside the range) of SH images ``[..., 27, H, W]``, float32."""
     low, step = _sh_steps(sh_range, sh.device)
-    return (sh.float() - low) / torch.where(step > 0, step, torch.ones_like(step))
+    # In an empty range every other value is infinitely many steps away, so that it counts as clamped.
+    return (sh.float() - low) / step.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def dequantize_sh(levels: Tensor, sh_range: Tensor) -> Tensor:

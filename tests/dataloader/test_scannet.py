@@ -1,0 +1,146 @@
+"""ScanNet folders: order, bad poses, sizes, calibration, and every mistake told in one sentence."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataloader import load_scannet_scene
+from tests.dataloader.scannet_fixture import fixture_intrinsics, fixture_poses, write_scannet_scene
+from utils.cameras import scale_intrinsics
+from utils.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_scannet_scene(tmp_path / "scene0000_00", size=(24, 32))
+
+
+def test_frames_are_in_numeric_order_and_paired_by_number(folder):
+    # As text, 10 and 11 come before 2; and one frame has only a pose, another only an image.
+    (folder / "color" / "4.png").unlink()
+    (folder / "pose" / "7.txt").unlink()
+    scene = load_scannet_scene(folder)
+    assert scene.frames == ["0", "1", "2", "5", "6", "8", "9", "10", "11"]
+    poses = fixture_poses(12)
+    for index, name in enumerate(scene.frames):
+        assert (scene.color_paths[index].stem, scene.depth_paths[index].stem) == (name, name)
+        torch.testing.assert_close(scene.camera_to_world[index], poses[int(name)], rtol=0, atol=1e-8)
+    assert scene.cameras(frames=[7]).names == ["10"]
+
+
+def test_bad_poses_are_skipped_counted_and_logged_once(folder, caplog):
+    (folder / "pose" / "0.txt").write_text("nan " * 16)
+    (folder / "pose" / "1.txt").write_text("1 2 3")
+    (folder / "pose" / "2.txt").write_text("not a matrix")
+    np.savetxt(folder / "pose" / "5.txt", np.diag([2.0, 2, 2, 1]))
+    np.savetxt(folder / "pose" / "6.txt", np.diag([1.0, 1, -1, 1]))
+    scene = load_scannet_scene(folder)
+    assert scene.frames == ["4", "7", "8", "9", "10", "11"]
+    assert set(scene.skipped) == {"0", "1", "2", "3", "5", "6"}
+    assert "lost" in scene.skipped["3"] and "lost" in scene.skipped["0"]
+    assert "unreadable" in scene.skipped["1"] and "not rigid" in scene.skipped["6"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "scene0000_00: 6 of 12 frames left out: 2 with a lost pose (-inf or NaN), 2 with an unreadable pose (expected "
+        "4x4 numbers), 2 with a pose that is not rigid"
+    ]
+
+
+@pytest.mark.parametrize("size", [(968, 1296), (480, 640), (360, 540)])
+def test_image_size_is_read_from_the_images(tmp_path, size):
+    scene = load_scannet_scene(write_scannet_scene(tmp_path / "s", size, (24, 32), num_frames=2, lost_frames=()))
+    assert scene.image_size == size and scene.depth_size == (24, 32)
+    torch.testing.assert_close(scene.intrinsics, fixture_intrinsics(size))
+    torch.testing.assert_close(scene.depth_intrinsics, fixture_intrinsics((24, 32)))
+
+
+def test_intrinsics_as_3x3_and_scaled_row_by_row(folder):
+    np.savetxt(folder / "intrinsic" / "intrinsic_color.txt", fixture_intrinsics((24, 32)).numpy())
+    scene = load_scannet_scene(folder)
+    torch.testing.assert_close(scene.intrinsics, fixture_intrinsics((24, 32)))
+    squeezed = scene.cameras(size=(16, 16))
+    torch.testing.assert_close(squeezed.intrinsics[0], scale_intrinsics(scene.intrinsics, (24, 32), (16, 16)))
+    assert squeezed.intrinsics[0, 0, 0] == pytest.approx(0.8 * 16) and squeezed.image_size == (16, 16)
+
+
+def test_intrinsics_of_another_size_are_refused_or_scaled_when_told(folder):
+    np.savetxt(folder / "intrinsic" / "intrinsic_color.txt", fixture_intrinsics((48, 64)).numpy())
+    with pytest.raises(UserError, match="images of about 63x50, but the images are 32x24"):
+        load_scannet_scene(folder)
+    scene = load_scannet_scene(folder, intrinsics_size=(48, 64))
+    torch.testing.assert_close(scene.intrinsics, fixture_intrinsics((24, 32)))
+
+
+def test_color_extrinsics_move_the_camera(folder):
+    extrinsic = torch.eye(4, dtype=torch.float64)
+    extrinsic[0, 3] = 0.05
+    np.savetxt(folder / "intrinsic" / "extrinsic_color.txt", extrinsic.numpy())
+    scene = load_scannet_scene(folder)
+    expected = fixture_poses(12)[0] @ extrinsic
+    torch.testing.assert_close(scene.camera_to_world[0], expected, rtol=0, atol=1e-8)
+
+
+def test_without_depth(folder):
+    shutil.rmtree(folder / "depth")
+    scene = load_scannet_scene(folder)
+    assert scene.depth_size is None and scene.read_depth(0) is None
+
+
+def test_jpeg_and_same_frame_twice(tmp_path):
+    folder = write_scannet_scene(tmp_path / "s", (24, 32), num_frames=3, lost_frames=(), image_format="jpg")
+    assert load_scannet_scene(folder).read_color(0).shape == (3, 24, 32)
+    shutil.copy(folder / "color" / "0.jpg", folder / "color" / "0.png")
+    with pytest.raises(UserError, match=r"both 0.jpg and 0.png"):
+        load_scannet_scene(folder)
+
+
+def test_renamed_folder_keeps_its_meshes(folder):
+    renamed = folder.rename(folder.with_name("kitchen"))
+    scene = load_scannet_scene(renamed)
+    assert scene.mesh_path.name == "scene0000_00_vh_clean_2.ply" and scene.mesh_path.exists()
+    assert scene.label_mesh_path.name == "scene0000_00_vh_clean_2.labels.ply"
+
+
+def test_truncated_image_is_named_and_a_headless_one_skipped(folder):
+    path = folder / "color" / "0.png"
+    path.write_bytes(path.read_bytes()[:-100])
+    (folder / "color" / "1.png").write_bytes(b"")
+    scene = load_scannet_scene(folder)
+    assert "1" in scene.skipped and scene.frames[0] == "0"
+    with pytest.raises(UserError, match=r"0\.png"):
+        scene.read_color(0)
+
+
+def test_mixed_sizes_are_refused(folder):
+    Image.new("RGB", (16, 12)).save(folder / "color" / "5.png")
+    with pytest.raises(UserError, match=r"several sizes: 32x24 \(10, such as frame 0\), 16x12 \(1, such as frame 5\)"):
+        load_scannet_scene(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "intrinsic" / "intrinsic_color.txt").unlink(), "intrinsic_color.txt does not exist"),
+        (lambda folder: (folder / "intrinsic" / "intrinsic_color.txt").write_text("1 2"), "holds 2 values"),
+        (lambda folder: shutil.rmtree(folder / "color"), "color holds no images"),
+        (lambda folder: shutil.rmtree(folder / "pose"), "pose holds no poses"),
+        (lambda folder: [(folder / "pose" / f"{i}.txt").write_text("-inf " * 16) for i in range(12)],
+         "no usable frame: 12 with a lost pose"),
+        (lambda folder: shutil.rmtree(folder), "is not a folder"),
+        (lambda folder: [shutil.rmtree(path) for path in folder.iterdir() if path.is_dir()], "color holds no images"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_sentence(folder, damage, message):
+    damage(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        load_scannet_scene(folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_real_capture(shared_dir):
+    scene = load_scannet_scene(shared_dir / "hololens_room")
+    assert len(scene) == 158 and scene.frames[-1] == "157" and scene.image_size == (360, 540)
+    assert scene.mesh_path.exists() and not scene.skipped
+    assert torch.equal(scene.read_depth(5, size=(360, 540)), scene.read_depth(5))  # one calibration: nothing moves
