@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from model.fitting.exposure import Exposure
 from model.fitting.frames import Frames
 from model.fitting.optimizer import GridOptimizer
 from model.fitting.options import FitGrid, FitOptimization, FitRegularization
+from model.fitting.placement import Placement
 from model.fitting.point_cloud import PointCloud
 from model.fitting.ray_sampler import RayBatch, RaySampler
 from model.fitting.refinement import prune, refine
@@ -69,34 +69,31 @@ class Fitter:
 
     Args:
         frames: training photographs, on the device to fit on.
-        camera_to_grid: ``[N, 4, 4]``.
-        scene_scale: grid units per metre.
-        cloud: surface points in the grid's frame to start from; None for a full grid.
+        placement: where the grid stands in the world.
+        cloud: surface points in metres to start from; None where there are none.
     """
 
     def __init__(
         self,
         frames: Frames,
-        camera_to_grid: Tensor,
-        scene_scale: float,
+        placement: Placement,
         cloud: PointCloud | None,
         recipe: Recipe,
         seed: int = 0,
         exposure: bool = True,
     ):
         self.recipe, self.step, self.seconds = recipe, 0, 0.0
-        device = frames.images.device
+        device, transform = frames.images.device, placement.transform()
         self.sampler = RaySampler(
-            frames, camera_to_grid, scene_scale, generator(seed, "rays", device=device),
+            frames, transform.to_grid(frames.camera_to_world), transform.scene_scale,
+            generator(seed, "rays", device=device),
             with_distances=recipe.regularization.depth > 0,
         )
         self.exposure = Exposure(len(frames), device, exposure)
         self._tv_generator = generator(seed, "total variation")
         self._squared_error = torch.zeros((), device=device)
         self._errors_of = 0
-        self._set_grid(
-            starting_grid(recipe.grid.resolutions[0], recipe.grid, cloud, frames, camera_to_grid, scene_scale)
-        )
+        self._set_grid(starting_grid(recipe.grid.resolutions[0], recipe.grid, cloud, frames, placement))
 
     @property
     def grid(self) -> PlenoxelGrid:

@@ -1,9 +1,13 @@
-"""Where the grid stands in the world: the cube around everything that was seen."""
+"""Where the grid stands in the world: a cube around the box of everything that was seen."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from dataloader import SceneTransform
 
 _MARGIN = 0.04
 _OUTLIER_SHARE = 0.002
@@ -11,17 +15,46 @@ _MOST_POINTS = 1 << 20
 _SPACE_AROUND_CAMERAS = 0.1
 
 
-def enclosing_cube(points: Tensor, camera_centers: Tensor) -> tuple[Tensor, float]:
-    """Middle ``[3]`` float64 and scale of the cube that becomes [-1, 1]^3.
+@dataclass(frozen=True)
+class Placement:
+    """A box in the world and the cube around it, which becomes [-1, 1]^3.
+
+    Attributes:
+        lower, upper: float64 ``[3]``, corners of the box in metres.
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+    @property
+    def middle(self) -> Tensor:
+        """float64 ``[3]``, metres."""
+        return (self.lower + self.upper) / 2
+
+    @property
+    def scale(self) -> float:
+        """What metres are multiplied by; a margin keeps the box's surfaces off the cube's."""
+        return (1 - _MARGIN) / (float((self.upper - self.lower).max()) / 2)
+
+    def transform(self, frame_ids: list[str] | None = None) -> SceneTransform:
+        """From the world to the grid's frame; the world's axes stay."""
+        return SceneTransform(torch.eye(4, dtype=torch.float64), self.middle, self.scale, frame_ids or [])
+
+    def box_mask(self, resolution: int) -> Tensor:
+        """Which cells of the cube, bool ``[R, R, R]``, meet the box grown by the margin."""
+        reach = ((self.upper - self.lower) / 2 * self.scale + _MARGIN).float()
+        nearest = (((torch.arange(resolution) + 0.5) * 2 / resolution - 1).abs() - 1 / resolution)[:, None] <= reach
+        return nearest[:, None, None, 0] & nearest[None, :, None, 1] & nearest[None, None, :, 2]
+
+
+def place(points: Tensor, camera_centers: Tensor) -> Placement:
+    """The box around points and cameras.
 
     A few outliers among the points are cut off, since depth cameras make them; the cameras are always inside.
 
     Args:
         points: world points ``[P, 3]``, metres; may be empty.
         camera_centers: ``[N, 3]``.
-
-    Returns:
-        The middle, and what metres are multiplied by.
     """
     cameras = camera_centers.double().cpu()
     lower = cameras.amin(0) - _SPACE_AROUND_CAMERAS
@@ -30,5 +63,4 @@ def enclosing_cube(points: Tensor, camera_centers: Tensor) -> tuple[Tensor, floa
         sample = points[:: len(points) // _MOST_POINTS + 1].double().cpu()
         lower = torch.minimum(lower, sample.quantile(_OUTLIER_SHARE, dim=0))
         upper = torch.maximum(upper, sample.quantile(1 - _OUTLIER_SHARE, dim=0))
-    half = float((upper - lower).max()) / 2
-    return (lower + upper) / 2, (1 - _MARGIN) / half
+    return Placement(lower, upper)

@@ -10,7 +10,7 @@ from torch import Tensor
 from model.fitting.frames import Frames
 from utils.cameras import pixel_grid, unproject
 
-_POINTS_A_FRAME = 40_000
+_POINTS_A_FRAME = 20_000
 
 
 @dataclass
@@ -22,7 +22,7 @@ class PointCloud:
 
 
 def depth_point_cloud(frames: Frames) -> PointCloud:
-    """Back-project every known pixel of the depth maps, thinned to some 40,000 pixels a frame."""
+    """Back-project every known pixel of the depth maps, thinned to some 20,000 pixels a frame."""
     height, width = frames.depths.shape[1:]
     stride = max(1, round((height * width / _POINTS_A_FRAME) ** 0.5))
     device = frames.depths.device

@@ -16,7 +16,7 @@ from model.fitting.evaluation import HeldOutView, depth_picture, held_out_views,
 from model.fitting.fitter import Fitter, Recipe
 from model.fitting.frames import Frames, fitted_size, load_training_frames, split_frames
 from model.fitting.options import FitData
-from model.fitting.placement import enclosing_cube
+from model.fitting.placement import place
 from model.fitting.point_cloud import PointCloud, depth_point_cloud, mesh_point_cloud
 from model.grid import PlenoxelGrid
 from model.radiance_field import RadianceField
@@ -28,7 +28,6 @@ from utils.progress import Progress
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from dataloader import SceneTransform
 
 logger = logging.getLogger(__name__)
 
@@ -94,11 +93,11 @@ class _SceneFit:
 
         started = time.monotonic()
         frames = load_training_frames(self.scene, self.settings.data, self.device)
-        self.transform, cloud = self._place(frames)
-        fitter = Fitter(
-            frames, self.transform.to_grid(frames.camera_to_world), self.transform.scene_scale, cloud,
-            self.settings.recipe, self.settings.seed, self.settings.data.exposure,
-        )
+        cloud = self._point_cloud(frames)
+        placement = place(cloud.points if cloud else torch.empty(0, 3), frames.camera_to_world[:, :3, 3])
+        self.transform = placement.transform([self.scene.frames[index] for index in frames.indices])
+        settings = self.settings
+        fitter = Fitter(frames, placement, cloud, settings.recipe, settings.seed, settings.data.exposure)
         del cloud
         checkpoint = self.partial / _CHECKPOINT
         if checkpoint.exists():
@@ -110,21 +109,6 @@ class _SceneFit:
             self._save(fitter, frames)
             self._measure(fitter, frames, writer, loading_seconds)
         checkpoint.unlink(missing_ok=True)
-
-    def _place(self, frames: Frames) -> tuple[SceneTransform, PointCloud | None]:
-        """The grid's place in the world, and the points to start from in the grid's frame."""
-        from dataloader import SceneTransform
-
-        cloud = self._point_cloud(frames)
-        points = cloud.points if cloud is not None else torch.empty(0, 3)
-        middle, scale = enclosing_cube(points, frames.camera_to_world[:, :3, 3])
-        transform = SceneTransform(
-            T=torch.eye(4, dtype=torch.float64), pcd_mean=middle, scene_scale=scale,
-            frame_ids=[self.scene.frames[index] for index in frames.indices],
-        )
-        if cloud is None:
-            return transform, None
-        return transform, PointCloud(transform.points_to_grid(cloud.points), cloud.colors)
 
     def _point_cloud(self, frames: Frames) -> PointCloud | None:
         start = self.settings.recipe.grid.start

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
+from model.fitting.carving import carve
 from model.fitting.frames import Frames
 from model.fitting.options import FitGrid
+from model.fitting.placement import Placement
 from model.fitting.point_cloud import PointCloud
 from model.grid import EMPTY, SH_CHANNELS, PlenoxelGrid
 from model.voxel_masks import dilate, resize_mask
-from utils.cameras import project
 
 _SH_BAND_0 = 0.28209479177387814
-_CARVING_RESOLUTION = 96
-_FREE_VIEWS = 2
-_FREE_SHARE = 0.1
-_FREE_MARGIN_CELLS = 1.5
+_CARVING_RESOLUTION = 64
 
 
 def starting_grid(
@@ -24,27 +23,28 @@ def starting_grid(
     options: FitGrid,
     cloud: PointCloud | None,
     frames: Frames,
-    camera_to_grid: Tensor,
-    scene_scale: float,
+    placement: Placement,
 ) -> PlenoxelGrid:
     """The first level's grid: surfaces from the point cloud, and space that may hold more.
 
     Args:
         resolution: voxels along each axis.
-        cloud: surface points in the grid's frame; None for a full grid.
+        cloud: surface points in metres; None where there are none.
         frames: training frames; their depth maps tell which space is empty.
-        camera_to_grid: ``[N, 4, 4]``.
-        scene_scale: grid units per metre.
+        placement: where the grid stands; nothing starts outside its box.
     """
     shape = (resolution,) * 3
     device = frames.images.device
-    seen, free = carve(frames, camera_to_grid, scene_scale, min(resolution, _CARVING_RESOLUTION))
-    candidates = resize_mask(seen if options.start == "dense" else seen & ~free, shape)
+    transform = placement.transform()
+    camera_to_grid = transform.to_grid(frames.camera_to_world)
+    space = carve(frames, camera_to_grid, transform.scene_scale, min(resolution, _CARVING_RESOLUTION))
+    candidates = resize_mask(space.seen if options.start == "dense" else space.unmeasured, shape)
     surface = torch.zeros(shape, dtype=torch.bool, device=device)
     if cloud is not None:
-        surface = point_mask(cloud.points, shape)
-        surface = dilate(surface, options.thicken)
+        cloud = PointCloud(transform.points_to_grid(cloud.points), cloud.colors)
+        surface = dilate(point_mask(cloud.points, shape), options.thicken)
     occupied = surface | candidates if options.fill_unknown or options.start == "dense" else surface
+    occupied &= placement.box_mask(resolution).to(device)
     density = torch.where(
         surface,
         opacity_to_density(options.surface_opacity, resolution),
@@ -90,38 +90,10 @@ def point_colors(cloud: PointCloud, shape: tuple[int, int, int], reach: int) -> 
         sums[channel].index_add_(0, cells, values[:, channel])
     sums = sums.view(1, 4, *shape)
     for _ in range(reach):
-        spread = torch.nn.functional.avg_pool3d(sums, 3, stride=1, padding=1)
+        spread = sums
+        for kernel, padding in (((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))):
+            spread = avg_pool3d(spread, kernel, stride=1, padding=padding)
         sums = torch.where(sums[:, 3:] > 0, sums, spread)
     known = sums[:, 3:].clamp(min=1e-9)
     colors = torch.where(sums[:, 3:] > 0, sums[:, :3] / known, 0.5)
     return colors[0].permute(1, 2, 3, 0)
-
-
-def carve(
-    frames: Frames, camera_to_grid: Tensor, scene_scale: float, resolution: int
-) -> tuple[Tensor, Tensor]:
-    """What depth measurements say about space.
-
-    Returns:
-        seen: bool ``[R, R, R]``; some training camera looks there.
-        free: bool ``[R, R, R]``; enough depth measurements found a surface behind it.
-    """
-    device = frames.images.device
-    axis = (torch.arange(resolution, device=device) + 0.5) * 2 / resolution - 1
-    centers = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
-    in_view = torch.zeros(len(centers), dtype=torch.int32, device=device)
-    passed = torch.zeros_like(in_view)
-    height, width = frames.depths.shape[1:]
-    intrinsics = frames.depth_intrinsics.float().to(device)
-    margin = _FREE_MARGIN_CELLS * 2 / resolution / scene_scale
-    for depth, pose in zip(frames.depths, camera_to_grid.float().to(device), strict=True):
-        uv, distance = project(centers, intrinsics, pose)
-        distance = distance / scene_scale
-        column, row = uv[:, 0].floor().long(), uv[:, 1].floor().long()
-        inside = (distance > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        measured = depth[row.clamp(0, height - 1), column.clamp(0, width - 1)].float() / 1000
-        in_view += inside
-        passed += inside & (measured > distance + margin)
-    free = (passed >= _FREE_VIEWS) & (passed >= _FREE_SHARE * in_view)
-    shape = (resolution,) * 3
-    return (in_view >= _FREE_VIEWS).view(shape), free.view(shape)

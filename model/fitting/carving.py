@@ -1,0 +1,77 @@
+"""What depth measurements say about space: empty, or unknown because the depth camera saw nothing there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.fitting.frames import Frames
+from utils.cameras import rigid_inverse
+
+_FEWEST_VIEWS = 2
+_FREE_SHARE = 0.1
+_MARGIN_CELLS = 1.5
+
+
+class CarvedSpace(NamedTuple):
+    """Masks ``[R, R, R]`` over the grid's cube.
+
+    seen: at least two training cameras look there, whether or not something is in the way.
+    free: depth measurements found a surface farther away along the same line of sight.
+    unmeasured: not free, and on lines of sight along which nothing was measured, as on black or glass surfaces.
+    """
+
+    seen: Tensor
+    free: Tensor
+    unmeasured: Tensor
+
+
+def carve(frames: Frames, camera_to_grid: Tensor, scene_scale: float, resolution: int) -> CarvedSpace:
+    """Look at the middle of each cell from all training cameras.
+
+    Args:
+        frames: with depth maps.
+        camera_to_grid: ``[N, 4, 4]``.
+        scene_scale: grid units per metre.
+        resolution: cells along each axis.
+    """
+    shape = (resolution,) * 3
+    device = frames.images.device
+    views, passed, unmeasured = (torch.zeros(shape, dtype=torch.int16, device=device) for _ in range(3))
+    intrinsics = frames.depth_intrinsics.double().cpu()
+    margin = _MARGIN_CELLS * 2 / resolution / scene_scale
+    for depth, pose in zip(frames.depths, camera_to_grid.double().cpu(), strict=True):
+        column, row, distance, inside = _project_cells(resolution, intrinsics, pose, depth.shape, device)
+        distance = distance / scene_scale
+        cells = inside.nonzero(as_tuple=True)
+        measured = depth[row[cells], column[cells]].float() / 1000
+        views[cells] += 1
+        passed[cells] += (measured > distance[cells] + margin).to(torch.int16)
+        unmeasured[cells] += (measured == 0).to(torch.int16)
+    free = (passed >= _FEWEST_VIEWS) & (passed >= _FREE_SHARE * views)
+    return CarvedSpace(views >= _FEWEST_VIEWS, free, (unmeasured >= _FEWEST_VIEWS) & ~free)
+
+
+def _project_cells(
+    resolution: int, intrinsics: Tensor, pose: Tensor, size: tuple[int, int], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Column, row (int64), depth in grid units, and whether it is in the image, of all cells' middles ``[R, R, R]``.
+
+    A projection is affine in homogeneous pixels, so it is a sum of one term an axis.
+    """
+    world_to_camera = rigid_inverse(pose)
+    matrix = intrinsics @ world_to_camera[:3, :3]
+    offset = intrinsics @ world_to_camera[:3, 3]
+    axis = (torch.arange(resolution, dtype=torch.float64) + 0.5) * 2 / resolution - 1
+    x, y, z = ((matrix[:, k, None] * axis).float().to(device) for k in range(3))
+    offset = offset.float().to(device)
+    u, v, depth = (
+        x[k, :, None, None] + y[k, None, :, None] + (z[k, None, None, :] + offset[k]) for k in range(3)
+    )
+    inverse = 1 / depth
+    column, row = u * inverse, v * inverse
+    height, width = size
+    inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return column.nan_to_num(0, 0, 0).long(), row.nan_to_num(0, 0, 0).long(), depth, inside
