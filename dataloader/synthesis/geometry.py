@@ -98,15 +98,15 @@ def box(low, high, edge: float) -> Surface:
     x, y, z = np.diag(size)
     longest = int(np.argmax(size))
     sides = [
-        ((high[0], low[1], low[2]), y, z, 1, 2),
-        ((low[0], high[1], low[2]), -y, z, 1, 2),
-        ((high[0], high[1], low[2]), -x, z, 0, 2),
-        ((low[0], low[1], low[2]), x, z, 0, 2),
-        ((low[0], low[1], high[2]), x, y, 0, 1),
-        ((low[0], high[1], low[2]), x, -y, 0, 1),
+        ((high[0], low[1], low[2]), y, z, 1),
+        ((low[0], high[1], low[2]), -y, z, 1),
+        ((high[0], high[1], low[2]), -x, z, 0),
+        ((low[0], low[1], low[2]), x, z, 0),
+        ((low[0], low[1], high[2]), x, y, 0),
+        ((low[0], high[1], low[2]), x, -y, 0),
     ]
     return merged(
-        [rectangle(origin, u, v, edge, along=0 if axis_u == longest else 1) for origin, u, v, axis_u, _ in sides]
+        [rectangle(origin, u, v, edge, along=0 if axis_of_u == longest else 1) for origin, u, v, axis_of_u in sides]
     )
 
 
@@ -122,13 +122,11 @@ def cushion(low, high, edge: float, exponent: float = 6.0) -> Surface:
     return Surface(centre + unit * half, normals, cube.uv, cube.faces)
 
 
-def closed_curve(centre, half_x: float, half_y: float, edge: float, exponent: float = np.inf) -> np.ndarray:
-    """A superellipse [K, 3] in the plane z = centre[2]; exponent inf is a rectangle, 2 an ellipse."""
-    return curve_of(8 * cells(2 * np.pi * max(half_x, half_y), 8 * edge), centre, half_x, half_y, exponent)
-
-
 def curve_of(count: int, centre, half_x: float, half_y: float, exponent: float = np.inf) -> np.ndarray:
-    """As :func:`closed_curve` with a given number of segments (a multiple of 8 hits a rectangle's corners)."""
+    """A superellipse [count + 1, 3] in the plane z = centre[2]; exponent inf is a rectangle, 2 an ellipse.
+
+    A ``count`` that is a multiple of 8 hits a rectangle's corners.
+    """
     angle = np.linspace(0, 2 * np.pi, count + 1)
     direction = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     if np.isinf(exponent):
@@ -147,7 +145,7 @@ def loft(curves: list[np.ndarray], edge: float) -> Surface:
         share = np.linspace(0, 1, count + 1)[1:, None, None]
         rows.append(start + share * (stop - start))
     points = np.concatenate(rows)
-    if len(points) == 2 or len(curves) == 2:
+    if len(curves) == 2:  # one flat or conical band: differences across it would be poor at its ends
         normals = np.cross(np.gradient(points, axis=1), np.broadcast_to(curves[1] - curves[0], points.shape))
         return patch(points, normals)
     return patch(points)

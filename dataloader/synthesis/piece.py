@@ -83,12 +83,6 @@ class Piece:
     def box(self, low, high, material: Material, label: int) -> None:
         self.add(geometry.box(low, high, self.edge), material, label)
 
-    def tilted_box(self, low, high, angle: float, material: Material, label: int) -> None:
-        """A box turned by ``angle`` about the x axis through its lower back edge."""
-        pivot = np.array([0.0, high[1], low[2]])
-        surface = geometry.box(np.asarray(low) - pivot, np.asarray(high) - pivot, self.edge)
-        self.add(surface.moved(geometry.axis_rotation(0, angle), pivot), material, label)
-
     def cushion(self, low, high, material: Material, label: int, exponent: float = 6.0) -> None:
         self.add(geometry.cushion(low, high, self.edge, exponent), material, label)
 

@@ -55,7 +55,7 @@ def write_room(folder: str | Path, seed: int, index: int, room_options: RoomOpti
     with ThreadPoolExecutor(max(1, threads)) as pool:
         list(pool.map(write, range(picture_options.frames)))
     commit_output(folder)
-    logger.info("%s: a %s with %d faces, %d frames", folder.name, room.kind, len(room.faces), picture_options.frames)
+    logger.info("%s: %s, %d faces, %d frames", folder.name, room.kind, len(room.faces), picture_options.frames)
     return True
 
 

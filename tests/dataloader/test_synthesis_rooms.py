@@ -20,7 +20,7 @@ from tests.dataloader.synthesis_helpers import (
     faces_seen,
 )
 from utils.errors import UserError
-from utils.labels import CLASS_NAMES, NUM_CLASSES, nyu40_to_class
+from utils.labels import CLASS_NAMES, NUM_CLASSES, NYU40_IDS, nyu40_to_class
 
 
 def test_same_seed_and_index_give_the_same_room_and_others_do_not():
@@ -97,6 +97,14 @@ def test_textures_depend_on_place_and_stay_in_range():
         assert color.std(axis=0).max() > 0.02, name
         part = textures.albedo(table, np.zeros(100, dtype=np.int16), uv[:100])
         assert np.array_equal(part, color[:100]), name
+
+
+def test_label_ids_are_those_of_the_benchmark():
+    ids = {label.name.lower(): int(label) for label in Nyu40}
+    known = {name.replace(" ", "_"): nyu40_id for name, nyu40_id in zip(CLASS_NAMES[1:], NYU40_IDS[1:], strict=True)}
+    known["other_furniture"] = known.pop("otherfurniture")
+    assert {name: ids[name] for name in known} == known
+    assert not nyu40_to_class(np.array([i for name, i in ids.items() if name not in known])).any()
 
 
 def test_unknown_room_type_is_named():

@@ -108,5 +108,5 @@ def bath_mat(style: Style, rng: np.random.Generator) -> Piece:
 def tub_group(style: Style, rng: np.random.Generator) -> Piece:
     """The tub with a mat before it."""
     piece = bathtub(style, rng)
-    piece.merge(bath_mat(style, rng), (rng.uniform(-0.2, 0.2), -0.75, 0), np.float64(rng.uniform(-0.1, 0.1)))
+    piece.merge(bath_mat(style, rng), (rng.uniform(-0.2, 0.2), -0.75, 0), rng.uniform(-0.1, 0.1))
     return piece
