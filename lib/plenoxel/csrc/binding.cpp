@@ -1,54 +1,42 @@
-// The one file that sees torch: checks tensors, unwraps them, calls the drivers, and registers the ops.
+// Checks tensors, unwraps them, calls the drivers, and registers the ops. With binding_packed.cpp the only file that sees
+// torch.
 #include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>
-#include <torch/library.h>
 
-#include <optional>
-#include <tuple>
+#include <type_traits>
 
+#include "binding.h"
 #include "cpu.h"
+#ifdef WITH_CUDA
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "cuda/kernels.h"
+#endif
+
+// In a function of the numbers' type T: plenoxel::cpu::NAME(..., threads), or plenoxel::cuda::NAME(..., stream) if `tensor`
+// is on a GPU.
+#ifdef WITH_CUDA
+#define PLENOXEL_RUN(tensor, name, ...)                                          \
+  do {                                                                           \
+    if (!(tensor).is_cuda()) {                                                   \
+      plenoxel::cpu::name(__VA_ARGS__, at::get_num_threads());                   \
+    } else if constexpr (std::is_same_v<T, float>) {                             \
+      const c10::cuda::CUDAGuard guard((tensor).device());                       \
+      plenoxel::cuda::name(__VA_ARGS__, c10::cuda::getCurrentCUDAStream().stream()); \
+      C10_CUDA_KERNEL_LAUNCH_CHECK();                                            \
+    } else {                                                                     \
+      TORCH_CHECK(false, #name ": float64 runs on the CPU only");                \
+    }                                                                            \
+  } while (false)
+#else
+#define PLENOXEL_RUN(tensor, name, ...) plenoxel::cpu::name(__VA_ARGS__, at::get_num_threads())
+#endif
 
 namespace {
 
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
-using Numbers = c10::ArrayRef<double>;
-
-enum Output { kRgb = 1, kSh = 2, kDepth = 4, kAlpha = 8 };  // the bits of `outputs`
-
-void check(const Tensor& tensor, const char* name, at::ScalarType type, at::IntArrayRef shape) {
-  TORCH_CHECK(tensor.is_contiguous(), name, " must be contiguous");
-  TORCH_CHECK(tensor.scalar_type() == type, name, " must be ", type, ", got ", tensor.scalar_type());
-  TORCH_CHECK(tensor.dim() == int64_t(shape.size()), name, " must have ", shape.size(), " dimensions, got ", tensor.dim());
-  for (size_t i = 0; i < shape.size(); ++i)
-    TORCH_CHECK(shape[i] < 0 || tensor.size(i) == shape[i], name, " must have size ", shape[i], " in dimension ", i,
-                ", got ", tensor.size(i));
-}
-
-template <typename T>
-T* data(const Tensor& tensor) {
-  return static_cast<T*>(tensor.data_ptr());
-}
-
-template <typename T>
-T* data(const OptionalTensor& tensor) {
-  return tensor ? data<T>(*tensor) : nullptr;
-}
-
-template <typename Function>
-auto dispatch(at::ScalarType type, Function&& function) {
-  if (type == at::kDouble) return function(double());
-  TORCH_CHECK(type == at::kFloat, "density must be float32 or float64, got ", type);
-  return function(float());
-}
-
-void check_links(const Tensor& links) {
-  check(links, "links", at::kInt, links.dim() == 4 ? at::IntArrayRef({-1, -1, -1, -1}) : at::IntArrayRef({-1, -1, -1}));
-  for (int axis = 1; axis <= 3; ++axis)
-    TORCH_CHECK(links.size(-axis) >= 2, "a grid must have at least 2 voxels per axis, links have ", links.sizes());
-}
+using namespace plenoxel::binding;
 
 // The tensors and numbers that every ray op is given, in the order of its schema.
 struct Scene {
@@ -68,10 +56,8 @@ struct Scene {
     check(origins, "origins", type, {-1, 3});
     check(directions, "directions", type, {origins.size(0), 3});
     if (scene_index) check(*scene_index, "scene_index", at::kInt, {origins.size(0)});
-    TORCH_CHECK(center.size() == 3 && radius.size() == 3 && options.size() == 5, "center and radius have 3 numbers each");
-    TORCH_CHECK(options[0] > 0, "step_size must be positive, got ", options[0]);
-    TORCH_CHECK(options[1] >= 0, "sigma_thresh must not be negative, got ", options[1]);
-    TORCH_CHECK(options[3] >= 0, "near_clip must not be negative, got ", options[3]);
+    check_device(density, {links, distance, sh, origins, directions, scene_index});
+    check_options(center, radius, options);
   }
   template <typename T>
   plenoxel::Grid<T> grid() const {
@@ -85,30 +71,27 @@ struct Scene {
   }
   template <typename T>
   plenoxel::RenderOptions<T> render_options() const {
-    return {{T(center[0]), T(center[1]), T(center[2])},
-            {T(radius[0]), T(radius[1]), T(radius[2])},
-            T(options[0]),
-            T(options[1]),
-            T(options[2]),
-            T(options[3]),
-            T(options[4]),
-            sh_background};
+    return make_options<T>(center, radius, options, sh_background);
   }
 };
-
-Tensor empty_for_rays(const Tensor& origins, int64_t channels, bool wanted) {
-  if (!wanted) return at::empty({0}, origins.options());
-  return channels ? at::empty({origins.size(0), channels}, origins.options())
-                  : at::empty({origins.size(0)}, origins.options());
-}
 
 Tensor cell_distance(const Tensor& links) {
   check_links(links);
   Tensor distance = at::empty(links.sizes(), links.options().dtype(at::kByte));
   const int64_t last = links.dim();
   const int size[3] = {int(links.size(last - 3)), int(links.size(last - 2)), int(links.size(last - 1))};
-  plenoxel::cpu::cell_distance(data<int32_t>(links), last == 4 ? links.size(0) : 1, size, data<uint8_t>(distance),
-                               at::get_num_threads());
+  const int64_t scenes = last == 4 ? links.size(0) : 1;
+#ifdef WITH_CUDA
+  if (links.is_cuda()) {
+    const c10::cuda::CUDAGuard guard(links.device());
+    const Tensor scratch = at::empty(distance.sizes(), distance.options());
+    plenoxel::cuda::cell_distance(data<int32_t>(links), scenes, size, data<uint8_t>(distance), data<uint8_t>(scratch),
+                                  c10::cuda::getCurrentCUDAStream().stream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    return distance;
+  }
+#endif
+  plenoxel::cpu::cell_distance(data<int32_t>(links), scenes, size, data<uint8_t>(distance), at::get_num_threads());
   return distance;
 }
 
@@ -126,7 +109,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_rays(const Tensor& links, cons
     using T = decltype(zero);
     const plenoxel::Image<T> out{outputs & kRgb ? data<T>(rgb) : nullptr, outputs & kSh ? data<T>(image) : nullptr,
                                  outputs & kDepth ? data<T>(depth) : nullptr, outputs & kAlpha ? data<T>(alpha) : nullptr};
-    plenoxel::cpu::render(scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), out, at::get_num_threads());
+    PLENOXEL_RUN(density, render, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), out);
   });
   return {rgb, image, depth, alpha};
 }
@@ -146,12 +129,13 @@ std::tuple<Tensor, Tensor> render_rays_backward(const Tensor& links, const Tenso
   if (grad_sh) check(*grad_sh, "grad_sh", type, {origins.size(0), plenoxel::kCoefficients});
   if (grad_depth) check(*grad_depth, "grad_depth", type, {origins.size(0)});
   if (grad_alpha) check(*grad_alpha, "grad_alpha", type, {origins.size(0)});
+  check_device(density, {grad_rgb, grad_sh, grad_depth, grad_alpha});
   const Tensor by_density = at::zeros_like(density), by_sh = at::zeros_like(sh);
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
     const plenoxel::Image<T> cotangent{data<T>(grad_rgb), data<T>(grad_sh), data<T>(grad_depth), data<T>(grad_alpha)};
-    plenoxel::cpu::render_backward(scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), cotangent,
-                                   data<T>(by_density), data<T>(by_sh), at::get_num_threads());
+    PLENOXEL_RUN(density, render_backward, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), cotangent,
+        data<T>(by_density), data<T>(by_sh));
   });
   return {by_density, by_sh};
 }
@@ -165,8 +149,7 @@ Tensor first_surface_depth(const Tensor& links, const Tensor& distance, const Te
   const Tensor depth = empty_for_rays(origins, 0, true);
   dispatch(density.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    plenoxel::cpu::first_surface_depth(scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), data<T>(depth),
-                                       at::get_num_threads());
+    PLENOXEL_RUN(density, first_surface_depth, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), data<T>(depth));
   });
   return depth;
 }
@@ -178,10 +161,10 @@ void max_weight(const Tensor& links, const Tensor& distance, const Tensor& densi
   const Scene scene{links, distance, density, none, origins, directions, scene_index, center, radius, options, false};
   scene.check_all();
   check(weights, "weights", density.scalar_type(), density.sizes());
+  check_device(density, {weights});
   dispatch(density.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    plenoxel::cpu::max_weight(scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), data<T>(weights),
-                              at::get_num_threads());
+    PLENOXEL_RUN(density, max_weight, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), data<T>(weights));
   });
 }
 
@@ -201,14 +184,15 @@ Tensor fit_gradients(const Tensor& links, const Tensor& distance, const Tensor& 
   check(grad_density, "grad_density", type, density.sizes());
   check(grad_sh, "grad_sh", type, sh.sizes());
   if (touched) check(*touched, "touched", at::kBool, density.sizes());
+  check_device(density, {target_rgb, ray_weights, depth_target, grad_density, grad_sh, touched});
   TORCH_CHECK(losses.size() == 5, "losses has 5 numbers");
   const Tensor rgb = empty_for_rays(origins, 3, true);
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
     const plenoxel::FitLoss<T> loss{data<T>(target_rgb), data<T>(ray_weights), data<T>(depth_target), T(losses[0]),
                                     T(losses[1]),        T(losses[2]),         T(losses[3]),          T(losses[4])};
-    plenoxel::cpu::fit_gradients(scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), loss, data<T>(rgb),
-                                 data<T>(grad_density), data<T>(grad_sh), data<bool>(touched), at::get_num_threads());
+    PLENOXEL_RUN(density, fit_gradients, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), loss, data<T>(rgb),
+        data<T>(grad_density), data<T>(grad_sh), data<bool>(touched));
   });
   return rgb;
 }
@@ -221,6 +205,7 @@ void tv_gradients(const Tensor& links, const Tensor& values, const Tensor& grad,
   check(values, "data", type, {-1, -1});
   check(grad, "grad", type, values.sizes());
   if (touched) check(*touched, "touched", at::kBool, {values.size(0)});
+  check_device(values, {links, grad, touched});
   TORCH_CHECK(0 <= channel_begin && channel_begin <= channel_end && channel_end <= values.size(1), "channels [",
               channel_begin, ", ", channel_end, ") are not among the ", values.size(1), " of data");
   TORCH_CHECK(0 <= first_cell && 0 <= num_cells && first_cell + num_cells <= links.numel(), "cells [", first_cell, ", ",
@@ -228,9 +213,9 @@ void tv_gradients(const Tensor& links, const Tensor& values, const Tensor& grad,
   const int size[3] = {int(links.size(0)), int(links.size(1)), int(links.size(2))};
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
-    plenoxel::cpu::total_variation(data<int32_t>(links), size, data<T>(values), int(values.size(1)), int(channel_begin),
-                                   int(channel_end), first_cell, num_cells, T(scale), ignore_edge, data<T>(grad),
-                                   data<bool>(touched), at::get_num_threads());
+    PLENOXEL_RUN(values, total_variation, data<int32_t>(links), size, data<T>(values), int(values.size(1)), int(channel_begin),
+        int(channel_end), first_cell, num_cells, T(scale), ignore_edge, data<T>(grad),
+        data<bool>(touched));
   });
 }
 
@@ -242,10 +227,11 @@ void rmsprop_step(const Tensor& param, const Tensor& grad, const Tensor& square_
   check(grad, "grad", type, param.sizes());
   check(square_avg, "square_avg", type, param.sizes());
   if (touched) check(*touched, "touched", at::kBool, {param.size(0)});
+  check_device(param, {grad, square_avg, touched});
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
-    plenoxel::cpu::rmsprop(data<T>(param), data<T>(grad), data<T>(square_avg), data<bool>(touched), param.size(0),
-                           param.dim() == 2 ? int(param.size(1)) : 1, T(lr), T(beta), T(epsilon), at::get_num_threads());
+    PLENOXEL_RUN(param, rmsprop, data<T>(param), data<T>(grad), data<T>(square_avg), data<bool>(touched), param.size(0),
+        param.dim() == 2 ? int(param.size(1)) : 1, T(lr), T(beta), T(epsilon));
   });
 }
 
@@ -256,13 +242,13 @@ std::tuple<Tensor, Tensor> sample_grid(const Tensor& links, const Tensor& densit
   check(density, "density", type, {-1});
   check(sh, "sh", type, {density.size(0), plenoxel::kCoefficients});
   check(points, "points", type, {-1, 3});
+  check_device(density, {links, sh, points});
   const Tensor sigma = empty_for_rays(points, 0, true), coefficients = empty_for_rays(points, plenoxel::kCoefficients, true);
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
     const plenoxel::Grid<T> grid{data<int32_t>(links), nullptr, data<T>(density), data<T>(sh),
                                  {int(links.size(0)), int(links.size(1)), int(links.size(2))}};
-    plenoxel::cpu::sample_grid(grid, data<T>(points), points.size(0), data<T>(sigma), data<T>(coefficients),
-                               at::get_num_threads());
+    PLENOXEL_RUN(density, sample_grid, grid, data<T>(points), points.size(0), data<T>(sigma), data<T>(coefficients));
   });
   return {sigma, coefficients};
 }
@@ -292,7 +278,9 @@ TORCH_LIBRARY(plenoxel, library) {
   library.def("sample_grid(Tensor links, Tensor density, Tensor sh, Tensor points) -> (Tensor, Tensor)");
 }
 
-TORCH_LIBRARY_IMPL(plenoxel, CPU, library) {
+namespace {
+
+void implement(torch::Library& library) {
   library.impl("cell_distance", &cell_distance);
   library.impl("render_rays", &render_rays);
   library.impl("render_rays_backward", &render_rays_backward);
@@ -303,3 +291,10 @@ TORCH_LIBRARY_IMPL(plenoxel, CPU, library) {
   library.impl("rmsprop_step", &rmsprop_step);
   library.impl("sample_grid", &sample_grid);
 }
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(plenoxel, CPU, library) { implement(library); }
+#ifdef WITH_CUDA
+TORCH_LIBRARY_IMPL(plenoxel, CUDA, library) { implement(library); }
+#endif

@@ -1,0 +1,86 @@
+// What the op registrations share: checking and unwrapping tensors.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include <initializer_list>
+#include <optional>
+#include <tuple>
+
+#include "types.h"
+
+namespace plenoxel::binding {
+
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+using Numbers = c10::ArrayRef<double>;
+
+enum Output { kRgb = 1, kSh = 2, kDepth = 4, kAlpha = 8 };  // the bits of `outputs`
+
+inline void check(const Tensor& tensor, const char* name, at::ScalarType type, at::IntArrayRef shape) {
+  TORCH_CHECK(tensor.is_contiguous(), name, " must be contiguous");
+  TORCH_CHECK(tensor.scalar_type() == type, name, " must be ", type, ", got ", tensor.scalar_type());
+  TORCH_CHECK(tensor.dim() == int64_t(shape.size()), name, " must have ", shape.size(), " dimensions, got ", tensor.dim());
+  for (size_t i = 0; i < shape.size(); ++i)
+    TORCH_CHECK(shape[i] < 0 || tensor.size(i) == shape[i], name, " must have size ", shape[i], " in dimension ", i,
+                ", got ", tensor.size(i));
+}
+
+template <typename T>
+T* data(const Tensor& tensor) {
+  return static_cast<T*>(tensor.data_ptr());
+}
+
+template <typename T>
+T* data(const OptionalTensor& tensor) {
+  return tensor ? data<T>(*tensor) : nullptr;
+}
+
+template <typename Function>
+auto dispatch(at::ScalarType type, Function&& function) {
+  if (type == at::kDouble) return function(double());
+  TORCH_CHECK(type == at::kFloat, "density must be float32 or float64, got ", type);
+  return function(float());
+}
+
+inline void check_device(const Tensor& expected, std::initializer_list<OptionalTensor> tensors) {
+  for (const OptionalTensor& tensor : tensors)
+    TORCH_CHECK(!tensor || tensor->device() == expected.device(), "all tensors must be on one device, got ",
+                expected.device(), " and ", tensor->device());
+}
+
+inline void check_links(const Tensor& links) {
+  check(links, "links", at::kInt, links.dim() == 4 ? at::IntArrayRef({-1, -1, -1, -1}) : at::IntArrayRef({-1, -1, -1}));
+  for (int axis = 1; axis <= 3; ++axis)
+    TORCH_CHECK(links.size(-axis) >= 2, "a grid must have at least 2 voxels per axis, links have ", links.sizes());
+}
+
+inline void check_options(Numbers center, Numbers radius, Numbers options) {
+  TORCH_CHECK(center.size() == 3 && radius.size() == 3 && options.size() == 5, "center and radius have 3 numbers each");
+  TORCH_CHECK(options[0] > 0, "step_size must be positive, got ", options[0]);
+  TORCH_CHECK(options[1] >= 0, "sigma_thresh must not be negative, got ", options[1]);
+  TORCH_CHECK(options[3] >= 0, "near_clip must not be negative, got ", options[3]);
+}
+
+// options: step_size, sigma_thresh, stop_thresh, near_clip, background_brightness
+template <typename T>
+RenderOptions<T> make_options(Numbers center, Numbers radius, Numbers options, bool sh_background) {
+  return {{T(center[0]), T(center[1]), T(center[2])},
+          {T(radius[0]), T(radius[1]), T(radius[2])},
+          T(options[0]),
+          T(options[1]),
+          T(options[2]),
+          T(options[3]),
+          T(options[4]),
+          sh_background};
+}
+
+inline Tensor empty_for_rays(const Tensor& origins, int64_t channels, bool wanted) {
+  if (!wanted) return at::empty({0}, origins.options());
+  return channels ? at::empty({origins.size(0), channels}, origins.options())
+                  : at::empty({origins.size(0)}, origins.options());
+}
+
+}  // namespace plenoxel::binding

@@ -1,0 +1,347 @@
+// Rendering of a packed grid, a thread a ray, in two alternating phases per warp.
+//
+// March: each lane walks its ray. In a cell it needs only the 8 densities; what the samples weigh is summed per corner, since
+// the SH image is linear in the coefficients. A voxel's sum follows it from cell to cell; when the ray leaves the voxel
+// behind, (row, weight) goes into a short list in shared memory.
+// Gather: when a list may overflow, the warp turns to the lists together, 8 lanes a row, so that rows are read in whole
+// lines, and adds the rows to the rays' sums in shared memory.
+// Colour needs no sample of its own: it is a product of the SH image as long as no colour is clamped at 0. Rows that could
+// be clamped from some direction are marked when the grid is packed; cells with such a corner are looked at more closely.
+#include "../compositing.h"
+#include "leap.cuh"
+#include "../interpolation.h"
+#include "packed_rows.cuh"
+
+namespace plenoxel::cuda {
+namespace {
+
+#ifndef PLENOXEL_SLOTS
+#define PLENOXEL_SLOTS 16
+#endif
+#ifndef PLENOXEL_BLOCKS
+#define PLENOXEL_BLOCKS 5
+#endif
+constexpr int kSlots = PLENOXEL_SLOTS;  // entries of a ray's list; one cell adds up to 8
+constexpr int kWarps = kThreads / 32;
+constexpr int kTileWidth = 8, kTileHeight = 4;  // pixels of a warp
+constexpr int kQuarters = kPackedRow / 4;
+
+struct Entry {
+  uint32_t row;
+  float weight;
+};
+
+struct WarpMemory {
+  float4 sum[32 * kQuarters];  // see quarter_of
+  Entry list[kSlots * 32];     // [slot][lane]
+};
+
+// Where four numbers of a ray's sum lie: shifted from ray to ray, so that both one ray's quarters and one quarter of
+// neighbouring rays are in different banks.
+__device__ __forceinline__ int quarter_of(int ray, int quarter) { return ray * kQuarters + (quarter ^ (ray & (kQuarters - 1))); }
+
+// The state of a ray on its way.
+struct Walker {
+  Ray<float> ray;
+  float t;
+  Compositor<float> compositor;
+  float depth = 0;          // world / delta
+  float correction[3] = {};  // of rgb, where colours were clamped
+  int32_t row[kCorners];    // of the cell it was in last
+  float weight[kCorners] = {};
+  int cell[3] = {-4, -4, -4};
+};
+
+// Which corners of a cell the ray leaves behind when it moves to a cell at this offset, a bit each.
+__device__ __forceinline__ unsigned left_behind(const int move[3]) {
+  constexpr unsigned kLow[3] = {0x0f, 0x33, 0x55};  // corners on the lower side along each axis
+  unsigned corners = 0;
+#pragma unroll
+  for (int axis = 0; axis < 3; ++axis) {
+    if (move[axis] > 1 || move[axis] < -1) corners = 0xff;
+    if (move[axis] == 1) corners |= kLow[axis];
+    if (move[axis] == -1) corners |= 0xff ^ kLow[axis];
+  }
+  return corners;
+}
+
+// The weights of voxels that stay, at the corners they have in the next cell.
+__device__ __forceinline__ void carry_weights(const int move[3], float weight[kCorners]) {
+#pragma unroll
+  for (int axis = 0; axis < 3; ++axis) {
+    const int stride = 4 >> axis;
+#pragma unroll
+    for (int corner = 0; corner < kCorners; ++corner) {
+      if (corner & stride) continue;
+      const float low = weight[corner], high = weight[corner + stride];
+      weight[corner] = move[axis] == 0 ? low : move[axis] == 1 ? high : 0;
+      weight[corner + stride] = move[axis] == 0 ? high : move[axis] == -1 ? low : 0;
+    }
+  }
+}
+
+__device__ __forceinline__ void list_corners(Walker& walker, unsigned corners, Entry* list, int& count) {
+#pragma unroll
+  for (int corner = 0; corner < kCorners; ++corner)
+    if ((corners >> corner & 1) && walker.weight[corner] != 0 && walker.row[corner] >= 0)
+      list[32 * count++] = {uint32_t(walker.row[corner] & ~kMayClamp), walker.weight[corner]};
+}
+
+// Adds the lists of a warp's rays to their sums. Lane l reads quarter l % 8 of the rows of ray 4 g + l / 8.
+template <Storage kStorage>
+__device__ __forceinline__ void gather(const void* rows, WarpMemory& memory, int count) {
+  const int lane = threadIdx.x & 31, quarter = lane % kQuarters;
+  __syncwarp();
+#pragma unroll 1
+  for (int group = 0; group < 8; ++group) {
+    const int ray = 4 * group + lane / kQuarters;
+    const int own = __shfl_sync(~0u, count, ray);
+    if (!__any_sync(~0u, own)) continue;
+    float4 sum = memory.sum[quarter_of(ray, quarter)];
+#pragma unroll 4
+    for (int slot = 0; slot < own; ++slot) {
+      const Entry entry = memory.list[32 * slot + ray];
+      const float4 part = read_packed<kStorage>(rows, entry.row, quarter);
+      sum.x = __fmaf_rn(entry.weight, part.x, sum.x);
+      sum.y = __fmaf_rn(entry.weight, part.y, sum.y);
+      sum.z = __fmaf_rn(entry.weight, part.z, sum.z);
+      sum.w = __fmaf_rn(entry.weight, part.w, sum.w);
+    }
+    memory.sum[quarter_of(ray, quarter)] = sum;
+  }
+  __syncwarp();
+}
+
+__device__ __forceinline__ float sigma_at(const float density[kCorners], const float weights[kCorners]) {
+  float sigma = 0;
+#pragma unroll
+  for (int corner = 0; corner < kCorners; ++corner) sigma = __fmaf_rn(weights[corner], density[corner], sigma);
+  return sigma;
+}
+
+// What clamping adds to rgb: the samples of one cell walked once more, now with their colours. Rare.
+template <Storage kStorage>
+__device__ __noinline__ float3 clamping(const PackedGrid& grid, const RenderOptions<float>& options,
+                                        const PackedCell* cell, const float* origin, const float* direction, float t,
+                                        float end, Compositor<float> compositor) {
+  const Ray<float> ray = make_ray(grid.size, options, origin, direction);
+  float basis[kBasis], color[kCorners][3];
+  sh_basis(direction, basis);
+  bool below = false;
+#pragma unroll 1
+  for (int corner = 0; corner < kCorners; ++corner) {
+    float values[kPackedRow] = {};
+    if (const int32_t row = cell->row[corner]; row >= 0) {
+#pragma unroll
+      for (int quarter = 0; quarter < 7; ++quarter)
+        reinterpret_cast<float4*>(values)[quarter] = read_packed<kStorage>(grid.rows, row & ~kMayClamp, quarter);
+      undo_affine(grid.affine, 1, values);
+    }
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+      float sum = 0.5f;
+      for (int b = 0; b < kBasis; ++b) sum = __fmaf_rn(values[c * kBasis + b], basis[b], sum);
+      color[corner][c] = sum;
+      below = below || sum < 0;
+    }
+  }
+  float3 added = {0, 0, 0};
+  if (!below) return added;
+  for (; t < end; t += options.step_size) {
+    float weights[kCorners];
+    trilinear_weights(cell_on_ray(grid.size, ray, t).fraction, weights);
+    const float sigma = sigma_at(cell->density, weights);
+    if (!(sigma > options.sigma_thresh)) continue;
+    const float weight = compositor.pass(sigma * options.step_size * ray.delta, options.stop_thresh);
+    float at[3] = {};
+    for (int corner = 0; corner < kCorners; ++corner)
+      for (int c = 0; c < 3; ++c) at[c] = __fmaf_rn(weights[corner], color[corner][c], at[c]);
+    added.x -= weight * fminf(at[0], 0);
+    added.y -= weight * fminf(at[1], 0);
+    added.z -= weight * fminf(at[2], 0);
+    if (compositor.stopped) break;
+  }
+  return added;
+}
+
+__device__ __forceinline__ void read_cell(const PackedCell* cell, int32_t row[kCorners], float density[kCorners]) {
+  const int4* rows = reinterpret_cast<const int4*>(cell->row);
+  const float4* densities = reinterpret_cast<const float4*>(cell->density);
+  const int4 a = __ldg(rows), b = __ldg(rows + 1);
+  const float4 c = __ldg(densities), d = __ldg(densities + 1);
+  row[0] = a.x, row[1] = a.y, row[2] = a.z, row[3] = a.w, row[4] = b.x, row[5] = b.y, row[6] = b.z, row[7] = b.w;
+  density[0] = c.x, density[1] = c.y, density[2] = c.z, density[3] = c.w;
+  density[4] = d.x, density[5] = d.y, density[6] = d.z, density[7] = d.w;
+}
+
+__device__ __forceinline__ uint32_t cell_number(const int size[3], uint32_t first, const int index[3]) {
+  return first + (uint32_t(index[0]) * size[1] + index[1]) * size[2] + index[2];
+}
+
+// Leaps to the ray's next sample in an occupied cell; false if there is none.
+__device__ __forceinline__ bool find_cell(const PackedGrid& grid, float step, uint32_t first, Walker& walker,
+                                          Cell<float>& cell, uint32_t& number) {
+  while (walker.t <= walker.ray.exit) {
+    cell = cell_on_ray(grid.size, walker.ray, walker.t);
+    number = cell_number(grid.size, first, cell.index);
+    const int distance = __ldg(grid.distance + number);
+    if (distance == 0) return true;
+    walker.t = leap(walker.t, step, smaller(empty_until(grid.size, walker.ray, cell.index, distance), walker.ray.exit));
+  }
+  return false;
+}
+
+// Passes all samples of a cell; t is then the first one beyond it.
+template <Storage kStorage, bool kRows>
+__device__ __forceinline__ void cross_cell(const PackedGrid& grid, const RenderOptions<float>& options,
+                                           const float* origin, const float* direction, uint32_t number,
+                                           Cell<float> cell, Walker& walker, Entry* list, int& count) {
+  const CellWord word = reinterpret_cast<const CellWord*>(grid.words)[number / 32];
+  const PackedCell* packed = grid.cells + word.first + __popc(word.bits & ((1u << number % 32) - 1));
+  if (kRows) {
+    const int move[3] = {cell.index[0] - walker.cell[0], cell.index[1] - walker.cell[1], cell.index[2] - walker.cell[2]};
+    const unsigned left = left_behind(move);
+    list_corners(walker, left, list, count);
+    if (left == 0xff) for (float& weight : walker.weight) weight = 0;
+    else carry_weights(move, walker.weight);
+  }
+  float density[kCorners];
+  read_cell(packed, walker.row, density);
+  for (int axis = 0; axis < 3; ++axis) walker.cell[axis] = cell.index[axis];
+  const Compositor<float> before = walker.compositor;
+  const float start = walker.t;
+  do {
+    float weights[kCorners];
+    trilinear_weights(cell.fraction, weights);
+    const float sigma = sigma_at(density, weights);
+    if (sigma > options.sigma_thresh) {
+      const float weight = walker.compositor.pass(sigma * options.step_size * walker.ray.delta, options.stop_thresh);
+      walker.depth = __fmaf_rn(weight, walker.t, walker.depth);
+      if (kRows)
+#pragma unroll
+        for (int corner = 0; corner < kCorners; ++corner)
+          walker.weight[corner] = __fmaf_rn(weight, weights[corner], walker.weight[corner]);
+    }
+    const float next = walker.t + options.step_size;
+    walker.t = walker.compositor.stopped || !(next > walker.t) ? INFINITY : next;
+    cell = cell_on_ray(grid.size, walker.ray, fminf(walker.t, walker.ray.exit));
+  } while (walker.t <= walker.ray.exit && cell.index[0] == walker.cell[0] && cell.index[1] == walker.cell[1] &&
+           cell.index[2] == walker.cell[2]);
+  if (!kRows) return;
+  int32_t flags = 0;
+  for (const int32_t row : walker.row) flags |= row >= 0 ? row : 0;
+  if (flags & kMayClamp) {
+    const float3 added =
+        clamping<kStorage>(grid, options, packed, origin, direction, start,
+                           walker.t <= walker.ray.exit ? walker.t : nextafterf(walker.ray.exit, INFINITY), before);
+    walker.correction[0] += added.x, walker.correction[1] += added.y, walker.correction[2] += added.z;
+  }
+}
+
+// The ray of a thread: in scan order, or in tiles of images of that width stacked in one tall image; count if none.
+__device__ __forceinline__ int64_t ray_number(int64_t thread, int64_t count, int64_t width) {
+  if (width == 0) return thread < count ? thread : count;
+  const int64_t tile = thread / 32, tiles_across = (width + kTileWidth - 1) / kTileWidth;
+  const int64_t column = tile % tiles_across * kTileWidth + thread % kTileWidth;
+  const int64_t number = (tile / tiles_across * kTileHeight + thread % 32 / kTileWidth) * width + column;
+  return column < width && number < count ? number : count;
+}
+
+__device__ __forceinline__ void write_pixel(const RenderOptions<float>& options, const float* direction, int64_t i,
+                                            const Walker& walker, const float values[kPackedRow], const Image<float>& out) {
+  const float remaining = walker.compositor.remaining();
+  if (out.rgb) {
+    float basis[kBasis];
+    sh_basis(direction, basis);
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+      float color = walker.correction[c] + 0.5f * (1 - walker.compositor.transmittance);
+      for (int b = 0; b < kBasis; ++b) color = __fmaf_rn(values[c * kBasis + b], basis[b], color);
+      out.rgb[3 * i + c] = color + remaining * options.background_brightness;
+    }
+  }
+  if (out.depth) out.depth[i] = walker.depth * walker.ray.delta;
+  if (out.alpha) out.alpha[i] = 1 - remaining;
+}
+
+// Writes the SH images of a warp's rays, 27 numbers each, neighbouring numbers by neighbouring lanes.
+__device__ __forceinline__ void write_images(const WarpMemory& memory, int64_t own_ray, int64_t count, float* sh) {
+  const int lane = threadIdx.x & 31;
+  __syncwarp();
+  for (int at = lane; at < 32 * kCoefficients; at += 32) {
+    const int ray = at / kCoefficients, k = at % kCoefficients;
+    const int64_t i = __shfl_sync(~0u, own_ray, ray);
+    const float value = reinterpret_cast<const float*>(memory.sum)[4 * quarter_of(ray, k / 4) + k % 4];
+    if (i < count) __stcs(sh + i * kCoefficients + k, value);
+  }
+}
+
+template <Storage kStorage, bool kRows>
+__global__ void __launch_bounds__(kThreads, PLENOXEL_BLOCKS)
+    render_packed_kernel(const __grid_constant__ PackedGrid grid, const Rays<float> rays,
+                         const __grid_constant__ RenderOptions<float> options, const Image<float> out, int64_t width) {
+  __shared__ WarpMemory shared[kRows ? kWarps : 1];
+  const int lane = threadIdx.x & 31;
+  WarpMemory& memory = shared[kRows ? threadIdx.x / 32 : 0];
+  const int64_t i = ray_number(int64_t(blockIdx.x) * kThreads + threadIdx.x, rays.count, width);
+  const bool exists = i < rays.count;
+  const float* origin = rays.origins + 3 * (exists ? i : 0);
+  const float* direction = rays.directions + 3 * (exists ? i : 0);
+  Walker walker;
+  walker.ray = make_ray(grid.size, options, origin, direction);
+  walker.t = exists && walker.ray.hits() ? walker.ray.entry : INFINITY;
+  const uint32_t first = exists && rays.scene ? uint32_t(rays.scene[i]) * grid.size[0] * grid.size[1] * grid.size[2] : 0;
+  if (kRows)
+    for (int quarter = 0; quarter < kQuarters; ++quarter) memory.sum[quarter_of(lane, quarter)] = float4{0, 0, 0, 0};
+  int count = 0;
+  for (;;) {
+    Cell<float> cell;
+    uint32_t number;
+    const bool found = find_cell(grid, options.step_size, first, walker, cell, number);
+    if (!__any_sync(~0u, found)) break;
+    if (found)
+      cross_cell<kStorage, kRows>(grid, options, origin, direction, number, cell, walker, memory.list + lane, count);
+    if (kRows && __any_sync(~0u, count > kSlots - kCorners)) {
+      gather<kStorage>(grid.rows, memory, count);
+      count = 0;
+    }
+  }
+  float values[kPackedRow] = {};
+  if (kRows) {
+    list_corners(walker, 0xff, memory.list + lane, count);
+    gather<kStorage>(grid.rows, memory, count);
+    float4* quarters = reinterpret_cast<float4*>(values);
+#pragma unroll
+    for (int quarter = 0; quarter < kQuarters - 1; ++quarter) quarters[quarter] = memory.sum[quarter_of(lane, quarter)];
+    undo_affine(grid.affine, values[kCoefficients], values);
+  }
+  if (exists) write_pixel(options, direction, i, walker, values, out);
+  if (!kRows || !out.sh) return;
+  const bool shines = options.sh_background && walker.ray.hits();
+  const float background = shines ? walker.compositor.remaining() * options.background_brightness : 0;
+#pragma unroll
+  for (float& value : values) value += background;
+#pragma unroll
+  for (int quarter = 0; quarter < kQuarters - 1; ++quarter)
+    memory.sum[quarter_of(lane, quarter)] = reinterpret_cast<const float4*>(values)[quarter];
+  write_images(memory, i, rays.count, out.sh);
+}
+
+}  // namespace
+
+void render_packed(const PackedGrid& grid, const Rays<float>& rays, const RenderOptions<float>& options,
+                   const Image<float>& image, int64_t image_width, Stream stream) {
+  if (rays.count == 0) return;
+  int64_t threads = rays.count;
+  if (image_width > 0) {
+    const int64_t height = (rays.count + image_width - 1) / image_width;
+    threads = (image_width + kTileWidth - 1) / kTileWidth * ((height + kTileHeight - 1) / kTileHeight) * 32;
+  }
+  const auto kernel = !image.rgb && !image.sh               ? render_packed_kernel<Storage::kFloat, false>
+                      : grid.storage == Storage::kFloat ? render_packed_kernel<Storage::kFloat, true>
+                      : grid.storage == Storage::kHalf  ? render_packed_kernel<Storage::kHalf, true>
+                                                        : render_packed_kernel<Storage::kByte, true>;
+  kernel<<<blocks_for(threads), kThreads, 0, stream>>>(grid, rays, options, image, image_width);
+}
+
+}  // namespace plenoxel::cuda
