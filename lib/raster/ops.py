@@ -6,6 +6,7 @@ Cameras are OpenCV (x right, y down, z forward), pixel centres lie at +0.5, dept
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,13 +122,20 @@ def _implementation(backend: str, device: torch.device):
     return torch.ops.raster.rasterize
 
 
+@cache
 def _load_library() -> None:
-    if hasattr(torch.ops.raster, "rasterize"):
-        return
-    libraries = sorted(Path(__file__).parent.glob("_C*.so"))
-    if not libraries:
-        raise ImportError("lib/raster is not compiled; run: python setup.py build_ext --inplace")
-    torch.ops.load_library(libraries[0])
+    """Register ``torch.ops.raster``; raises ``ImportError`` when it is not compiled, or for another PyTorch."""
+    folder = Path(__file__).parent
+    built = sorted(folder.glob("_C*.so"))
+    if not built:
+        raise ImportError(f"no _C*.so in {folder}, it is not built; run: python setup.py build_ext --inplace")
+    try:
+        torch.ops.load_library(built[-1])
+    except OSError as error:
+        raise ImportError(
+            f"{built[-1]} does not load with torch {torch.__version__} ({error}); it was probably built for another "
+            "version; run: python setup.py build_ext --inplace --force"
+        ) from error
     torch.library.register_fake("raster::rasterize", _rasterize_fake)
 
 
