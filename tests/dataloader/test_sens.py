@@ -1,0 +1,156 @@
+"""``.sens`` streams: what was written is read, in bounded memory; extraction resumes and names what is broken."""
+
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from dataloader import load_scannet_scene
+from dataloader.sens import SensReader
+from dataloader.sens_extraction import extract_scene
+from dataloader.task_extract import extract
+from tests.dataloader.scannet_fixture import write_room_mesh
+from tests.dataloader.sens_fixture import color_image, depth_image, expected_pose, write_sens
+from utils.errors import UserError
+from utils.images import read_depth, read_image
+
+
+@pytest.mark.parametrize("color", ["raw", "png"])
+@pytest.mark.parametrize("depth", ["raw", "zlib"])
+def test_frames_come_back(tmp_path, color, depth):
+    write_sens(tmp_path / "s.sens", color=color, depth=depth)
+    with SensReader(tmp_path / "s.sens") as reader:
+        assert (reader.header.name, reader.header.num_frames) == ("Structure", 12)
+        assert (reader.header.color_size, reader.header.depth_size) == ((12, 16), (6, 8))
+        assert reader.header.color_intrinsics[0, 2] == 8
+        frames = list(reader.frames(step=5))
+        assert [frame.index for frame in frames] == [0, 5, 10]
+        for frame in frames:
+            assert torch.equal(frame.camera_to_world, expected_pose(frame.index))
+            assert np.array_equal(reader.decode_color(frame).permute(1, 2, 0).numpy(), color_image(frame.index))
+            depth_mm = reader.decode_depth(frame).numpy() * 1000
+            np.testing.assert_allclose(depth_mm, depth_image(frame.index), atol=1e-3)
+
+
+def test_extracted_scene_opens(tmp_path):
+    write_sens(tmp_path / "sens" / "scene0000_00" / "scene0000_00.sens")
+    write_room_mesh(tmp_path / "sens" / "scene0000_00" / "scene0000_00_vh_clean_2.labels.ply", with_labels=True)
+    result = extract(sens_dir=str(tmp_path / "sens"), scans_dir=str(tmp_path / "scans"), frame_skip=2)
+    assert result == {"scenes": 1, "frames": 6, "lost_poses": 1, "failed": {}}
+    scene = load_scannet_scene(tmp_path / "scans" / "scene0000_00")
+    assert scene.frames == ["0", "4", "6", "8", "10"] and list(scene.skipped) == ["2"]
+    assert torch.equal(scene.camera_to_world[4].float(), expected_pose(10).float())  # float32 survives the text
+    assert np.array_equal(scene.read_color(1).permute(1, 2, 0).numpy(), color_image(4))
+    np.testing.assert_allclose(scene.read_depth(1).numpy() * 1000, depth_image(4), atol=1e-3)
+    assert scene.label_mesh_path.exists()
+    # Again: nothing to do. With another setting: refused.
+    assert extract(sens_dir=str(tmp_path / "sens"), scans_dir=str(tmp_path / "scans"), frame_skip=2)["frames"] == 0
+    with pytest.raises(UserError, match="frame_skip = 2 there, 1 now"):
+        extract(sens_dir=str(tmp_path / "sens"), scans_dir=str(tmp_path / "scans"))
+
+
+def test_jpeg_bytes_are_kept_and_depth_units_converted(tmp_path):
+    write_sens(tmp_path / "s.sens", color="jpeg", units=4000.0, frames=3)
+    extract_scene(tmp_path / "s.sens", tmp_path / "s")
+    with SensReader(tmp_path / "s.sens") as reader:
+        data = next(reader.frames()).color_data
+    assert (tmp_path / "s" / "color" / "0.jpg").read_bytes() == data
+    depth = read_depth(tmp_path / "s" / "depth" / "1.png")
+    assert (depth.numpy() - depth_image(1) / 4000).max() <= 0.0005 + 1e-6
+
+
+def test_interrupted_extraction_goes_on(tmp_path, resume, monkeypatch):
+    write_sens(tmp_path / "s.sens")
+    decode, calls = SensReader.decode_depth, []
+
+    def counted(self, frame):
+        calls.append(frame.index)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return decode(self, frame)
+
+    monkeypatch.setattr(SensReader, "decode_depth", counted)
+    with pytest.raises(KeyboardInterrupt):
+        extract_scene(tmp_path / "s.sens", tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+    assert extract_scene(tmp_path / "s.sens", tmp_path / "s")["extracted"] == 7
+    assert calls == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 11]
+    assert len(list((tmp_path / "s" / "color").iterdir())) == 12
+
+
+def test_truncated_at_any_place(tmp_path):
+    whole = write_sens(tmp_path / "s.sens", frames=3)
+    for length in (2, 10, 200, 330, len(whole) // 2, len(whole) - 200):
+        (tmp_path / "cut.sens").write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"cut.sens ends within (the header|(.* of )?frame \d)"):
+            with SensReader(tmp_path / "cut.sens") as reader:
+                list(reader.frames())
+        with pytest.raises(UserError, match="ends within"):  # skipped frames are checked too
+            with SensReader(tmp_path / "cut.sens") as reader:
+                list(reader.frames(wanted=set()))
+
+
+def test_a_damaged_length_does_not_ask_for_memory(tmp_path):
+    whole = bytearray(write_sens(tmp_path / "s.sens", frames=1))
+    position = 4 + 8 + 9 + 4 * 64 + 8 + 16 + 4 + 8 + 64 + 16  # colour length of frame 0
+    whole[position : position + 8] = (1 << 60).to_bytes(8, "little")
+    (tmp_path / "s.sens").write_bytes(whole)
+    with SensReader(tmp_path / "s.sens") as reader, pytest.raises(UserError, match="ends within the colour image"):
+        next(reader.frames())
+
+
+def test_memory_stays_at_one_frame(tmp_path):
+    write_sens(tmp_path / "s.sens", frames=6000, color="raw", depth="raw")
+    file_bytes = (tmp_path / "s.sens").stat().st_size
+    tracemalloc.start()
+    with SensReader(tmp_path / "s.sens") as reader:
+        count = sum(len(frame.color_data) for frame in reader.frames())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 6000 * 12 * 16 * 3 and peak < file_bytes / 8  # a frame is 1/6000; the rest waits for collection
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: b"\x03" + data[1:], "version 3"),
+        (lambda data: data[:4] + b"\xff" * 8 + data[12:], "sensor name"),
+        (lambda data: data[: 4 + 8 + 9 + 256] + b"\x09" + data[4 + 8 + 9 + 257 :], "colour coding 9"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, change, message):
+    (tmp_path / "s.sens").write_bytes(change(write_sens(tmp_path / "s.sens", frames=1)))
+    with pytest.raises(UserError, match=message):
+        SensReader(tmp_path / "s.sens")
+
+
+def test_damaged_depth_names_the_frame(tmp_path):
+    whole = write_sens(tmp_path / "s.sens", frames=2)
+    packed = zlib.compress(depth_image(1).astype("<u2").tobytes())
+    (tmp_path / "s.sens").write_bytes(whole.replace(packed, b"\0" * len(packed)))
+    with pytest.raises(UserError, match="depth image of frame 1 is damaged"):
+        extract_scene(tmp_path / "s.sens", tmp_path / "s")
+
+
+def test_extract_refuses_what_it_cannot_do(tmp_path):
+    write_sens(tmp_path / "in" / "s.sens", depth="occi", frames=1)
+    with pytest.raises(UserError, match="occi"):
+        extract_scene(tmp_path / "in" / "s.sens", tmp_path / "s")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="not made by 'extract'"):
+        extract_scene(tmp_path / "in" / "s.sens", tmp_path / "other")
+    with pytest.raises(UserError, match="choose another folder"):
+        extract(sens_dir=str(tmp_path / "in"), scans_dir=str(tmp_path / "in"))
+    with pytest.raises(UserError, match="no t.sens"):
+        extract(sens_dir=str(tmp_path / "in"), scans_dir=str(tmp_path / "out"), scenes=["t"])
+    with pytest.raises(UserError, match="holds no .sens file"):
+        extract(sens_dir=str(tmp_path / "other"), scans_dir=str(tmp_path / "out"))
+
+
+def test_color_read_back_as_file(tmp_path):
+    write_sens(tmp_path / "s.sens", color="raw", frames=1)
+    extract_scene(tmp_path / "s.sens", tmp_path / "s", depth=False)
+    assert np.array_equal(read_image(tmp_path / "s" / "color" / "0.png").permute(1, 2, 0).numpy(), color_image(0))
+    assert not (tmp_path / "s" / "depth").exists()

@@ -1,0 +1,85 @@
+"""``verify``: sound data passes; every kind of damage is found, told, and makes the command fail."""
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from dataloader import add_channel, save_perfception_scene
+from dataloader.scene_transform import SceneTransform
+from dataloader.task_verify import verify
+from tests.dataloader.scannet_fixture import write_room_mesh, write_scannet_scene
+from tests.dataloader.test_view_store import write_store
+from utils.errors import UserError
+
+
+@pytest.fixture
+def data(tmp_path):
+    """scans, fields and views of one scene each, all sound."""
+    write_scannet_scene(tmp_path / "scans" / "scene0000_00", (24, 32), num_frames=24, lost_frames=())
+    save_perfception_scene(tmp_path / "fields" / "plenoxel_scannet_scene0000_00", (4, 4, 4), torch.arange(8),
+                           torch.ones(8), torch.rand(8, 27), SceneTransform.identity())  # fmt: skip
+    write_store(tmp_path / "views" / "scene0000_00")
+    add_channel(tmp_path / "views" / "scene0000_00", "label", lambda array: array.fill(1))
+    return tmp_path
+
+
+def run_verify(data, **options):
+    return verify(str(data / "scans"), str(data / "fields"), str(data / "views"), **options)
+
+
+def test_sound_data_passes(data):
+    assert run_verify(data) == {"scans": 1, "fields": 1, "views": 1, "broken": 0, "notes": 0}
+
+
+def test_notes_do_not_fail(data, caplog):
+    scan = data / "scans" / "scene0000_00"
+    (scan / "pose" / "5.txt").write_text("-inf " * 16)
+    shutil.rmtree(scan / "depth")
+    (data / "views" / "scene0000_00.partial").mkdir()
+    with caplog.at_level(logging.INFO):
+        counts = run_verify(data, min_frames=100)
+    assert counts["broken"] == 0 and counts["notes"] == 4
+    for text in ("frame 5 is left out", "only 23 usable frames", "no depth images", "scene0000_00.partial is"):
+        assert text in caplog.text
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: _truncate(data / "scans/scene0000_00/color/3.png"), "3.png"),
+        (lambda data: _truncate(data / "scans/scene0000_00/depth/3.png"), "3.png"),
+        (lambda data: (data / "scans/scene0000_00/intrinsic/intrinsic_color.txt").unlink(), "intrinsic_color.txt"),
+        (lambda data: (data / "scans/scene0000_00/scene0000_00_vh_clean_2.ply").unlink(), "clean_2.ply does not exist"),
+        (lambda data: write_room_mesh(data / "scans/scene0000_00/scene0000_00_vh_clean_2.labels.ply", False),
+         "no 'label' per vertex"),
+        (lambda data: _truncate(data / "fields/plenoxel_scannet_scene0000_00/last.ckpt"), "truncated"),
+        (lambda data: (data / "fields/plenoxel_scannet_scene0000_00/trans_info.npz").unlink(), "trans_info.npz"),
+        (lambda data: _truncate(data / "views/scene0000_00/sh.npy"), "sh.npy"),
+        (lambda data: (data / "views/scene0000_00/meta.json").unlink(), "meta.json"),
+        (lambda data: (data / "views/scene0000_00/cameras.json").write_text("{}"), "cameras.json"),
+        (lambda data: np.save(data / "views/scene0000_00/label.npy", np.full((4, 6, 8), 40, np.uint8)), "class 40"),
+    ],
+)  # fmt: skip
+def test_damage_is_found_and_told(data, caplog, damage, message):
+    damage(data)
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match="1 problems in 1 scans, 1 fields, 1 views"):
+        run_verify(data)
+    assert "BROKEN" in caplog.text and message in caplog.text
+
+
+def test_nothing_to_check(tmp_path):
+    with pytest.raises(UserError, match="nothing to check"):
+        verify(None, str(tmp_path / "fields"), str(tmp_path / "views"))
+    with pytest.raises(UserError, match="is not a folder"):
+        verify(str(tmp_path / "scans"))
+
+
+def test_real_capture_is_sound(shared_dir):
+    assert verify(str(shared_dir), scenes=["hololens_room"], read_images=False)["broken"] == 0

@@ -1,0 +1,133 @@
+"""Datasets over stores: what a sample holds, and what is refused."""
+
+import pickle
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from dataloader import SegmentationDataModule, ViewDataset, ViewStoreWriter, add_channel
+from dataloader.view_dataset import decode_batch, keep_batch
+from tests.dataloader.test_view_store import CHANNELS, SH_RANGE, SIZE, make_cameras, make_views
+from utils.errors import UserError
+
+
+def make_store(path, count=4, seed=0, info=None, channels=CHANNELS, label=3, quality=None):
+    """A store whose views are told apart by their values; the first label pixel is the view's number."""
+    size = channels["rgb"][1][-2:]
+    writer = ViewStoreWriter.create(path, make_cameras(count, size, info), channels, {"seed": seed}, SH_RANGE)
+    views = {name: values[..., : size[0], : size[1]] for name, values in make_views(count, seed).items()}
+    writer.write(range(count), {name: views[name] for name in channels})
+    writer.finish()
+
+    def annotate(array):
+        array[:] = label
+        array[:, 0, 0] = range(count)
+
+    add_channel(path, "label", annotate)
+    if quality is not None:
+        add_channel(path, "quality", lambda array: array.fill(quality))
+    return path
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_samples_cover_all_stores_in_order(tmp_path, cache):
+    stores = [make_store(tmp_path / "a", 3, seed=0), make_store(tmp_path / "b", 2, seed=1)]
+    dataset = ViewDataset(stores, inputs="rgb+sh", cache=cache)
+    assert len(dataset) == 5 and dataset.size == SIZE and not dataset.weighted
+    for index, (seed, view) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]):
+        sample, views = dataset[index], make_views(3 if seed == 0 else 2, seed)
+        assert (int(sample["store"]), int(sample["index"]), int(sample["label"][0, 0])) == (seed, index, view)
+        assert (sample["color"] - views["rgb"][view]).abs().max() <= 1 / 510 + 1e-6
+        assert (sample["sh"] - views["sh"][view]).abs().max() <= 4.1 / 510 + 1e-6
+        assert {key: sample[key].dtype for key in ("color", "sh", "label")} == {
+            "color": torch.float32, "sh": torch.float32, "label": torch.int64
+        }  # fmt: skip
+    with pytest.raises(IndexError):
+        dataset[5]
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_batches_decoded_on_the_device_equal_decoded_samples(tmp_path, cache):
+    stores = [make_store(tmp_path / "a", 3, seed=0, quality=51), make_store(tmp_path / "b", 2, seed=1, quality=255)]
+    samples = ViewDataset(stores, inputs="rgb+sh", cache=cache)
+    stored = ViewDataset(stores, inputs="rgb+sh", cache=cache, decoded=False)
+    for batch in DataLoader(stored, batch_size=3, collate_fn=keep_batch):
+        assert batch["color"].dtype == batch["sh"].dtype == torch.uint8
+        decoded = decode_batch(batch)
+        for row, index in enumerate(batch["index"].tolist()):
+            for key, values in samples[index].items():
+                assert torch.equal(decoded[key][row], values), key
+        assert decode_batch(decoded)["sh"] is decoded["sh"]
+    assert samples[0]["weight"].unique().tolist() == [pytest.approx(0.2)] and samples[4]["weight"].min() == 1
+
+
+def test_refused_views_are_left_out(tmp_path):
+    info = [{"accepted": True}, {"accepted": False}, {}, {"accepted": False}]
+    store = make_store(tmp_path / "a", 4, info=info)
+    dataset = ViewDataset([store])
+    assert [int(dataset[index]["label"][0, 0]) for index in range(len(dataset))] == [0, 2]
+    assert len(ViewDataset([store], only_accepted=False)) == 4
+    store = make_store(tmp_path / "b", 1, info=[{"accepted": False}])
+    with pytest.raises(UserError, match="accepted view"):
+        ViewDataset([store])
+
+
+def test_worker_processes_read_the_same(tmp_path):
+    dataset = ViewDataset([make_store(tmp_path / "a")], inputs="rgb+sh")
+    dataset[0]
+    assert len(pickle.dumps(dataset)) < 20_000  # no pixels travel to workers
+    alone = next(iter(DataLoader(dataset, batch_size=4, collate_fn=keep_batch)))
+    worker = next(iter(DataLoader(dataset, batch_size=4, collate_fn=keep_batch, num_workers=1,
+                                  multiprocessing_context="spawn")))  # fmt: skip
+    assert all(torch.equal(alone[key], worker[key]) for key in alone)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_class_out_of_range_names_the_file(tmp_path, cache):
+    store = make_store(tmp_path / "a", label=36)  # a NYU40 id
+    with pytest.raises(UserError, match=r"a/label\.npy holds class 36.*0\.\.20"):
+        ViewDataset([store], cache=cache)[0]
+
+
+def test_mistakes_get_one_sentence(tmp_path):
+    good = make_store(tmp_path / "good")
+    small = {name: (dtype, (*shape[:-2], 4, 4)) for name, (dtype, shape) in CHANNELS.items()}
+    other = make_store(tmp_path / "other", channels=small)
+    with pytest.raises(UserError, match=r"other has views of 4x4, .*good of 8x6"):
+        ViewDataset([good, other])
+    without_sh = make_store(tmp_path / "plain", channels={"rgb": CHANNELS["rgb"]})
+    with pytest.raises(UserError, match="plain has no channel 'sh'"):
+        ViewDataset([good, without_sh], inputs="rgb+sh")
+    with pytest.raises(UserError, match="no channel 'photo'"):
+        ViewDataset([good], color="photo")
+    half = make_store(tmp_path / "half", channels={**CHANNELS, "sh": ("float16", CHANNELS["sh"][1])})
+    with pytest.raises(UserError, match="half stores SH as float16, .*good as uint8"):
+        ViewDataset([good, half], inputs="rgb+sh")
+    with pytest.raises(UserError, match="at least one view store"):
+        ViewDataset([])
+    with pytest.raises(UserError, match="expected one of"):
+        ViewDataset([good], inputs="sh")
+    writer = ViewStoreWriter.create(tmp_path / "bare", make_cameras(1), CHANNELS, {}, SH_RANGE)
+    writer.write([0], make_views(1))
+    writer.finish()
+    with pytest.raises(UserError, match="bare has no channel 'label'.*annotate"):
+        ViewDataset([tmp_path / "bare"])
+
+
+def test_data_module_shuffles_by_seed_and_epoch(tmp_path):
+    train = [make_store(tmp_path / "a", 5, seed=0), make_store(tmp_path / "b", 4, seed=1)]
+    module = SegmentationDataModule(train, [make_store(tmp_path / "c", 3)], batch_size=4, inputs="rgb+sh", seed=7)
+
+    def order(epoch):
+        loader = module.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        return torch.cat([batch["index"] for batch in loader]).tolist()
+
+    assert len(order(0)) == 8 and len(set(order(0))) == 8  # whole batches only
+    assert order(0) == order(0) and order(0) != order(1)
+    batches = list(module.val_dataloader())
+    assert [len(batch["index"]) for batch in batches] == [3]
+    assert module.on_after_batch_transfer(batches[0], 0)["sh"].dtype == torch.float32
+    with pytest.raises(UserError, match="training store and a validation"):
+        SegmentationDataModule(train, train[:1])
