@@ -46,7 +46,8 @@ def plot_plan(
     axes.set_xlabel("x, metres")
     axes.set_ylabel("y, metres")
     axes.set_title(f"{domes.scene}: domes from above")
-    figure.legend(loc="outside right upper")
+    if trajectory is not None or len(domes):
+        figure.legend(loc="outside right upper")
     present = np.unique(classes.numpy()).tolist()
     class_legend(axes, present, loc="lower left", bbox_to_anchor=(1.02, 0.0), fontsize=10)
     return figure

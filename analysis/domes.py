@@ -38,7 +38,8 @@ class DomeOptions:
         azimuth_span: radians around the target, centred on where the original view was taken from.
         elevations: radians above the horizontal; for "low_discrepancy" the smallest and largest are the range.
         radius: metres from target to camera; 0 takes the distance of the original view.
-        radius_factors: what the radius is multiplied with.
+        radius_factors: what the radius is multiplied with. Below 1, since a class that has a quarter of the central
+            window has a sixteenth of the image, and the filter wants a fifth.
         radius_limits: metres; the radius is kept within these.
         num_views: cameras a dome, for "low_discrepancy".
         jitter: metres; each coordinate of a camera's place is moved by at most this much.
@@ -50,7 +51,7 @@ class DomeOptions:
     azimuth_span: float = 2 * math.pi
     elevations: Sequence[float] = (0.2, 0.55, 0.9)
     radius: float = 0.0
-    radius_factors: Sequence[float] = (1.0,)
+    radius_factors: Sequence[float] = (0.5, 0.75, 1.0)
     radius_limits: Sequence[float] = (0.6, 4.0)
     num_views: int = 30
     jitter: float = 0.1

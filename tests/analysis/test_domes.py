@@ -5,15 +5,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from box_room import SIZE, camera_list, pixel_of, trajectory
 
 from analysis.domes import DomeOptions, dome_cameras, dome_poses, floor_height, halton, spherical
 from analysis.targets import Target
+from tests.analysis.box_room import SIZE, camera_list, pixel_of, trajectory
 from utils.cameras import look_at
 from utils.errors import UserError
 
 TARGET = torch.tensor([2.5, 2.0, 0.9], dtype=torch.float64)
 EYE = torch.tensor([4.0, 1.0, 1.5], dtype=torch.float64)
+
+
+ONE_SHELL = {"radius_factors": (1.0,)}
 
 
 def poses_of(options, floor=0.0, seed=0):
@@ -65,7 +68,7 @@ def test_azimuth_turns_about_the_vertical_axis_from_x_to_y():
 
 
 def test_a_narrow_span_is_centred_on_the_original_view():
-    options = DomeOptions(azimuths=5, azimuth_span=1.0, jitter=0.0, elevations=(0.3,))
+    options = DomeOptions(azimuths=5, azimuth_span=1.0, jitter=0.0, elevations=(0.3,), **ONE_SHELL)
     azimuth = spherical(poses_of(options)[:, :3, 3] - TARGET)[0]
     source = math.atan2(-1.0, 1.5)
     assert azimuth.mean() == pytest.approx(source)
@@ -73,14 +76,15 @@ def test_a_narrow_span_is_centred_on_the_original_view():
 
 
 def test_the_radius_is_the_original_distance_within_limits():
-    assert spherical(poses_of(DomeOptions(jitter=0.0))[:, :3, 3] - TARGET)[2].tolist() == pytest.approx(
+    assert spherical(poses_of(DomeOptions(jitter=0.0, **ONE_SHELL))[:, :3, 3] - TARGET)[2].tolist() == pytest.approx(
         [math.sqrt(1.5**2 + 1 + 0.6**2)] * 30)
     near = poses_of(DomeOptions(jitter=0.0, radius_limits=(0.6, 1.0)))
     assert (near[:, :3, 3] - TARGET).norm(dim=1).max() == pytest.approx(1.0)
 
 
 def test_low_discrepancy_fills_the_dome_evenly():
-    options = DomeOptions(layout="low_discrepancy", num_views=64, jitter=0.0, elevations=(0.1, 1.0), radius=2.0)
+    options = DomeOptions(layout="low_discrepancy", num_views=64, jitter=0.0, elevations=(0.1, 1.0), radius=2.0,
+                          **ONE_SHELL)
     azimuth, elevation, radius = spherical(poses_of(options)[:, :3, 3] - TARGET)
     quadrants = torch.bincount(((azimuth + math.pi) / (math.pi / 2)).floor().long().clamp(0, 3), minlength=4)
     assert quadrants.min() >= 14
@@ -120,13 +124,13 @@ def test_dome_cameras_carry_what_they_were_made_for_and_do_not_depend_on_each_ot
     originals = camera_list(look_at(EYE[None], TARGET[None]).expand(2, 4, 4).clone())
     sink = Target(18, TARGET, EYE, 0, "17", (30.5, 20.5), 0.4)
     targets = [sink, Target(16, TARGET + 1, EYE, 1, "3", (1.5, 2.5), 0.3)]
-    both = dome_cameras(targets, originals, DomeOptions(), 0.0, seed=5)
-    again = dome_cameras(targets, originals, DomeOptions(), 0.0, seed=5)
-    first = dome_cameras(targets[:1], originals, DomeOptions(), 0.0, seed=5)
+    both = dome_cameras(targets, originals, DomeOptions(**ONE_SHELL), 0.0, seed=5)
+    again = dome_cameras(targets, originals, DomeOptions(**ONE_SHELL), 0.0, seed=5)
+    first = dome_cameras(targets[:1], originals, DomeOptions(**ONE_SHELL), 0.0, seed=5)
     assert torch.equal(both.camera_to_world, again.camera_to_world)
     assert torch.equal(both.camera_to_world[:30], first.camera_to_world)
     assert not torch.equal(
-        both.camera_to_world, dome_cameras(targets, originals, DomeOptions(), 0.0, seed=6).camera_to_world)
+        both.camera_to_world, dome_cameras(targets, originals, DomeOptions(**ONE_SHELL), 0.0, seed=6).camera_to_world)
     assert len(both) == 60 and len(set(both.names)) == 60 and both.image_size == SIZE
     info = both.info[31]
     assert (info["target_class"], info["target_class_index"], info["source_frame"]) == ("shower curtain", 16, "3")

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from box_room import ROOM, SIZE, camera_list, ray_cast
 
 from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class
+from tests.analysis.box_room import ROOM, SIZE, camera_list, ray_cast
 from utils.cameras import look_at
 from utils.labels import class_index
 

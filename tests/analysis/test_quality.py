@@ -3,9 +3,9 @@
 import math
 
 import torch
-from box_room import INTRINSICS, ray_cast, trajectory
 
 from analysis.quality import Observers, QualityOptions, estimate_quality, observation_support
+from tests.analysis.box_room import INTRINSICS, ray_cast, trajectory
 from utils.cameras import look_at
 
 OPTIONS = QualityOptions()

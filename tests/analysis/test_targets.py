@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from box_room import OBJECTS, SIZE, camera_list, ray_cast, trajectory, write_store
 
 from analysis.targets import TargetOptions, find_targets, interior_pixel
 from dataloader import ViewStoreWriter
+from tests.analysis.box_room import OBJECTS, SIZE, camera_list, ray_cast, trajectory, write_store
 from utils.cameras import look_at
 from utils.errors import UserError
 from utils.labels import class_index
