@@ -39,8 +39,6 @@ TASK_MODULES = {
     "filter": "analysis.task_filter",
     "train": "enet.task_train",
     "test": "enet.task_test",
-    "search": "enet.task_search",
-    "export": "enet.task_export",
     "report": "analysis.task_report",
 }
 

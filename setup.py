@@ -69,6 +69,6 @@ setup(
         "search": ["optuna>=4.0"],
         "viewer": ["viser>=0.2.7", "imageio[ffmpeg]>=2.34"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "scipy>=1.11", "trimesh>=4.4", "embreex>=2.17"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "trimesh>=4.4", "embreex>=2.17"],
     },
 )
