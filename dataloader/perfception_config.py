@@ -68,6 +68,8 @@ def _statements(text: str) -> list[str]:
     statements: list[str] = []
     current = ""
     for line in text.splitlines():
+        if line.lstrip().startswith("#"):
+            continue
         current += " " + line.split("#", 1)[0].strip() if "'" not in line and '"' not in line else " " + line.strip()
         if current.endswith("\\"):
             current = current[:-1]

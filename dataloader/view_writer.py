@@ -178,6 +178,9 @@ def add_channel(
             return False
         raise UserError(f"{store.path} has {' or '.join(names)} already, made with other settings ({present[0]} there, "
                         f"{settings} now); set overwrite = True to replace it")
+    if present:  # a crash while files are replaced must not leave new numbers under old settings
+        meta["channels"] = {channel: entry for channel, entry in meta["channels"].items() if channel not in names}
+        write_json(store.path / META_FILE, meta)
     kinds = [CHANNEL_KINDS[channel] for channel in names]
     _fill_files(store, names, kinds, fill)
     for channel, kind in zip(names, kinds, strict=True):

@@ -202,6 +202,11 @@ def test_channels_are_added_together_or_not_at_all(tmp_path):
     assert not add_channel(tmp_path / "store", names, fail, {"near": 0.01})  # there already
     with pytest.raises(UserError, match="overwrite"):
         add_channel(tmp_path / "store", "label", fail, {"near": 0.02})
+    assert add_channel(tmp_path / "store", "label", lambda array: array.fill(9), {"near": 0.02}, overwrite=True)
+    assert ViewStore.open(tmp_path / "store").read("label", 0).max() == 9
+    with pytest.raises(RuntimeError, match="killed"):
+        add_channel(tmp_path / "store", names, fail, {"near": 0.03}, overwrite=True)
+    assert "label" not in ViewStore.open(tmp_path / "store").channels  # rather none than one under wrong settings
     assert not list((tmp_path / "store").glob(".*"))
 
 
