@@ -15,7 +15,7 @@ from enet.augmentation import ViewBatch
 from enet.options import AugmentationOptions, ViewOptions
 from enet.sampling import EpochSampler, evaluation_batches
 from enet.statistics import TrainingStatistics, compute_statistics
-from enet.view_decoder import ViewDecoder
+from enet.view_decoder import StoredBatch, ViewDecoder
 from enet.view_table import CachedViews, StoreViews, ViewTable
 
 
@@ -60,16 +60,12 @@ class ViewLoader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[ViewBatch]:
-        for raw, views in _stored_batches(self._table, self._batches, self._device, self._cache):
-            yield self._decode(raw, views)
+        for values, views in _stored_batches(self._table, self._batches, self._device, self._cache):
+            yield self._decode(values, views)
 
 
 class TrainingLoader:
-    """The sampler's batches, augmented with its random numbers. Lightning sets the epoch through :attr:`sampler`.
-
-    Args:
-        compiled: fuse decoding and augmentation by ``torch.compile``.
-    """
+    """The sampler's batches with its random numbers. Lightning sets the epoch through :attr:`sampler`."""
 
     def __init__(
         self,
@@ -78,21 +74,19 @@ class TrainingLoader:
         sampler: EpochSampler,
         augmentation: AugmentationOptions,
         cache: CachedViews | None = None,
-        compiled: bool = False,
     ):
         self._table, self._device, self._cache, self.sampler = table, device, cache, sampler
-        decoder = ViewDecoder(table, device, augmentation)
-        self._decode = torch.compile(decoder, dynamic=False) if compiled else decoder
+        self._decoder = ViewDecoder(table, device, augmentation)
 
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[ViewBatch]:
+    def __iter__(self) -> Iterator[StoredBatch]:
         batches, draws = self.sampler.epoch_batches()
         draws = draws.to(self._device)
         stored = _stored_batches(self._table, batches, self._device, self._cache)
-        for step, (raw, views) in enumerate(stored):
-            yield self._decode(raw, views, draws[step])
+        for step, (values, views) in enumerate(stored):
+            yield StoredBatch(values, views, draws[step], self._decoder)
 
 
 def _stored_batches(
@@ -107,8 +101,9 @@ def _stored_batches(
         return
     stored = _StoredBatches(table, list(batches))
     reader = DataLoader(stored, batch_size=None, num_workers=table.options.workers, pin_memory=on_gpu)
-    for raw, views in zip(reader, on_device, strict=True):
-        yield {name: values.to(device, non_blocking=on_gpu) for name, values in raw.items()}, views
+    for stored_values, views in zip(reader, on_device, strict=True):
+        values = {name: value.to(device, non_blocking=on_gpu) for name, value in stored_values.items()}
+        yield values, views
 
 
 @dataclass(frozen=True)
@@ -118,7 +113,6 @@ class Batching:
     batch_size: int
     epoch_views: int
     seed: int
-    compile_decoding: bool = False
 
 
 class ViewDataModule(pl.LightningDataModule):
@@ -154,7 +148,7 @@ class ViewDataModule(pl.LightningDataModule):
             len(self.training), batching.epoch_views, batching.batch_size, batching.seed, rank, world_size
         )
         cache = self._cache(self.training, device)
-        return TrainingLoader(self.training, device, sampler, self._augmentation, cache, batching.compile_decoding)
+        return TrainingLoader(self.training, device, sampler, self._augmentation, cache)
 
     def val_dataloader(self) -> ViewLoader:
         return self._in_order(self.validation, *self._place())

@@ -17,7 +17,7 @@ from enet.data_module import ViewLoader
 from enet.metrics import ScanNetIoU, summarize
 from enet.module import SegmentationModule
 from enet.options import ViewOptions
-from enet.splits import room_of, stores_of
+from enet.splits import hold_out_views, room_of, stores_of
 from enet.view_table import ViewTable
 from utils.errors import UserError
 from utils.files import commit_output, prepare_output, read_json, write_json
@@ -78,15 +78,19 @@ def test_checkpoint(
     output: Path,
     scenes: str | Sequence[str],
     batch_size: int,
+    every: int,
     samples: int,
     device: torch.device,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Scores of a checkpoint on some scenes, kept in ``output`` with sample pictures; see the test task."""
     names = resolve_scenes(scenes, folders[0])
+    chosen = stores_of(names, folders)
+    if every:
+        chosen = hold_out_views(chosen[: len(names)], len(names), every)[1]
     settings = {
         "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-        "stores": [entry.identity() for entry in stores_of(names, folders)],
+        "stores": [entry.identity() for entry in chosen],
         "samples": samples,
     }
     partial = prepare_output(output, settings, overwrite)
@@ -97,7 +101,7 @@ def test_checkpoint(
     seen = {room_of(scene) for scene in module.hparams["scenes"]} & {room_of(name) for name in names}
     if seen:
         logger.warning("%d of the rooms were trained or validated on: %s", len(seen), ", ".join(sorted(seen)))
-    table = ViewTable(stores_of(names, folders), ViewOptions(**module.hparams["views"]), module.network.uses_sh)
+    table = ViewTable(chosen, ViewOptions(**module.hparams["views"]), module.network.uses_sh)
     (partial / "samples").mkdir(exist_ok=True)
     scores = evaluate(module, ViewLoader(table, device, batch_size), samples, partial / "samples")
     results = {**scores, "views": len(table), "scenes": names, "rooms_seen_in_training": sorted(seen)}

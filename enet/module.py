@@ -18,6 +18,7 @@ from enet.metrics import ScanNetIoU, class_iou
 from enet.options import LossOptions, NetworkOptions, OptimizerOptions
 from enet.statistics import TrainingStatistics
 from enet.stems import COLOR_CHANNELS, SH_CHANNELS
+from enet.view_decoder import StoredBatch
 from utils.labels import NUM_CLASSES
 from utils.seeding import generator
 
@@ -25,7 +26,7 @@ _SMALLEST_STD = 1e-3  # a channel that never varies is only centred
 
 
 class SegmentationModule(pl.LightningModule):
-    """Trains a segmentation network on :class:`enet.augmentation.ViewBatch`.
+    """Trains a segmentation network on stored batches, and validates it on decoded ones.
 
     Class weights and normalisation statistics are buffers, so a checkpoint holds everything that inference needs.
 
@@ -73,7 +74,7 @@ class SegmentationModule(pl.LightningModule):
                 getattr(self, f"{name}_std").copy_(std.clamp(min=_SMALLEST_STD))
 
     def compile_training(self, mode: str | None = None) -> None:
-        """Fuse normalisation, network and loss of a training step by ``torch.compile``."""
+        """Fuse decoding, augmentation, network and loss of a training step by ``torch.compile``."""
         self._loss_of = torch.compile(self._loss_and_prediction, mode=mode, dynamic=False)
 
     def forward(
@@ -87,21 +88,26 @@ class SegmentationModule(pl.LightningModule):
             sh = (sh - self.sh_mean[:, None, None]) / self.sh_std[:, None, None]
         return self.network(color, sh)
 
-    def _loss_and_prediction(
-        self, color: Tensor, sh: Tensor | None, label: Tensor, quality: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Cross-entropy sum, sum of its weights, other losses, predicted classes uint8 [B, H, W]."""
-        logits = self(color, sh).float().contiguous()
-        truth = label.long()
-        entropy, weight = weighted_cross_entropy(logits, truth, self.class_weights, quality)
+    def _loss_and_prediction(self, stored: StoredBatch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Cross-entropy sum, sum of its weights, other losses, and predicted and true classes uint8 [B, H, W]."""
+        batch = stored.decode()
+        logits = self(batch.color, batch.sh).float()
+        if logits.device.type == "cpu":
+            logits = logits.contiguous()  # the CPU's log-softmax over a channels-last tensor is slow
+        truth = batch.label.long()
+        entropy, weight = weighted_cross_entropy(logits, truth, self.class_weights, batch.quality)
         other = logits.new_zeros(())
         if self._loss_options.lovasz:
             other = other + self._loss_options.lovasz * lovasz_softmax_loss(logits, truth)
         if self._loss_options.dice:
             other = other + self._loss_options.dice * dice_loss(logits, truth)
-        return entropy, weight, other, logits.detach().argmax(1).to(torch.uint8)
+        return entropy, weight, other, logits.detach().argmax(1).to(torch.uint8), batch.label
 
-    def on_train_batch_start(self, batch: ViewBatch, batch_idx: int) -> None:
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Nothing to do: the loaders make batches on the device."""
+        return batch
+
+    def on_train_batch_start(self, batch: StoredBatch, batch_idx: int) -> None:
         """Set what depends on the epoch alone, so that a resumed epoch starts like one that was not interrupted."""
         if batch_idx == 0:
             dropout = generator(self._seed, "dropout", self.current_epoch, self.global_rank)
@@ -109,12 +115,12 @@ class SegmentationModule(pl.LightningModule):
             for group in self.optimizers().optimizer.param_groups:
                 group["lr"] = self._optimizer_options.learning_rate_at(self.current_epoch)
 
-    def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
-        entropy, weight, other, prediction = self._loss_of(batch.color, batch.sh, batch.label, batch.quality)
+    def training_step(self, batch: StoredBatch, batch_idx: int) -> Tensor:
+        entropy, weight, other, prediction, label = self._loss_of(batch)
         loss = entropy / self._mean_over_processes(weight).clamp(min=1e-6) + other
         self._loss_sum += loss.detach()
         self._steps += 1
-        self.train_iou.update(prediction, batch.label)
+        self.train_iou.update(prediction, label)
         return loss
 
     def _mean_over_processes(self, weight: Tensor) -> Tensor:

@@ -103,12 +103,10 @@ def choose_views(
     """Training and validation views, as the train task describes them; validation views come from the first folder.
 
     Raises:
-        UserError: not exactly one way to validate is chosen, stores are missing, or splits share a room.
+        UserError: two ways to validate are chosen, stores are missing, or splits share a room.
     """
-    ways = {"val_scenes": val_scenes is not None, "val_rooms": val_rooms > 0, "val_every": val_every > 0}
-    if sum(ways.values()) != 1:
-        chosen = ", ".join(name for name, on in ways.items() if on) or "none"
-        raise UserError(f"validation needs exactly one of train.{', train.'.join(ways)}; found {chosen}")
+    if val_scenes is not None and val_every:
+        raise UserError("both train.val_scenes and train.val_every are set; choose one way to validate")
     training = resolve_scenes(train_scenes, folders[0])
     if test_scenes is not None:
         test = resolve_scenes(test_scenes, folders[0])

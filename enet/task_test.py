@@ -22,6 +22,7 @@ def test(
     views: Sequence[str] = gin.REQUIRED,
     output_dir: str = gin.REQUIRED,
     scenes: str | Sequence[str] = "all",
+    every: int = 0,
     batch_size: int = 160,
     samples: int = 12,
     device: str = "auto",
@@ -36,6 +37,7 @@ def test(
         views: folders of view stores; the first holds every scene, the others add what they have.
         output_dir: where the scores go.
         scenes: "all", a list of names, or a text file.
+        every: only views k of the first folder with k % every == 0, those that train.val_every holds out.
         batch_size: views of a batch; does not change the scores.
         samples: how many pictures (image, truth, prediction) to keep.
         device: "auto", "cpu" or "cuda".
@@ -44,6 +46,6 @@ def test(
     from enet.evaluation import test_checkpoint
 
     return test_checkpoint(
-        Path(checkpoint), views, Path(output_dir) / "scores", scenes, batch_size, samples, choose_device(device),
-        overwrite,
+        Path(checkpoint), views, Path(output_dir) / "scores", scenes, batch_size, every, samples,
+        choose_device(device), overwrite,
     )  # fmt: skip

@@ -26,7 +26,7 @@ def train(
     name: str = gin.REQUIRED,
     train_scenes: str | Sequence[str] = "all",
     val_scenes: str | Sequence[str] | None = None,
-    val_rooms: float = 0.0,
+    val_rooms: float = 0.1,
     val_every: int = 0,
     test_scenes: str | Sequence[str] | None = None,
     epochs: int = 1000,
@@ -51,9 +51,9 @@ def train(
         runs_dir: folder of all runs.
         name: of this run, and of its folder.
         train_scenes: "all", a list of names, or a text file; "all" leaves out the validation and test scenes.
-        val_scenes: scenes to validate on; or give val_rooms or val_every instead.
-        val_rooms: share of the training scenes' rooms to hold out for validation.
-        val_every: hold out every n-th view of the first folder; for captures of a single room.
+        val_scenes: scenes to validate on.
+        val_rooms: without val_scenes and val_every: share of the training scenes' rooms held out for validation.
+        val_every: validate on every n-th view of the first folder instead; for captures of a single room.
         test_scenes: scenes that neither training nor validation may share a room with.
         epochs: most epochs.
         batch_size: views of a batch, over all devices.
@@ -70,7 +70,6 @@ def train(
     """
     from enet.splits import choose_views
     from enet.training import Budget, Recipe, train_once
-    from enet.view_table import count_views
     from utils.errors import UserError
 
     if batch_size % devices:
@@ -80,7 +79,7 @@ def train(
     budget = Budget(
         epochs=epochs,
         batch_size=batch_size // devices,
-        epoch_views=epoch_views or count_views(originals),
+        epoch_views=epoch_views or sum(map(len, originals)),
         val_interval=val_interval,
         patience=patience,
         seed=seed,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,7 +83,7 @@ def train_once(
     if partial is None:
         logger.info("%s is finished; nothing to do", folder)
         return read_json(folder / RESULTS)
-    batching = Batching(budget.batch_size, budget.epoch_views, budget.seed, budget.compile != "off")
+    batching = Batching(budget.batch_size, budget.epoch_views, budget.seed)
     data = ViewDataModule(
         training, validation, recipe.views, recipe.augmentation, batching, recipe.network.uses_sh, recipe.loss.quality
     )
@@ -104,7 +103,7 @@ def _build_module(
         loss=asdict(recipe.loss),
         optimizer=asdict(recipe.optimizer),
         views=asdict(recipe.views),
-        scenes=sorted({path.name for path in data.training.paths + data.validation.paths}),
+        scenes=sorted({*data.training.scenes, *data.validation.scenes}),
         seed=budget.seed,
     )
     module.set_statistics(data.statistics(device))
@@ -116,7 +115,12 @@ def _build_module(
 
 
 def _fit(
-    partial: Path, module: SegmentationModule, data: ViewDataModule, recipe: Recipe, budget: Budget, device: torch.device
+    partial: Path,
+    module: SegmentationModule,
+    data: ViewDataModule,
+    recipe: Recipe,
+    budget: Budget,
+    device: torch.device,
 ) -> tuple[float, int]:
     """Train, from the last checkpoint where there is one; returns seconds and epochs of this call."""
     board = TensorBoardLogger(partial, name="", version="tensorboard", default_hp_metric=False)
@@ -124,9 +128,7 @@ def _fit(
     trainer = build_trainer(partial, budget, device, board)
     last = partial / LAST
     start = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     seconds = time.perf_counter() - start
     board.log_hyperparams(
         {f"{group}.{name}": value for group, options in {**vars(recipe), "budget": budget}.items()

@@ -35,6 +35,15 @@ def make_values(count: int, size: tuple[int, int], generator: torch.Generator) -
     return {"rgb": rgb, "photo": 255 - rgb, "sh": sh, "label": label, "quality": quality}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny tensors gain nothing from threads, and threads that wait for each other crawl on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., Path]:
     """``make_store(scene, folder="views", count=4, seed=0, leave_out=(), **changes)`` writes a store; its path."""
@@ -49,10 +58,11 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / folder / scene
         sh_range = torch.tensor([[-0.6, 1.6]]).expand(27, 2)
         turned = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0]
-        rotation = turned * torch.linalg.det(turned)
+        transform = torch.eye(4, dtype=torch.float64)
+        transform[:3, :3] = turned * torch.linalg.det(turned)
         writer = ViewStoreWriter.create(
             path, cameras, channels, {"seed": seed}, sh_range=sh_range if "sh" in values else None,
-            attributes={"world_to_grid_rotation": rotation.tolist()},
+            attributes={"T": transform.tolist()},
         )  # fmt: skip
         writer.write(range(count), values)
         writer.finish()

@@ -1,0 +1,170 @@
+"""Training speed end to end: stored views, augmentation, network, loss, optimiser and training IoU.
+
+    python benchmarks/train.py                                   # all variants for this machine, one process each
+    python benchmarks/train.py --variant rgb bf16 reduce-overhead  # one variant: stem, precision, compile mode
+
+A run goes through the same code as the train task, from a cached store of random views. Images per second are of whole
+epochs after the first; busy is the share of the time in which the GPU computes, from a profile of a few steps. Each
+variant runs in its own process; --compile-first fills the compile cache of all of them at once before measuring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dataloader import CameraList, ViewStoreWriter  # noqa: E402
+from enet.data_module import Batching, ViewDataModule  # noqa: E402
+from enet.module import SegmentationModule  # noqa: E402
+from enet.options import AugmentationOptions, ViewOptions  # noqa: E402
+from enet.training import PRECISIONS  # noqa: E402
+from enet.view_table import StoreViews  # noqa: E402
+
+SIZE = (124, 124)
+GPU_VARIANTS = [
+    (stem, precision, mode)
+    for stem in ("rgb", "conv_sum")
+    for precision, mode in (("32", "off"), ("bf16", "default"), ("bf16", "reduce-overhead"), ("32", "reduce-overhead"))
+]
+CPU_VARIANTS = [("rgb", "32", "off"), ("conv_sum", "32", "off"), ("rgb", "bf16", "off"), ("conv_sum", "bf16", "off")]
+
+
+def make_store(folder: Path, views: int) -> Path:
+    """A store of random views with piecewise constant labels."""
+    generator = torch.Generator().manual_seed(0)
+    poses = torch.eye(4, dtype=torch.float64).expand(views, 4, 4)
+    intrinsics = torch.tensor([[100.0, 0, 62], [0, 100, 62], [0, 0, 1]], dtype=torch.float64)
+    cameras = CameraList("random", [str(view) for view in range(views)], poses, intrinsics, SIZE)
+    channels = {"rgb": ("uint8", (3, *SIZE)), "sh": ("uint8", (27, *SIZE)), "label": ("uint8", SIZE)}
+    writer = ViewStoreWriter.create(
+        folder / "random", cameras, channels, {}, sh_range=torch.tensor([[-1.0, 1.0]]).expand(27, 2),
+        attributes={"T": torch.eye(4).tolist()},
+    )  # fmt: skip
+    blocks = torch.randint(21, (views, 4, 4), generator=generator, dtype=torch.uint8)
+    for start in range(0, views, 50):
+        chosen = range(start, min(start + 50, views))
+        images = torch.randint(256, (len(chosen), 30, *SIZE), generator=generator, dtype=torch.uint8)
+        label = blocks[start : start + 50].repeat_interleave(31, 1).repeat_interleave(31, 2)
+        writer.write(chosen, {"rgb": images[:, :3], "sh": images[:, 3:], "label": label})
+    return writer.finish().path
+
+
+class Stopwatch(pl.Callback):
+    """Seconds of each epoch, and in the last one a profile of a few steps."""
+
+    def __init__(self, profile_to: Path | None):
+        self.seconds: list[float] = []
+        self.busy = float("nan")
+        self._profile_to = profile_to
+        self._profiler: torch.profiler.profile | None = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _synchronize()
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _synchronize()
+        self.seconds.append(time.perf_counter() - self._start)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch, batch_idx: int) -> None:
+        if trainer.current_epoch < trainer.max_epochs - 1 or not torch.cuda.is_available():
+            return
+        if batch_idx == 5:
+            _synchronize()
+            self._profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+            self._profiler.__enter__()
+            self._profile_start = time.perf_counter()
+        elif batch_idx == 15:
+            _synchronize()
+            elapsed = time.perf_counter() - self._profile_start
+            self._profiler.__exit__(None, None, None)
+            averages = self._profiler.key_averages()
+            self.busy = sum(event.self_device_time_total for event in averages) * 1e-6 / elapsed
+            if self._profile_to:
+                table = averages.table(sort_by="self_cuda_time_total", row_limit=60, max_name_column_width=110)
+                self._profile_to.write_text(table)
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def measure(stem: str, precision: str, mode: str, arguments: argparse.Namespace) -> str:
+    """Train a few epochs; a row of the table."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        store = StoreViews(make_store(Path(folder), arguments.views))
+        batching = Batching(arguments.batch_size, arguments.batch_size * arguments.steps, seed=0)
+        data = ViewDataModule(
+            [store], [store], ViewOptions(), AugmentationOptions(mirror=0.5), batching, stem != "rgb"
+        )
+        module = SegmentationModule(network={"stem": stem})
+        module.set_statistics(data.statistics(device))
+        module = module.to(memory_format=torch.channels_last)
+        if mode != "off":
+            module.compile_training(None if mode == "default" else mode)
+        profile = arguments.profiles / f"{stem}_{precision}_{mode}.txt" if arguments.profiles else None
+        watch = Stopwatch(profile)
+        trainer = pl.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=PRECISIONS[precision],
+            max_epochs=arguments.epochs, limit_val_batches=0, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, benchmark=True, callbacks=[watch],
+            use_distributed_sampler=False,
+        )  # fmt: skip
+        trainer.fit(module, data)
+    timed = watch.seconds[1:-1] if device.type == "cuda" else watch.seconds[1:]
+    rates = [arguments.batch_size * arguments.steps / seconds for seconds in timed]
+    milliseconds = 1e3 * min(timed) / arguments.steps
+    return (
+        f"{stem:<12} {precision:<6} {mode:<16} {max(rates):10.0f} {min(rates):10.0f} {milliseconds:9.2f} "
+        f"{watch.busy:6.0%} {watch.seconds[0]:8.1f}"
+    )
+
+
+def main() -> None:
+    on_gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", nargs=3, action="append", metavar=("STEM", "PRECISION", "MODE"))
+    parser.add_argument("--views", type=int, default=1000 if on_gpu else 64)
+    parser.add_argument("--batch-size", type=int, default=160 if on_gpu else 16)
+    parser.add_argument("--steps", type=int, default=40 if on_gpu else 4, help="of an epoch")
+    parser.add_argument("--epochs", type=int, default=5 if on_gpu else 3)
+    parser.add_argument("--profiles", type=Path, help="folder for tables of the kernels")
+    parser.add_argument("--compile-first", action="store_true")
+    parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.row:
+        print(measure(*arguments.variant[0], arguments))
+        return
+    variants = arguments.variant or (GPU_VARIANTS if on_gpu else CPU_VARIANTS)
+    common = [sys.executable, __file__, "--row", "--views", str(arguments.views), "--batch-size",
+              str(arguments.batch_size), "--steps", str(arguments.steps)]  # fmt: skip
+    if arguments.compile_first:
+        cold = [[*common, "--epochs", "1", "--variant", *variant] for variant in variants if variant[2] != "off"]
+        processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in cold]
+        for process in processes:
+            process.wait()
+    print(f"batches of {arguments.batch_size} views of {SIZE[0]}x{SIZE[1]}")
+    print(f"{'stem':<12} {'prec.':<6} {'compile':<16} {'best im/s':>10} {'worst im/s':>10} {'ms/step':>9} {'busy':>6} "
+          f"{'first s':>8}", flush=True)  # fmt: skip
+    profiles = ["--profiles", str(arguments.profiles)] if arguments.profiles else []
+    for variant in variants:
+        subprocess.run([*common, *profiles, "--epochs", str(arguments.epochs), "--variant", *variant], check=False)
+
+
+if __name__ == "__main__":
+    main()
