@@ -1,7 +1,7 @@
 """Plenoxel ops: thin typed wrappers around `torch.ops.plenoxel`, with their fake functions and autograd.
 
 A grid is `links` int32 [Rx, Ry, Rz] (-1 where empty, else a row number that occurs once), `density` [V] and `sh`
-[V, 27], channel-major (R0..R8, G0..G8, B0..B8). Tensors are float32 or (on the CPU) float64, all of one type and device.
+[V, 27], channel-major (R0..R8, G0..G8, B0..B8). Tensors are float32 or (on the CPU) float64, of one type and device.
 Several grids of one resolution are rendered together by stacking their links to [S, Rx, Ry, Rz] (rows numbered through)
 and naming each ray's grid in `scene_index` int32 [N].
 
@@ -20,14 +20,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lib.plenoxel import library
+from lib.plenoxel import library, packed
+from lib.plenoxel.packed import OUTPUT_BITS
 from lib.plenoxel.reference import RayOutputs
 
 library.load()
 import lib.plenoxel.registrations  # noqa: E402, F401  (after the ops exist)
 
-OUTPUT_BITS = {"rgb": 1, "sh": 2, "depth": 4, "alpha": 8}
 Vector = Sequence[float]
+_PACK_FROM_RAYS = 8192  # from here on packing a grid on a GPU pays, as a rule
 
 
 def cell_distance(links: Tensor) -> Tensor:
@@ -58,6 +59,7 @@ def render_rays(
     outputs: Sequence[str] = ("rgb", "sh", "depth", "alpha"),
     sh_background: bool = False,
     scene_index: Tensor | None = None,  # [N] int32
+    image_width: int = 0,
 ) -> RayOutputs:
     """Renders rays; every output is differentiable with respect to `density` and `sh`.
 
@@ -65,6 +67,10 @@ def render_rays(
         outputs: which of "rgb", "sh", "depth" and "alpha" to compute; the others are None.
         sh_background: adds transmittance * background_brightness to the SH image on rays that hit the grid's box, as
             PeRFception's code does.
+        image_width: says that rays are the pixels of images of this width in scan order; a GPU then renders them in
+            tiles, which is faster.
+
+    On a GPU, many rays without gradient go through a packed copy of the grid (see `packed`), made when first needed.
 
     Returns:
         rgb [N, 3] over the background; sh [N, 27], the coefficients composited with the weights of rgb; depth [N], sum
@@ -73,12 +79,22 @@ def render_rays(
     unknown = set(outputs) - OUTPUT_BITS.keys()
     if unknown:
         raise ValueError(f"outputs must be among {list(OUTPUT_BITS)}, got {sorted(unknown)}")
+    if origins.is_cuda and len(origins) >= _PACK_FROM_RAYS and not _needs_gradient(density, sh):
+        grid = packed.packed_once(links, cell_distance(links), density, sh)
+        return packed.render_packed(
+            grid, origins, directions, center, radius, step_size, sigma_thresh, stop_thresh, near_clip,
+            background_brightness, outputs, sh_background, scene_index, image_width,
+        )
     options = [step_size, sigma_thresh, stop_thresh, near_clip, background_brightness]
     values = torch.ops.plenoxel.render_rays(
         links, cell_distance(links), density, sh, origins, directions, scene_index, list(center), list(radius), options,
         sh_background, sum(OUTPUT_BITS[name] for name in set(outputs)),
     )
     return RayOutputs(*(value if name in outputs else None for name, value in zip(OUTPUT_BITS, values, strict=True)))
+
+
+def _needs_gradient(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def first_surface_depth(

@@ -1,0 +1,73 @@
+"""Small grids and rays that the Plenoxel tests share."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Scene(NamedTuple):
+    links: Tensor
+    density: Tensor
+    sh: Tensor
+    origins: Tensor
+    directions: Tensor
+
+
+def links_from_rows(resolution, occupied: Tensor) -> Tensor:
+    """Links [Rx, Ry, Rz] in which voxel occupied[row] has this row."""
+    links = torch.full((int(np.prod(resolution)),), -1, dtype=torch.int32)
+    links[occupied] = torch.arange(len(occupied), dtype=torch.int32)
+    return links.view(*resolution)
+
+
+def random_grid(resolution, share: float, generator: torch.Generator, dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """A random grid with `share` of its voxels occupied; a quarter of the densities are negative."""
+    voxels = int(np.prod(resolution))
+    occupied = torch.randperm(voxels, generator=generator)[: max(1, round(share * voxels))]
+    density = torch.rand(len(occupied), generator=generator, dtype=dtype) * 40 - 10
+    sh = torch.randn(len(occupied), 27, generator=generator, dtype=dtype) * 0.4
+    return links_from_rows(resolution, occupied), density, sh
+
+
+def random_rays(count: int, generator: torch.Generator, dtype) -> tuple[Tensor, Tensor]:
+    """Rays that start in and around the cube [-1, 1]^3 and mostly cross it."""
+    origins = torch.randn(count, 3, generator=generator, dtype=dtype)
+    targets = torch.rand(count, 3, generator=generator, dtype=dtype) * 2.4 - 1.2
+    return origins, torch.nn.functional.normalize(targets - origins, dim=-1)
+
+
+def random_scene(resolution=(7, 5, 9), share=0.4, rays=64, seed=0, dtype=torch.float64) -> Scene:
+    generator = torch.Generator().manual_seed(seed)
+    return Scene(*random_grid(resolution, share, generator, dtype), *random_rays(rays, generator, dtype))
+
+
+def awkward_rays(dtype) -> tuple[Tensor, Tensor]:
+    """Rays along axes and face diagonals from inside, outside, beside, behind, on a face and through a corner."""
+    starts = [(0, 0, 0), (0.3, -0.2, 0.1), (-3, 0, 0), (3, 0.2, 0.1), (0.1, -3, 0.2), (1, 0, 0), (-1, -1, -1),
+              (0, 1, 0), (0, 0, 1.5), (2, 2, 2), (-3, 1, 0), (-3, 1.001, 0)]
+    ways = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, -1), (1, 1, 0), (1, 0, -1), (1, 1, 1)]
+    pairs = [(start, way) for start in starts for way in ways]
+    origins = torch.tensor([start for start, _ in pairs], dtype=dtype)
+    directions = torch.tensor([way for _, way in pairs], dtype=dtype)
+    return origins, torch.nn.functional.normalize(directions, dim=-1)
+
+
+class Golden(NamedTuple):
+    """Outputs of svox2 (or the paper's fork) for one grid, see FACTS: arrays by name, options by number."""
+
+    scene: Scene
+    arrays: dict[str, Tensor]
+    options: list[dict]
+
+
+def load_golden(path: Path) -> Golden:
+    with np.load(path, allow_pickle=False) as file:
+        options = json.loads(str(file["options"]))
+        arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "options"}
+    links = links_from_rows(arrays["reso"].tolist(), arrays["links_idx"])
+    scene = Scene(links, arrays["sigma"], arrays["sh"], arrays["origins"], arrays["dirs"])
+    return Golden(scene, arrays, options)

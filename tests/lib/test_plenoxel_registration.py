@@ -1,0 +1,134 @@
+"""That torch knows the ops: schemas, fake functions, autograd, gradients, and what a wrong call says."""
+
+import pytest
+import torch
+from torch.library import opcheck
+
+from lib.plenoxel import library, ops, reference
+from tests.lib.plenoxel_scenes import Scene, links_from_rows, random_rays, random_scene
+
+namespace = torch.ops.plenoxel
+GEOMETRY = ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.5, 1e-10, 1e-7, 0.0, 1.0])
+
+
+def smooth_scene(rays=6) -> Scene:
+    """A scene away from the kinks of thresholds and clamping, so that finite differences see a smooth function."""
+    generator = torch.Generator().manual_seed(0)
+    links = links_from_rows((3, 2, 4), torch.randperm(24, generator=generator)[:14])
+    density = torch.rand(14, generator=generator, dtype=torch.float64) * 3 + 0.1
+    sh = torch.randn(14, 27, generator=generator, dtype=torch.float64) * 0.1
+    return Scene(links, density, sh, *random_rays(rays, generator, torch.float64))
+
+
+@pytest.mark.parametrize("render", [ops.render_rays, reference._render_rays])
+@pytest.mark.parametrize("options", [{}, {"sh_background": True, "background_brightness": 0.5, "step_size": 0.3}])
+def test_gradcheck(render, options):
+    scene = smooth_scene()
+
+    def outputs(density, sh):
+        return tuple(render(scene.links, density, sh, scene.origins, scene.directions, **options))
+
+    inputs = (scene.density.requires_grad_(), scene.sh.requires_grad_())
+    assert torch.autograd.gradcheck(outputs, inputs, fast_mode=render is reference._render_rays)
+
+
+@pytest.mark.parametrize("outputs", [("rgb",), ("sh",), ("depth", "alpha")])
+def test_gradients_of_some_outputs(outputs):
+    scene = smooth_scene()
+    density, sh = scene.density.requires_grad_(), scene.sh.requires_grad_()
+    gradients = []
+    for render in (ops.render_rays, reference._render_rays):
+        out = render(scene.links, density, sh, scene.origins, scene.directions, outputs=outputs)
+        loss = sum(getattr(out, name).square().sum() for name in outputs)
+        gradients.append(torch.autograd.grad(loss, (density, sh), materialize_grads=True))
+    for actual, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def ray_arguments(scene: Scene, with_sh=True):
+    grid = (scene.links, ops.cell_distance(scene.links), scene.density, *([scene.sh] if with_sh else []))
+    return (*grid, scene.origins, scene.directions, None, *GEOMETRY)
+
+
+def zeros(scene: Scene):
+    return torch.zeros_like(scene.density), torch.zeros_like(scene.sh)
+
+
+CASES = {
+    "cell_distance": lambda scene: (scene.links,),
+    "render_rays": lambda scene: (*ray_arguments(scene), False, 15),
+    "render_rays_backward": lambda scene: (
+        *ray_arguments(scene), True, torch.ones_like(scene.origins), None, None, torch.ones(len(scene.origins)).double()
+    ),
+    "first_surface_depth": lambda scene: ray_arguments(scene, with_sh=False),
+    "max_weight": lambda scene: (*ray_arguments(scene, with_sh=False), zeros(scene)[0]),
+    "fit_gradients": lambda scene: (
+        *ray_arguments(scene), torch.zeros_like(scene.origins), None, None, [0.1, 0.1, 0.0, 0.0, 0.0], *zeros(scene),
+        torch.zeros(len(scene.density), dtype=torch.bool),
+    ),
+    "tv_gradients": lambda scene: (scene.links, scene.sh, zeros(scene)[1], 5, 12, 9, 18, 0.5, True, None),
+    "rmsprop_step": lambda scene: (scene.sh, torch.ones_like(scene.sh), zeros(scene)[1], 0.1, 0.9, 1e-8, None),
+    "sample_grid": lambda scene: (scene.links, scene.density, scene.sh, scene.origins),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_opcheck(name):
+    scene = smooth_scene()
+    if name == "render_rays":  # the one with an autograd formula
+        scene.density.requires_grad_(), scene.sh.requires_grad_()
+    opcheck(getattr(namespace, name).default, CASES[name](scene))
+
+
+def test_cell_distance_is_the_chebyshev_distance():
+    links = torch.full((9, 12, 300), -1, dtype=torch.int32)
+    links[4, 5, 7] = 0
+    links[8, 11, 20] = 1  # the last corner of the last cells but those along z
+    cells = torch.cartesian_prod(*(torch.arange(size - 1) for size in links.shape))
+    occupied = torch.cartesian_prod(torch.tensor([3, 4]), torch.tensor([4, 5]), torch.tensor([6, 7]))
+    occupied = torch.cat([occupied, torch.tensor([[7, 10, 19], [7, 10, 20]])])
+    expected = (cells[:, None] - occupied).abs().amax(-1).amin(-1).clamp_max(255)
+    actual = ops.cell_distance(links)[tuple(cells.T)]
+    assert torch.equal(actual.long(), expected)
+
+
+def test_cell_distance_follows_changes_of_links():
+    scene = random_scene()
+    before = ops.render_rays(*scene).alpha
+    assert ops.cell_distance(scene.links) is ops.cell_distance(scene.links)
+    scene.links.fill_(-1)
+    assert before.any() and not ops.render_rays(*scene).alpha.any()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"sh": torch.zeros(3, 27).double()}, "sh must have size"),
+        ({"sh": torch.zeros(126, 27)}, "sh must be Double, got Float"),
+        ({"links": torch.zeros(7, 5, 9).long()}, "links must be"),
+        ({"links": torch.zeros(1, 5, 9).int()}, "at least 2 voxels"),
+        ({"directions": torch.zeros(5, 3).double()}, "directions must have size"),
+        ({"origins": torch.zeros(3, 64).double().T}, "origins must be contiguous"),
+        ({"density": torch.zeros(126)}, "sh must be Float, got Double"),
+    ],
+)
+def test_wrong_input_is_named(change, message):
+    scene = random_scene()
+    assert len(scene.density) == 126
+    scene = scene._replace(**change)
+    with pytest.raises(RuntimeError, match=message):
+        namespace.render_rays(
+            scene.links, torch.zeros(scene.links.shape, dtype=torch.uint8), *scene[1:], None, *GEOMETRY, False, 15
+        )
+
+
+@pytest.mark.parametrize("name, value", [("step_size", 0.0), ("sigma_thresh", -1.0), ("near_clip", -0.1)])
+def test_wrong_options_are_named(name, value):
+    with pytest.raises(RuntimeError, match=name):
+        ops.render_rays(*random_scene(), **{name: value})
+
+
+def test_missing_library_says_how_to_build_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    with pytest.raises(ImportError, match="python setup.py build_ext --inplace"):
+        library.load()
