@@ -165,7 +165,7 @@ def test_both_checkpoint_names_and_a_path_to_the_file(tmp_path):
     "text",
     [
         "LitPlenoxel.reso = [[12, 10, 8]]",
-        "# it's a (comment\nLitPlenoxel.background_reso = 5\nLitPlenoxel.reso = \\\n    [[12, 10, 8],\n     [24, 20, 16]]\n",
+        "# it's (a\nLitPlenoxel.background_reso = 5\nLitPlenoxel.reso = \\\n    [[12, 10, 8],\n     [24, 20, 16]]\n",
         "import model.plenoxel\nmodel.LitPlenoxel.reso_list = [[12, 10, 8]]  # list",
         "train/LitPlenoxel.reso = [(12, 10, 8)]\nrun.name = 'x = [1'\n",
         "reso = [[12, 10, 8]]",
