@@ -6,6 +6,12 @@ import torch
 from torch import Tensor
 
 
+def _fake_outputs(origins: Tensor, outputs: int) -> tuple[Tensor, ...]:
+    rays = origins.shape[0]
+    shapes = ((rays, 3), (rays, 27), (rays,), (rays,))
+    return tuple(origins.new_empty(shape if outputs >> bit & 1 else (0,)) for bit, shape in enumerate(shapes))
+
+
 @torch.library.register_fake("plenoxel::cell_distance")
 def _(links):
     return torch.empty_like(links, dtype=torch.uint8)
@@ -15,9 +21,7 @@ def _(links):
 def _(links, distance, density, sh, origins, directions, scene_index, center, radius, options, sh_background, outputs):
     torch._check(sh.shape[1] == 27, lambda: "sh must be [V, 27]")
     torch._check(origins.shape == directions.shape, lambda: "origins and directions must both be [N, 3]")
-    rays = origins.shape[0]
-    shapes = ((rays, 3), (rays, 27), (rays,), (rays,))
-    return tuple(origins.new_empty(shape if outputs >> bit & 1 else (0,)) for bit, shape in enumerate(shapes))
+    return _fake_outputs(origins, outputs)
 
 
 @torch.library.register_fake("plenoxel::render_rays_backward")
@@ -53,6 +57,19 @@ def _(param, grad, square_avg, lr, beta, epsilon, touched):
 @torch.library.register_fake("plenoxel::sample_grid")
 def _(links, density, sh, points):
     return points.new_empty(points.shape[0]), points.new_empty(points.shape[0], 27)
+
+
+if hasattr(torch.ops.plenoxel, "render_packed"):  # built with CUDA
+
+    @torch.library.register_fake("plenoxel::pack_cells")
+    def _(links, distance, density, may_clamp):
+        occupied = torch.library.get_ctx().new_dynamic_size()
+        return links.new_empty((links.numel() + 31) // 32, 2), links.new_empty(occupied, 16)
+
+    @torch.library.register_fake("plenoxel::render_packed")
+    def _(distance, words, cells, rows, affine, origins, directions, scene_index, center, radius, options,
+          sh_background, outputs, image_width):
+        return _fake_outputs(origins, outputs)
 
 
 def _save_for_backward(ctx, inputs, output) -> None:
