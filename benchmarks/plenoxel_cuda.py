@@ -1,0 +1,192 @@
+"""Speed of the CUDA ops by GPU events, against the floor that memory sets.
+
+    python benchmarks/plenoxel_cuda.py                    # the furnished room of benchmarks/scenes.py
+    python benchmarks/plenoxel_cuda.py --room room.py     # another room: a module with room(), cameras() and rays()
+
+Times are medians. "floor MB" must move at least once: the voxels that the rays read, the rays and the outputs (for fits six
+times the touched voxels: values, gradients and means, read and written). "floor %" is the time those bytes take at the
+bandwidth of a device copy, measured first, over the time taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.scenes import Grid, furnished_room, room_rays  # noqa: E402
+from lib.plenoxel import ops, packed  # noqa: E402
+
+VOXEL_BYTES = 28 * 4
+STEPS = (0.5, 0.05)
+VIEWS = 160
+FOCALS = {640: 577.87, 124: 112.0}
+
+
+class Room:
+    """A grid on the GPU and its eight cameras."""
+
+    def __init__(self, module_path: Path | None):
+        self._module = _load_module(module_path) if module_path else None
+        self.grid = Grid(*(values.cuda() for values in (self._grid_of_module() if module_path else furnished_room())))
+
+    def _grid_of_module(self) -> Grid:
+        index, density, sh = (torch.from_numpy(values) for values in self._module.room())
+        links = torch.full((256, 256, 256), -1, dtype=torch.int32)
+        links[tuple(index.T)] = torch.arange(len(index), dtype=torch.int32)
+        return Grid(links, density, sh)
+
+    def rays(self, view: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+        if self._module is None:
+            rays = room_rays(view, (height, width), FOCALS[width])
+        else:
+            poses, directions = self._module.cameras(8, width, height, FOCALS[width])
+            rays = (torch.from_numpy(values) for values in self._module.rays(poses[view], directions))
+        return tuple(values.cuda() for values in rays)
+
+    def views(self, count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+        views = [self.rays(view, height, width) for view in range(8)]
+        return tuple(torch.cat([views[k % 8][part] for k in range(count)]) for part in (0, 1))
+
+
+def _load_module(path: Path):
+    spec = importlib.util.spec_from_file_location("room", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def median_ms(run: Callable[[], object], repeats: int) -> float:
+    for _ in range(5):
+        run()
+    times = []
+    for _ in range(repeats):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times)
+
+
+def captured(run: Callable[[], object]) -> Callable[[], object]:
+    """The same work as a CUDA graph."""
+    run()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+class Table:
+    def __init__(self, repeats: int):
+        self._repeats = repeats
+        numbers = torch.empty(1 << 28, device="cuda").normal_()
+        target = torch.empty_like(numbers)
+        self._bytes_per_ms = 2 * numbers.nbytes / median_ms(lambda: target.copy_(numbers), repeats)
+        print(f"{torch.cuda.get_device_name()}: device copy {self._bytes_per_ms / 1e9:.2f} TB/s")
+        print(f"{'':58}{'ms':>9}{'floor MB':>10}{'GB/s':>8}{'floor %':>9}")
+
+    def add(self, name: str, run: Callable[[], object], floor_bytes: int) -> None:
+        time = median_ms(run, self._repeats)
+        share = 100 * floor_bytes / self._bytes_per_ms / time
+        print(f"{name:58}{time:9.3f}{floor_bytes / 1e6:10.1f}{floor_bytes / time / 1e6:8.0f}{share:9.1f}", flush=True)
+
+
+def voxels_read(grid: Grid, rays, step_size: float) -> int:
+    weights = torch.zeros_like(grid.density)
+    ops.max_weight(grid.links, grid.density, *rays, weights, step_size=step_size)
+    return int((weights > 0).sum())
+
+
+def add_render(table: Table, grid: Grid, rays, width: int, name: str, variants: bool) -> None:
+    distance = ops.cell_distance(grid.links)
+    grids = {storage: packed.pack_grid(grid.links, distance, grid.density, grid.sh, storage) for storage in packed.STORAGES}
+    for step_size in STEPS:
+        floor = voxels_read(grid, rays, step_size) * (VOXEL_BYTES + 4) + len(rays[0]) * (6 + 32) * 4
+        for storage, packed_grid in grids.items() if variants else [("float32", grids["float32"])]:
+            def render(packed_grid=packed_grid, image_width=width, step_size=step_size):
+                return packed.render_packed(packed_grid, *rays, step_size=step_size, image_width=image_width)
+
+            table.add(f"{name}, step {step_size}, {storage}", render, floor)
+            if variants and storage == "float32":
+                table.add(f"{name}, step {step_size}, {storage}, in scan order", lambda run=render: run(image_width=0), floor)
+        if variants:
+            geometry = ([0.0] * 3, [1.0] * 3, [step_size, 1e-10, 1e-7, 0.0, 1.0])
+            arguments = (*grid[:1], distance, *grid[1:], *rays, None, *geometry, False, 15)
+            table.add(f"{name}, step {step_size}, not packed", lambda a=arguments: torch.ops.plenoxel.render_rays(*a), floor)
+
+
+def add_fit(table: Table, room: Room, count: int) -> None:
+    grid, views = room.grid, room.views(8, 480, 640)
+    chosen = torch.randint(len(views[0]), (count,), device="cuda")
+    rays, target = [values[chosen] for values in views], torch.rand(count, 3, device="cuda")
+    density, sh = grid.density.clone(), grid.sh.clone()
+    gradients, means = ([torch.zeros_like(density), torch.zeros_like(sh)] for _ in range(2))
+    touched = torch.zeros(len(density), dtype=torch.bool, device="cuda")
+    cells = grid.links.numel() // 100
+    where = {"first_cell": grid.links.numel() // 2, "num_cells": cells, "touched": touched}
+
+    def gradient():
+        ops.fit_gradients(grid.links, density, sh, *rays, target, *gradients, beta_lambda=1e-5, sparsity_lambda=1e-11,
+                          touched=touched)
+
+    def smoothness():
+        ops.tv_gradients(grid.links, density[:, None], gradients[0][:, None], scale=1e-5 / cells, **where)
+        ops.tv_gradients(grid.links, sh, gradients[1], scale=1e-3 / cells, ignore_edge=True, **where)
+
+    def update():
+        ops.rmsprop_step(density, gradients[0], means[0], 1e-6, touched=touched)
+        ops.rmsprop_step(sh, gradients[1], means[1], 1e-6, touched=touched)
+
+    def step():
+        gradient(), smoothness(), update()
+        touched.zero_()
+
+    gradient(), smoothness()
+    floor = int(touched.sum()) * 6 * VOXEL_BYTES
+    table.add(f"fit step, {count} rays", step, floor)
+    table.add(f"fit step, {count} rays, as a graph", captured(step), floor)
+    table.add("   gradients", captured(gradient), floor // 2)
+    table.add("   total variation", captured(smoothness), 0)
+    gradient(), smoothness()
+    table.add("   RMSProp", captured(update), floor)
+
+
+def add_preparation(table: Table, grid: Grid) -> None:
+    distance = ops.cell_distance(grid.links)
+    table.add("cell distance", lambda: torch.ops.plenoxel.cell_distance(grid.links), grid.links.numel() * 5)
+    for storage in packed.STORAGES:
+        table.add(f"pack, {storage}", lambda s=storage: packed.pack_grid(grid.links, distance, *grid[1:], s), 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--room", type=Path, help="module with room(), cameras() and rays()")
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--only", choices=["render", "fit"])
+    arguments = parser.parse_args()
+    room, table = Room(arguments.room), Table(arguments.repeats)
+    if arguments.only != "fit":
+        add_render(table, room.grid, room.rays(0, 480, 640), 640, "640x480", variants=arguments.only is None)
+        add_render(table, room.grid, room.views(VIEWS, 124, 124), 124, f"{VIEWS} views 124x124", variants=False)
+    if arguments.only != "render":
+        for count in (5000, 65536):
+            add_fit(table, room, count)
+    if arguments.only is None:
+        dark = room.grid._replace(sh=room.grid.sh * 4)
+        add_render(table, dark, room.rays(0, 480, 640), 640, "640x480, colours that clamp", variants=False)
+        add_preparation(table, room.grid)
+
+
+if __name__ == "__main__":
+    main()
