@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _run(sys.argv[1:] if argv is None else argv)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)  # gin appends where it was called
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command with --resume goes on from here", file=sys.stderr)
