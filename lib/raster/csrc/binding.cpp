@@ -4,14 +4,16 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <tuple>
 #include <vector>
 
 #include "rasterize_cpu.h"
 
 #ifdef WITH_CUDA
-#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
 
 #include "cuda/rasterize_cuda.h"
 #endif
@@ -83,6 +85,46 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& vertices, const T
   return {out.face, out.depth, out.barycentric};
 }
 
+#ifdef WITH_CUDA
+template <class Index>
+int64_t enqueue_and_wait(const Tensor& vertices, const Tensor& faces, const raster::DeviceViews& views,
+                         const raster::Image& image, const Fragments& out) {
+  const cudaStream_t stream = c10::cuda::getCurrentCUDAStream().stream();
+  const auto bytes = static_cast<int64_t>(raster::workspace_bytes(image, views.count));
+  const Tensor workspace = at::empty({bytes}, vertices.options().dtype(at::kByte));
+  const int64_t* bad_face_on_device = nullptr;
+  C10_CUDA_CHECK(raster::rasterize_cuda<Index>({vertices.const_data_ptr<float>(), faces.const_data_ptr<Index>()}, views,
+                                               image, out.pointers(), workspace.mutable_data_ptr(),
+                                               &bad_face_on_device, stream));
+  int64_t bad_face = raster::kNoBadFace;
+  C10_CUDA_CHECK(cudaMemcpyAsync(&bad_face, bad_face_on_device, sizeof bad_face, cudaMemcpyDeviceToHost, stream));
+  C10_CUDA_CHECK(cudaStreamSynchronize(stream));
+  return bad_face;
+}
+
+std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& vertices, const Tensor& faces,
+                                                  const Tensor& world_to_camera, const Tensor& intrinsics,
+                                                  const Tensor& mesh_ranges, int64_t height, int64_t width,
+                                                  double near, bool with_depth, bool with_barycentric) {
+  check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges);
+  const c10::cuda::CUDAGuard guard(vertices.device());
+  const raster::Image image{static_cast<int>(height), static_cast<int>(width), static_cast<float>(near)};
+  const int64_t count = mesh_ranges.size(0);
+  Fragments out(count, height, width, with_depth, with_barycentric, vertices.options());
+  if (count > 0) {
+    int64_t most_faces = 0;
+    const int64_t* range = mesh_ranges.const_data_ptr<int64_t>();
+    for (int64_t i = 0; i < count; ++i) most_faces = std::max(most_faces, range[4 * i + 3] - range[4 * i + 2]);
+    const Tensor ranges = mesh_ranges.to(vertices.device());
+    const raster::DeviceViews views{world_to_camera.const_data_ptr<double>(), intrinsics.const_data_ptr<double>(),
+                                    ranges.const_data_ptr<int64_t>(), count, most_faces};
+    check_faces(faces.scalar_type() == at::kInt ? enqueue_and_wait<int32_t>(vertices, faces, views, image, out)
+                                                : enqueue_and_wait<int64_t>(vertices, faces, views, image, out));
+  }
+  return {out.face, out.depth, out.barycentric};
+}
+#endif
+
 }  // namespace
 
 TORCH_LIBRARY(raster, m) {
@@ -92,3 +134,6 @@ TORCH_LIBRARY(raster, m) {
 }
 
 TORCH_LIBRARY_IMPL(raster, CPU, m) { m.impl("rasterize", &rasterize_cpu); }
+#ifdef WITH_CUDA
+TORCH_LIBRARY_IMPL(raster, CUDA, m) { m.impl("rasterize", &rasterize_cuda); }
+#endif

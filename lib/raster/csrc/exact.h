@@ -8,8 +8,10 @@
 
 #ifdef __CUDACC__
 #define RASTER_HD __host__ __device__ __forceinline__
+#define RASTER_HD_RARE __host__ __device__ __noinline__ inline
 #else
 #define RASTER_HD inline
+#define RASTER_HD_RARE inline
 #endif
 
 namespace raster {
@@ -49,7 +51,7 @@ RASTER_HD void add_product(double* expansion, int& count, double factor, float a
 }
 
 // Sign of det [a; b; c] = a . (b x c), without rounding.
-RASTER_HD int determinant_sign(const Point& a, const Point& b, const Point& c) {
+RASTER_HD_RARE int determinant_sign(const Point& a, const Point& b, const Point& c) {
   double expansion[12];
   int count = 0;
   add_product(expansion, count, 1.0, a.x, b.y, c.w);

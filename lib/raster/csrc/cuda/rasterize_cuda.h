@@ -1,0 +1,27 @@
+// CUDA driver: raw pointers on the device and a stream, no PyTorch.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "../rasterize_cpu.h"
+
+namespace raster {
+
+struct DeviceViews {
+  const double* world_to_camera;  // [B, 4, 4] on the device
+  const double* intrinsics;       // [B, 3, 3] on the device
+  const int64_t* mesh_ranges;     // [B, 4] on the device: vertices from, to, faces from, to
+  int64_t count;
+  int64_t most_faces;  // of any view
+};
+
+// Bytes of device memory that rasterize_cuda() needs; bounded, whatever the number of views.
+size_t workspace_bytes(const Image& image, int64_t num_views);
+
+// Enqueues everything. Afterwards *bad_face (on the device, in the workspace) is kNoBadFace or the largest index of a
+// face that names a vertex outside its mesh; such faces are not drawn.
+template <class Index>
+cudaError_t rasterize_cuda(const Meshes<Index>& meshes, const DeviceViews& views, const Image& image,
+                           const Outputs& outputs, void* workspace, const int64_t** bad_face, cudaStream_t stream);
+
+}  // namespace raster
