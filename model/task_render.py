@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from utils.errors import UserError
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
+logger = logging.getLogger(__name__)
 FIELD_PREFIX = "plenoxel_scannet_"
 TRAJECTORY = "trajectory"
 
@@ -85,11 +87,17 @@ def render(
 
 
 def _scenes_with_cameras(scenes: str | Sequence[str], folder: Path) -> list[str]:
-    if scenes != "all":
-        return resolve_scenes(scenes)
+    """Scenes whose camera list has an accepted camera; the others are left out, with a line in the log."""
+    from dataloader import CameraList
+
     if not folder.is_dir():
         raise UserError(f"render.cameras = {str(folder)!r} is no folder; expected one of camera lists, SCENE.json")
-    names = sorted(path.stem for path in folder.glob("*.json"))
+    names = sorted(path.stem for path in folder.glob("*.json")) if scenes == "all" else resolve_scenes(scenes)
     if not names:
         raise UserError(f"{folder} holds no camera lists; expected SCENE.json files: run 'sample' and 'filter' first")
-    return names
+    wanted = [name for name in names if CameraList.load(folder / f"{name}.json").accepted().any()]
+    if not wanted:
+        raise UserError(f"no camera list in {folder} has an accepted camera; loosen the filter")
+    if len(wanted) < len(names):
+        logger.info("no camera was accepted in %s", ", ".join(name for name in names if name not in wanted))
+    return wanted
