@@ -210,9 +210,10 @@ void accumulate(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>
         add_records(grid, forward, options, gradient_of(forward, i), i, tasks[task]);
       }
     });
-    const std::vector<int> borders = balanced_planes(tasks, threads);
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int part = 0; part < threads; ++part)
+    const int parts = std::min(threads, int(tasks.size()));
+    const std::vector<int> borders = balanced_planes(tasks, parts);
+#pragma omp parallel for schedule(static, 1) num_threads(parts) if (parts > 1)
+    for (int part = 0; part < parts; ++part)
       for (const TaskRecords<T>& task : tasks) scatter(grid, rays, task, borders[part], borders[part + 1], out);
   }
 }

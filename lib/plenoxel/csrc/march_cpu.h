@@ -87,7 +87,8 @@ void march(const Grid<T>& grid, int scene, const Ray<T>& ray, T step_size, T sig
 template <typename Task>
 void for_ray_tasks(int64_t count, int threads, Task&& task) {
   const int64_t tasks = (count + kRaysPerTask - 1) / kRaysPerTask;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+  const int useful_threads = tasks < threads ? int(tasks) : threads;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(useful_threads) if (useful_threads > 1)
   for (int64_t i = 0; i < tasks; ++i) {
     const int64_t last = (i + 1) * kRaysPerTask;
     task(i * kRaysPerTask, last < count ? last : count, i);

@@ -1,0 +1,178 @@
+"""Speed of the Plenoxel ops on a furnished 256^3 room (benchmarks/scenes.py).
+
+    python benchmarks/plenoxel.py                  # CPU, and CUDA where there is one
+    python benchmarks/plenoxel.py --device cpu --repeats 5 --no-reference
+
+A time is the median of several runs. On the CPU runs with one thread and with all threads take turns, so that what else
+the machine does meets both. "floor" are the bytes that must move at least once: the voxels that the rays read (their
+density, coefficients and link, and as much again for each gradient), the rays and the outputs; GB/s is the floor over
+the time. "reference" is lib/plenoxel/reference.py, plain PyTorch, on the same device with all threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.scenes import Grid, furnished_room, room_rays  # noqa: E402
+from lib.plenoxel import ops, reference  # noqa: E402
+
+VOXEL_BYTES = 28 * 4  # density and 27 coefficients
+FOCAL_PER_PIXEL = 578 / 640  # the anchors' camera: 578 px at a width of 640
+CPU_VIEW, CUDA_VIEW = (128, 128), (480, 640)
+FIT_RAYS = {"cpu": [5000], "cuda": [5000, 65536]}
+
+
+class Case(NamedTuple):
+    name: str
+    run: Callable[[], object]
+    floor_bytes: int
+    reference: Callable[[], object] | None = None
+
+
+def voxels_read(grid: Grid, rays, step_size: float) -> int:
+    weights = torch.zeros_like(grid.density)
+    ops.max_weight(grid.links, grid.density, *rays, weights, step_size=step_size)
+    return int((weights > 0).sum())
+
+
+def render_cases(grid: Grid, size: tuple[int, int], device: str) -> list[Case]:
+    rays = tuple(values.to(device) for values in room_rays(1, size, FOCAL_PER_PIXEL * size[1]))
+    label = f"render {size[0]}x{size[1]}"
+    cases = []
+    for step_size in (0.5, 0.05):
+        voxels, count = voxels_read(grid, rays, step_size), len(rays[0])
+        for outputs in (("rgb",), ("rgb", "sh", "depth", "alpha")):
+            floats = 6 + sum({"rgb": 3, "sh": 27}.get(name, 1) for name in outputs)
+            everything = len(outputs) == 4
+            cases.append(
+                Case(
+                    f"{label}, step {step_size}, {'rgb, sh, depth, alpha' if everything else 'rgb'}",
+                    lambda s=step_size, o=outputs: ops.render_rays(*grid, *rays, step_size=s, outputs=o),
+                    voxels * (VOXEL_BYTES + 4) + count * floats * 4,
+                    (lambda s=step_size: reference._render_rays(*grid, *rays, step_size=s))
+                    if everything and step_size == 0.5
+                    else None,
+                )
+            )
+    return cases
+
+
+def fit_cases(grid: Grid, count: int, device: str) -> list[Case]:
+    """A fit step's parts on rays drawn at random from all views, and the whole step."""
+    views = [room_rays(view, (360, 480), FOCAL_PER_PIXEL * 480) for view in range(8)]
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randint(0, 8 * 360 * 480, (count,), generator=generator)
+    rays = tuple(torch.cat(values)[chosen].to(device) for values in zip(*views, strict=True))
+    target = torch.rand(count, 3, generator=generator).to(device)
+    density, sh = grid.density.clone(), grid.sh.clone()
+    gradients, means = ([torch.zeros_like(density), torch.zeros_like(sh)] for _ in range(2))
+    touched = torch.zeros(len(density), dtype=torch.bool, device=device)
+    cells = grid.links.numel() // 100
+
+    def gradient_step():
+        ops.fit_gradients(grid.links, density, sh, *rays, target, *gradients, beta_lambda=1e-5, sparsity_lambda=1e-11,
+                          touched=touched)
+
+    def smoothness():
+        ops.tv_gradients(grid.links, density[:, None], gradients[0][:, None], grid.links.numel() // 2, cells,
+                         scale=1e-5 / cells, touched=touched)
+        ops.tv_gradients(grid.links, sh, gradients[1], grid.links.numel() // 2, cells, scale=1e-3 / cells,
+                         ignore_edge=True, touched=touched)
+
+    def update():
+        ops.rmsprop_step(density, gradients[0], means[0], 1e-6, touched=touched)
+        ops.rmsprop_step(sh, gradients[1], means[1], 1e-6, touched=touched)
+
+    def whole():
+        gradient_step(), smoothness(), update()
+        touched.zero_()
+
+    def reference_step():
+        reference._fit_gradients(grid.links, density, sh, *rays, target, *gradients, beta_lambda=1e-5,
+                                 sparsity_lambda=1e-11)
+
+    voxels = voxels_read(grid, rays, 0.5)
+    return [
+        Case(f"fit gradients, {count} rays", gradient_step, voxels * (3 * VOXEL_BYTES + 4), reference_step),
+        Case(f"fit step with TV and RMSProp, {count} rays", whole, voxels * 6 * VOXEL_BYTES),
+    ]
+
+
+def other_cases(grid: Grid, device: str) -> list[Case]:
+    rays = tuple(values.to(device) for values in room_rays(1, CPU_VIEW, FOCAL_PER_PIXEL * CPU_VIEW[1]))
+    weights = torch.zeros_like(grid.density)
+    points = torch.rand(200_000, 3, device=device) * (grid.links.shape[0] - 1)
+    return [
+        Case("first surface depth 128x128", lambda: ops.first_surface_depth(grid.links, grid.density, *rays), 0),
+        Case("max weight 128x128", lambda: ops.max_weight(grid.links, grid.density, *rays, weights), 0),
+        Case("sample grid, 200k points", lambda: ops.sample_grid(*grid, points), len(points) * (3 + 28) * 4),
+        Case("cell distance", lambda: torch.ops.plenoxel.cell_distance(grid.links), grid.links.numel() * 5),
+    ]
+
+
+def seconds(run: Callable[[], object], device: str) -> float:
+    start = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure(case: Case, device: str, repeats: int, thread_counts: list[int]) -> list[float]:
+    """Median seconds with each number of threads."""
+    times = {threads: [] for threads in thread_counts}
+    seconds(case.run, device)
+    for _ in range(repeats):
+        for threads in thread_counts:
+            torch.set_num_threads(threads)
+            times[threads].append(seconds(case.run, device))
+    return [statistics.median(times[threads]) for threads in thread_counts]
+
+
+def print_table(cases: list[Case], device: str, repeats: int, with_reference: bool) -> None:
+    threads = torch.get_num_threads()
+    counts = [1, threads] if device == "cpu" and threads > 1 else [threads]
+    columns = ["1 thread ms", f"{threads} threads ms", "gain"] if len(counts) > 1 else ["ms"]
+    print(f"{'':52}" + "".join(f"{name:>14}" for name in (*columns, "floor MB", "GB/s", "reference ms", "ratio")))
+    for case in cases:
+        times = measure(case, device, repeats, counts)
+        cells = [f"{1e3 * value:.2f}" for value in times]
+        if len(counts) > 1:
+            cells.append(f"{times[0] / times[-1]:.2f}")
+        floor = (case.floor_bytes / 1e6, case.floor_bytes / times[-1] / 1e9)
+        cells += [f"{value:.2f}" if case.floor_bytes else "" for value in floor]
+        if with_reference and case.reference:
+            plain = seconds(case.reference, device)
+            cells += [f"{1e3 * plain:.0f}", f"{plain / times[-1]:.0f}"]
+        print(f"{case.name:52}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: both, where there is CUDA")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--no-reference", action="store_true", help="skip the slow plain PyTorch reference")
+    arguments = parser.parse_args()
+    devices = [arguments.device] if arguments.device else ["cpu", *["cuda"] * torch.cuda.is_available()]
+    room = furnished_room()
+    for device in devices:
+        grid = Grid(*(values.to(device) for values in room))
+        cases = render_cases(grid, CPU_VIEW if device == "cpu" else CUDA_VIEW, device)
+        for count in FIT_RAYS[device]:
+            cases += fit_cases(grid, count, device)
+        print(f"\n{device}: {len(grid.density):,} voxels")
+        print_table(cases + other_cases(grid, device), device, arguments.repeats, not arguments.no_reference)
+
+
+if __name__ == "__main__":
+    main()
