@@ -1,6 +1,8 @@
 // Trilinear weights and the spherical-harmonic basis.
 #pragma once
 
+#include <cmath>
+
 #include "types.h"
 
 namespace plenoxel {
@@ -11,6 +13,16 @@ PLENOXEL_HD void trilinear_weights(const T fraction[3], T weights[kCorners]) {
   const T y[2] = {1 - fraction[1], fraction[1]};
   const T z[2] = {1 - fraction[2], fraction[2]};
   for (int corner = 0; corner < kCorners; ++corner) weights[corner] = x[corner >> 2] * y[corner >> 1 & 1] * z[corner & 1];
+}
+
+// Interpolates one value per corner in seven fused steps, z first: what marching does for every sample's density, before it
+// is known whether the sample counts and needs weights.
+template <typename T>
+PLENOXEL_HD T trilinear(const T values[kCorners], const T fraction[3]) {
+  T edges[4], faces[2];
+  for (int i = 0; i < 4; ++i) edges[i] = std::fma(fraction[2], values[2 * i + 1] - values[2 * i], values[2 * i]);
+  for (int i = 0; i < 2; ++i) faces[i] = std::fma(fraction[1], edges[2 * i + 1] - edges[2 * i], edges[2 * i]);
+  return std::fma(fraction[0], faces[1] - faces[0], faces[0]);
 }
 
 // Offset in `links` from a cell's lowest corner to corner k.

@@ -30,11 +30,6 @@ struct Corners {
       densest = larger(densest, density[corner]);
     }
   }
-  T sigma(const T weights[kCorners]) const {
-    T sum = 0;
-    for (int corner = 0; corner < kCorners; ++corner) sum += weights[corner] * density[corner];
-    return sum;
-  }
   Row<T> coefficients(const Grid<T>& grid, const T weights[kCorners]) const {
     Row<T> sum;
     for (int corner = 0; corner < kCorners; ++corner) {
@@ -74,9 +69,9 @@ void march(const Grid<T>& grid, int scene, const Ray<T>& ray, T step_size, T sig
     }
     t = stepper.next(t);
     if (!(corners.densest > 0)) continue;  // no sample in here exceeds a threshold, which is never negative
-    trilinear_weights(cell.fraction, sample.corner_weights);
-    sample.sigma = corners.sigma(sample.corner_weights);
+    sample.sigma = trilinear(corners.density, cell.fraction);
     if (!(sample.sigma > sigma_thresh)) continue;
+    trilinear_weights(cell.fraction, sample.corner_weights);
     sample.t = previous;
     for (int axis = 0; axis < 3; ++axis) sample.fraction[axis] = cell.fraction[axis];
     if (!visit(sample, corners)) return;
