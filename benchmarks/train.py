@@ -4,8 +4,8 @@
     python benchmarks/train.py --variant rgb bf16 reduce-overhead  # one variant: stem, precision, compile mode
 
 A run goes through the same code as the train task, from a cached store of random views. Images per second are of whole
-epochs after the first; busy is the share of the time in which the GPU computes, from a profile of a few steps. Each
-variant runs in its own process; --compile-first fills the compile cache of all of them at once before measuring.
+epochs after the first, which compiles; busy is the share of the time in which the GPU computes, from a profile of a few
+steps; the loss is that of the last epoch, for comparing variants. Each variant runs in its own process.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def measure(stem: str, precision: str, mode: str, arguments: argparse.Namespace)
         store = StoreViews(make_store(Path(folder), arguments.views))
         batching = Batching(arguments.batch_size, arguments.batch_size * arguments.steps, seed=0)
         data = ViewDataModule(
-            [store], [store], ViewOptions(), AugmentationOptions(mirror=0.5), batching, stem != "rgb"
+            [store], [store], ViewOptions(), AugmentationOptions(mirror=arguments.mirror), batching, stem != "rgb"
         )
         module = SegmentationModule(network={"stem": stem})
         module.set_statistics(data.statistics(device))
@@ -131,7 +131,7 @@ def measure(stem: str, precision: str, mode: str, arguments: argparse.Namespace)
     milliseconds = 1e3 * min(timed) / arguments.steps
     return (
         f"{stem:<12} {precision:<6} {mode:<16} {max(rates):10.0f} {min(rates):10.0f} {milliseconds:9.2f} "
-        f"{watch.busy:6.0%} {watch.seconds[0]:8.1f}"
+        f"{watch.busy:6.0%} {watch.seconds[0]:8.1f} {float(trainer.callback_metrics['train/loss']):8.4f}"
     )
 
 
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40 if on_gpu else 4, help="of an epoch")
     parser.add_argument("--epochs", type=int, default=5 if on_gpu else 3)
     parser.add_argument("--profiles", type=Path, help="folder for tables of the kernels")
-    parser.add_argument("--compile-first", action="store_true")
+    parser.add_argument("--mirror", type=float, default=0.0, help="probability of mirroring a view")
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
@@ -152,15 +152,10 @@ def main() -> None:
         return
     variants = arguments.variant or (GPU_VARIANTS if on_gpu else CPU_VARIANTS)
     common = [sys.executable, __file__, "--row", "--views", str(arguments.views), "--batch-size",
-              str(arguments.batch_size), "--steps", str(arguments.steps)]  # fmt: skip
-    if arguments.compile_first:
-        cold = [[*common, "--epochs", "1", "--variant", *variant] for variant in variants if variant[2] != "off"]
-        processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in cold]
-        for process in processes:
-            process.wait()
+              str(arguments.batch_size), "--steps", str(arguments.steps), "--mirror", str(arguments.mirror)]  # fmt: skip
     print(f"batches of {arguments.batch_size} views of {SIZE[0]}x{SIZE[1]}")
     print(f"{'stem':<12} {'prec.':<6} {'compile':<16} {'best im/s':>10} {'worst im/s':>10} {'ms/step':>9} {'busy':>6} "
-          f"{'first s':>8}", flush=True)  # fmt: skip
+          f"{'first s':>8} {'loss':>8}", flush=True)  # fmt: skip
     profiles = ["--profiles", str(arguments.profiles)] if arguments.profiles else []
     for variant in variants:
         subprocess.run([*common, *profiles, "--epochs", str(arguments.epochs), "--variant", *variant], check=False)
