@@ -105,7 +105,9 @@ def rasterize(
         "depth" in outputs,
         "barycentric" in outputs,
     )
-    face, depth, barycentric = _implementation(backend, vertices.device)(*arguments)
+    face, depth, barycentric, bad_face = _implementation(backend, vertices.device)(*arguments)
+    if (bad := int(bad_face)) >= 0:
+        raise IndexError(f"face {bad} names a vertex that its mesh does not have")
     return Fragments(
         face, depth if "depth" in outputs else None, barycentric if "barycentric" in outputs else None
     )
@@ -150,6 +152,7 @@ def _rasterize_fake(
         vertices.new_empty((views, height, width), dtype=torch.int32),
         vertices.new_empty((views if with_depth else 0, height, width)),
         vertices.new_empty((views if with_barycentric else 0, height, width, 3)),
+        vertices.new_empty(1, dtype=torch.int64),
     )
 
 
@@ -164,7 +167,7 @@ def _mesh_ranges(
     """Per view: first vertex, end of vertices, first face, end of faces; int64 ``[B, 4]`` on the CPU."""
     given = [argument is not None for argument in (mesh_index, vertex_offsets, face_offsets)]
     if not any(given):
-        return torch.tensor([[0, len(vertices), 0, len(faces)]]).repeat(views, 1)
+        return torch.tensor([[0, len(vertices), 0, len(faces)]]).expand(views, 4).contiguous()
     if not all(given):
         raise ValueError("mesh_index, vertex_offsets and face_offsets go together; see pack_meshes")
     mesh, vertex_offsets, face_offsets = mesh_index.cpu().long(), vertex_offsets.cpu().long(), face_offsets.cpu().long()

@@ -19,15 +19,23 @@ def _rasterize(
     near: float,
     with_depth: bool,
     with_barycentric: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """See :func:`lib.raster.rasterize`. Outputs that were not asked for are empty."""
-    views = []
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See :func:`lib.raster.rasterize`. Outputs that were not asked for are empty.
+
+    Returns:
+        face, depth, barycentric; and int64 ``[1]``: the largest index of a face that names a vertex outside its
+        mesh, -1 if there is none. Such faces are not drawn.
+    """
+    views, bad_face = [], -1
     for camera, k, (first_vertex, end_vertex, first_face, end_face) in zip(
         world_to_camera, intrinsics, mesh_ranges.tolist(), strict=True
     ):
         mesh_faces = faces[first_face:end_face].long() - first_vertex
         points = _project(vertices[first_vertex:end_vertex], camera, k)
-        _check_faces(mesh_faces, len(points), first_face)
+        bad = ((mesh_faces < 0) | (mesh_faces >= len(points))).any(dim=1, keepdim=True)
+        if bad.any():
+            bad_face = max(bad_face, first_face + int(bad[:, 0].nonzero().max()))
+            mesh_faces = mesh_faces.masked_fill(bad, 0)  # three times the same vertex: shows nothing
         face, depth, barycentric = _nearest_faces(points[mesh_faces], height, width, near)
         views.append((torch.where(face >= 0, face + first_face, -1).int(), depth, barycentric))
     face = vertices.new_empty((0, height, width), dtype=torch.int32)
@@ -37,13 +45,7 @@ def _rasterize(
         face = torch.stack([view[0] for view in views])
         depth = torch.stack([view[1] for view in views]) if with_depth else depth
         barycentric = torch.stack([view[2] for view in views]) if with_barycentric else barycentric
-    return face, depth, barycentric
-
-
-def _check_faces(faces: Tensor, num_vertices: int, first_face: int) -> None:
-    bad = ((faces < 0) | (faces >= num_vertices)).any(dim=1).nonzero()
-    if len(bad):
-        raise IndexError(f"face {first_face + int(bad[0])} names a vertex outside its mesh")
+    return face, depth, barycentric, torch.tensor([bad_face])
 
 
 def _project(vertices: Tensor, world_to_camera: Tensor, intrinsics: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ namespace {
 using at::Tensor;
 using raster::View;
 
-std::vector<View> make_views(const Tensor& world_to_camera, const Tensor& intrinsics, const Tensor& mesh_ranges) {
+std::vector<View> make_views(const Tensor& world_to_camera, const Tensor& intrinsics,
+                             const Tensor& mesh_ranges) {
   const double* camera = world_to_camera.const_data_ptr<double>();
   const double* k = intrinsics.const_data_ptr<double>();
   const int64_t* range = mesh_ranges.const_data_ptr<int64_t>();
@@ -47,14 +48,17 @@ void check_inputs(const Tensor& vertices, const Tensor& faces, const Tensor& wor
 }
 
 struct Fragments {
-  Tensor face, depth, barycentric;
+  Tensor face, depth, barycentric, bad_face;
 
   Fragments(int64_t views, int64_t height, int64_t width, bool with_depth, bool with_barycentric,
             const at::TensorOptions& options) {
     face = at::empty({views, height, width}, options.dtype(at::kInt));
     depth = at::empty({with_depth ? views : 0, height, width}, options.dtype(at::kFloat));
     barycentric = at::empty({with_barycentric ? views : 0, height, width, 3}, options.dtype(at::kFloat));
+    bad_face = at::empty({1}, options.dtype(at::kLong));
   }
+
+  std::tuple<Tensor, Tensor, Tensor, Tensor> tensors() const { return {face, depth, barycentric, bad_face}; }
 
   raster::Outputs pointers() const {
     return {face.data_ptr<int32_t>(), depth.numel() ? depth.data_ptr<float>() : nullptr,
@@ -62,14 +66,11 @@ struct Fragments {
   }
 };
 
-void check_faces(int64_t bad_face) {
-  TORCH_CHECK_INDEX(bad_face == raster::kNoBadFace, "face ", bad_face, " names a vertex outside its mesh");
-}
+using Result = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& vertices, const Tensor& faces,
-                                                 const Tensor& world_to_camera, const Tensor& intrinsics,
-                                                 const Tensor& mesh_ranges, int64_t height, int64_t width,
-                                                 double near, bool with_depth, bool with_barycentric) {
+Result rasterize_cpu(const Tensor& vertices, const Tensor& faces, const Tensor& world_to_camera,
+                     const Tensor& intrinsics, const Tensor& mesh_ranges, int64_t height, int64_t width, double near,
+                     bool with_depth, bool with_barycentric) {
   check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges);
   const std::vector<View> views = make_views(world_to_camera, intrinsics, mesh_ranges);
   const raster::Image image{static_cast<int>(height), static_cast<int>(width), static_cast<float>(near)};
@@ -77,51 +78,49 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& vertices, const T
   const float* points = vertices.const_data_ptr<float>();
   const int64_t count = static_cast<int64_t>(views.size());
   const int threads = at::get_num_threads();
-  check_faces(faces.scalar_type() == at::kInt
-                  ? raster::rasterize_cpu<int32_t>({points, faces.const_data_ptr<int32_t>()}, views.data(), count,
-                                                   image, threads, out.pointers())
-                  : raster::rasterize_cpu<int64_t>({points, faces.const_data_ptr<int64_t>()}, views.data(), count,
-                                                   image, threads, out.pointers()));
-  return {out.face, out.depth, out.barycentric};
+  int64_t& bad_face = *out.bad_face.mutable_data_ptr<int64_t>();
+  if (faces.scalar_type() == at::kInt) {
+    bad_face = raster::rasterize_cpu<int32_t>({points, faces.const_data_ptr<int32_t>()}, views.data(), count, image,
+                                              threads, out.pointers());
+  } else {
+    bad_face = raster::rasterize_cpu<int64_t>({points, faces.const_data_ptr<int64_t>()}, views.data(), count, image,
+                                              threads, out.pointers());
+  }
+  return out.tensors();
 }
 
 #ifdef WITH_CUDA
 template <class Index>
-int64_t enqueue_and_wait(const Tensor& vertices, const Tensor& faces, const raster::DeviceViews& views,
-                         const raster::Image& image, const Fragments& out) {
-  const cudaStream_t stream = c10::cuda::getCurrentCUDAStream().stream();
-  const auto bytes = static_cast<int64_t>(raster::workspace_bytes(image, views.count));
+void enqueue(const Tensor& vertices, const Tensor& faces, const raster::DeviceViews& views,
+             const raster::Image& image, const Fragments& out) {
+  const auto bytes = static_cast<int64_t>(raster::workspace_bytes(image, views.count, views.most_faces));
   const Tensor workspace = at::empty({bytes}, vertices.options().dtype(at::kByte));
-  const int64_t* bad_face_on_device = nullptr;
-  C10_CUDA_CHECK(raster::rasterize_cuda<Index>({vertices.const_data_ptr<float>(), faces.const_data_ptr<Index>()}, views,
-                                               image, out.pointers(), workspace.mutable_data_ptr(),
-                                               &bad_face_on_device, stream));
-  int64_t bad_face = raster::kNoBadFace;
-  C10_CUDA_CHECK(cudaMemcpyAsync(&bad_face, bad_face_on_device, sizeof bad_face, cudaMemcpyDeviceToHost, stream));
-  C10_CUDA_CHECK(cudaStreamSynchronize(stream));
-  return bad_face;
+  const raster::Meshes<Index> meshes{vertices.const_data_ptr<float>(), faces.const_data_ptr<Index>()};
+  C10_CUDA_CHECK(raster::rasterize_cuda<Index>(meshes, views, image, out.pointers(),
+                                               out.bad_face.mutable_data_ptr<int64_t>(), workspace.mutable_data_ptr(),
+                                               c10::cuda::getCurrentCUDAStream().stream()));
 }
 
-std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& vertices, const Tensor& faces,
-                                                  const Tensor& world_to_camera, const Tensor& intrinsics,
-                                                  const Tensor& mesh_ranges, int64_t height, int64_t width,
-                                                  double near, bool with_depth, bool with_barycentric) {
+Result rasterize_cuda(const Tensor& vertices, const Tensor& faces, const Tensor& world_to_camera,
+                      const Tensor& intrinsics, const Tensor& mesh_ranges, int64_t height, int64_t width, double near,
+                      bool with_depth, bool with_barycentric) {
   check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges);
   const c10::cuda::CUDAGuard guard(vertices.device());
   const raster::Image image{static_cast<int>(height), static_cast<int>(width), static_cast<float>(near)};
   const int64_t count = mesh_ranges.size(0);
   Fragments out(count, height, width, with_depth, with_barycentric, vertices.options());
-  if (count > 0) {
-    int64_t most_faces = 0;
-    const int64_t* range = mesh_ranges.const_data_ptr<int64_t>();
-    for (int64_t i = 0; i < count; ++i) most_faces = std::max(most_faces, range[4 * i + 3] - range[4 * i + 2]);
-    const Tensor ranges = mesh_ranges.to(vertices.device());
-    const raster::DeviceViews views{world_to_camera.const_data_ptr<double>(), intrinsics.const_data_ptr<double>(),
-                                    ranges.const_data_ptr<int64_t>(), count, most_faces};
-    check_faces(faces.scalar_type() == at::kInt ? enqueue_and_wait<int32_t>(vertices, faces, views, image, out)
-                                                : enqueue_and_wait<int64_t>(vertices, faces, views, image, out));
+  int64_t most_faces = 0;
+  const int64_t* range = mesh_ranges.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < count; ++i) most_faces = std::max(most_faces, range[4 * i + 3] - range[4 * i + 2]);
+  const Tensor ranges = mesh_ranges.to(vertices.device());
+  const raster::DeviceViews views{world_to_camera.const_data_ptr<double>(), intrinsics.const_data_ptr<double>(),
+                                  ranges.const_data_ptr<int64_t>(), count, most_faces};
+  if (faces.scalar_type() == at::kInt) {
+    enqueue<int32_t>(vertices, faces, views, image, out);
+  } else {
+    enqueue<int64_t>(vertices, faces, views, image, out);
   }
-  return {out.face, out.depth, out.barycentric};
+  return out.tensors();
 }
 #endif
 
@@ -130,7 +129,8 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& vertices, const 
 TORCH_LIBRARY(raster, m) {
   m.def(
       "rasterize(Tensor vertices, Tensor faces, Tensor world_to_camera, Tensor intrinsics, Tensor mesh_ranges, "
-      "int height, int width, float near, bool with_depth, bool with_barycentric) -> (Tensor, Tensor, Tensor)");
+      "int height, int width, float near, bool with_depth, bool with_barycentric) "
+      "-> (Tensor face, Tensor depth, Tensor barycentric, Tensor bad_face)");
 }
 
 TORCH_LIBRARY_IMPL(raster, CPU, m) { m.impl("rasterize", &rasterize_cpu); }

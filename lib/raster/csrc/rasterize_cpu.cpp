@@ -2,8 +2,6 @@
 
 #include <omp.h>
 
-#include <atomic>
-
 #include "band.h"
 
 namespace raster {
@@ -28,7 +26,7 @@ template <class Index>
 class ViewRasterizer {
  public:
   ViewRasterizer(const Meshes<Index>& meshes, const Image& image, int num_threads, const Outputs& outputs,
-                 std::atomic<int64_t>& bad_face)
+                 int64_t& bad_face)
       : meshes_(meshes), image_(image), outputs_(outputs), bad_face_(bad_face), num_threads_(num_threads) {
     const size_t row_bytes = sizeof(uint64_t) * (image.width + kBlock);
     band_rows_ = static_cast<int>(std::max<size_t>(1, kBandBytes / row_bytes));
@@ -78,7 +76,8 @@ class ViewRasterizer {
       const int64_t v2 = corners[2] - view.vertex_begin;
       const uint64_t largest = std::max({static_cast<uint64_t>(v0), static_cast<uint64_t>(v1), static_cast<uint64_t>(v2)});
       if (largest >= num_vertices) {
-        bad_face_ = face;
+#pragma omp critical(raster_bad_face)
+        bad_face_ = std::max(bad_face_, face);
         continue;
       }
       if (is_invisible(outcodes_[v0], outcodes_[v1], outcodes_[v2])) continue;
@@ -146,7 +145,7 @@ class ViewRasterizer {
   const Meshes<Index>& meshes_;
   const Image image_;
   const Outputs& outputs_;
-  std::atomic<int64_t>& bad_face_;
+  int64_t& bad_face_;
   const int num_threads_;
   int band_rows_, num_bands_;
   std::vector<ProjectedVertex> vertices_;
@@ -160,7 +159,7 @@ class ViewRasterizer {
 template <class Index>
 int64_t rasterize_cpu(const Meshes<Index>& meshes, const View* views, int64_t num_views, const Image& image,
                       int num_threads, const Outputs& outputs) {
-  std::atomic<int64_t> bad_face{kNoBadFace};
+  int64_t bad_face = kNoBadFace;
   const bool share_views = num_views < num_threads;  // few views: all threads work on each in turn
   const int teams = share_views ? 1 : num_threads;
 #pragma omp parallel num_threads(teams) if (teams > 1)

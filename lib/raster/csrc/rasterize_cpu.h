@@ -27,7 +27,8 @@ struct Outputs {       // [B, H, W] and [B, H, W, 3]; null where not wanted
 
 constexpr int64_t kNoBadFace = -1;
 
-// Rasterizes all views and returns kNoBadFace, or the index of a face that names a vertex outside its mesh.
+// Rasterizes all views. Returns kNoBadFace, or the largest index of a face that names a vertex outside its mesh; such
+// faces are not drawn.
 template <class Index>
 int64_t rasterize_cpu(const Meshes<Index>& meshes, const View* views, int64_t num_views, const Image& image,
                       int num_threads, const Outputs& outputs);

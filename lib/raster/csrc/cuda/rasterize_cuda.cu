@@ -1,6 +1,6 @@
-// One thread a face: most faces of a scan are out of view or cover a few pixels, which the thread draws itself. Faces
-// of more pixels are drawn by a warp of the same block, and those of thousands, tile by tile, by the whole device.
-// Pixels compete through atomicMax on a 64-bit key, so neither order nor schedule can change the result.
+// One thread a face: most faces of a scan are out of view or cover a few pixels, which the thread draws itself. Larger
+// faces are queued and drawn tile by tile, a warp a tile, so that a wall before the camera keeps all processors busy.
+// Pixels compete through atomicMax on a 64-bit key: neither order nor schedule can change the result.
 #include <algorithm>
 
 #include "rasterize_cuda.h"
@@ -8,38 +8,33 @@
 namespace raster {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kSmallPixels = 16;      // a thread draws bounding boxes up to this alone
-constexpr int kLargePixels = 2048;    // from here on a face is cut into tiles
-constexpr int kTile = 32;             // pixels a side
-constexpr uint32_t kQueueSize = 1 << 16;
-constexpr int kTileBits = 36;         // of the queue's counter; the bits above count faces
-constexpr int64_t kPixelsAtOnce = 1 << 25;
+constexpr int kSmallPixels = 16;  // a thread draws bounding boxes up to this alone
+constexpr int kTile = 16;         // pixels a side
+constexpr int kTileBits = 36;     // of the queue's counter; the bits above count faces
+constexpr int64_t kPixelsAtOnce = 1 << 25;  // these three bound the workspace
+constexpr int64_t kFacesAtOnce = 1 << 23;
 constexpr int64_t kViewsAtOnce = 1 << 15;
 
 struct VisibleFace {
   Point points[3];
   Bounds bounds;
-  uint32_t face;  // counted from the mesh's first face
 };
 
-struct LargeFace {
-  VisibleFace visible;
-  uint32_t view;         // counted from the first view of the group
+struct QueuedFace {
   uint64_t first_tile;  // number of tiles of all faces before it in the queue
-};
-
-struct Counters {
-  long long bad_face;
-  unsigned long long queue;  // faces << kTileBits | tiles
+  uint32_t face;        // counted from the mesh's first face
+  uint32_t view;        // counted from the first view of the group
+  Bounds bounds;
 };
 
 struct Workspace {
-  Counters* counters;
-  LargeFace* queue;
-  unsigned long long* keys;  // [views of a group, H, W]
+  unsigned long long* queued;  // faces << kTileBits | tiles
+  Projection* projections;     // [views of a group]
+  QueuedFace* queue;           // [views of a group * most faces]
+  unsigned long long* keys;    // [views of a group, H, W]
 };
 
 template <class Index>
@@ -47,7 +42,12 @@ struct Group {  // views that are drawn together
   Meshes<Index> meshes;
   DeviceViews views;
   Image image;
+  long long* bad_face;
   Workspace workspace;
+
+  __device__ unsigned long long* keys_of(int64_t view) const {
+    return workspace.keys + view * image.height * image.width;
+  }
 };
 
 __device__ int tiles_along(int pixels) { return (pixels + kTile - 1) / kTile; }
@@ -56,21 +56,20 @@ __device__ uint64_t tile_count(const Bounds& b) {
   return static_cast<uint64_t>(tiles_along(b.x1 - b.x0)) * tiles_along(b.y1 - b.y0);
 }
 
-// The block's view's projection, in shared memory.
 template <class Index>
-__device__ void load_projection(const Group<Index>& group, int64_t view, Projection& projection) {
-  if (threadIdx.x < 12) {
-    const int row = threadIdx.x / 4, column = threadIdx.x % 4;
-    projection.m[row][column] = projection_entry(group.views.world_to_camera + 16 * view,
-                                                 group.views.intrinsics + 9 * view, row, column);
-  }
-  __syncthreads();
+__global__ void project_views(Group<Index> group) {
+  const int64_t view = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 12;
+  const int entry = (blockIdx.x * blockDim.x + threadIdx.x) % 12;
+  if (view >= group.views.count) return;
+  group.workspace.projections[view].m[entry / 4][entry % 4] = projection_entry(
+      group.views.world_to_camera + 16 * view, group.views.intrinsics + 9 * view, entry / 4, entry % 4);
 }
 
 // Image positions of a face's vertices; false where one is outside the mesh.
 template <class Index>
-__device__ bool load_face(const Group<Index>& group, const Projection& projection, const int64_t* range, int64_t face,
-                          Point* points) {
+__device__ bool load_face(const Group<Index>& group, int64_t view, int64_t face, Point* points) {
+  const Projection& projection = group.workspace.projections[view];
+  const int64_t* range = group.views.mesh_ranges + 4 * view;
   for (int i = 0; i < 3; ++i) {
     const int64_t vertex = group.meshes.faces[3 * face + i];
     if (vertex < range[0] || vertex >= range[1]) return false;
@@ -78,6 +77,19 @@ __device__ bool load_face(const Group<Index>& group, const Projection& projectio
     points[i] = project(projection, position[0], position[1], position[2]);
   }
   return true;
+}
+
+// Finds the pixels that a face may cover; false when there are none.
+template <class Index>
+__device__ bool find_visible(const Group<Index>& group, int64_t view, int64_t face, VisibleFace& visible) {
+  Point* p = visible.points;
+  if (!load_face(group, view, face, p)) {
+    atomicMax(group.bad_face, static_cast<long long>(face));
+    return false;
+  }
+  if (is_invisible(outcode(p[0], group.image), outcode(p[1], group.image), outcode(p[2], group.image))) return false;
+  visible.bounds = pixel_bounds(p[0], p[1], p[2], group.image);
+  return visible.bounds.x0 < visible.bounds.x1 && visible.bounds.y0 < visible.bounds.y1;
 }
 
 __device__ void draw_pixel(const Triangle& triangle, const Image& image, int x, int y, uint32_t face,
@@ -91,93 +103,51 @@ __device__ void draw_pixel(const Triangle& triangle, const Image& image, int x, 
   if (*stored < key) atomicMax(stored, key);  // keys only grow, so an old value here is merely a wasted atomic
 }
 
-__device__ bool make_triangle(const VisibleFace& visible, const Image& image, Triangle& triangle) {
-  return make_triangle(visible.points[0], visible.points[1], visible.points[2], image, triangle);
-}
-
-__device__ void draw_alone(const VisibleFace& visible, const Image& image, unsigned long long* keys) {
+__device__ void draw_alone(const VisibleFace& visible, const Image& image, uint32_t face, unsigned long long* keys) {
   Triangle triangle;
-  if (!make_triangle(visible, image, triangle)) return;
+  if (!make_triangle(visible.points[0], visible.points[1], visible.points[2], image, triangle)) return;
   for (int y = visible.bounds.y0; y < visible.bounds.y1; ++y) {
-    for (int x = visible.bounds.x0; x < visible.bounds.x1; ++x) {
-      draw_pixel(triangle, image, x, y, visible.face, keys);
-    }
+    for (int x = visible.bounds.x0; x < visible.bounds.x1; ++x) draw_pixel(triangle, image, x, y, face, keys);
   }
-}
-
-// A warp draws a rectangle, 8 x 4 pixels at a time.
-__device__ void draw_with_warp(const VisibleFace& visible, const Bounds& bounds, const Image& image,
-                               unsigned long long* keys) {
-  Triangle triangle;
-  if (!make_triangle(visible, image, triangle)) return;
-  const int lane = threadIdx.x % kWarp;
-  for (int y = bounds.y0 + lane / 8; y < bounds.y1; y += 4) {
-    for (int x = bounds.x0 + lane % 8; x < bounds.x1; x += 8) {
-      draw_pixel(triangle, image, x, y, visible.face, keys);
-    }
-  }
-}
-
-// Appends a face to the queue of large faces; false when it is full.
-__device__ bool enqueue(const Workspace& workspace, const VisibleFace& visible, uint32_t view) {
-  const uint64_t tiles = tile_count(visible.bounds);
-  const uint64_t before = atomicAdd(&workspace.counters->queue, (1ull << kTileBits) + tiles);
-  const uint64_t slot = before >> kTileBits;
-  if (slot >= kQueueSize) return false;
-  workspace.queue[slot] = {visible, view, before & ((1ull << kTileBits) - 1)};
-  return true;
-}
-
-// Finds a face's pixels; false when it shows nothing.
-template <class Index>
-__device__ bool find_visible(const Group<Index>& group, const Projection& projection, const int64_t* range,
-                             int64_t face, VisibleFace& visible) {
-  if (face >= range[3]) return false;
-  Point* p = visible.points;
-  if (!load_face(group, projection, range, face, p)) {
-    atomicMax(&group.workspace.counters->bad_face, static_cast<long long>(face));
-    return false;
-  }
-  if (is_invisible(outcode(p[0], group.image), outcode(p[1], group.image), outcode(p[2], group.image))) return false;
-  visible.bounds = pixel_bounds(p[0], p[1], p[2], group.image);
-  visible.face = static_cast<uint32_t>(face - range[2]);
-  return visible.bounds.x0 < visible.bounds.x1 && visible.bounds.y0 < visible.bounds.y1;
 }
 
 template <class Index>
 __global__ void __launch_bounds__(kThreads) draw_faces(Group<Index> group) {
-  __shared__ Projection projection;
-  __shared__ VisibleFace for_warps[kThreads];
-  __shared__ int num_for_warps;
+  __shared__ unsigned long long queued, queue_begin;  // of this block: faces << kTileBits | tiles
   const int64_t view = blockIdx.y;
   const int64_t* range = group.views.mesh_ranges + 4 * view;
-  const int64_t first = range[2] + static_cast<int64_t>(blockIdx.x) * kThreads;
-  if (first >= range[3]) return;
-  if (threadIdx.x == 0) num_for_warps = 0;
-  load_projection(group, view, projection);
+  const int64_t face = range[2] + static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (threadIdx.x == 0) queued = 0;
+  __syncthreads();
 
-  unsigned long long* keys = group.workspace.keys + view * group.image.height * group.image.width;
   VisibleFace visible;
-  if (find_visible(group, projection, range, first + threadIdx.x, visible)) {
-    const int64_t pixels = static_cast<int64_t>(visible.bounds.x1 - visible.bounds.x0) *
-                           (visible.bounds.y1 - visible.bounds.y0);
-    if (pixels <= kSmallPixels) {
-      draw_alone(visible, group.image, keys);
-    } else if (pixels < kLargePixels || !enqueue(group.workspace, visible, static_cast<uint32_t>(view))) {
-      for_warps[atomicAdd(&num_for_warps, 1)] = visible;
+  const uint32_t number = static_cast<uint32_t>(face - range[2]);
+  bool large = false;
+  unsigned long long place = 0;
+  if (face < range[3] && find_visible(group, view, face, visible)) {
+    const Bounds& b = visible.bounds;
+    large = static_cast<int64_t>(b.x1 - b.x0) * (b.y1 - b.y0) > kSmallPixels;
+    if (large) {
+      place = atomicAdd(&queued, (1ull << kTileBits) + tile_count(b));
+    } else {
+      draw_alone(visible, group.image, number, group.keys_of(view));
     }
   }
   __syncthreads();
-  for (int i = threadIdx.x / kWarp; i < num_for_warps; i += kWarps) {
-    draw_with_warp(for_warps[i], for_warps[i].bounds, group.image, keys);
+  if (threadIdx.x == 0 && queued) queue_begin = atomicAdd(group.workspace.queued, queued);
+  __syncthreads();
+  if (large) {
+    place += queue_begin;
+    group.workspace.queue[place >> kTileBits] = {place & ((1ull << kTileBits) - 1), number,
+                                                 static_cast<uint32_t>(view), visible.bounds};
   }
 }
 
 // The queue's entry that holds a tile: the last that begins at or before it.
-__device__ uint32_t find_entry(const LargeFace* queue, uint32_t count, uint64_t tile) {
+__device__ uint32_t find_entry(const QueuedFace* queue, uint32_t count, uint64_t tile) {
   uint32_t low = 0, high = count - 1;
   while (low < high) {
-    const uint32_t middle = (low + high + 1) / 2;
+    const uint32_t middle = low + (high - low + 1) / 2;
     if (queue[middle].first_tile <= tile) {
       low = middle;
     } else {
@@ -189,43 +159,43 @@ __device__ uint32_t find_entry(const LargeFace* queue, uint32_t count, uint64_t 
 
 template <class Index>
 __global__ void __launch_bounds__(kThreads) draw_tiles(Group<Index> group) {
-  const uint64_t faces = group.workspace.counters->queue >> kTileBits;
-  if (faces == 0) return;
-  const LargeFace* queue = group.workspace.queue;
-  const uint32_t count = static_cast<uint32_t>(faces < kQueueSize ? faces : kQueueSize);
-  const uint64_t num_tiles = queue[count - 1].first_tile + tile_count(queue[count - 1].visible.bounds);
-  const uint64_t stride = static_cast<uint64_t>(gridDim.x) * kWarps;
+  const uint64_t queued = *group.workspace.queued;
+  const uint32_t count = static_cast<uint32_t>(queued >> kTileBits);
+  const uint64_t num_tiles = queued & ((1ull << kTileBits) - 1), stride = static_cast<uint64_t>(gridDim.x) * kWarps;
+  const int lane = threadIdx.x % kWarp;
   for (uint64_t tile = blockIdx.x * kWarps + threadIdx.x / kWarp; tile < num_tiles; tile += stride) {
-    const LargeFace& large = queue[find_entry(queue, count, tile)];
-    const Bounds& all = large.visible.bounds;
-    const uint64_t number = tile - large.first_tile;
-    const int columns = tiles_along(all.x1 - all.x0);
-    const int x0 = all.x0 + kTile * static_cast<int>(number % columns);
-    const int y0 = all.y0 + kTile * static_cast<int>(number / columns);
-    const Bounds bounds{x0, min(x0 + kTile, all.x1), y0, min(y0 + kTile, all.y1)};
-    draw_with_warp(large.visible, bounds, group.image,
-                   group.workspace.keys + static_cast<int64_t>(large.view) * group.image.height * group.image.width);
+    const QueuedFace entry = group.workspace.queue[find_entry(group.workspace.queue, count, tile)];
+    const int64_t first_face = group.views.mesh_ranges[4 * entry.view + 2];
+    Point p[3];
+    Triangle triangle;
+    load_face(group, entry.view, first_face + entry.face, p);
+    if (!make_triangle(p[0], p[1], p[2], group.image, triangle)) continue;
+    const Bounds& b = entry.bounds;
+    const int number = static_cast<int>(tile - entry.first_tile), columns = tiles_along(b.x1 - b.x0);
+    const int x0 = b.x0 + kTile * (number % columns), y0 = b.y0 + kTile * (number / columns);
+    unsigned long long* keys = group.keys_of(entry.view);
+    for (int y = y0 + lane / 8; y < min(y0 + kTile, b.y1); y += 4) {  // a warp covers 8 x 4 pixels
+      for (int x = x0 + lane % 8; x < min(x0 + kTile, b.x1); x += 8) {
+        draw_pixel(triangle, group.image, x, y, entry.face, keys);
+      }
+    }
   }
 }
 
 template <class Index>
 __global__ void __launch_bounds__(kThreads) read_pixels(Group<Index> group, Outputs outputs) {
-  __shared__ Projection projection;
-  const int64_t view = blockIdx.y;
-  load_projection(group, view, projection);
-  const int64_t pixels = static_cast<int64_t>(group.image.height) * group.image.width;
+  const int64_t view = blockIdx.y, pixels = static_cast<int64_t>(group.image.height) * group.image.width;
   const int64_t pixel = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (pixel >= pixels) return;
-  const int64_t* range = group.views.mesh_ranges + 4 * view;
   const int64_t out = view * pixels + pixel;
   const uint64_t key = group.workspace.keys[out];
-  const int64_t face = key ? range[2] + face_of_key(key) : -1;
+  const int64_t face = key ? group.views.mesh_ranges[4 * view + 2] + face_of_key(key) : -1;
   float depth = 0.0f, weights[3] = {0.0f, 0.0f, 0.0f};
   if (key && (outputs.depth || outputs.barycentric)) {
-    VisibleFace visible;
+    Point p[3];
     Triangle triangle;
-    load_face(group, projection, range, face, visible.points);
-    make_triangle(visible, group.image, triangle);
+    load_face(group, view, face, p);
+    make_triangle(p[0], p[1], p[2], group.image, triangle);
     const double px = pixel % group.image.width + 0.5, py = pixel / group.image.width + 0.5;
     depth = static_cast<float>(1.0 / inverse_depth(triangle, px, py));
     if (outputs.barycentric) barycentric(triangle, px, py, weights);
@@ -237,48 +207,63 @@ __global__ void __launch_bounds__(kThreads) read_pixels(Group<Index> group, Outp
   }
 }
 
-int64_t views_at_once(const Image& image, int64_t num_views) {
-  const int64_t fitting = kPixelsAtOnce / (static_cast<int64_t>(image.height) * image.width);
+int64_t views_at_once(const Image& image, int64_t num_views, int64_t most_faces) {
+  const int64_t pixels = static_cast<int64_t>(image.height) * image.width;
+  const int64_t fitting = std::min(kPixelsAtOnce / pixels, kFacesAtOnce / std::max<int64_t>(1, most_faces));
   return std::max<int64_t>(1, std::min({fitting, kViewsAtOnce, num_views}));
 }
 
+unsigned blocks(int64_t items) { return static_cast<unsigned>((items + kThreads - 1) / kThreads); }
+
 template <class Index>
-void draw_group(const Group<Index>& group, const Outputs& outputs, int num_blocks_of_tiles, cudaStream_t stream) {
+void draw_group(const Group<Index>& group, const Outputs& outputs, int num_processors, cudaStream_t stream) {
   const unsigned views = static_cast<unsigned>(group.views.count);
   const int64_t pixels = static_cast<int64_t>(group.image.height) * group.image.width;
-  cudaMemsetAsync(&group.workspace.counters->queue, 0, sizeof(unsigned long long), stream);
+  cudaMemsetAsync(group.workspace.queued, 0, sizeof(unsigned long long), stream);
   cudaMemsetAsync(group.workspace.keys, 0, sizeof(unsigned long long) * pixels * views, stream);
-  const unsigned face_blocks = static_cast<unsigned>((group.views.most_faces + kThreads - 1) / kThreads);
-  if (face_blocks) {
-    draw_faces<<<dim3(face_blocks, views), kThreads, 0, stream>>>(group);
-    draw_tiles<<<num_blocks_of_tiles, kThreads, 0, stream>>>(group);
+  if (group.views.most_faces > 0) {
+    project_views<<<blocks(12 * views), kThreads, 0, stream>>>(group);
+    draw_faces<<<dim3(blocks(group.views.most_faces), views), kThreads, 0, stream>>>(group);
+    draw_tiles<<<8 * num_processors, kThreads, 0, stream>>>(group);
   }
-  const unsigned pixel_blocks = static_cast<unsigned>((pixels + kThreads - 1) / kThreads);
-  read_pixels<<<dim3(pixel_blocks, views), kThreads, 0, stream>>>(group, outputs);
+  read_pixels<<<dim3(blocks(pixels), views), kThreads, 0, stream>>>(group, outputs);
+}
+
+// Lays the workspace out; returns its size. With null, only that.
+size_t lay_out(char* memory, const Image& image, int64_t views, int64_t most_faces, Workspace* workspace) {
+  size_t used = 0;
+  const auto take = [&](size_t bytes) {
+    char* part = memory + used;
+    used += (bytes + 255) / 256 * 256;
+    return part;
+  };
+  workspace->queued = reinterpret_cast<unsigned long long*>(take(sizeof(unsigned long long)));
+  workspace->projections = reinterpret_cast<Projection*>(take(sizeof(Projection) * views));
+  workspace->queue = reinterpret_cast<QueuedFace*>(take(sizeof(QueuedFace) * views * most_faces));
+  workspace->keys = reinterpret_cast<unsigned long long*>(
+      take(sizeof(unsigned long long) * views * image.height * image.width));
+  return used;
 }
 
 }  // namespace
 
-size_t workspace_bytes(const Image& image, int64_t num_views) {
-  const size_t keys = sizeof(unsigned long long) * image.height * image.width * views_at_once(image, num_views);
-  return sizeof(Counters) + kQueueSize * sizeof(LargeFace) + keys;
+size_t workspace_bytes(const Image& image, int64_t num_views, int64_t most_faces) {
+  Workspace unused;
+  return lay_out(nullptr, image, views_at_once(image, num_views, most_faces), most_faces, &unused);
 }
 
 template <class Index>
 cudaError_t rasterize_cuda(const Meshes<Index>& meshes, const DeviceViews& views, const Image& image,
-                           const Outputs& outputs, void* workspace, const int64_t** bad_face, cudaStream_t stream) {
-  char* memory = static_cast<char*>(workspace);
+                           const Outputs& outputs, int64_t* bad_face, void* workspace, cudaStream_t stream) {
+  const int64_t step = views_at_once(image, views.count, views.most_faces);
   Workspace parts;
-  parts.counters = reinterpret_cast<Counters*>(memory);
-  parts.queue = reinterpret_cast<LargeFace*>(memory + sizeof(Counters));
-  parts.keys = reinterpret_cast<unsigned long long*>(parts.queue + kQueueSize);
-  *bad_face = reinterpret_cast<const int64_t*>(&parts.counters->bad_face);
-  cudaMemsetAsync(&parts.counters->bad_face, 0xFF, sizeof(long long), stream);  // -1
-  int device = 0, processors = 1;
+  lay_out(static_cast<char*>(workspace), image, step, views.most_faces, &parts);
+  cudaMemsetAsync(bad_face, 0xFF, sizeof *bad_face, stream);  // kNoBadFace
+  int device = 0, num_processors = 1;
   cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  cudaDeviceGetAttribute(&num_processors, cudaDevAttrMultiProcessorCount, device);
 
-  const int64_t step = views_at_once(image, views.count), pixels = static_cast<int64_t>(image.height) * image.width;
+  const int64_t pixels = static_cast<int64_t>(image.height) * image.width;
   for (int64_t first = 0; first < views.count; first += step) {
     DeviceViews part = views;
     part.world_to_camera += 16 * first, part.intrinsics += 9 * first, part.mesh_ranges += 4 * first;
@@ -287,14 +272,15 @@ cudaError_t rasterize_cuda(const Meshes<Index>& meshes, const DeviceViews& views
     into.face += pixels * first;
     if (into.depth) into.depth += pixels * first;
     if (into.barycentric) into.barycentric += 3 * pixels * first;
-    draw_group(Group<Index>{meshes, part, image, parts}, into, 4 * processors, stream);
+    draw_group(Group<Index>{meshes, part, image, reinterpret_cast<long long*>(bad_face), parts}, into, num_processors,
+               stream);
   }
   return cudaGetLastError();
 }
 
-template cudaError_t rasterize_cuda(const Meshes<int32_t>&, const DeviceViews&, const Image&, const Outputs&, void*,
-                                    const int64_t**, cudaStream_t);
-template cudaError_t rasterize_cuda(const Meshes<int64_t>&, const DeviceViews&, const Image&, const Outputs&, void*,
-                                    const int64_t**, cudaStream_t);
+template cudaError_t rasterize_cuda(const Meshes<int32_t>&, const DeviceViews&, const Image&, const Outputs&, int64_t*,
+                                    void*, cudaStream_t);
+template cudaError_t rasterize_cuda(const Meshes<int64_t>&, const DeviceViews&, const Image&, const Outputs&, int64_t*,
+                                    void*, cudaStream_t);
 
 }  // namespace raster

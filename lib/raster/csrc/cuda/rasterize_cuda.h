@@ -16,12 +16,12 @@ struct DeviceViews {
 };
 
 // Bytes of device memory that rasterize_cuda() needs; bounded, whatever the number of views.
-size_t workspace_bytes(const Image& image, int64_t num_views);
+size_t workspace_bytes(const Image& image, int64_t num_views, int64_t most_faces);
 
-// Enqueues everything. Afterwards *bad_face (on the device, in the workspace) is kNoBadFace or the largest index of a
-// face that names a vertex outside its mesh; such faces are not drawn.
+// Enqueues everything. Afterwards *bad_face, on the device, is kNoBadFace or the largest index of a face that names a
+// vertex outside its mesh; such faces are not drawn.
 template <class Index>
 cudaError_t rasterize_cuda(const Meshes<Index>& meshes, const DeviceViews& views, const Image& image,
-                           const Outputs& outputs, void* workspace, const int64_t** bad_face, cudaStream_t stream);
+                           const Outputs& outputs, int64_t* bad_face, void* workspace, cudaStream_t stream);
 
 }  // namespace raster
