@@ -151,14 +151,14 @@ def main() -> None:
         print(measure(*arguments.variant[0], arguments))
         return
     variants = arguments.variant or (GPU_VARIANTS if on_gpu else CPU_VARIANTS)
-    common = [sys.executable, __file__, "--row", "--views", str(arguments.views), "--batch-size",
-              str(arguments.batch_size), "--steps", str(arguments.steps), "--mirror", str(arguments.mirror)]  # fmt: skip
+    passed_on = ["views", "batch_size", "steps", "epochs", "mirror"] + ["profiles"] * (arguments.profiles is not None)
+    row = [sys.executable, __file__, "--row"]
+    row += [f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in passed_on]
     print(f"batches of {arguments.batch_size} views of {SIZE[0]}x{SIZE[1]}")
     print(f"{'stem':<12} {'prec.':<6} {'compile':<16} {'best im/s':>10} {'worst im/s':>10} {'ms/step':>9} {'busy':>6} "
           f"{'first s':>8} {'loss':>8}", flush=True)  # fmt: skip
-    profiles = ["--profiles", str(arguments.profiles)] if arguments.profiles else []
     for variant in variants:
-        subprocess.run([*common, *profiles, "--epochs", str(arguments.epochs), "--variant", *variant], check=False)
+        subprocess.run([*row, "--variant", *variant], check=False)
 
 
 if __name__ == "__main__":
