@@ -3,9 +3,9 @@
     python benchmarks/plenoxel_cuda.py                    # the furnished room of benchmarks/scenes.py
     python benchmarks/plenoxel_cuda.py --room room.py     # another room: a module with room(), cameras() and rays()
 
-Times are medians. "floor MB" must move at least once: the voxels that the rays read, the rays and the outputs (for fits six
-times the touched voxels: values, gradients and means, read and written). "floor %" is the time those bytes take at the
-bandwidth of a device copy, measured first, over the time taken.
+Times are medians. "floor MB" must move at least once: the voxels that the rays read, the rays and the outputs (for fits
+six times the touched voxels: values, gradients and means, read and written). "floor %" is the time those bytes take at
+the bandwidth of a device copy, measured first, over the time taken.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def voxels_read(grid: Grid, rays, step_size: float) -> int:
 
 def add_render(table: Table, grid: Grid, rays, width: int, name: str, variants: bool) -> None:
     distance = ops.cell_distance(grid.links)
-    grids = {storage: packed.pack_grid(grid.links, distance, grid.density, grid.sh, storage) for storage in packed.STORAGES}
+    grids = {
+        storage: packed.pack_grid(grid.links, distance, grid.density, grid.sh, storage) for storage in packed.STORAGES
+    }
     for step_size in STEPS:
         floor = voxels_read(grid, rays, step_size) * (VOXEL_BYTES + 4) + len(rays[0]) * (6 + 32) * 4
         for storage, packed_grid in grids.items() if variants else [("float32", grids["float32"])]:
@@ -119,11 +121,13 @@ def add_render(table: Table, grid: Grid, rays, width: int, name: str, variants: 
 
             table.add(f"{name}, step {step_size}, {storage}", render, floor)
             if variants and storage == "float32":
-                table.add(f"{name}, step {step_size}, {storage}, in scan order", lambda run=render: run(image_width=0), floor)
+                scan = f"{name}, step {step_size}, {storage}, in scan order"
+                table.add(scan, lambda run=render: run(image_width=0), floor)
         if variants:
             geometry = ([0.0] * 3, [1.0] * 3, [step_size, 1e-10, 1e-7, 0.0, 1.0])
             arguments = (*grid[:1], distance, *grid[1:], *rays, None, *geometry, False, 15)
-            table.add(f"{name}, step {step_size}, not packed", lambda a=arguments: torch.ops.plenoxel.render_rays(*a), floor)
+            plain = f"{name}, step {step_size}, not packed"
+            table.add(plain, lambda a=arguments: torch.ops.plenoxel.render_rays(*a), floor)
 
 
 def add_fit(table: Table, room: Room, count: int) -> None:

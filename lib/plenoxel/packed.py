@@ -25,11 +25,12 @@ _LEAST_COLOR = 1e-4  # far above the rounding of a colour
 class PackedGrid(NamedTuple):
     """What `render_packed` reads; made by `pack_grid`, on a GPU."""
 
-    distance: Tensor  # uint8, shape of links: see ops.cell_distance
+    ahead: Tensor  # uint8 [8, *links.shape]: for each octant of directions, how far a ray surely meets no occupied cell
     words: Tensor  # int32 [ceil(cells / 32), 2]: bits of the occupied cells, index of the first in `cells`
     cells: Tensor  # int32 [C, 16]: rows of the 8 corners (-1 empty, bit 30 set where colour may clamp), 8 densities
     rows: Tensor  # float32, float16 or uint8 [V, 32]: 27 coefficients, a 1, zeros
     affine: Tensor | None  # float32 [2, 27]: scale and offset of uint8 coefficients
+    clamps: bool  # some row's colour may clamp
 
 
 def pack_grid(
@@ -58,8 +59,9 @@ def pack_grid(
     rows = torch.zeros(len(sh), ROW_SIZE, dtype=getattr(torch, storage), device=sh.device)
     rows[:, :COEFFICIENTS] = stored
     rows[:, COEFFICIENTS] = 1
-    words, cells = torch.ops.plenoxel.pack_cells(links, distance, density, may_clamp(values.float()))
-    return PackedGrid(distance, words, cells, rows, affine)
+    clamping = may_clamp(values.float())
+    cells = torch.ops.plenoxel.pack_cells(links, distance, density, clamping)
+    return PackedGrid(*cells, rows, affine, bool(clamping.any()))
 
 
 def may_clamp(sh: Tensor) -> Tensor:

@@ -64,10 +64,11 @@ if hasattr(torch.ops.plenoxel, "render_packed"):  # built with CUDA
     @torch.library.register_fake("plenoxel::pack_cells")
     def _(links, distance, density, may_clamp):
         occupied = torch.library.get_ctx().new_dynamic_size()
-        return links.new_empty((links.numel() + 31) // 32, 2), links.new_empty(occupied, 16)
+        ahead, words = distance.new_empty(8, *links.shape), links.new_empty((links.numel() + 31) // 32, 2)
+        return ahead, words, links.new_empty(occupied, 16)
 
     @torch.library.register_fake("plenoxel::render_packed")
-    def _(distance, words, cells, rows, affine, origins, directions, scene_index, center, radius, options,
+    def _(ahead, words, cells, rows, affine, clamps, origins, directions, scene_index, center, radius, options,
           sh_background, outputs, image_width):
         return _fake_outputs(origins, outputs)
 

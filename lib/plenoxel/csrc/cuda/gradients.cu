@@ -74,7 +74,8 @@ struct GradientVisitor {
     for (float& sum : by_color) take(sum);
     take(by_sigma);
     if (kImage) take(by_weight);
-    pending = moved && octet.from(int(pending), from);
+    const bool waited = octet.from(int(pending), from);
+    pending = moved && waited;
   }
 
   __device__ __forceinline__ void add_rows(bool mine) {

@@ -60,14 +60,23 @@ struct PackedCell {
 
 // A grid laid out for rendering; see packing.cu. `scenes` grids of one resolution may be stacked.
 struct PackedGrid {
-  const uint8_t* distance;
+  const uint8_t* ahead;  // [8, scenes, Rx, Ry, Rz] see distance_ahead
   const CellWord* words;
   const PackedCell* cells;
   const void* rows;       // [V, 32] of `storage`
   const float* affine;    // [2, 27] scale and offset of each coefficient (kByte), else null
   Storage storage;
+  bool clamps;  // some row may clamp
+  int64_t scenes;
   int size[3];
 };
+
+constexpr int kOctants = 8;  // of ray directions: 4 is set where x grows along the ray, 2 where y, 1 where z does
+
+// ahead [8, scenes, Rx, Ry, Rz]: as `distance`, but by the occupied cells that a ray into this octant can still meet. About
+// twice as far. `scratch` has the size of `distance`.
+void distance_ahead(const uint8_t* distance, int64_t scenes, const int size[3], uint8_t* ahead, uint8_t* scratch,
+                    Stream stream);
 
 // Counts the occupied cells into *occupied (set to 0 before) and fills words [ceil(cells / 32)].
 void number_cells(const uint8_t* distance, int64_t cells, CellWord* words, uint32_t* occupied, Stream stream);

@@ -5,7 +5,7 @@
 
 #include "../compositing.h"
 #include "../interpolation.h"
-#include "leap.cuh"
+#include "skip.cuh"
 
 namespace plenoxel::cuda {
 
@@ -72,12 +72,15 @@ __device__ __forceinline__ void march(const Grid<float>& grid, int scene, const 
   int before[3] = {-4, -4, -4};  // far from any cell: nothing is kept
   Corner corner;
   bool dense = false;
+  Skipper skipper(ray, options.step_size);
   for (float t = ray.entry; t <= ray.exit;) {
-    const Cell<float> cell = cell_on_ray(grid.size, ray, t);
+    float nearby[3];
+    Cell<float> cell;
+    locate(grid.size, ray, t, nearby, cell.index);
     const int64_t index = first + cell.index[0] * plane + int64_t(cell.index[1]) * grid.size[2] + cell.index[2];
     if (index != current) {
       if (const int distance = __ldg(grid.distance + index)) {
-        t = leap(t, options.step_size, smaller(empty_until(grid.size, ray, cell.index, distance), ray.exit));
+        t = skipper.leap(ray, t, nearby, distance);
         continue;
       }
       corner.row = __ldg(grid.links + index + offset);
@@ -88,6 +91,7 @@ __device__ __forceinline__ void march(const Grid<float>& grid, int scene, const 
       for (int axis = 0; axis < 3; ++axis) before[axis] = cell.index[axis];
     }
     if (dense) {
+      cell = cell_on_ray(grid.size, ray, t);
       const float weight = lane_weight(cell.fraction, octet.lane);
       const float sigma = octet.sum(weight * corner.density);
       if (sigma > options.sigma_thresh && !visitor.sample(t, sigma, weight)) break;

@@ -1,6 +1,6 @@
 // Lays a grid out for rendering: a table of the occupied cells, found through one bit a cell. Done once per grid.
 #include "kernels.h"
-#include "leap.cuh"
+#include "skip.cuh"
 #include "../interpolation.h"
 
 namespace plenoxel::cuda {
@@ -11,6 +11,20 @@ __global__ void number_kernel(const uint8_t* distance, int64_t cells, CellWord* 
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   const uint32_t bits = __ballot_sync(~0u, i < cells && distance[i] == 0);
   if (threadIdx.x % 32 == 0 && i < cells) words[i / 32] = {bits, atomicAdd(occupied, __popc(bits))};
+}
+
+// One axis and direction of a distance transform: min over the neighbours ahead, `stride` apart, of max(offset, theirs).
+// The first axis starts from whether a cell is occupied.
+__global__ void ahead_kernel(const uint8_t* before, bool first_axis, int64_t cells, int64_t stride, int length, bool up,
+                             uint8_t* after) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= cells) return;
+  const auto at = [&](int64_t cell) { return first_axis && before[cell] > 0 ? 255 : int(before[cell]); };
+  const int position = int(i / stride % length), left = up ? length - 1 - position : position;
+  int nearest = at(i);
+  for (int offset = 1; offset < nearest && offset <= left; ++offset)
+    nearest = min(nearest, max(offset, at(i + (up ? stride : -stride) * offset)));
+  after[i] = uint8_t(nearest);
 }
 
 struct CellSource {
@@ -37,6 +51,19 @@ __global__ void pack_kernel(CellSource source, int64_t cells, PackedCell* out) {
 }
 
 }  // namespace
+
+void distance_ahead(const uint8_t* distance, int64_t scenes, const int size[3], uint8_t* ahead, uint8_t* scratch,
+                    Stream stream) {
+  const int64_t plane = int64_t(size[1]) * size[2], cells = scenes * size[0] * plane;
+  if (cells == 0) return;
+  const unsigned blocks = blocks_for(cells);
+  for (int octant = 0; octant < kOctants; ++octant) {
+    uint8_t* out = ahead + octant * cells;
+    ahead_kernel<<<blocks, kThreads, 0, stream>>>(distance, true, cells, 1, size[2], octant & 1, out);
+    ahead_kernel<<<blocks, kThreads, 0, stream>>>(out, false, cells, size[2], size[1], octant & 2, scratch);
+    ahead_kernel<<<blocks, kThreads, 0, stream>>>(scratch, false, cells, plane, size[0], octant & 4, out);
+  }
+}
 
 void number_cells(const uint8_t* distance, int64_t cells, CellWord* words, uint32_t* occupied, Stream stream) {
   if (cells > 0) number_kernel<<<blocks_for(cells), kThreads, 0, stream>>>(distance, cells, words, occupied);

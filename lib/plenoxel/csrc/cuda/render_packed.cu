@@ -8,7 +8,7 @@
 // Colour needs no sample of its own: it is a product of the SH image as long as no colour is clamped at 0. Rows that could
 // be clamped from some direction are marked when the grid is packed; cells with such a corner are looked at more closely.
 #include "../compositing.h"
-#include "leap.cuh"
+#include "skip.cuh"
 #include "../interpolation.h"
 #include "packed_rows.cuh"
 
@@ -20,6 +20,9 @@ namespace {
 #endif
 #ifndef PLENOXEL_BLOCKS
 #define PLENOXEL_BLOCKS 5
+#endif
+#ifndef PLENOXEL_CLAMP_BLOCKS
+#define PLENOXEL_CLAMP_BLOCKS 4
 #endif
 constexpr int kSlots = PLENOXEL_SLOTS;  // entries of a ray's list; one cell adds up to 8
 constexpr int kWarps = kThreads / 32;
@@ -44,6 +47,8 @@ __device__ __forceinline__ int quarter_of(int ray, int quarter) { return ray * k
 struct Walker {
   Ray<float> ray;
   float t;
+  const uint8_t* ahead;  // of this ray's octant and scene
+  uint32_t first;        // number of its scene's first cell
   Compositor<float> compositor;
   float depth = 0;          // world / delta
   float correction[3] = {};  // of rgb, where colours were clamped
@@ -65,7 +70,7 @@ __device__ __forceinline__ unsigned left_behind(const int move[3]) {
   return corners;
 }
 
-// The weights of voxels that stay, at the corners they have in the next cell.
+// The weights of voxels that stay, at the corners they have in the next cell; 0 for new ones.
 __device__ __forceinline__ void carry_weights(const int move[3], float weight[kCorners]) {
 #pragma unroll
   for (int axis = 0; axis < 3; ++axis) {
@@ -174,40 +179,44 @@ __device__ __forceinline__ void read_cell(const PackedCell* cell, int32_t row[kC
   density[4] = d.x, density[5] = d.y, density[6] = d.z, density[7] = d.w;
 }
 
-__device__ __forceinline__ uint32_t cell_number(const int size[3], uint32_t first, const int index[3]) {
-  return first + (uint32_t(index[0]) * size[1] + index[1]) * size[2] + index[2];
+__device__ __forceinline__ int octant_of(const Ray<float>& ray) {
+  return (ray.direction[0] > 0 ? 4 : 0) | (ray.direction[1] > 0 ? 2 : 0) | (ray.direction[2] > 0 ? 1 : 0);
 }
 
 // Leaps to the ray's next sample in an occupied cell; false if there is none.
-__device__ __forceinline__ bool find_cell(const PackedGrid& grid, float step, uint32_t first, Walker& walker,
-                                          Cell<float>& cell, uint32_t& number) {
+__device__ __forceinline__ bool find_cell(const int size[3], Skipper& skipper, Walker& walker, int index[3],
+                                          uint32_t& number) {
   while (walker.t <= walker.ray.exit) {
-    cell = cell_on_ray(grid.size, walker.ray, walker.t);
-    number = cell_number(grid.size, first, cell.index);
-    const int distance = __ldg(grid.distance + number);
+    float cell[3];
+    locate(size, walker.ray, walker.t, cell, index);
+    number = (uint32_t(index[0]) * size[1] + index[1]) * size[2] + index[2];
+    const int distance = __ldg(walker.ahead + number);
     if (distance == 0) return true;
-    walker.t = leap(walker.t, step, smaller(empty_until(grid.size, walker.ray, cell.index, distance), walker.ray.exit));
+    walker.t = skipper.leap(walker.ray, walker.t, cell, distance);
   }
   return false;
 }
 
 // Passes all samples of a cell; t is then the first one beyond it.
-template <Storage kStorage, bool kRows>
+template <Storage kStorage, bool kRows, bool kClamp>
 __device__ __forceinline__ void cross_cell(const PackedGrid& grid, const RenderOptions<float>& options,
-                                           const float* origin, const float* direction, uint32_t number,
-                                           Cell<float> cell, Walker& walker, Entry* list, int& count) {
-  const CellWord word = reinterpret_cast<const CellWord*>(grid.words)[number / 32];
+                                           const float* origin, const float* direction, const int index[3],
+                                           uint32_t number, Walker& walker, Entry* list, int& count) {
+  number += walker.first;
+  const uint2 bits = __ldg(reinterpret_cast<const uint2*>(grid.words) + number / 32);
+  const CellWord word{bits.x, bits.y};
   const PackedCell* packed = grid.cells + word.first + __popc(word.bits & ((1u << number % 32) - 1));
   if (kRows) {
-    const int move[3] = {cell.index[0] - walker.cell[0], cell.index[1] - walker.cell[1], cell.index[2] - walker.cell[2]};
+    const int move[3] = {index[0] - walker.cell[0], index[1] - walker.cell[1], index[2] - walker.cell[2]};
     const unsigned left = left_behind(move);
     list_corners(walker, left, list, count);
-    if (left == 0xff) for (float& weight : walker.weight) weight = 0;
-    else carry_weights(move, walker.weight);
+    carry_weights(move, walker.weight);
   }
   float density[kCorners];
   read_cell(packed, walker.row, density);
-  for (int axis = 0; axis < 3; ++axis) walker.cell[axis] = cell.index[axis];
+#pragma unroll
+  for (int axis = 0; axis < 3; ++axis) walker.cell[axis] = index[axis];
+  Cell<float> cell = cell_on_ray(grid.size, walker.ray, walker.t);
   const Compositor<float> before = walker.compositor;
   const float start = walker.t;
   do {
@@ -227,8 +236,9 @@ __device__ __forceinline__ void cross_cell(const PackedGrid& grid, const RenderO
     cell = cell_on_ray(grid.size, walker.ray, fminf(walker.t, walker.ray.exit));
   } while (walker.t <= walker.ray.exit && cell.index[0] == walker.cell[0] && cell.index[1] == walker.cell[1] &&
            cell.index[2] == walker.cell[2]);
-  if (!kRows) return;
+  if (!kClamp) return;
   int32_t flags = 0;
+#pragma unroll
   for (const int32_t row : walker.row) flags |= row >= 0 ? row : 0;
   if (flags & kMayClamp) {
     const float3 added =
@@ -276,8 +286,8 @@ __device__ __forceinline__ void write_images(const WarpMemory& memory, int64_t o
   }
 }
 
-template <Storage kStorage, bool kRows>
-__global__ void __launch_bounds__(kThreads, PLENOXEL_BLOCKS)
+template <Storage kStorage, bool kRows, bool kClamp>
+__global__ void __launch_bounds__(kThreads, kClamp ? PLENOXEL_CLAMP_BLOCKS : PLENOXEL_BLOCKS)
     render_packed_kernel(const __grid_constant__ PackedGrid grid, const Rays<float> rays,
                          const __grid_constant__ RenderOptions<float> options, const Image<float> out, int64_t width) {
   __shared__ WarpMemory shared[kRows ? kWarps : 1];
@@ -290,17 +300,21 @@ __global__ void __launch_bounds__(kThreads, PLENOXEL_BLOCKS)
   Walker walker;
   walker.ray = make_ray(grid.size, options, origin, direction);
   walker.t = exists && walker.ray.hits() ? walker.ray.entry : INFINITY;
-  const uint32_t first = exists && rays.scene ? uint32_t(rays.scene[i]) * grid.size[0] * grid.size[1] * grid.size[2] : 0;
+  const int64_t cells = int64_t(grid.size[0]) * grid.size[1] * grid.size[2];
+  walker.first = uint32_t(exists && rays.scene ? rays.scene[i] * cells : 0);
+  walker.ahead = grid.ahead + octant_of(walker.ray) * grid.scenes * cells + walker.first;
+  Skipper skipper(walker.ray, options.step_size);
   if (kRows)
     for (int quarter = 0; quarter < kQuarters; ++quarter) memory.sum[quarter_of(lane, quarter)] = float4{0, 0, 0, 0};
   int count = 0;
   for (;;) {
-    Cell<float> cell;
+    int index[3];
     uint32_t number;
-    const bool found = find_cell(grid, options.step_size, first, walker, cell, number);
+    const bool found = find_cell(grid.size, skipper, walker, index, number);
     if (!__any_sync(~0u, found)) break;
     if (found)
-      cross_cell<kStorage, kRows>(grid, options, origin, direction, number, cell, walker, memory.list + lane, count);
+      cross_cell<kStorage, kRows, kClamp>(grid, options, origin, direction, index, number, walker, memory.list + lane,
+                                          count);
     if (kRows && __any_sync(~0u, count > kSlots - kCorners)) {
       gather<kStorage>(grid.rows, memory, count);
       count = 0;
@@ -327,6 +341,11 @@ __global__ void __launch_bounds__(kThreads, PLENOXEL_BLOCKS)
   write_images(memory, i, rays.count, out.sh);
 }
 
+template <Storage kStorage>
+auto kernel_of(bool clamps) {
+  return clamps ? render_packed_kernel<kStorage, true, true> : render_packed_kernel<kStorage, true, false>;
+}
+
 }  // namespace
 
 void render_packed(const PackedGrid& grid, const Rays<float>& rays, const RenderOptions<float>& options,
@@ -337,10 +356,11 @@ void render_packed(const PackedGrid& grid, const Rays<float>& rays, const Render
     const int64_t height = (rays.count + image_width - 1) / image_width;
     threads = (image_width + kTileWidth - 1) / kTileWidth * ((height + kTileHeight - 1) / kTileHeight) * 32;
   }
-  const auto kernel = !image.rgb && !image.sh               ? render_packed_kernel<Storage::kFloat, false>
-                      : grid.storage == Storage::kFloat ? render_packed_kernel<Storage::kFloat, true>
-                      : grid.storage == Storage::kHalf  ? render_packed_kernel<Storage::kHalf, true>
-                                                        : render_packed_kernel<Storage::kByte, true>;
+  const bool clamps = grid.clamps && image.rgb;
+  const auto kernel = !image.rgb && !image.sh           ? render_packed_kernel<Storage::kFloat, false, false>
+                      : grid.storage == Storage::kFloat ? kernel_of<Storage::kFloat>(clamps)
+                      : grid.storage == Storage::kHalf  ? kernel_of<Storage::kHalf>(clamps)
+                                                        : kernel_of<Storage::kByte>(clamps);
   kernel<<<blocks_for(threads), kThreads, 0, stream>>>(grid, rays, options, image, image_width);
 }
 
