@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from model.exposure import ExposureModel
 from model.grid import PlenoxelGrid
 from model.options import RenderOptions
 from model.rendering import OUTPUTS, render_rays
@@ -36,10 +37,18 @@ class RenderedView(NamedTuple):
 
 @dataclass
 class RadianceField:
-    """A :class:`PlenoxelGrid` and the transform from the scene's world frame (metres) into the grid's frame."""
+    """A grid, where it stands in the scene's world (metres), and how its cameras exposed.
+
+    Attributes:
+        grid: the voxels.
+        transform: from the world into the grid's frame.
+        exposure: applied to rendered colours, so that they are what a camera there would have taken; None leaves the
+            grid's own colours. SH images are always the grid's own.
+    """
 
     grid: PlenoxelGrid
     transform: SceneTransform
+    exposure: ExposureModel | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> RadianceField:
@@ -47,11 +56,22 @@ class RadianceField:
         from dataloader import load_perfception_scene
 
         scene = load_perfception_scene(path)
-        return cls(PlenoxelGrid.from_scene(scene).to(device), scene.transform)
+        return cls(PlenoxelGrid.from_scene(scene).to(device), scene.transform, ExposureModel.load(scene.path))
 
     def to(self, device: torch.device | str) -> RadianceField:
         """The same field on ``device``."""
-        return RadianceField(self.grid.to(device), self.transform)
+        return replace(self, grid=self.grid.to(device))
+
+    def expose(self, rgb: Tensor, camera_to_world: Tensor) -> Tensor:
+        """The grid's colours ``[..., 3, H, W]`` as cameras ``[..., 4, 4]`` would have taken them."""
+        if self.exposure is None:
+            return rgb
+        gain, offset = (values.to(rgb.device)[..., None, None] for values in self.exposure.at(camera_to_world))
+        return rgb * gain + offset
+
+    def neutral(self) -> RadianceField:
+        """The same field, rendered at the training photographs' average exposure everywhere."""
+        return replace(self, exposure=None)
 
     def view_rays(self, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Origins and unit directions ``[..., H, W, 3]`` of views in the grid's frame, on the grid's device."""
@@ -104,6 +124,8 @@ class RadianceField:
             torch.cat(parts).reshape(count, height, width, *parts[0].shape[2:]) if parts[0] is not None else None
             for parts in zip(*blocks, strict=True)
         )
+        if rgb is not None:
+            rgb = self.expose(rgb.movedim(-1, 1), camera_to_world).movedim(1, -1)
         depth = None
         if distance is not None:
             depth = ray_length_to_depth(distance / self.transform.scene_scale, intrinsics.to(distance.device))

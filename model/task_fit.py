@@ -68,11 +68,10 @@ def fit(
 
 def summarize(results: dict[str, dict[str, Any]], failed: dict[str, str]) -> dict[str, Any]:
     """Means over scenes, and each scene's own figures without its single frames."""
+    from model.fitting.evaluation import mean_measurements
+
     scenes = {name: {key: value for key, value in result.items() if key != "held_out"}
               for name, result in results.items()}  # fmt: skip
     measured = [result for result in scenes.values() if result["psnr"] is not None]
-    mean = {
-        name: sum(result[name] for result in measured) / len(measured) if measured else None
-        for name in ("psnr", "ssim")
-    }
+    mean = mean_measurements(measured)
     return {**mean, "scenes": scenes, **({"failed": failed} if failed else {})}

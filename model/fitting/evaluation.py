@@ -13,6 +13,7 @@ from torch import Tensor
 from model.options import RenderOptions
 from model.radiance_field import RadianceField
 from utils.cameras import scale_intrinsics
+from utils.threads import ordered_map
 
 if TYPE_CHECKING:
     from dataloader import Scene
@@ -26,38 +27,63 @@ class HeldOutView:
 
     Attributes:
         frame: the frame's name.
-        rendered: float32 ``[3, H, W]``, 0 to 1.
+        rendered: float32 ``[3, H, W]``, 0 to 1, at the exposure the field expects of this camera.
+        neutral: the same at the average exposure.
         photo: float32 ``[3, H, W]``, 0 to 1.
         depth: float32 ``[H, W]`` metres along the optical axis.
     """
 
     frame: str
     rendered: Tensor
+    neutral: Tensor
     photo: Tensor
     depth: Tensor
 
-    @property
-    def psnr(self) -> float:
-        """Peak signal-to-noise ratio in dB."""
-        return -10 * math.log10(max(float(((self.rendered - self.photo) ** 2).mean()), 1e-12))
+    def measurements(self) -> dict[str, float]:
+        """PSNR and SSIM, and PSNR at the average exposure."""
+        return {
+            "psnr": psnr(self.rendered, self.photo),
+            "ssim": ssim(self.rendered, self.photo),
+            "psnr_neutral": psnr(self.neutral, self.photo),
+        }
 
-    @property
-    def ssim(self) -> float:
-        """Structural similarity (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5)."""
-        from torchmetrics.functional.image import structural_similarity_index_measure
 
-        return float(structural_similarity_index_measure(self.rendered[None], self.photo[None], data_range=1.0))
+def psnr(image: Tensor, target: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of images with values 0 to 1."""
+    return -10 * math.log10(max(float(((image - target) ** 2).mean()), 1e-12))
+
+
+def ssim(image: Tensor, target: Tensor) -> float:
+    """Structural similarity of images ``[3, H, W]`` (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    return float(structural_similarity_index_measure(image[None], target[None], data_range=1.0))
 
 
 def held_out_views(
     field: RadianceField, scene: Scene, indices: list[int], size: tuple[int, int], options: RenderOptions
 ) -> Iterator[HeldOutView]:
-    """Render the scene's frames ``indices`` at ``size`` and read their photographs."""
+    """Render the scene's frames ``indices`` at ``size`` and read their photographs; all values are clamped to 0..1."""
     intrinsics = scale_intrinsics(scene.intrinsics, scene.image_size, size)
-    for index in indices:
-        view = field.render_view(scene.camera_to_world[index], intrinsics, size, options, outputs=("rgb", "depth"))
-        photo = scene.read_color(index, size).to(view.rgb.device).float() / 255
-        yield HeldOutView(scene.frames[index], view.rgb.clamp(0, 1), photo, view.depth)
+    photos = ordered_map(lambda index: scene.read_color(index, size), indices)
+    for index, photo in zip(indices, photos, strict=True):
+        pose = scene.camera_to_world[index]
+        view = field.neutral().render_view(pose, intrinsics, size, options, outputs=("rgb", "depth"))
+        yield HeldOutView(
+            frame=scene.frames[index],
+            rendered=field.expose(view.rgb, pose).clamp(0, 1),
+            neutral=view.rgb.clamp(0, 1),
+            photo=photo.to(view.rgb.device).float() / 255,
+            depth=view.depth,
+        )
+
+
+def mean_measurements(measured: list[dict[str, float]]) -> dict[str, float | None]:
+    """Means over views; None where there are none."""
+    names = ("psnr", "ssim", "psnr_neutral")
+    return {
+        name: math.fsum(values[name] for values in measured) / len(measured) if measured else None for name in names
+    }
 
 
 def side_by_side(view: HeldOutView) -> Tensor:

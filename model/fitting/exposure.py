@@ -1,4 +1,4 @@
-"""Per-photograph exposure: photograph = gain * field + offset, one pair per colour channel.
+"""Finding each training photograph's exposure: photograph = gain * field + offset, one pair per colour channel.
 
 Hand-held captures change exposure and white balance from frame to frame. The pairs are not trained by gradient
 steps: they are the least-squares solution over all rays seen lately, pulled towards (1, 0) by a prior and kept at an
@@ -10,13 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from model.exposure import ExposureModel
+
 _FORGET = 0.9
 _PRIOR_RAYS = 64.0
 _GAIN_LIMITS = (0.4, 2.5)
 _CLIPPED = 1.5 / 255
 
 
-class Exposure:
+class ExposureEstimate:
     """Gains and offsets of all training photographs, estimated alongside the field.
 
     Args:
@@ -67,6 +69,12 @@ class Exposure:
         self.gain = gain / gain.log().mean(0).exp()
         self.offset = offset - offset.mean(0)
         self._sums *= _FORGET
+
+    def model(self, camera_to_world: Tensor) -> ExposureModel | None:
+        """The exposures by camera ``[N, 4, 4]``; None when they are not estimated."""
+        if not self.enabled:
+            return None
+        return ExposureModel(camera_to_world.double().cpu(), self.gain.cpu(), self.offset.cpu())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything needed to go on."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from model.fitting.exposure import Exposure
+from model.fitting.exposure import ExposureEstimate
 from model.fitting.frames import Frames
 from model.fitting.optimizer import GridOptimizer
 from model.fitting.options import FitGrid, FitOptimization, FitRegularization
@@ -89,7 +89,7 @@ class Fitter:
             generator(seed, "rays", device=device),
             with_distances=recipe.regularization.depth > 0,
         )
-        self.exposure = Exposure(len(frames), device, exposure)
+        self.exposure = ExposureEstimate(len(frames), device, exposure)
         self._tv_generator = generator(seed, "total variation")
         self._squared_error = torch.zeros((), device=device)
         self._errors_of = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -12,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from model.fitting.evaluation import HeldOutView, depth_picture, held_out_views, side_by_side
+from model.fitting.evaluation import (
+    HeldOutView,
+    depth_picture,
+    held_out_views,
+    mean_measurements,
+    side_by_side,
+)
 from model.fitting.fitter import Fitter, Recipe
 from model.fitting.frames import Frames, fitted_size, load_training_frames, split_frames
 from model.fitting.options import FitData
 from model.fitting.placement import place
 from model.fitting.point_cloud import PointCloud, depth_point_cloud, mesh_point_cloud
-from model.grid import PlenoxelGrid
 from model.radiance_field import RadianceField
 from utils.errors import UserError
 from utils.files import commit_output, prepare_output, read_json, write_json
@@ -104,7 +108,7 @@ class _SceneFit:
             fitter.load(checkpoint)
             logger.info("%s: going on after step %d", self.scene.name, fitter.step)
         with SummaryWriter(self.partial / "tensorboard", purge_step=fitter.step) as writer:
-            self._optimize(fitter, writer)
+            self._optimize(fitter, frames, writer)
             loading_seconds = time.monotonic() - started - fitter.seconds
             self._save(fitter, frames)
             self._measure(fitter, frames, writer, loading_seconds)
@@ -128,7 +132,7 @@ class _SceneFit:
             )
         return cloud if len(cloud.points) else None
 
-    def _optimize(self, fitter: Fitter, writer: SummaryWriter) -> None:
+    def _optimize(self, fitter: Fitter, frames: Frames, writer: SummaryWriter) -> None:
         total = fitter.recipe.total_steps
         with Progress(f"fitting {self.scene.name}", total, "step") as meter:
             meter.update(fitter.step)
@@ -142,7 +146,7 @@ class _SceneFit:
                     self._last_scalars = now
                     note = self._log_scalars(fitter, writer)
                 if level_ended and not fitter.finished:
-                    self._log_views(fitter, writer)
+                    self._log_views(fitter, frames, writer)
                 if level_ended or now - self._last_checkpoint > self.settings.checkpoint_seconds:
                     fitter.save(self.partial / _CHECKPOINT)
                     self._last_checkpoint = time.monotonic()
@@ -162,48 +166,49 @@ class _SceneFit:
             writer.add_scalar(name, value, fitter.step)
         return f"PSNR {psnr:.1f} dB"
 
-    def _views(self, grid: PlenoxelGrid, indices: list[int]) -> Iterator[HeldOutView]:
-        field = RadianceField(grid, self.transform)
+    def _views(self, field: RadianceField, indices: list[int]) -> Iterator[HeldOutView]:
         return held_out_views(field, self.scene, indices, self.size, self.settings.recipe.rendering)
 
-    def _log_views(self, fitter: Fitter, writer: SummaryWriter) -> None:
-        psnrs = []
-        for view in self._views(fitter.grid, self.held_out[:_LOGGED_VIEWS]):
-            writer.add_image(f"held_out/{view.frame}", side_by_side(view), fitter.step)
-            writer.add_image(f"depth/{view.frame}", depth_picture(view.depth), fitter.step)
-            psnrs.append(view.psnr)
-        if psnrs:
-            writer.add_scalar("psnr/held_out_sample", sum(psnrs) / len(psnrs), fitter.step)
+    def _log_views(self, fitter: Fitter, frames: Frames, writer: SummaryWriter) -> None:
+        field = RadianceField(fitter.grid, self.transform, fitter.exposure.model(frames.camera_to_world))
+        measured = []
+        for view in self._views(field, self.held_out[:_LOGGED_VIEWS]):
+            _log_pictures(view, writer, fitter.step)
+            measured.append(view.measurements())
+        if measured:
+            writer.add_scalar("psnr/held_out_sample", mean_measurements(measured)["psnr"], fitter.step)
 
     def _save(self, fitter: Fitter, frames: Frames) -> None:
-        fitter.grid.save(
-            self.partial, self.transform, bits=self.settings.bits,
-        )
+        fitter.grid.save(self.partial, self.transform, bits=self.settings.bits)
+        exposure = fitter.exposure.model(frames.camera_to_world)
+        if exposure is not None:
+            exposure.save(self.partial)
 
     def _measure(self, fitter: Fitter, frames: Frames, writer: SummaryWriter, loading_seconds: float) -> None:
         """Measure what was saved, not what was in memory, and write ``results.json``."""
-        grid = PlenoxelGrid.load(self.partial).to(self.device)
+        field = RadianceField.load(self.partial, self.device)
         per_frame: dict[str, dict[str, float]] = {}
-        pictures = self.partial / "render_model"
-        for number, view in enumerate(self._views(grid, self.held_out)):
-            per_frame[view.frame] = {"psnr": round(view.psnr, 4), "ssim": round(view.ssim, 5)}
-            write_image(pictures / f"{view.frame}.png", side_by_side(view))
-            if number < _LOGGED_VIEWS:
-                writer.add_image(f"held_out/{view.frame}", side_by_side(view), fitter.step)
-                writer.add_image(f"depth/{view.frame}", depth_picture(view.depth), fitter.step)
-        mean = {
-            name: math.fsum(values[name] for values in per_frame.values()) / len(per_frame) if per_frame else None
-            for name in ("psnr", "ssim")
-        }
+        for view in self._views(field, self.held_out):
+            per_frame[view.frame] = view.measurements()
+            write_image(self.partial / "render_model" / f"{view.frame}.png", side_by_side(view))
+            if len(per_frame) <= _LOGGED_VIEWS:
+                _log_pictures(view, writer, fitter.step)
+        mean = mean_measurements(list(per_frame.values()))
         for name, value in mean.items():
             if value is not None:
                 writer.add_scalar(f"{name}/held_out", value, fitter.step)
         results = {
             **mean, "training_seconds": round(fitter.seconds, 2), "loading_seconds": round(loading_seconds, 2),
-            "training_frames": len(frames), "voxels": grid.num_voxels, "resolution": list(grid.resolution),
-            "voxel_metres": grid.voxel_size[0] / self.transform.scene_scale, "image_size": list(self.size),
+            "training_frames": len(frames), "voxels": field.grid.num_voxels, "resolution": list(field.grid.resolution),
+            "voxel_metres": field.grid.voxel_size[0] / self.transform.scene_scale, "image_size": list(self.size),
             "held_out": per_frame,
         }  # fmt: skip
         write_json(self.partial / RESULTS_FILE, results)
         if mean["psnr"] is not None:
-            logger.info("%s: held-out PSNR %.2f dB, SSIM %.3f", self.scene.name, mean["psnr"], mean["ssim"])
+            logger.info("%s: held-out PSNR %.2f dB (%.2f dB at the average exposure), SSIM %.3f",
+                        self.scene.name, mean["psnr"], mean["psnr_neutral"], mean["ssim"])  # fmt: skip
+
+
+def _log_pictures(view: HeldOutView, writer: SummaryWriter, step: int) -> None:
+    writer.add_image(f"held_out/{view.frame}", side_by_side(view), step)
+    writer.add_image(f"depth/{view.frame}", depth_picture(view.depth), step)
