@@ -37,6 +37,7 @@ TASK_MODULES = {
     "analyze": "analysis.task_analyze",
     "sample": "analysis.task_sample",
     "filter": "analysis.task_filter",
+    "rate": "analysis.task_rate",
     "train": "enet.task_train",
     "test": "enet.task_test",
     "report": "analysis.task_report",
