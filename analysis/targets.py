@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from analysis.coverage import central_window, view_chunks, window_coverage
+from analysis.surface import surface_depth
 from dataloader import ViewStore
 from utils.cameras import unproject
 
@@ -52,7 +53,7 @@ def find_targets(path: str | Path, classes: Sequence[int], options: TargetOption
     """Targets in one annotated view store, best covered first within a class, classes taking turns.
 
     Args:
-        path: the view store; it needs labels and a depth channel (the mesh's, ``depth_mesh``, is preferred).
+        path: the view store; it needs labels and a depth channel, see :func:`analysis.surface.surface_depth`.
         classes: class indices wanted, the most wanted first.
 
     Raises:
@@ -60,20 +61,19 @@ def find_targets(path: str | Path, classes: Sequence[int], options: TargetOption
     """
     store = ViewStore.open(path)
     labels = store.tensor("label")
-    depth_name = "depth_mesh" if "depth_mesh" in store.channels else "depth"
     size = tuple(labels.shape[-2:])
     chunks = view_chunks(len(labels), size)
     coverage = torch.cat([window_coverage(labels[chunk], options.window) for chunk in chunks])
     ranked = []
     for order, class_index in enumerate(classes):
-        targets = _targets_of_class(store, labels, depth_name, coverage[:, class_index], class_index, options)
+        targets = _targets_of_class(store, labels, coverage[:, class_index], class_index, options)
         ranked += [(rank, order, target) for rank, target in enumerate(targets)]
     ranked.sort(key=lambda entry: entry[:2])
     return [target for _, _, target in ranked][: options.max_per_scene or None]
 
 
 def _targets_of_class(
-    store: ViewStore, labels: Tensor, depth_name: str, coverage: Tensor, class_index: int, options: TargetOptions
+    store: ViewStore, labels: Tensor, coverage: Tensor, class_index: int, options: TargetOptions
 ) -> list[Target]:
     """Greedy non-maximum suppression over the views that show the class, best covered first."""
     limit = options.max_per_class or len(coverage)
@@ -81,7 +81,7 @@ def _targets_of_class(
     for view in torch.sort(coverage, descending=True, stable=True).indices.tolist():
         if coverage[view] < options.min_coverage or len(targets) == limit:
             break
-        target = _target_in_view(store, labels[view], depth_name, view, class_index, options.window)
+        target = _target_in_view(store, labels[view], view, class_index, options.window)
         if target is None:
             continue
         if all(torch.dist(target.point, kept.point) >= options.separation for kept in targets):
@@ -90,10 +90,10 @@ def _targets_of_class(
 
 
 def _target_in_view(
-    store: ViewStore, labels: Tensor, depth_name: str, view: int, class_index: int, window: float
+    store: ViewStore, labels: Tensor, view: int, class_index: int, window: float
 ) -> Target | None:
     """The target of one view, or None where the class has no depth."""
-    depth = store.read(depth_name, view)
+    depth = surface_depth(store, view)
     rows, columns = central_window(tuple(labels.shape), window)
     mask = (labels == class_index) & (depth > 0)
     pixel = interior_pixel(mask[rows, columns])

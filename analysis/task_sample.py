@@ -13,6 +13,7 @@ import gin
 
 from analysis.domes import DomeOptions, dome_cameras, floor_height
 from analysis.identity import store_identity
+from analysis.surface import DEPTH_CHANNELS
 from analysis.targets import TargetOptions, find_targets
 from dataloader import CameraList, ViewStore, load_mesh, load_scannet_scene
 from utils.errors import UserError
@@ -94,7 +95,7 @@ def _sample_scene(
     """Make one scene's domes unless they are there; returns cameras by class."""
     target_options, dome_options = TargetOptions(), DomeOptions()
     path, folder = domes_dir / f"{store.name}.json", domes_dir / store.name
-    identity = store_identity(store, ("label", "depth", "depth_mesh"))
+    identity = store_identity(store, ("label", *DEPTH_CHANNELS))
     settings = {"store": identity, "classes": list(classes), "seed": seed, "targets": asdict(target_options),
                 "domes": asdict(dome_options)}
     partial = prepare_output(folder, settings, overwrite or not path.exists())

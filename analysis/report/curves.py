@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def read_curves(tensorboard: Path, names: list[str]) -> dict[str, Curve]:
     """The scalars ``names`` of a TensorBoard folder, those that are there."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)
     events = EventAccumulator(str(tensorboard), size_guidance={"scalars": 0, "images": 1})
     events.Reload()
     curves = {}

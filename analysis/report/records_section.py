@@ -7,12 +7,12 @@ from typing import Any
 
 from utils.files import read_json
 
-_MAX_DEPTH = 4
+_MAX_DEPTH = 3
 
 
 def records_section(folders: list[Path]) -> dict[str, Any] | None:
     """Time and operative config of every task that left its records in ``folders``; None when none did."""
-    entries = [_entry(path) for path in sorted(set(_record_files(folders)))]
+    entries = [_entry(path, folder.parent) for folder in folders for path in _record_files(folder)]
     if not entries:
         return None
     entries.sort(key=lambda entry: entry["started"])
@@ -20,19 +20,17 @@ def records_section(folders: list[Path]) -> dict[str, Any] | None:
     return {"tasks": entries, "versions": {name: value for version in versions for name, value in version.items()}}
 
 
-def _record_files(folders: list[Path]) -> list[Path]:
-    return [
-        path for folder in folders if folder.is_dir() for depth in range(1, _MAX_DEPTH)
-        for path in folder.glob("/".join(["*"] * (depth - 1) + ["run.json"]))
-    ]
+def _record_files(folder: Path) -> list[Path]:
+    """Records up to three levels deep: deeper ones are of other things."""
+    return [path for depth in range(_MAX_DEPTH) for path in sorted(folder.glob("*/" * depth + "run.json"))]
 
 
-def _entry(path: Path) -> dict[str, Any]:
+def _entry(path: Path, root: Path) -> dict[str, Any]:
     record = read_json(path)
     config = path.with_name("operative_config.gin")
     return {
         "task": record["task"],
-        "folder": "/".join(part for part in path.parts[-4:-1] if part != "run"),
+        "folder": "/".join(part for part in path.parent.relative_to(root).parts if part != "run"),
         "started": record["started"],
         "seconds": record["seconds"],
         "gpu": record.get("gpu"),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis.dome_plots import contact_sheet, pick_evenly
+from analysis.dome_plots import pick_evenly
 from analysis.report.curves import plot_curves
 from analysis.report.embedding import embed_drawing, embed_figure
 from analysis.report.runs import (
@@ -34,9 +34,10 @@ def results_section(runs_dir: Path) -> dict[str, Any] | None:
         return None
     groups = group_runs(runs)
     rows = paper_table(groups)
-    placed = {id(group) for _, group in rows}
+    placed = [group for _, group in rows]
+    others = [group for group in groups if not any(group is other for other in placed)]
     table = [describe(row.title, group, row.paper_mean_iou) for row, group in rows]
-    table += [describe(group.first.name, group, None) for group in groups if id(group) not in placed]
+    table += [describe(group.first.name, group, None) for group in others]
     fusion = [describe(group.first.stem, group, PAPER_FUSION.get(group.first.stem)) for group in fusion_table(groups)]
     curves = plot_curves(runs)
     return {
@@ -45,9 +46,9 @@ def results_section(runs_dir: Path) -> dict[str, Any] | None:
         "fusion": fusion,
         "untested": [run.name for run in runs if not run.tested],
         "seen_rooms": sorted({room for run in runs for room in run.scores.get("rooms_seen_in_training", [])}),
-        "unequal": unequal_budgets([group for _, group in rows]),
+        "unequal": unequal_budgets(placed),
         "curves": embed_figure(curves) if curves is not None else None,
-        "predictions": prediction_grids(runs),
+        "predictions": prediction_grids([group.first for group in placed + others]),
     }
 
 
@@ -80,7 +81,7 @@ def _percent(value: tuple[float, float | None] | None) -> dict[str, float | None
 
 
 def prediction_grids(runs: list[Run]) -> list[dict[str, Any]]:
-    """Image, truth and every run's prediction of some views; one grid for all runs that were shown the same views."""
+    """Image, truth and each run's prediction of some views; one grid for all runs that were shown the same views."""
     grids: dict[bytes, dict[str, Any]] = {}
     for run in runs:
         files = sorted(run.sample_folder.glob("*.png"))
@@ -102,8 +103,3 @@ def _split_sample(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Image, truth and prediction of a stored sample uint8 ``[3, H, 3 W]``."""
     image, truth, prediction = torch.tensor_split(picture, 3, dim=2)
     return image, truth, prediction
-
-
-def sheet(pictures: list[Tensor], columns: int) -> str:
-    """Pictures of one size as one embedded contact sheet."""
-    return embed_drawing(contact_sheet(pictures, columns))

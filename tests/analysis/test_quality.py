@@ -2,13 +2,25 @@
 
 import math
 
+import pytest
 import torch
 
-from analysis.quality import Observers, QualityOptions, estimate_quality, observation_support
-from tests.analysis.box_room import INTRINSICS, ray_cast, trajectory
+from analysis.quality import (
+    Observers,
+    QualityOptions,
+    add_quality,
+    estimate_quality,
+    observation_support,
+    roughness,
+    view_quality,
+)
+from dataloader import ViewStore
+from tests.analysis.box_room import INTRINSICS, ray_cast, trajectory, write_store
 from utils.cameras import look_at
+from utils.errors import UserError
 
 OPTIONS = QualityOptions()
+SMOOTH = QualityOptions(roughness_scale=1e9)  # edges of the room do not count
 SINK = torch.tensor([2.5, 2.0, 0.9]).double()
 
 
@@ -16,9 +28,10 @@ def observers(poses):
     return Observers(poses.float(), INTRINSICS.float().expand(len(poses), 3, 3), ray_cast(poses)[1])
 
 
-def quality_of(pose, poses, **extra):
+def quality_of(pose, poses, field=None, alpha=None):
     depth = ray_cast(pose[None])[1][0]
-    return estimate_quality(depth, INTRINSICS.float(), pose.float(), observers(poses), OPTIONS, **extra)
+    field, alpha = depth if field is None else field, torch.ones_like(depth) if alpha is None else alpha
+    return estimate_quality(depth, field, alpha, INTRINSICS.float(), pose.float(), observers(poses), SMOOTH)
 
 
 def test_an_original_view_is_supported_by_itself_in_every_pixel():
@@ -41,15 +54,13 @@ def test_an_occluded_surface_is_not_observed():
     assert support[0] == 0 and support[1] > 0
 
 
-def test_support_falls_with_angle_and_with_the_observers_distance():
+def test_support_falls_with_the_angle():
     point = torch.tensor([[0.0, 2.0, 1.2]])
     original = look_at(torch.tensor([[2.0, 2.0, 1.2]]).double(), point.double())
     seen = observers(original)
-    eyes = [torch.tensor([2 * math.cos(a), 2.0 + 2 * math.sin(a), 1.2]) for a in (0.0, 0.35, 0.8)]
+    eyes = [torch.tensor([3 * math.cos(a), 2.0 + 3 * math.sin(a), 1.2]) for a in (0.0, 0.35, 0.8)]
     same, beside, far_beside = (float(observation_support(point, eye, seen, OPTIONS)[0]) for eye in eyes)
     assert abs(same - 1) < 1e-4 and abs(beside - math.exp(-1)) < 1e-3 and far_beside < 0.01
-    nearer, farther = (float(observation_support(point, torch.tensor([x, 2.0, 1.2]), seen, OPTIONS)[0]) for x in (1, 4))
-    assert abs(nearer - 0.25) < 1e-3 and abs(farther - 1) < 1e-3
 
 
 def test_more_views_never_lower_the_quality():
@@ -63,5 +74,31 @@ def test_opacity_and_a_wrong_depth_lower_it():
     depth = ray_cast(pose[None])[1][0]
     whole = quality_of(pose, pose[None])
     assert torch.allclose(quality_of(pose, pose[None], alpha=torch.full_like(depth, 0.5)), whole * 0.5)
-    assert torch.allclose(quality_of(pose, pose[None], field_depth=depth * 1.1), whole * math.exp(-1), atol=1e-4)
-    assert torch.allclose(quality_of(pose, pose[None], field_depth=depth), whole)
+    assert torch.allclose(quality_of(pose, pose[None], field=depth * 1.1), whole * math.exp(-1), atol=1e-4)
+
+
+def test_roughness_is_the_relative_step_between_neighbours():
+    assert roughness(torch.full((9, 9), 2.0)).abs().max() == 0
+    stripes = torch.tensor([1.0, 1.5]).repeat(6).expand(12, 12)
+    assert torch.allclose(roughness(stripes)[6, 4:6], torch.tensor([(3 * 0.5 + 2 / 3) / 5, (2 * 0.5 + 1) / 5]))
+
+
+def test_quality_is_added_to_a_store_once(tmp_path):
+    original, novel = write_store(tmp_path / "original"), write_store(tmp_path / "novel", trajectory(5))
+    assert add_quality(novel, original, OPTIONS) and not add_quality(novel, original, OPTIONS)
+    quality = ViewStore.open(novel).read("quality", 2)
+    observed = Observers.from_store(original, 200)
+    expected = view_quality(ViewStore.open(novel), 2, observed, OPTIONS)
+    assert (quality - expected).abs().max() <= 0.5 / 255 + 1e-6 and 0 < quality.mean() < 1
+    with pytest.raises(UserError, match="quality"):
+        add_quality(novel, original, QualityOptions(angle_scale=0.1))
+
+
+def test_held_out_frames_do_not_count_as_observed(tmp_path):
+    original = write_store(tmp_path / "original")
+    names = ViewStore.open(original).cameras.names
+    observed = Observers.from_store(original, 200, frozenset(names[1:]))
+    assert torch.equal(observed.camera_to_world, trajectory()[:1].float())
+    with pytest.raises(UserError, match="no views"):
+        Observers.from_store(original, 200, frozenset(names))
+    assert len(Observers.from_store(original, 3).depth) == 3

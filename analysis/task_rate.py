@@ -1,0 +1,57 @@
+"""Task ``rate``: estimate the render quality of novel views, pixel by pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from analysis.quality import QualityOptions, add_quality
+from dataloader import ViewStore
+from utils.files import read_json
+from utils.scenes import for_each_scene, resolve_scenes
+from utils.tasks import task
+
+_FIELD_PREFIX = "plenoxel_scannet_"
+
+
+@task(
+    summary="estimate the render quality of novel views, pixel by pixel",
+    inputs=("novel_views_dir", "views_dir"),
+    records="{novel_views_dir}/run/rate",
+    configures=(QualityOptions,),
+)
+def rate(
+    novel_views_dir: str = gin.REQUIRED,
+    views_dir: str = gin.REQUIRED,
+    fields_dir: str | None = None,
+    scenes: str | Sequence[str] = "all",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Add the channel "quality" to the view stores in ``novel_views_dir``; training can weight its loss by it.
+
+    Args:
+        novel_views_dir: folder of rendered stores to rate, one a scene.
+        views_dir: folder of the original views' stores, which say what was observed.
+        fields_dir: fitted fields; frames that their results.json names as held out count as not observed.
+        scenes: "all", a list of names, or a text file with one name a line.
+        overwrite: replace a quality that was made with other settings.
+    """
+    novel_root, root, options = Path(novel_views_dir), Path(views_dir), QualityOptions()
+
+    def rate_one(scene: str) -> float:
+        add_quality(novel_root / scene, root / scene, options, _held_out(fields_dir, scene), overwrite)
+        return round(float(ViewStore.open(novel_root / scene).tensor("quality").float().mean()) / 255, 4)
+
+    quality = for_each_scene(resolve_scenes(scenes, novel_root), rate_one, "rate")
+    return {"mean_quality": quality}
+
+
+def _held_out(fields_dir: str | None, scene: str) -> frozenset[str]:
+    """Frames that the scene's field was not fitted to, as far as is known."""
+    if fields_dir is None:
+        return frozenset()
+    results = Path(fields_dir) / f"{_FIELD_PREFIX}{scene}" / "results.json"
+    return frozenset(read_json(results).get("held_out", {})) if results.exists() else frozenset()
