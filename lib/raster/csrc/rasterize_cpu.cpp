@@ -50,7 +50,7 @@ class ViewRasterizer {
     {
       project_vertices(view, projection);
       sort_faces(view);
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 1) nowait
       for (int band = 0; band < num_bands_; ++band) draw_band(view, view_index, band);
     }
   }
