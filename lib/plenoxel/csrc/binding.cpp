@@ -16,27 +16,45 @@
 #endif
 
 // In a function of the numbers' type T: plenoxel::cpu::NAME(..., threads), or plenoxel::cuda::NAME(..., stream) if `tensor`
-// is on a GPU.
+// is on a GPU. PLENOXEL_RUN_TRACED hands the latter scratch for a trace of the rays, too.
 #ifdef WITH_CUDA
-#define PLENOXEL_RUN(tensor, name, ...)                                          \
-  do {                                                                           \
-    if (!(tensor).is_cuda()) {                                                   \
-      plenoxel::cpu::name(__VA_ARGS__, at::get_num_threads());                   \
-    } else if constexpr (std::is_same_v<T, float>) {                             \
-      const c10::cuda::CUDAGuard guard((tensor).device());                       \
-      plenoxel::cuda::name(__VA_ARGS__, c10::cuda::getCurrentCUDAStream().stream()); \
-      C10_CUDA_KERNEL_LAUNCH_CHECK();                                            \
-    } else {                                                                     \
-      TORCH_CHECK(false, #name ": float64 runs on the CPU only");                \
-    }                                                                            \
+#define PLENOXEL_RUN_EITHER(tensor, name, cpu_arguments, cuda_arguments) \
+  do {                                                                   \
+    if (!(tensor).is_cuda()) {                                           \
+      plenoxel::cpu::name cpu_arguments;                                 \
+    } else if constexpr (std::is_same_v<T, float>) {                     \
+      const c10::cuda::CUDAGuard guard((tensor).device());               \
+      plenoxel::cuda::name cuda_arguments;                               \
+      C10_CUDA_KERNEL_LAUNCH_CHECK();                                    \
+    } else {                                                             \
+      TORCH_CHECK(false, #name ": float64 runs on the CPU only");        \
+    }                                                                    \
   } while (false)
 #else
-#define PLENOXEL_RUN(tensor, name, ...) plenoxel::cpu::name(__VA_ARGS__, at::get_num_threads())
+#define PLENOXEL_RUN_EITHER(tensor, name, cpu_arguments, cuda_arguments) plenoxel::cpu::name cpu_arguments
 #endif
+#define PLENOXEL_RUN(tensor, name, ...) \
+  PLENOXEL_RUN_EITHER(tensor, name, (__VA_ARGS__, at::get_num_threads()), (__VA_ARGS__, stream()))
+#define PLENOXEL_RUN_TRACED(tensor, name, ...)                            \
+  PLENOXEL_RUN_EITHER(tensor, name, (__VA_ARGS__, at::get_num_threads()), \
+                      (__VA_ARGS__, TraceMemory(origins).get(), stream()))
 
 namespace {
 
 using namespace plenoxel::binding;
+
+#ifdef WITH_CUDA
+plenoxel::cuda::Stream stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+
+struct TraceMemory {
+  Tensor entries, counts;
+
+  explicit TraceMemory(const Tensor& origins)
+      : entries(at::empty({plenoxel::cuda::kTraceCells, origins.size(0)}, origins.options())),
+        counts(at::empty({origins.size(0)}, origins.options().dtype(at::kInt))) {}
+  plenoxel::cuda::Trace get() const { return {data<float>(entries), data<int32_t>(counts)}; }
+};
+#endif
 
 // The tensors and numbers that every ray op is given, in the order of its schema.
 struct Scene {
@@ -86,7 +104,7 @@ Tensor cell_distance(const Tensor& links) {
     const c10::cuda::CUDAGuard guard(links.device());
     const Tensor scratch = at::empty(distance.sizes(), distance.options());
     plenoxel::cuda::cell_distance(data<int32_t>(links), scenes, size, data<uint8_t>(distance), data<uint8_t>(scratch),
-                                  c10::cuda::getCurrentCUDAStream().stream());
+                                  stream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
     return distance;
   }
@@ -134,7 +152,7 @@ std::tuple<Tensor, Tensor> render_rays_backward(const Tensor& links, const Tenso
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
     const plenoxel::Image<T> cotangent{data<T>(grad_rgb), data<T>(grad_sh), data<T>(grad_depth), data<T>(grad_alpha)};
-    PLENOXEL_RUN(density, render_backward, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), cotangent,
+    PLENOXEL_RUN_TRACED(density, render_backward, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), cotangent,
         data<T>(by_density), data<T>(by_sh));
   });
   return {by_density, by_sh};
@@ -191,7 +209,7 @@ Tensor fit_gradients(const Tensor& links, const Tensor& distance, const Tensor& 
     using T = decltype(zero);
     const plenoxel::FitLoss<T> loss{data<T>(target_rgb), data<T>(ray_weights), data<T>(depth_target), T(losses[0]),
                                     T(losses[1]),        T(losses[2]),         T(losses[3]),          T(losses[4])};
-    PLENOXEL_RUN(density, fit_gradients, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), loss, data<T>(rgb),
+    PLENOXEL_RUN_TRACED(density, fit_gradients, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), loss, data<T>(rgb),
         data<T>(grad_density), data<T>(grad_sh), data<bool>(touched));
   });
   return rgb;

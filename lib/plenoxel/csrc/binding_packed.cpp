@@ -33,7 +33,7 @@ std::tuple<Tensor, Tensor, Tensor> pack_cells(const Tensor& links, const Tensor&
   const cuda::Stream stream = c10::cuda::getCurrentCUDAStream().stream();
   const int64_t last = links.dim();
   const int size[3] = {int(links.size(last - 3)), int(links.size(last - 2)), int(links.size(last - 1))};
-  const Tensor scratch = at::empty(distance.sizes(), distance.options());
+  const Tensor scratch = at::empty({2, distance.numel()}, distance.options());
   const Tensor ahead = at::empty({cuda::kOctants, links.numel()}, distance.options());
   cuda::distance_ahead(data<uint8_t>(distance), scenes_of(links), size, data<uint8_t>(ahead), data<uint8_t>(scratch), stream);
   const Tensor words = at::empty({(links.numel() + 31) / 32, 2}, links.options());

@@ -99,47 +99,55 @@ struct GradientVisitor {
   }
 };
 
+__device__ __forceinline__ Track track_of(const Trace& trace, int64_t count, int64_t i) {
+  const int cells = __ldg(trace.counts + i);
+  return {trace.entries + i, count, min(cells, kTraceCells), cells <= kTraceCells};
+}
+
 // The second pass, given the first.
 template <bool kImage>
 __device__ __forceinline__ void walk_gradient(const Grid<float>& grid, int scene, const RenderOptions<float>& options,
                                               const ForwardVisitor<true, false, kImage>& forward,
-                                              const RayGradient<float>& gradient, const GradientRows& out) {
+                                              const RayGradient<float>& gradient, const GradientRows& out,
+                                              const Track& track) {
   float behind = gradient.depth * forward.depth + gradient.free_space * forward.free_weight + forward.image_product +
                  gradient.transmittance * forward.compositor.remaining() + gradient.log_transmittance;
   for (int c = 0; c < 3; ++c) behind += gradient.rgb[c] * forward.rgb[c];
   GradientVisitor<kImage> visitor{forward.octet, options, forward.ray, gradient, out,
                                   {grid.sh, forward.corners.basis, forward.corners.cotangent}, behind};
-  march(grid, scene, forward.ray, options, forward.octet, visitor);
+  march(grid, scene, forward.ray, options, forward.octet, track, visitor);
 }
 
 __global__ void __launch_bounds__(kThreads)
     fit_kernel(Grid<float> grid, Rays<float> rays, RenderOptions<float> options, FitLoss<float> loss, float* rgb,
-               GradientRows out) {
+               GradientRows out, Trace trace) {
   const int64_t i = ray_of_thread();
   if (i >= rays.count) return;
   const Octet octet = Octet::mine();
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
   const int scene = rays.scene ? rays.scene[i] : 0;
+  const Track track = track_of(trace, rays.count, i);
   ForwardVisitor<true, false> forward{octet, options, ray, {grid.sh, basis_part(rays.directions + 3 * i, octet.lane)},
                                       free_until(loss, i)};
-  march(grid, scene, ray, options, octet, forward);
+  march(grid, scene, ray, options, octet, track, forward);
   if (octet.lane < 3) rgb[3 * i + octet.lane] = octet.lane == 0   ? forward.rgb[0]
                                                 : octet.lane == 1 ? forward.rgb[1]
                                                                   : forward.rgb[2];
   const RayGradient<float> gradient =
       loss_gradient(loss, forward.compositor, forward.rgb, forward.depth, rays.count, i);
-  walk_gradient(grid, scene, options, forward, gradient, out);
+  walk_gradient(grid, scene, options, forward, gradient, out, track);
 }
 
 template <bool kImage>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(Grid<float> grid, Rays<float> rays, RenderOptions<float> options, Image<float> cotangent,
-                    GradientRows out) {
+                    GradientRows out, Trace trace) {
   const int64_t i = ray_of_thread();
   if (i >= rays.count) return;
   const Octet octet = Octet::mine();
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
   const int scene = rays.scene ? rays.scene[i] : 0;
+  const Track track = track_of(trace, rays.count, i);
   ForwardVisitor<true, false, kImage> forward{octet, options, ray, {grid.sh, basis_part(rays.directions + 3 * i, octet.lane)}};
   RayGradient<float> gradient;
   if (kImage) {
@@ -155,26 +163,29 @@ __global__ void __launch_bounds__(kThreads)
     for (int c = 0; c < 3; ++c) gradient.rgb[c] = cotangent.rgb[3 * i + c];
   if (cotangent.depth) gradient.depth = cotangent.depth[i];
   if (cotangent.alpha) gradient.transmittance -= cotangent.alpha[i];
-  march(grid, scene, ray, options, octet, forward);
-  walk_gradient(grid, scene, options, forward, gradient, out);
+  march(grid, scene, ray, options, octet, track, forward);
+  walk_gradient(grid, scene, options, forward, gradient, out, track);
 }
 
 }  // namespace
 
 void fit_gradients(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                    const FitLoss<float>& loss, float* rgb, float* grad_density, float* grad_sh, bool* touched,
-                   Stream stream) {
+                   const Trace& trace, Stream stream) {
   if (rays.count == 0) return;
+  trace_rays(grid, rays, options, trace, stream);
   fit_kernel<<<blocks_for(rays.count * kOctet), kThreads, 0, stream>>>(grid, rays, options, loss, rgb,
-                                                                       {grad_density, grad_sh, touched});
+                                                                       {grad_density, grad_sh, touched}, trace);
 }
 
 void render_backward(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
-                     const Image<float>& cotangent, float* grad_density, float* grad_sh, Stream stream) {
+                     const Image<float>& cotangent, float* grad_density, float* grad_sh, const Trace& trace,
+                     Stream stream) {
   if (rays.count == 0) return;
+  trace_rays(grid, rays, options, trace, stream);
   const auto kernel = cotangent.sh ? backward_kernel<true> : backward_kernel<false>;
   kernel<<<blocks_for(rays.count * kOctet), kThreads, 0, stream>>>(grid, rays, options, cotangent,
-                                                                   {grad_density, grad_sh, nullptr});
+                                                                   {grad_density, grad_sh, nullptr}, trace);
 }
 
 }  // namespace plenoxel::cuda

@@ -18,15 +18,27 @@ void cell_distance(const int32_t* links, int64_t scenes, const int size[3], uint
 void render(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options, const Image<float>& image,
             Stream stream);
 
+constexpr int kTraceCells = 64;
+
+// Where rays enter occupied cells; scratch of the two functions below, uninitialised.
+struct Trace {
+  float* entries;   // [64, count] t of the first sample in each cell
+  int32_t* counts;  // [count] number of cells; 65 if there are more than 64
+};
+
 void render_backward(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
-                     const Image<float>& cotangent, float* grad_density, float* grad_sh, Stream stream);
+                     const Image<float>& cotangent, float* grad_density, float* grad_sh, const Trace& trace,
+                     Stream stream);
 
 void first_surface_depth(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                          float* depth, Stream stream);
 
 void fit_gradients(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                    const FitLoss<float>& loss, float* rgb, float* grad_density, float* grad_sh, bool* touched,
-                   Stream stream);
+                   const Trace& trace, Stream stream);
+
+void trace_rays(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options, const Trace& trace,
+                Stream stream);
 
 void max_weight(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options, float* weights,
                 Stream stream);
@@ -74,7 +86,7 @@ struct PackedGrid {
 constexpr int kOctants = 8;  // of ray directions: 4 is set where x grows along the ray, 2 where y, 1 where z does
 
 // ahead [8, scenes, Rx, Ry, Rz]: as `distance`, but by the occupied cells that a ray into this octant can still meet. About
-// twice as far. `scratch` has the size of `distance`.
+// twice as far. `scratch` has twice the size of `distance`.
 void distance_ahead(const uint8_t* distance, int64_t scenes, const int size[3], uint8_t* ahead, uint8_t* scratch,
                     Stream stream);
 

@@ -33,12 +33,7 @@ struct Octet {
   __device__ __forceinline__ unsigned ballot(bool answer) const { return (__ballot_sync(mask, answer) & mask) >> base; }
 };
 
-// This lane's corner of the cell a ray is in, and where that voxel was and goes when the ray changes cells.
-struct Corner {
-  int32_t row = -1;
-  float density = 0;
-};
-
+// Where the voxel at this lane's corner was, and goes, when the ray changes cells.
 struct Move {
   int from;   // which corner of the cell before this lane's corner was, or -1
   bool kept;  // whether this lane's corner of the cell before is a corner of the new one
@@ -61,44 +56,73 @@ __device__ __forceinline__ float lane_weight(const float fraction[3], int lane) 
   return weight;
 }
 
+// Where a ray enters occupied cells, if that was found out before (see trace.cu).
+struct Track {
+  const float* entries;  // t of the first sample in each cell, `stride` apart
+  int64_t stride;
+  int count;
+  bool complete;  // there are no more
+};
+
+// Leaps to the next occupied cell; false if there is none.
+__device__ __forceinline__ bool find_cell(const Grid<float>& grid, int64_t first, const Ray<float>& ray, Skipper& skipper,
+                                          float& t, int index[3], int64_t& number) {
+  while (t <= ray.exit) {
+    float nearby[3];
+    locate(grid.size, ray, t, nearby, index);
+    number = first + (int64_t(index[0]) * grid.size[1] + index[1]) * grid.size[2] + index[2];
+    const int distance = __ldg(grid.distance + number);
+    if (distance == 0) return true;
+    t = skipper.leap(ray, t, nearby, distance);
+  }
+  return false;
+}
+
+__device__ __forceinline__ bool same_cell(const int a[3], const int b[3]) {
+  return a[0] == b[0] && a[1] == b[1] && a[2] == b[2];
+}
+
 // Walks a ray front to back. For each new cell visitor.enter(row, move); for each sample denser than the threshold
 // visitor.sample(t, sigma, weight of this lane's corner), until it returns false; visitor.leave() at the end.
 template <typename Visitor>
 __device__ __forceinline__ void march(const Grid<float>& grid, int scene, const Ray<float>& ray,
-                                      const RenderOptions<float>& options, const Octet& octet, Visitor& visitor) {
-  const int64_t plane = int64_t(grid.size[1]) * grid.size[2], first = scene * (grid.size[0] * plane);
+                                      const RenderOptions<float>& options, const Octet& octet, const Track& track,
+                                      Visitor& visitor) {
+  const int64_t first = scene * (int64_t(grid.size[0]) * grid.size[1] * grid.size[2]);
   const int64_t offset = corner_offset(grid.size, octet.lane);
-  int64_t current = -1;
   int before[3] = {-4, -4, -4};  // far from any cell: nothing is kept
-  Corner corner;
-  bool dense = false;
   Skipper skipper(ray, options.step_size);
-  for (float t = ray.entry; t <= ray.exit;) {
-    float nearby[3];
-    Cell<float> cell;
-    locate(grid.size, ray, t, nearby, cell.index);
-    const int64_t index = first + cell.index[0] * plane + int64_t(cell.index[1]) * grid.size[2] + cell.index[2];
-    if (index != current) {
-      if (const int distance = __ldg(grid.distance + index)) {
-        t = skipper.leap(ray, t, nearby, distance);
-        continue;
+  float t = ray.entry;
+  bool goes_on = true;
+  for (int step = 0; goes_on && t <= ray.exit; ++step) {
+    int index[3];
+    int64_t number;
+    if (step < track.count) {
+      t = __ldg(track.entries + step * track.stride);
+      float nearby[3];
+      locate(grid.size, ray, t, nearby, index);
+      number = first + (int64_t(index[0]) * grid.size[1] + index[1]) * grid.size[2] + index[2];
+    } else if (track.complete || !find_cell(grid, first, ray, skipper, t, index, number)) {
+      break;
+    }
+    const int32_t row = __ldg(grid.links + number + offset);
+    const float density = row >= 0 ? __ldg(grid.density + row) : 0;
+    const bool dense = octet.ballot(density > 0) != 0;
+    visitor.enter(row, move_between(before, index, octet.lane));
+#pragma unroll
+    for (int axis = 0; axis < 3; ++axis) before[axis] = index[axis];
+    Cell<float> cell = cell_on_ray(grid.size, ray, t);
+    do {
+      if (dense) {
+        const float weight = lane_weight(cell.fraction, octet.lane);
+        const float sigma = octet.sum(weight * density);
+        goes_on = !(sigma > options.sigma_thresh) || visitor.sample(t, sigma, weight);
       }
-      corner.row = __ldg(grid.links + index + offset);
-      corner.density = corner.row >= 0 ? __ldg(grid.density + corner.row) : 0;
-      dense = octet.ballot(corner.density > 0) != 0;
-      visitor.enter(corner.row, move_between(before, cell.index, octet.lane));
-      current = index;
-      for (int axis = 0; axis < 3; ++axis) before[axis] = cell.index[axis];
-    }
-    if (dense) {
+      const float next = t + options.step_size;
+      goes_on = goes_on && next > t;  // else a step is lost in rounding
+      t = next;
       cell = cell_on_ray(grid.size, ray, t);
-      const float weight = lane_weight(cell.fraction, octet.lane);
-      const float sigma = octet.sum(weight * corner.density);
-      if (sigma > options.sigma_thresh && !visitor.sample(t, sigma, weight)) break;
-    }
-    const float next = t + options.step_size;
-    if (!(next > t)) break;  // t so large that a step is lost in rounding
-    t = next;
+    } while (goes_on && t <= ray.exit && same_cell(cell.index, before));
   }
   visitor.leave();
 }

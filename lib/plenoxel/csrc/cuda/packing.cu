@@ -57,11 +57,15 @@ void distance_ahead(const uint8_t* distance, int64_t scenes, const int size[3], 
   const int64_t plane = int64_t(size[1]) * size[2], cells = scenes * size[0] * plane;
   if (cells == 0) return;
   const unsigned blocks = blocks_for(cells);
-  for (int octant = 0; octant < kOctants; ++octant) {
-    uint8_t* out = ahead + octant * cells;
-    ahead_kernel<<<blocks, kThreads, 0, stream>>>(distance, true, cells, 1, size[2], octant & 1, out);
-    ahead_kernel<<<blocks, kThreads, 0, stream>>>(out, false, cells, size[2], size[1], octant & 2, scratch);
-    ahead_kernel<<<blocks, kThreads, 0, stream>>>(scratch, false, cells, plane, size[0], octant & 4, out);
+  uint8_t *along_z = scratch, *along_yz = scratch + cells;
+  for (const int z : {0, 1}) {
+    ahead_kernel<<<blocks, kThreads, 0, stream>>>(distance, true, cells, 1, size[2], z, along_z);
+    for (const int y : {0, 2}) {
+      ahead_kernel<<<blocks, kThreads, 0, stream>>>(along_z, false, cells, size[2], size[1], y, along_yz);
+      for (const int x : {0, 4})
+        ahead_kernel<<<blocks, kThreads, 0, stream>>>(along_yz, false, cells, plane, size[0], x,
+                                                      ahead + (x | y | z) * cells);
+    }
   }
 }
 

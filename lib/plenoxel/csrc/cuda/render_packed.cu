@@ -16,7 +16,7 @@ namespace plenoxel::cuda {
 namespace {
 
 #ifndef PLENOXEL_SLOTS
-#define PLENOXEL_SLOTS 16
+#define PLENOXEL_SLOTS 24
 #endif
 #ifndef PLENOXEL_BLOCKS
 #define PLENOXEL_BLOCKS 5
