@@ -54,7 +54,10 @@ def render_rays(
     options = options or RenderOptions()
     _check_arguments(grid, origins, directions, outputs, backend)
     shape = origins.shape[:-1]
-    render = reference._render_rays if backend == "reference" else _compiled_render_rays()
+    if backend == "reference":
+        render, layout = reference._render_rays, {}
+    else:
+        render, layout = _compiled_render_rays(), {"image_width": shape[-1] if len(shape) > 1 else 0}
     out = render(
         grid.links,
         grid.density,
@@ -70,6 +73,7 @@ def render_rays(
         options.background_brightness,
         outputs=tuple(outputs),
         sh_background=options.sh_background,
+        **layout,
     )
     return RenderedRays(
         rgb=None if out.rgb is None else out.rgb.reshape(*shape, 3),
