@@ -134,7 +134,7 @@ def plot_sh_classes(sample: PixelSample, information: dict[str, Any]) -> Figure:
 @house_style
 def plot_before_and_after(before: torch.Tensor, after: torch.Tensor, tail: set[str]) -> Figure:
     """Share of annotated pixels of every class without (``before [21]``) and with novel views (``after [21]``)."""
-    shares = [100 * counts[1:].double() / counts[1:].sum().clamp(min=1) for counts in (before, after)]
+    shares = [(100 * counts[1:].double() / counts[1:].sum().clamp(min=1)).numpy() for counts in (before, after)]
     figure, axes = new_figure(height=5.0)
     positions = np.arange(1, NUM_CLASSES)
     colors = [class_color(k) for k in positions]

@@ -24,7 +24,9 @@ class Curve:
 
 
 def read_curves(tensorboard: Path, names: list[str]) -> dict[str, Curve]:
-    """The scalars ``names`` of a TensorBoard folder, those that are there."""
+    """The scalars ``names`` of a TensorBoard folder, those that are there; none where there is no folder."""
+    if not tensorboard.is_dir():
+        return {}
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     logging.getLogger("tensorboard").setLevel(logging.WARNING)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from dataloader import CameraList, Mesh, ViewStoreWriter
+from dataloader.synthesis.scene_folder import write_ply
+from tests.dataloader.scannet_fixture import write_scannet_scene
 from utils.cameras import camera_rays, look_at, project
 from utils.labels import NYU40_IDS, class_index
 
@@ -108,3 +110,12 @@ def write_store(path: Path, poses=None, with_sh: bool = True, labels=None, depth
 def pixel_of(point, pose) -> torch.Tensor:
     """Where a world point appears in a camera at ``pose``."""
     return project(torch.as_tensor(point, dtype=torch.float64), INTRINSICS, pose)[0]
+
+
+def write_scan(folder: Path) -> Path:
+    """A ScanNet folder whose labelled mesh is this room; its photographs are of another one."""
+    folder = write_scannet_scene(folder, num_frames=2, lost_frames=())
+    room = mesh()
+    write_ply(folder / f"{folder.name}_vh_clean_2.labels.ply", room.vertices.numpy(),
+              np.zeros((len(room.vertices), 3), np.uint8), room.faces.numpy(), room.labels.numpy().astype(np.uint16))
+    return folder

@@ -1,0 +1,86 @@
+"""Tasks sample and filter, from an annotated store to judged cameras."""
+
+import json
+
+import pytest
+import torch
+
+from analysis.task_filter import filter as filter_domes
+from analysis.task_sample import sample, wanted_classes
+from dataloader import CameraList
+from tests.analysis.box_room import mesh, pixel_of, ray_cast, trajectory, write_scan, write_store
+from utils.errors import UserError
+from utils.labels import CLASS_NAMES, TAIL_CLASSES, class_index
+
+
+@pytest.fixture
+def work(tmp_path):
+    write_store(tmp_path / "views" / "room")
+    write_scan(tmp_path / "scans" / "room")
+    return tmp_path
+
+
+def run_sample(work, **options):
+    return sample(str(work / "views"), str(work / "scans"), str(work / "domes"), classes=["sink"], **options)
+
+
+def run_filter(work, **options):
+    return filter_domes(str(work / "domes"), str(work / "scans"), str(work / "filtered"), device="cpu", **options)
+
+
+def test_cameras_are_aimed_at_the_sink_and_written_the_same_way_twice(work):
+    metrics = run_sample(work, seed=3)
+    path = work / "domes" / "room.json"
+    domes, first = CameraList.load(path), path.read_bytes()
+    assert metrics["num_cameras"] == len(domes) > 0 and metrics["cameras_by_class"] == {"sink": len(domes)}
+    for pose, info in zip(domes.camera_to_world, domes.info, strict=True):
+        assert torch.allclose(pixel_of(info["target_point"], pose), torch.tensor([32.0, 24.0]).double(), atol=1e-6)
+        assert pose[2, 3] >= 0.3 - 1e-9
+    assert (work / "domes" / "room" / "plan.png").stat().st_size > 1000
+    assert run_sample(work, seed=3) == metrics and path.read_bytes() == first
+    path.unlink()
+    run_sample(work, seed=3)
+    assert path.read_bytes() == first
+    with pytest.raises(UserError, match="seed"):
+        run_sample(work, seed=4)
+    run_sample(work, seed=4, overwrite=True)
+    assert path.read_bytes() != first
+
+
+def test_filter_keeps_all_cameras_and_agrees_with_an_exact_ray_cast(work):
+    run_sample(work)
+    metrics = run_filter(work)
+    judged = CameraList.load(work / "filtered" / "room.json")
+    assert len(judged) == len(CameraList.load(work / "domes" / "room.json"))
+    assert sum(metrics["reasons"].values()) == len(judged) and metrics["reasons"]["accepted"] > 0
+    labels, _ = ray_cast(judged.camera_to_world)
+    low, high = mesh().vertices.amin(0), mesh().vertices.amax(0)
+    for pose, label, info in zip(judged.camera_to_world, labels, judged.info, strict=True):
+        inside = bool(((pose[:3, 3] > low) & (pose[:3, 3] < high)).all())
+        assert (info["reason"] == "outside_room") == (not inside)
+        if inside:
+            assert info["coverage"] == pytest.approx(float((label == class_index("sink")).float().mean()), abs=5e-3)
+        assert info["accepted"] == (info["reason"] == "") and info["target_point"]
+    assert {path.name for path in (work / "filtered" / "room").iterdir()} >= {"plan.png", "contact_sheet.png"}
+    assert run_filter(work) == metrics
+
+
+def test_a_scene_without_targets_gives_an_empty_list_all_the_way(work):
+    assert sample(str(work / "views"), str(work / "scans"), str(work / "domes"), classes=["bed"])["num_cameras"] == 0
+    assert run_filter(work)["reasons"] == {"accepted": 0} or run_filter(work)["reasons"] == {}
+    assert len(CameraList.load(work / "filtered" / "room.json")) == 0
+
+
+def test_wanted_classes(tmp_path):
+    statistics = tmp_path / "statistics.json"
+    statistics.write_text(json.dumps({"total": {"tail_classes": ["sink", "toilet"]}}))
+    assert wanted_classes("tail", statistics) == ["sink", "toilet"]
+    assert wanted_classes("paper", None) == [CLASS_NAMES[k] for k in TAIL_CLASSES]
+    assert wanted_classes(["bed"], None) == ["bed"]
+    for classes, message in (("tail", "analyze"), ("rare", "rare"), (["spoon"], "spoon")):
+        with pytest.raises(UserError, match=message):
+            wanted_classes(classes, None)
+
+
+def test_the_trajectory_helper_sees_the_sink():
+    assert (ray_cast(trajectory())[0] == class_index("sink")).flatten(1).any(1).sum() >= 9

@@ -1,0 +1,161 @@
+"""The report: rows, deviations and budgets from runs on disk, and a page that needs nothing else."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from analysis.report.curves import plot_curves, read_curves
+from analysis.report.runs import find_runs, group_runs, paper_table, unequal_budgets
+from analysis.task_analyze import analyze
+from analysis.task_filter import filter as filter_domes
+from analysis.task_report import report
+from analysis.task_sample import sample
+from tests.analysis.box_room import write_scan, write_store
+from utils.images import write_image
+from utils.labels import CLASS_NAMES, colorize
+
+
+def write_run(runs_dir, name, mean_iou, stem="rgb", color="rgb", seed=0, novel=False, epochs=5, tested=True):
+    training = runs_dir / name / "training"
+    training.mkdir(parents=True)
+    stores = ["original/a", "novel/a"] if novel else ["original/a"]
+    (training / "settings.json").write_text(json.dumps({
+        "network": {"stem": stem}, "views": {"color": color}, "budget": {"seed": seed, "epochs": epochs},
+        "training": [{"path": path} for path in stores],
+    }))
+    iou = dict.fromkeys(CLASS_NAMES[1:]) | {"wall": mean_iou, "sink": mean_iou}
+    scores = {"mean_iou": mean_iou, "pixel_accuracy": 0.5, "class_iou": iou, "views": 7}
+    (training / "results.json").write_text(json.dumps(
+        {"validation": scores, "parameters": 351948, "training_views": 40, "epochs": epochs, "seconds": 9.0}))
+    samples = training / "samples"
+    if tested:
+        samples = runs_dir / name / "test" / "scores" / "samples"
+        samples.mkdir(parents=True)
+        (samples.parent / "results.json").write_text(json.dumps(scores))
+    truth = colorize(torch.ones(8, 8, dtype=torch.uint8))
+    prediction = colorize(torch.full((8, 8), 2 + seed, dtype=torch.uint8))
+    write_image(samples / "000.png", torch.cat((truth * 0 + 90, truth, prediction), dim=2))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("work")
+    write_store(tmp_path / "views" / "original" / "room")
+    write_store(tmp_path / "views" / "novel" / "room")
+    write_scan(tmp_path / "scans" / "room")
+    views, scans = str(tmp_path / "views" / "original"), str(tmp_path / "scans")
+    analyze(views, str(tmp_path / "analysis"), tail=["sink"], sh_pixels=600)
+    sample(views, scans, str(tmp_path / "domes"), classes=["sink"])
+    filter_domes(str(tmp_path / "domes"), scans, str(tmp_path / "domes_filtered"), device="cpu")
+    field = tmp_path / "fields" / "plenoxel_scannet_room"
+    (field / "render_model").mkdir(parents=True)
+    (field / "results.json").write_text(json.dumps(
+        {"psnr": 21.5, "ssim": 0.7, "held_out": {"0": {"psnr": 21.5, "ssim": 0.7}}}))
+    write_image(field / "render_model" / "0.png", torch.rand(3, 10, 40))
+    write_run(tmp_path / "runs", "rendered_rgb", 0.30)
+    write_run(tmp_path / "runs", "rendered_rgb_1", 0.34, seed=1)
+    write_run(tmp_path / "runs", "rendered_rgb_sh", 0.40, stem="conv_sum", tested=False)
+    with SummaryWriter(tmp_path / "runs" / "rendered_rgb" / "training" / "tensorboard") as writer:
+        for step, loss in ((10, 2.0), (20, 1.0)):
+            writer.add_scalar("train/loss", loss, step)
+    return tmp_path
+
+
+def run_report(work):
+    folders = ("fields", "views/original", "views/novel", "analysis", "domes", "domes_filtered", "runs")
+    return report(str(work / "report"), *(str(work / folder) for folder in folders), title="A <b>title</b>")
+
+
+def test_rows_and_deviation_over_seeds(tmp_path):
+    write_run(tmp_path, "x", 0.30)
+    write_run(tmp_path, "y", 0.34, seed=1)
+    write_run(tmp_path, "camera", 0.5, color="photo")
+    write_run(tmp_path, "novel", 0.6, stem="concat", novel=True)
+    groups = group_runs(find_runs(tmp_path))
+    table = {row.title: group for row, group in paper_table(groups)}
+    assert list(table) == ["camera RGB", "rendered RGB", "RGB + SH, with novel views"]
+    mean, deviation = table["rendered RGB"].mean_iou
+    assert mean == pytest.approx(0.32) and deviation == pytest.approx(0.04 / 2**0.5)
+    assert table["camera RGB"].mean_iou == (0.5, None)
+    assert table["rendered RGB"].class_iou("bed") is None
+
+
+def test_learning_curves_are_read_from_event_files(work, tmp_path):
+    runs = shutil.copytree(work / "runs", tmp_path / "runs")
+    tensorboard = runs / "rendered_rgb" / "training" / "tensorboard"
+    curves = read_curves(tensorboard, ["train/loss", "val/mean_iou"])
+    assert list(curves) == ["train/loss"]
+    assert (curves["train/loss"].steps, curves["train/loss"].values) == ([10, 20], [2.0, 1.0])
+    assert plot_curves(find_runs(runs)) is not None
+    shutil.rmtree(tensorboard)
+    assert plot_curves(find_runs(runs)) is None
+
+
+def test_unequal_budgets_are_told(tmp_path):
+    write_run(tmp_path, "x", 0.3)
+    write_run(tmp_path, "y", 0.4, stem="conv_sum", epochs=9, seed=4)
+    assert unequal_budgets(group_runs(find_runs(tmp_path))) == ["budget.epochs"]
+
+
+def test_page_is_self_contained_and_its_pictures_exist(work):
+    metrics = run_report(work)
+    assert metrics["mean_iou"]["rendered RGB"] == pytest.approx(32)
+    page = (work / "report" / "index.html").read_text()
+    assert "<script" not in page and "http" not in re.sub(r'src="data:[^"]*"', "", page)
+    sources = re.findall(r'<img src="([^"]*)"', page)
+    assert len(sources) >= 12
+    for source in sources:
+        kind, content = re.fullmatch(r"data:image/(png|jpeg);base64,(.+)", source).groups()
+        assert Image.open(io.BytesIO(base64.b64decode(content))).format == kind.upper()
+    text = re.sub(r"<[^>]+>|\s+", " ", page)
+    assert "32.0 ±2.8" in re.sub(" +", " ", text)
+    assert "A &lt;b&gt;title" in page and "Run rendered_rgb_sh was not tested" in page
+
+
+def test_other_forms_hold_the_same_numbers(work):
+    run_report(work)
+    content = json.loads((work / "report" / "report.json").read_text())
+    assert content["results"]["rows"][0]["mean_iou"] == pytest.approx(32)
+    assert "base64" not in json.dumps(content)
+    markdown = (work / "report" / "report.md").read_text()
+    assert "| rendered RGB | 32.0 ± 2.8 |" in markdown and "| room | 21.50 | 0.700 |" in markdown
+    header, first, *_ = (work / "report" / "results.csv").read_text().splitlines()
+    row = dict(zip(header.split(","), first.split(","), strict=True))
+    assert (row["mean_iou"], row["seeds"], row["iou_sink"], row["iou_bed"]) == ("32.000", "2", "32.000", "")
+
+
+def test_novel_views_double_the_pixels_but_not_the_shares(work):
+    run_report(work)
+    content = json.loads((work / "report" / "report.json").read_text())
+    assert content["classes"]["after"] == [2 * count for count in content["classes"]["before"]]
+    assert content["tail_gain"] == pytest.approx(1.0)
+
+
+def test_an_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path):
+    metrics = run_report(tmp_path)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert len(metrics["missing"]) == 6 and "<img" not in page
+    page = page.replace("&#39;", "'")
+    assert all(f"run '{task}'" in page for task in ("train", "fit", "analyze", "sample", "render"))
+
+
+def test_the_page_opens_in_a_browser(work):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("chromium is not installed; the page's structure is tested without it")
+    run_report(work)
+    picture = work / "page.png"
+    subprocess.run([browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                    "--window-size=1280,800", f"--user-data-dir={work / 'profile'}", f"--screenshot={picture}",
+                    (work / "report" / "index.html").as_uri()], check=True, capture_output=True, timeout=60)
+    seen = Image.open(picture)
+    assert seen.size == (1280, 800) and len(np.unique(np.asarray(seen.convert("L")))) > 20
