@@ -15,6 +15,7 @@ from analysis.filtering import REASONS, count_reasons
 from analysis.report.embedding import embed_drawing, embed_figure, embed_file, embed_photo
 from analysis.statistics import from_names
 from analysis.statistics_plots import plot_before_and_after
+from analysis.surface import field_depth
 from dataloader import CameraList, ViewStore
 from utils.errors import UserError
 from utils.files import read_json
@@ -144,7 +145,8 @@ def _pictures(store: ViewStore, view: int) -> list[torch.Tensor]:
         "depth": depth_color,
         "quality": lambda image: (image * 255).round().to(torch.uint8).expand(3, -1, -1),
     }
-    return [painters[name](store.read(name, view)) for name in _shown_channels(store)]
+    return [painters[name](field_depth(store, view) if name == "depth" else store.read(name, view))
+            for name in _shown_channels(store)]
 
 
 def tail_gain(section: dict[str, Any]) -> float | None:
