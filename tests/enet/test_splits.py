@@ -1,0 +1,61 @@
+"""No room is in two splits, and every way to hold out validation views does what it says."""
+
+import pytest
+
+from enet.splits import choose_views, hold_out_rooms, refuse_overlap, room_of
+from utils.errors import UserError
+
+
+def names(entries) -> list[str]:
+    return [f"{entry.path.parent.name}/{entry.path.name}" for entry in entries]
+
+
+def test_scans_of_one_room_are_one_room():
+    assert room_of("scene0012_03") == "scene0012" and room_of("kitchen_01") == "kitchen_01"
+    refuse_overlap({"train": ["scene0000_00", "scene0001_00"], "val": ["scene0002_01"]})
+    with pytest.raises(UserError, match="train holds scene0000_00 and test holds scene0000_01, scans of the same room"):
+        refuse_overlap({"train": ["scene0000_00"], "val": ["scene0002_00"], "test": ["scene0000_01"]})
+    with pytest.raises(UserError, match="the same scene"):
+        refuse_overlap({"val": ["kitchen"], "test": ["kitchen"]})
+
+
+def test_whole_rooms_are_held_out():
+    scenes = [f"scene{room:04d}_{scan:02d}" for room in range(10) for scan in range(3)]
+    training, validation = hold_out_rooms(scenes, 0.2, seed=0)
+    assert sorted(training + validation) == scenes and len(validation) == 6
+    refuse_overlap({"train": training, "val": validation})
+    assert hold_out_rooms(scenes, 0.2, seed=0)[1] == validation
+    with pytest.raises(UserError, match="val_every"):
+        hold_out_rooms(["scene0000_00", "scene0000_01"], 0.5, seed=0)
+
+
+def choose(folders, train="all", val=None, rooms=0.1, every=0, test=None):
+    return choose_views(folders, train, val, rooms, every, test, seed=0)
+
+
+def test_novel_views_are_trained_on_but_never_validated(make_store, views):
+    novel = make_store("scene0000_00", folder="novel").parent
+    make_store("scene0002_00", folder="novel")
+    training, validation = choose([views, novel], val=["scene0002_00"], test=["scene0003_00"])
+    assert names(training) == ["views/scene0000_00", "views/scene0001_00", "novel/scene0000_00"]
+    assert names(validation) == ["views/scene0002_00"]
+
+
+def test_single_room_holds_out_every_nth_view(make_store):
+    views = make_store("room", count=7).parent
+    novel = make_store("room", folder="novel", count=3).parent
+    training, validation = choose([views, novel], every=3)
+    assert [entry.indices for entry in training] == [(1, 2, 4, 5), None]
+    assert [entry.indices for entry in validation] == [(0, 3, 6)]
+
+
+def test_refusals(make_store, views):
+    with pytest.raises(UserError, match="val_scenes and train.val_every"):
+        choose([views], val=["scene0002_00"], every=2)
+    with pytest.raises(UserError, match="val_scenes holds scene0002_00 and test_scenes holds scene0002_00"):
+        choose([views], val=["scene0002_00"], test=["scene0002_00"])
+    with pytest.raises(UserError, match="scene0009_00 does not exist"):
+        choose([views], train=["scene0009_00"], val=["scene0002_00"])
+    with pytest.raises(UserError, match="same room"):
+        make_store("scene0001_01")
+        choose([views], train=["scene0000_00", "scene0001_00"], val=["scene0001_01"])
