@@ -18,9 +18,10 @@ _MARGIN_CELLS = 1.5
 class CarvedSpace(NamedTuple):
     """Masks ``[R, R, R]`` over the grid's cube.
 
-    seen: at least two training cameras look there, whether or not something is in the way.
+    seen: a training camera looks there, whether or not something is in the way.
     free: depth measurements found a surface farther away along the same line of sight.
-    unmeasured: not free, and on lines of sight along which nothing was measured, as on black or glass surfaces.
+    unmeasured: not free, and on two or more lines of sight along which nothing was measured, as on black or glass
+        surfaces.
     """
 
     seen: Tensor
@@ -51,7 +52,7 @@ def carve(frames: Frames, camera_to_grid: Tensor, scene_scale: float, resolution
         passed[cells] += (measured > distance[cells] + margin).to(torch.int16)
         unmeasured[cells] += (measured == 0).to(torch.int16)
     free = (passed >= _FEWEST_VIEWS) & (passed >= _FREE_SHARE * views)
-    return CarvedSpace(views >= _FEWEST_VIEWS, free, (unmeasured >= _FEWEST_VIEWS) & ~free)
+    return CarvedSpace(views > 0, free, (unmeasured >= _FEWEST_VIEWS) & ~free)
 
 
 def _project_cells(

@@ -1,0 +1,119 @@
+"""The grid: what it stores where, what it refuses, and the round trip through PeRFception's format."""
+
+import pytest
+import torch
+
+from dataloader import SceneTransform, load_perfception_scene
+from model import PlenoxelGrid
+from model.voxel_masks import dilate, erode, resize_mask, row_mask_to_cells, select_voxels
+
+
+def random_grid(resolution=(5, 4, 6), voxels=30, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    cells = resolution[0] * resolution[1] * resolution[2]
+    links_idx = torch.randperm(cells, generator=generator)[:voxels]
+    density = torch.rand(voxels, generator=generator) * 40
+    sh = torch.randn(voxels, 27, generator=generator) * 0.3
+    return PlenoxelGrid.from_sparse(resolution, links_idx, density, sh), links_idx, density, sh
+
+
+def test_rows_stand_at_their_cells():
+    grid, links_idx, density, sh = random_grid()
+    dense_density, dense_sh = grid.to_dense()
+    for row in range(len(links_idx)):
+        index = int(links_idx[row])
+        i, j, k = index // 24, index // 6 % 4, index % 6  # (i * Ry + j) * Rz + k
+        assert dense_density[i, j, k] == density[row]
+        assert torch.equal(dense_sh[i, j, k], sh[row])
+    assert int(grid.occupied.sum()) == grid.num_voxels == 30
+    assert torch.equal(grid.links_idx, links_idx)
+
+
+def test_voxel_centres_in_the_world():
+    grid, *_ = random_grid(resolution=(8, 4, 2), voxels=3)
+    # FACTS: voxel i's centre is at (i + 0.5) * 2 / R - 1 for radius 1.
+    world = grid.grid_to_world(torch.tensor([[0.0, 0.0, 0.0], [7.0, 3.0, 1.0]]))
+    assert torch.allclose(world, torch.tensor([[-0.875, -0.75, -0.5], [0.875, 0.75, 0.5]]))
+    assert torch.allclose(grid.world_to_grid(world), torch.tensor([[0.0, 0.0, 0.0], [7.0, 3.0, 1.0]]), atol=1e-6)
+    assert grid.voxel_size == (0.25, 0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"links_idx": torch.tensor([0, 1, 1])}, "twice"),
+        ({"links_idx": torch.tensor([0, 1, 27])}, "outside"),
+        ({"links_idx": torch.tensor([0, -1, 2])}, "outside"),
+        ({"links_idx": torch.tensor([0, 1])}, "shape"),
+        ({"sh": torch.zeros(3, 9)}, "sh must be"),
+        ({"density": torch.tensor([1.0, torch.nan, 1.0])}, "NaN"),
+        ({"density": torch.zeros(3, 1)}, "density must be"),
+        ({"resolution": (3, 3)}, "3 entries"),
+        ({"radius": (1.0, 0.0, 1.0)}, "radius"),
+    ],
+)
+def test_bad_input_is_refused(change, message):
+    arguments = {
+        "resolution": (3, 3, 3), "links_idx": torch.tensor([0, 1, 2]), "density": torch.ones(3),
+        "sh": torch.zeros(3, 27), **change,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        PlenoxelGrid.from_sparse(**arguments)
+
+
+@pytest.mark.parametrize("bits", [32, 16, 8, 4])
+def test_save_and_load(tmp_path, bits):
+    grid, links_idx, density, sh = random_grid()
+    transform = SceneTransform(torch.eye(4), torch.tensor([1.0, 2.0, 3.0]), 0.25, ["0", "8"])
+    grid.save(tmp_path / "scene", transform, bits)
+    loaded = PlenoxelGrid.load(tmp_path / "scene")
+    assert loaded.resolution == grid.resolution
+    assert torch.equal(loaded.links_idx.sort().values, links_idx.sort().values)
+    dense_density, dense_sh = loaded.to_dense()
+    assert torch.equal(dense_density, grid.to_dense()[0])
+    error = (dense_sh - grid.to_dense()[1]).abs().amax((0, 1, 2))
+    spread = sh.amax(0) - sh.amin(0)
+    bound = {32: 0 * spread, 16: sh.abs().amax(0) * 2**-11, 8: spread / 510, 4: spread / 30}[bits]
+    assert (error <= bound * 1.001 + 1e-7).all()
+    assert load_perfception_scene(tmp_path / "scene").transform.scene_scale == 0.25
+
+
+def test_only_grids_of_the_format_are_saved(tmp_path):
+    grid = PlenoxelGrid.from_sparse((3, 3, 3), torch.tensor([0]), torch.ones(1), torch.zeros(1, 27), radius=(1, 1, 2))
+    with pytest.raises(ValueError, match="radius 1"):
+        grid.save(tmp_path / "scene")
+
+
+def test_select_voxels_keeps_values_at_their_cells():
+    grid, links_idx, density, sh = random_grid()
+    keep = torch.rand(30, generator=torch.Generator().manual_seed(1)) < 0.5
+    smaller = select_voxels(grid, keep)
+    mask = row_mask_to_cells(grid, keep)
+    assert torch.equal(smaller.occupied, mask)
+    assert torch.equal(smaller.to_dense()[0], grid.to_dense()[0] * mask)
+    assert torch.equal(smaller.to_dense()[1], grid.to_dense()[1] * mask[..., None])
+    nothing = select_voxels(grid, torch.zeros(30, dtype=torch.bool))
+    assert nothing.num_voxels == 0 and not nothing.occupied.any()
+
+
+def test_dilate_and_erode_against_a_loop():
+    mask = torch.rand(6, 5, 7, generator=torch.Generator().manual_seed(2)) < 0.05
+    expected = torch.zeros_like(mask)
+    for i, j, k in mask.nonzero().tolist():
+        expected[max(0, i - 2) : i + 3, max(0, j - 2) : j + 3, max(0, k - 2) : k + 3] = True
+    assert torch.equal(dilate(mask, 2), expected)
+    full = torch.ones(4, 4, 4, dtype=torch.bool)
+    assert erode(full).all()
+    full[0, 0, 0] = False
+    assert int((~erode(full)).sum()) == 8
+
+
+@pytest.mark.parametrize("sizes", [(4, 8), (8, 4), (6, 4), (5, 7)])
+def test_resize_mask_takes_the_cell_a_centre_lies_in(sizes):
+    old, new = sizes
+    mask = torch.rand(old, old, old, generator=torch.Generator().manual_seed(3)) < 0.5
+    resized = resize_mask(mask, (new, new, new))
+    for i in range(new):
+        for j in range(new):
+            source = [int((n + 0.5) * old / new) for n in (i, j, 0)]
+            assert resized[i, j, 0] == mask[tuple(source)]
