@@ -120,9 +120,9 @@ __device__ __forceinline__ void walk_gradient(const Grid<float>& grid, int scene
 
 __global__ void __launch_bounds__(kThreads)
     fit_kernel(Grid<float> grid, Rays<float> rays, RenderOptions<float> options, FitLoss<float> loss, float* rgb,
-               GradientRows out, Trace trace) {
-  const int64_t i = ray_of_thread();
-  if (i >= rays.count) return;
+               GradientRows out, Trace trace, int per_warp) {
+  const int64_t i = ray_of_thread(per_warp);
+  if (i < 0 || i >= rays.count) return;
   const Octet octet = Octet::mine();
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
   const int scene = rays.scene ? rays.scene[i] : 0;
@@ -141,9 +141,9 @@ __global__ void __launch_bounds__(kThreads)
 template <bool kImage>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(Grid<float> grid, Rays<float> rays, RenderOptions<float> options, Image<float> cotangent,
-                    GradientRows out, Trace trace) {
-  const int64_t i = ray_of_thread();
-  if (i >= rays.count) return;
+                    GradientRows out, Trace trace, int per_warp) {
+  const int64_t i = ray_of_thread(per_warp);
+  if (i < 0 || i >= rays.count) return;
   const Octet octet = Octet::mine();
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
   const int scene = rays.scene ? rays.scene[i] : 0;
@@ -167,6 +167,9 @@ __global__ void __launch_bounds__(kThreads)
   walk_gradient(grid, scene, options, forward, gradient, out, track);
 }
 
+// Octets of a warp that differ in what they do wait for each other. Few rays leave room for a warp each.
+int rays_per_warp(int64_t count) { return count <= 1 << 13 ? 1 : count <= 1 << 14 ? 2 : 4; }
+
 }  // namespace
 
 void fit_gradients(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
@@ -174,8 +177,10 @@ void fit_gradients(const Grid<float>& grid, const Rays<float>& rays, const Rende
                    const Trace& trace, Stream stream) {
   if (rays.count == 0) return;
   trace_rays(grid, rays, options, trace, stream);
-  fit_kernel<<<blocks_for(rays.count * kOctet), kThreads, 0, stream>>>(grid, rays, options, loss, rgb,
-                                                                       {grad_density, grad_sh, touched}, trace);
+  const int per_warp = rays_per_warp(rays.count);
+  const unsigned blocks = blocks_for((rays.count + per_warp - 1) / per_warp * 32);
+  fit_kernel<<<blocks, kThreads, 0, stream>>>(grid, rays, options, loss, rgb,
+                                                                       {grad_density, grad_sh, touched}, trace, per_warp);
 }
 
 void render_backward(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
@@ -183,9 +188,11 @@ void render_backward(const Grid<float>& grid, const Rays<float>& rays, const Ren
                      Stream stream) {
   if (rays.count == 0) return;
   trace_rays(grid, rays, options, trace, stream);
+  const int per_warp = rays_per_warp(rays.count);
+  const unsigned blocks = blocks_for((rays.count + per_warp - 1) / per_warp * 32);
   const auto kernel = cotangent.sh ? backward_kernel<true> : backward_kernel<false>;
-  kernel<<<blocks_for(rays.count * kOctet), kThreads, 0, stream>>>(grid, rays, options, cotangent,
-                                                                   {grad_density, grad_sh, nullptr}, trace);
+  kernel<<<blocks, kThreads, 0, stream>>>(grid, rays, options, cotangent,
+                                                                   {grad_density, grad_sh, nullptr}, trace, per_warp);
 }
 
 }  // namespace plenoxel::cuda

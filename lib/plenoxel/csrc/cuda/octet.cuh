@@ -132,6 +132,13 @@ __device__ __forceinline__ int64_t ray_of_thread() {
   return (int64_t(blockIdx.x) * kThreads + threadIdx.x) / kOctet;
 }
 
+// As above where only the first `per_warp` octets of a warp walk a ray; -1 for the others.
+__device__ __forceinline__ int64_t ray_of_thread(int per_warp) {
+  const int64_t thread = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int octet = int(thread % 32) / kOctet;
+  return octet < per_warp ? thread / 32 * per_warp + octet : -1;
+}
+
 // This lane's four numbers of a row; the last is 0 in lanes 3 to 7.
 struct RowPart {
   float value[kRowParts];
