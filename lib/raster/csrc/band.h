@@ -35,7 +35,7 @@ class Band {
  public:
   Band(const Image& image, int row_begin, int row_end, std::vector<uint64_t>& storage)
       : image_(image), row_begin_(row_begin), row_end_(row_end),
-        stride_((image.width + kBlock - 1) / kBlock * kBlock), inverse_near_(1.0 / image.near) {
+        stride_((image.width + kBlock - 1) / kBlock * kBlock) {
     storage.assign(static_cast<size_t>(stride_) * (row_end - row_begin), 0);
     keys_ = storage.data();
   }
@@ -83,7 +83,7 @@ class Band {
       Doubles depth = triangle.inverse_depth[0] * px + depth_row;
       depth = depth < triangle.farthest ? triangle.farthest + Doubles{} : depth;
       depth = depth > triangle.nearest ? triangle.nearest + Doubles{} : depth;
-      const Mask visible = inside & (depth <= inverse_near_);
+      const Mask visible = inside & (depth <= image_.inverse_near);
       const Floats depth_float = __builtin_convertvector(depth, Floats);
       const Keys key = (__builtin_convertvector((FloatBits)depth_float, Keys) << 32 | face_bits) & (Keys)visible;
       Keys old;
@@ -99,7 +99,7 @@ class Band {
     uint64_t* keys = mutable_row(y);
     for (int x = x0; x < x1; ++x) {
       const double depth = inverse_depth(triangle, x + 0.5, y + 0.5);
-      if (depth <= inverse_near_ && covers(triangle, x + 0.5f, y + 0.5f)) {
+      if (depth <= image_.inverse_near && covers(triangle, x + 0.5f, y + 0.5f)) {
         keys[x] = std::max(keys[x], fragment_key(depth, face));
       }
     }
@@ -107,7 +107,6 @@ class Band {
 
   const Image image_;
   const int row_begin_, row_end_, stride_;
-  const double inverse_near_;
   uint64_t* keys_;
 };
 

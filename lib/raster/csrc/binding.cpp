@@ -73,7 +73,7 @@ Result rasterize_cpu(const Tensor& vertices, const Tensor& faces, const Tensor& 
                      bool with_depth, bool with_barycentric) {
   check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges);
   const std::vector<View> views = make_views(world_to_camera, intrinsics, mesh_ranges);
-  const raster::Image image{static_cast<int>(height), static_cast<int>(width), static_cast<float>(near)};
+  const raster::Image image(height, width, near);
   Fragments out(mesh_ranges.size(0), height, width, with_depth, with_barycentric, vertices.options());
   const float* points = vertices.const_data_ptr<float>();
   const int64_t count = static_cast<int64_t>(views.size());
@@ -106,7 +106,7 @@ Result rasterize_cuda(const Tensor& vertices, const Tensor& faces, const Tensor&
                       bool with_depth, bool with_barycentric) {
   check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges);
   const c10::cuda::CUDAGuard guard(vertices.device());
-  const raster::Image image{static_cast<int>(height), static_cast<int>(width), static_cast<float>(near)};
+  const raster::Image image(height, width, near);
   const int64_t count = mesh_ranges.size(0);
   Fragments out(count, height, width, with_depth, with_barycentric, vertices.options());
   int64_t most_faces = 0;

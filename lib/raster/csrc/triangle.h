@@ -21,6 +21,11 @@ struct Projection {  // camera rows times intrinsics: Point = m * (x, y, z, 1)
 struct Image {
   int height, width;
   float near;  // metres: anything closer along the optical axis is invisible
+  double inverse_near;
+
+  Image(int64_t height, int64_t width, double near)
+      : height(static_cast<int>(height)), width(static_cast<int>(width)), near(static_cast<float>(near)),
+        inverse_near(1.0 / static_cast<float>(near)) {}
 };
 
 struct Bounds {  // pixels [x0, x1) x [y0, y1)

@@ -97,7 +97,7 @@ __device__ void draw_pixel(const Triangle& triangle, const Image& image, int x, 
   const float px = x + 0.5f, py = y + 0.5f;
   if (!covers(triangle, px, py)) return;
   const double depth = inverse_depth(triangle, px, py);
-  if (depth > 1.0 / image.near) return;
+  if (depth > image.inverse_near) return;
   const unsigned long long key = fragment_key(depth, face);
   unsigned long long* stored = keys + static_cast<int64_t>(y) * image.width + x;
   if (*stored < key) atomicMax(stored, key);  // keys only grow, so an old value here is merely a wasted atomic
@@ -157,28 +157,41 @@ __device__ uint32_t find_entry(const QueuedFace* queue, uint32_t count, uint64_t
   return low;
 }
 
+__device__ void draw_tile(const Triangle& triangle, const QueuedFace& entry, uint64_t tile, const Image& image,
+                          unsigned long long* keys) {
+  const Bounds& b = entry.bounds;
+  const int number = static_cast<int>(tile - entry.first_tile), columns = tiles_along(b.x1 - b.x0);
+  const int x0 = b.x0 + kTile * (number % columns), y0 = b.y0 + kTile * (number / columns);
+  const int lane = threadIdx.x % kWarp;
+  for (int y = y0 + lane / 8; y < min(y0 + kTile, b.y1); y += 4) {  // a warp covers 8 x 4 pixels
+    for (int x = x0 + lane % 8; x < min(x0 + kTile, b.x1); x += 8) {
+      draw_pixel(triangle, image, x, y, entry.face, keys);
+    }
+  }
+}
+
+// Each warp draws an equal share of consecutive tiles, so that it searches the queue once and prepares a face once.
 template <class Index>
 __global__ void __launch_bounds__(kThreads) draw_tiles(Group<Index> group) {
-  const uint64_t queued = *group.workspace.queued;
-  const uint32_t count = static_cast<uint32_t>(queued >> kTileBits);
-  const uint64_t num_tiles = queued & ((1ull << kTileBits) - 1), stride = static_cast<uint64_t>(gridDim.x) * kWarps;
-  const int lane = threadIdx.x % kWarp;
-  for (uint64_t tile = blockIdx.x * kWarps + threadIdx.x / kWarp; tile < num_tiles; tile += stride) {
-    const QueuedFace entry = group.workspace.queue[find_entry(group.workspace.queue, count, tile)];
-    const int64_t first_face = group.views.mesh_ranges[4 * entry.view + 2];
+  const uint64_t queued = *group.workspace.queued, num_tiles = queued & ((1ull << kTileBits) - 1);
+  const uint32_t num_faces = static_cast<uint32_t>(queued >> kTileBits);
+  const uint64_t num_warps = static_cast<uint64_t>(gridDim.x) * kWarps;
+  const uint64_t share = (num_tiles + num_warps - 1) / num_warps;
+  uint64_t tile = share * (blockIdx.x * kWarps + threadIdx.x / kWarp);
+  const uint64_t end = tile + share < num_tiles ? tile + share : num_tiles;
+  if (tile >= end) return;
+  uint32_t slot = find_entry(group.workspace.queue, num_faces, tile);
+  while (tile < end) {
+    const QueuedFace entry = group.workspace.queue[slot++];
+    const uint64_t entry_end = entry.first_tile + tile_count(entry.bounds);
+    const uint64_t stop = entry_end < end ? entry_end : end;
     Point p[3];
     Triangle triangle;
-    load_face(group, entry.view, first_face + entry.face, p);
-    if (!make_triangle(p[0], p[1], p[2], group.image, triangle)) continue;
-    const Bounds& b = entry.bounds;
-    const int number = static_cast<int>(tile - entry.first_tile), columns = tiles_along(b.x1 - b.x0);
-    const int x0 = b.x0 + kTile * (number % columns), y0 = b.y0 + kTile * (number / columns);
-    unsigned long long* keys = group.keys_of(entry.view);
-    for (int y = y0 + lane / 8; y < min(y0 + kTile, b.y1); y += 4) {  // a warp covers 8 x 4 pixels
-      for (int x = x0 + lane % 8; x < min(x0 + kTile, b.x1); x += 8) {
-        draw_pixel(triangle, group.image, x, y, entry.face, keys);
-      }
+    load_face(group, entry.view, group.views.mesh_ranges[4 * entry.view + 2] + entry.face, p);
+    if (make_triangle(p[0], p[1], p[2], group.image, triangle)) {
+      for (uint64_t t = tile; t < stop; ++t) draw_tile(triangle, entry, t, group.image, group.keys_of(entry.view));
     }
+    tile = stop;
   }
 }
 
