@@ -87,7 +87,7 @@ class Fitter:
         self.sampler = RaySampler(
             frames, transform.to_grid(frames.camera_to_world), transform.scene_scale,
             generator(seed, "rays", device=device),
-            with_distances=recipe.regularization.depth > 0,
+            with_distances=recipe.regularization.depth > 0 or recipe.regularization.free_space > 0,
         )
         self.exposure = ExposureEstimate(len(frames), device, exposure)
         self._tv_generator = generator(seed, "total variation")

@@ -72,7 +72,9 @@ class GridOptimizer:
             step_size=rendering.step_size, sigma_thresh=rendering.sigma_thresh, stop_thresh=rendering.stop_thresh,
             near_clip=rendering.near_clip, background_brightness=rendering.background_brightness,
             beta_lambda=weights.beta, sparsity_lambda=weights.sparsity,
-            depth_target=rays.distances, depth_lambda=weights.depth, touched=self._touched,
+            depth_target=rays.distances, depth_lambda=weights.depth,
+            free_space_lambda=weights.free_space, free_space_margin=weights.free_space_margin * min(grid.voxel_size),
+            touched=self._touched,
         )  # fmt: skip
 
     def _add_total_variation(self, progress: float) -> None:

@@ -111,6 +111,8 @@ class FitRegularization:
         beta: pulls each ray's final transmittance to 0 or 1 (Neural Volumes' beta loss).
         sparsity: Cauchy penalty log(1 + 2 sigma^2) on the samples' densities (SNeRG).
         depth: squared error of the expected distance where depth was measured, in grid units.
+        free_space: what a ray's weights sum to in front of a measured surface.
+        free_space_margin: how far in front, in voxels.
     """
 
     tv_density: tuple[float, float] = (5e-4, 5e-4)
@@ -119,3 +121,5 @@ class FitRegularization:
     beta: float = 0.0
     sparsity: float = 0.0
     depth: float = 0.0
+    free_space: float = 0.0
+    free_space_margin: float = 2.0

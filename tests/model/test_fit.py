@@ -1,0 +1,201 @@
+"""Whole fits of a tiny room: quality, repeatability, resuming, the folder written, and what is refused."""
+
+import gin
+import pytest
+import torch
+
+from dataloader import load_perfception_scene, load_scannet_scene
+from model import RadianceField, RenderOptions
+from model.fitting import scene_fit
+from model.fitting.fitter import Fitter, Recipe
+from model.fitting.frames import load_training_frames
+from model.fitting.options import FitData, FitGrid, FitOptimization, FitRegularization
+from model.fitting.placement import place
+from model.fitting.point_cloud import depth_point_cloud
+from model.fitting.scene_fit import FitSettings, fit_scene
+from model.task_fit import fit
+from tests.dataloader.scannet_fixture import fixture_poses, trace_room, write_scannet_scene
+from utils.errors import UserError
+from utils.files import partial_path, read_json
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(
+    FitGrid(resolutions=(24, 48)),
+    FitOptimization(steps=(48, 96), rays_per_step=(1024, 2048)),
+    FitRegularization(beta=1e-4, sparsity=1e-10, depth=1.0, free_space=0.1),
+)
+DATA = FitData(holdout_every=6)
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans") / "scene0000_00"
+    return write_scannet_scene(folder, size=(60, 80), num_frames=24)
+
+
+@pytest.fixture(scope="module")
+def field_folder(scan, tmp_path_factory):
+    output = tmp_path_factory.mktemp("fields") / "plenoxel_scannet_scene0000_00"
+    fit_scene(scan, output, FitSettings(DATA, RECIPE), CPU)
+    return output
+
+
+def make_fitter(scan, recipe=RECIPE, seed=0):
+    scene = load_scannet_scene(scan)
+    frames = load_training_frames(scene, DATA, CPU)
+    cloud = depth_point_cloud(frames)
+    return Fitter(frames, place(cloud.points, frames.camera_to_world[:, :3, 3]), cloud, recipe, seed)
+
+
+def assert_same_state(one, other):
+    assert one.step == other.step
+    for name in ("links", "density", "sh"):
+        assert torch.equal(getattr(one.grid, name), getattr(other.grid, name)), name
+    assert torch.equal(one.exposure.gain, other.exposure.gain)
+
+
+def test_quality_on_held_out_frames(field_folder):
+    results = read_json(field_folder / "results.json")
+    assert list(results["held_out"]) == ["0", "7", "13", "19"]  # frame 3 is lost: every sixth of those that are left
+    assert results["psnr"] > 20 and results["ssim"] > 0.5
+    assert results["psnr"] == pytest.approx(sum(v["psnr"] for v in results["held_out"].values()) / 4)
+    assert results["resolution"] == [48, 48, 48] and results["voxels"] > 1000
+
+
+def test_the_folder_is_a_perfception_scene(field_folder):
+    names = {path.name for path in field_folder.iterdir()}
+    assert {"last.ckpt", "trans_info.npz", "init.npy", "thick.npy", "config.gin", "results.json", "render_model",
+            "tensorboard", "exposure.npz"} <= names  # fmt: skip
+    assert "resume.ckpt" not in names
+    assert {path.name for path in (field_folder / "render_model").iterdir()} == {"0.png", "7.png", "13.png", "19.png"}
+    scene = load_perfception_scene(field_folder)
+    assert scene.resolution == (48, 48, 48) and len(scene.transform.frame_ids) == 19
+    state = torch.load(field_folder / "last.ckpt", weights_only=True)["state_dict"]
+    assert state["model.sh_data"].dtype == torch.uint8 and state["model.density_data"].shape[1] == 1
+    assert torch.isfinite(scene.density).all() and torch.isfinite(scene.sh).all()
+
+
+def test_views_of_the_fitted_field_match_the_room_in_colour_and_depth(field_folder, scan):
+    field, scene = RadianceField.load(field_folder), load_scannet_scene(scan)
+    pose = fixture_poses(48)[5]  # between two frames
+    size = scene.image_size
+    color, depth = trace_room(pose, scene.intrinsics, size)
+    view = field.render_view(pose, scene.intrinsics, size, RenderOptions(step_size=0.25))
+    assert -10 * ((view.rgb.clamp(0, 1) - color / 255) ** 2).mean().log10() > 18
+    assert (view.depth - depth).abs().median() < 0.06 and view.alpha.mean() > 0.98
+
+
+def test_stopping_anywhere_changes_nothing(scan, tmp_path):
+    whole = make_fitter(scan)
+    whole.run()
+    for stop in (16, 48, 80):  # in the first level, between the levels, in the second
+        first = make_fitter(scan)
+        first.run(stop_at=stop)
+        first.save(tmp_path / "state.ckpt")
+        second = make_fitter(scan, seed=99)  # nothing may come from the new fitter's own state
+        second.load(tmp_path / "state.ckpt")
+        assert_same_state(first, second)
+        second.run()
+        assert_same_state(whole, second)
+
+
+def test_the_seed_matters_and_the_thread_count_does_not(scan):
+    one, other = make_fitter(scan), make_fitter(scan, seed=1)
+    for fitter in (one, other):
+        fitter.run(stop_at=16)
+    assert not torch.equal(one.grid.sh, other.grid.sh)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        single = make_fitter(scan)
+        single.run(stop_at=16)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(one.grid.density, single.grid.density) and torch.equal(one.grid.sh, single.grid.sh)
+
+
+def test_an_interrupted_scene_is_continued(scan, field_folder, tmp_path, resume, monkeypatch):
+    output = tmp_path / "field"
+    settings = FitSettings(DATA, RECIPE, checkpoint_seconds=0.0)
+
+    class Killed(Exception):
+        pass
+
+    original, calls = scene_fit.Fitter.save, []
+
+    def save_and_die(self, path):
+        original(self, path)
+        calls.append(self.step)
+        if len(calls) == 4:
+            raise Killed
+
+    monkeypatch.setattr(scene_fit.Fitter, "save", save_and_die)
+    with pytest.raises(Killed):
+        fit_scene(scan, output, settings, CPU)
+    assert not output.exists() and partial_path(output).exists()
+    results = fit_scene(scan, output, settings, CPU)
+    assert calls[4] > calls[3] > 48  # went on after the step it had reached
+    expected = read_json(field_folder / "results.json")
+    assert results["held_out"] == expected["held_out"]
+    number = len(calls)
+    assert fit_scene(scan, output, settings, CPU) == results and len(calls) == number  # finished work is not repeated
+
+
+@pytest.mark.parametrize("start", ["dense", "mesh"])
+def test_other_starts(scan, start, tmp_path):
+    recipe = Recipe(FitGrid(resolutions=(32,), start=start), FitOptimization(steps=(96,), rays_per_step=(2048,)))
+    results = fit_scene(scan, tmp_path / "field", FitSettings(DATA, recipe), CPU)
+    assert results["psnr"] > 14
+
+
+def test_a_damaged_checkpoint_is_named(scan, tmp_path):
+    fitter = make_fitter(scan)
+    fitter.save(tmp_path / "state.ckpt")
+    data = (tmp_path / "state.ckpt").read_bytes()
+    (tmp_path / "state.ckpt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="state.ckpt cannot be resumed from"):
+        fitter.load(tmp_path / "state.ckpt")
+
+
+def test_pruning_everything_is_an_error(scan):
+    recipe = Recipe(FitGrid(resolutions=(24,), weight_threshold=2.0), FitOptimization(steps=(16,)))
+    with pytest.raises(UserError, match="pruning removed all"):
+        make_fitter(scan, recipe).run()
+
+
+def test_depth_start_needs_depth(tmp_path):
+    folder = write_scannet_scene(tmp_path / "scene0000_00", num_frames=8)
+    for path in (folder / "depth").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="use 'mesh' or 'dense'"):
+        fit_scene(folder, tmp_path / "field", FitSettings(DATA, RECIPE), CPU)
+
+
+def test_recipes_must_fit_together():
+    with pytest.raises(ValueError, match="steps has 1 entries"):
+        Recipe(FitGrid(resolutions=(8, 16)), FitOptimization(steps=(10,)))
+    with pytest.raises(ValueError, match="rays_per_step has 3"):
+        Recipe(FitGrid(resolutions=(8, 16)), FitOptimization(steps=(10, 10), rays_per_step=(1, 2, 3)))
+
+
+@pytest.fixture
+def gin_recipe():
+    gin.clear_config()
+    gin.parse_config(
+        ["FitGrid.resolutions = (24,)", "FitOptimization.steps = (16,)", "FitData.holdout_every = 6"]
+    )
+    yield
+    gin.clear_config()
+
+
+def test_task_goes_on_after_a_bad_scene(scan, tmp_path, gin_recipe):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    (scans / "scene0000_00").symlink_to(scan)
+    (scans / "scene0001_00" / "color").mkdir(parents=True)
+    with pytest.raises(UserError, match="scene0001_00"):
+        fit(str(scans), str(tmp_path / "refused"), device="cpu")
+    metrics = fit(str(scans), str(tmp_path / "fields"), device="cpu", on_error="skip")
+    assert list(metrics["scenes"]) == ["scene0000_00"] and list(metrics["failed"]) == ["scene0001_00"]
+    assert metrics["psnr"] == metrics["scenes"]["scene0000_00"]["psnr"] > 10
+    assert (tmp_path / "fields" / "plenoxel_scannet_scene0000_00" / "last.ckpt").exists()
