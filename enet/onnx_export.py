@@ -1,0 +1,89 @@
+"""ONNX export with a check of equality in ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from enet.evaluation import load_module
+from enet.module import SegmentationModule
+from enet.stems import COLOR_CHANNELS, SH_CHANNELS
+from utils.errors import UserError
+from utils.files import atomic_path
+
+logger = logging.getLogger(__name__)
+_REQUIRED = ("onnx", "onnxscript", "onnxruntime")
+
+
+def export_onnx(checkpoint: Path, output: Path, size: tuple[int, int], tolerance: float) -> dict[str, Any]:
+    """Export a checkpoint and compare logits on random views; see the export task.
+
+    Raises:
+        UserError: a package is missing, the checkpoint cannot be read, or the exported network computes otherwise.
+    """
+    missing = [name for name in _REQUIRED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"the export task needs {', '.join(missing)}; install it: pip install .[export]")
+    module = load_module(checkpoint, torch.device("cpu"))
+    with atomic_path(output) as temporary:
+        _write(module, temporary, size)
+        difference, same_class = _compare(module, temporary, size)
+        if not difference <= tolerance:
+            raise UserError(
+                f"{output} was not written: its logits differ from {checkpoint}'s by {difference:.2g} of the largest, "
+                f"more than export.tolerance = {tolerance:g}"
+            )
+    logger.info("%s: logits agree to %.1e of the largest", output, difference)
+    return {
+        "bytes": output.stat().st_size,
+        "relative_difference": difference,
+        "pixels_of_same_class": same_class,
+        "inputs": ["color", "sh"] if module.network.uses_sh else ["color"],
+    }
+
+
+def _example(module: SegmentationModule, batch: int, size: tuple[int, int]) -> dict[str, Tensor]:
+    """Random views with colours in 0..1 and SH spread like the training's."""
+    generator = torch.Generator().manual_seed(batch)
+    views = {"color": torch.rand(batch, COLOR_CHANNELS, *size, generator=generator)}
+    if module.network.uses_sh:
+        noise = torch.randn(batch, SH_CHANNELS, *size, generator=generator)
+        views["sh"] = noise * module.sh_std[:, None, None] + module.sh_mean[:, None, None]
+    return views
+
+
+def _write(module: SegmentationModule, path: Path, size: tuple[int, int]) -> None:
+    views = _example(module, 2, size)
+    batch = torch.export.Dim("batch", min=1)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            tuple(views.values()),
+            input_names=list(views),
+            output_names=["logits"],
+            dynamic_shapes={name: {0: batch} for name in views},
+            dynamo=True,
+            verbose=False,
+        )
+        program.save(path, external_data=False)
+
+
+def _compare(module: SegmentationModule, path: Path, size: tuple[int, int]) -> tuple[float, float]:
+    """Largest difference of logits relative to the largest logit, and the share of pixels with the same class."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    views = _example(module, 3, size)
+    found = torch.from_numpy(session.run(None, {name: view.numpy() for name, view in views.items()})[0])
+    with torch.inference_mode():
+        expected = module(**views)
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    return difference, float((found.argmax(1) == expected.argmax(1)).double().mean())

@@ -1,0 +1,36 @@
+"""Task ``export``: a trained network as an ONNX file, checked against the original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from utils.tasks import task
+
+
+@task(
+    summary="write a trained network as an ONNX file and check that it computes the same",
+    inputs=("checkpoint",),
+    records="{output_dir}",
+)
+def export(
+    checkpoint: str = gin.REQUIRED,
+    output_dir: str = gin.REQUIRED,
+    size: tuple[int, int] = (124, 124),
+    tolerance: float = 1e-4,
+) -> dict[str, Any]:
+    """Write ``output_dir/network.onnx``: colour in 0..1 (and raw SH) to logits, normalisation included.
+
+    The batch's size is free, the image's is fixed. Needs the 'export' extra (onnx, onnxscript, onnxruntime).
+
+    Args:
+        checkpoint: best.ckpt or last.ckpt of a training run.
+        output_dir: where network.onnx goes.
+        size: height and width of the images.
+        tolerance: largest allowed difference of the logits, as a share of the largest logit.
+    """
+    from enet.onnx_export import export_onnx
+
+    return export_onnx(Path(checkpoint), Path(output_dir) / "network.onnx", tuple(size), tolerance)

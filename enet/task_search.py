@@ -1,0 +1,41 @@
+"""Task ``search``: hyper-parameters of the train task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from utils.tasks import task
+
+
+@task(
+    summary="search hyper-parameters of the train task (Optuna)",
+    records="{study_dir}",
+)
+def search(
+    study_dir: str = gin.REQUIRED,
+    space: Mapping[str, Sequence[Any]] = gin.REQUIRED,
+    trials: int = 50,
+    jobs: int = 1,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Maximise the validation mIoU over gin bindings; the best go to ``study_dir/best.gin``, ready for --ginc.
+
+    Every trial is a training run of this config with other bindings, in ``study_dir/trials``. The study lies in
+    ``study_dir/study.db``: started again, a search goes on until it has tried ``trials`` times; with other settings use
+    another folder. Needs the 'search' extra (optuna).
+
+    Args:
+        study_dir: folder of the study.
+        space: what to search: binding to ('log', low, high), ('uniform', low, high), ('int', low, high) or
+            ('choice', value, ...), such as {'OptimizerOptions.learning_rate': ('log', 1e-4, 1e-2)}.
+        trials: how often to train.
+        jobs: trials that run at the same time, each in its own process.
+        seed: of the sampler; with several jobs the order of the results also counts.
+    """
+    from enet.search import Search, run_search
+
+    return run_search(Search(Path(study_dir), gin.config_str(), dict(space), trials, jobs, seed))

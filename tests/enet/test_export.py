@@ -1,0 +1,50 @@
+"""The exported network computes what the trained one does."""
+
+import pytest
+import torch
+
+pytest.importorskip("onnxruntime", reason="needs the 'export' extra")
+pytest.importorskip("onnxscript", reason="needs the 'export' extra")
+
+from enet.onnx_export import export_onnx  # noqa: E402
+from enet.task_train import train  # noqa: E402
+from utils.errors import UserError  # noqa: E402
+
+
+@pytest.fixture
+def checkpoint(views, tmp_path):
+    import gin
+
+    gin.bind_parameter("NetworkOptions.stem", "conv_sum")
+    train(
+        views=[str(views)], runs_dir=str(tmp_path / "runs"), name="run", train_scenes=["scene0000_00"],
+        val_scenes=["scene0001_00"], epochs=2, batch_size=4, device="cpu",
+    )  # fmt: skip
+    yield tmp_path / "runs/run/training/best.ckpt"
+    gin.clear_config()
+
+
+def test_logits_agree_at_an_odd_size_and_another_batch(checkpoint, tmp_path):
+    import numpy as np
+    import onnxruntime
+
+    output = tmp_path / "network.onnx"
+    result = export_onnx(checkpoint, output, (31, 45), tolerance=1e-4)
+    assert result["relative_difference"] < 1e-4 and result["pixels_of_same_class"] > 0.999
+    session = onnxruntime.InferenceSession(output)
+    inputs = {"color": np.zeros((1, 3, 31, 45), np.float32), "sh": np.zeros((1, 27, 31, 45), np.float32)}
+    assert session.run(None, inputs)[0].shape == (1, 21, 31, 45)
+
+
+def test_other_results_are_refused_and_leave_nothing(checkpoint, tmp_path):
+    output = tmp_path / "network.onnx"
+    with pytest.raises(UserError, match="tolerance"):
+        export_onnx(checkpoint, output, (31, 45), tolerance=-1.0)
+    assert not output.exists()
+
+
+def test_damaged_checkpoint_is_named(tmp_path):
+    broken = tmp_path / "broken.ckpt"
+    torch.save({"state_dict": {}}, broken)
+    with pytest.raises(UserError, match="broken.ckpt"):
+        export_onnx(broken, tmp_path / "network.onnx", (31, 45), tolerance=1e-4)

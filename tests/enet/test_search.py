@@ -1,0 +1,63 @@
+"""The search tries bindings, keeps its study, resumes, and writes the best."""
+
+import itertools
+import subprocess
+
+import pytest
+
+optuna = pytest.importorskip("optuna", reason="needs the 'search' extra")
+
+from enet.search import Search, run_search  # noqa: E402
+from utils.errors import UserError  # noqa: E402
+from utils.files import write_json  # noqa: E402
+
+SPACE = {"OptimizerOptions.learning_rate": ("log", 1e-4, 1e-1), "LossOptions.class_weights": ("choice", "enet", "none")}
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Replaces the training process by one whose score is the learning rate; the commands it was started with."""
+    commands: list[dict[str, str]] = []
+
+    def run(command, **_):
+        bound = dict(entry.split(" = ", 1) for before, entry in itertools.pairwise(command) if before == "--ginb")
+        commands.append(bound)
+        rate = float(bound["OptimizerOptions.learning_rate"])
+        if rate > 5e-2:
+            return subprocess.CompletedProcess(command, 2, "", "error: diverged")
+        folder = f"{bound['train.runs_dir'][1:-1]}/{bound['train.name'][1:-1]}"
+        write_json(f"{folder}/metrics.json", {"validation": {"mean_iou": rate}})
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+def test_goes_on_where_it_stopped(trainings, tmp_path):
+    first = run_search(Search(tmp_path, "# config\n", SPACE, trials=3, jobs=1, seed=0))
+    assert len(first["trials"]) + first["failed"] == 3 == len(trainings)
+    assert trainings[0]["train.name"] == "'trial_0000'"
+    second = run_search(Search(tmp_path, "# config\n", SPACE, trials=6, jobs=2, seed=0))
+    assert len(second["trials"]) + second["failed"] == 6 == len(trainings)
+    assert second["best_mean_iou"] == max(trial["mean_iou"] for trial in second["trials"])
+    best = (tmp_path / "best.gin").read_text()
+    assert f"OptimizerOptions.learning_rate = {second['best']['OptimizerOptions.learning_rate']!r}" in best
+    assert run_search(Search(tmp_path, "# config\n", SPACE, trials=6, jobs=1, seed=0)) == second
+    assert len(trainings) == 6
+
+
+def test_trials_of_a_killed_search_are_run_again(trainings, tmp_path):
+    run_search(Search(tmp_path, "", SPACE, trials=1, jobs=1, seed=0))
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    study.enqueue_trial({"OptimizerOptions.learning_rate": 0.0123, "LossOptions.class_weights": "none"})
+    killed = study.ask()
+    killed.suggest_float("OptimizerOptions.learning_rate", 1e-4, 1e-1, log=True)
+    killed.suggest_categorical("LossOptions.class_weights", ("enet", "none"))
+    run_search(Search(tmp_path, "", SPACE, trials=2, jobs=1, seed=0))
+    assert trainings[-1]["OptimizerOptions.learning_rate"] == "0.0123"
+
+
+def test_refuses_a_space_it_does_not_understand(tmp_path):
+    for space in ({}, {"train.epochs": ("grid", 1, 2)}, {"train.epochs": ("int", 1)}):
+        with pytest.raises(UserError, match="search.space"):
+            Search(tmp_path, "", space, trials=1, jobs=1, seed=0)
