@@ -167,8 +167,8 @@ __global__ void __launch_bounds__(kThreads)
   walk_gradient(grid, scene, options, forward, gradient, out, track);
 }
 
-// Octets of a warp that differ in what they do wait for each other. Few rays leave room for a warp each.
-int rays_per_warp(int64_t count) { return count <= 1 << 13 ? 1 : count <= 1 << 14 ? 2 : 4; }
+// Octets of a warp that differ in what they do wait for each other; few rays leave room for more warps.
+int rays_per_warp(int64_t count) { return count <= 1 << 14 ? 2 : 4; }
 
 }  // namespace
 

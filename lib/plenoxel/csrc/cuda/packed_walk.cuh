@@ -1,0 +1,233 @@
+// The march and gather of render_packed.cu: a ray's state, the lists of rows it wants, and crossing a cell.
+#pragma once
+
+#include "../compositing.h"
+#include "../interpolation.h"
+#include "packed_rows.cuh"
+#include "skip.cuh"
+
+namespace plenoxel::cuda {
+
+constexpr int kSlots = 24;  // entries of a ray's list; one cell adds up to 8
+constexpr int kQuarters = kPackedRow / 4;
+
+struct Entry {
+  uint32_t row;
+  float weight;
+};
+
+struct WarpMemory {
+  float4 sum[32 * kQuarters];  // see quarter_of
+  Entry list[kSlots * 32];     // [slot][lane]
+};
+
+// Where four numbers of a ray's sum lie: shifted from ray to ray, so that both one ray's quarters and one quarter of
+// neighbouring rays are in different banks.
+__device__ __forceinline__ int quarter_of(int ray, int quarter) { return ray * kQuarters + (quarter ^ (ray & (kQuarters - 1))); }
+
+// The state of a ray on its way.
+struct Walker {
+  Ray<float> ray;
+  float t;
+  const uint8_t* ahead;  // of this ray's octant and scene
+  uint32_t first;        // number of its scene's first cell
+  Compositor<float> compositor;
+  float depth = 0;          // world / delta
+  float correction[3] = {};  // of rgb, where colours were clamped
+  int32_t row[kCorners];    // of the cell it was in last
+  float weight[kCorners] = {};
+  int cell[3] = {-4, -4, -4};
+};
+
+// Which corners of a cell the ray leaves behind when it moves to a cell at this offset, a bit each.
+__device__ __forceinline__ unsigned left_behind(const int move[3]) {
+  constexpr unsigned kLow[3] = {0x0f, 0x33, 0x55};  // corners on the lower side along each axis
+  unsigned corners = 0;
+#pragma unroll
+  for (int axis = 0; axis < 3; ++axis) {
+    if (move[axis] > 1 || move[axis] < -1) corners = 0xff;
+    if (move[axis] == 1) corners |= kLow[axis];
+    if (move[axis] == -1) corners |= 0xff ^ kLow[axis];
+  }
+  return corners;
+}
+
+// The weights of voxels that stay, at the corners they have in the next cell; 0 for new ones.
+__device__ __forceinline__ void carry_weights(const int move[3], float weight[kCorners]) {
+#pragma unroll
+  for (int axis = 0; axis < 3; ++axis) {
+    const int stride = 4 >> axis;
+#pragma unroll
+    for (int corner = 0; corner < kCorners; ++corner) {
+      if (corner & stride) continue;
+      const float low = weight[corner], high = weight[corner + stride];
+      weight[corner] = move[axis] == 0 ? low : move[axis] == 1 ? high : 0;
+      weight[corner + stride] = move[axis] == 0 ? high : move[axis] == -1 ? low : 0;
+    }
+  }
+}
+
+__device__ __forceinline__ void list_corners(Walker& walker, unsigned corners, Entry* list, int& count) {
+#pragma unroll
+  for (int corner = 0; corner < kCorners; ++corner)
+    if ((corners >> corner & 1) && walker.weight[corner] != 0 && walker.row[corner] >= 0)
+      list[32 * count++] = {uint32_t(walker.row[corner] & ~kMayClamp), walker.weight[corner]};
+}
+
+// Adds the lists of a warp's rays to their sums. Lane l reads quarter l % 8 of the rows of ray 4 g + l / 8.
+template <Storage kStorage>
+__device__ __forceinline__ void gather(const void* rows, WarpMemory& memory, int count) {
+  const int lane = threadIdx.x & 31, quarter = lane % kQuarters;
+  __syncwarp();
+#pragma unroll 1
+  for (int group = 0; group < 8; ++group) {
+    const int ray = 4 * group + lane / kQuarters;
+    const int own = __shfl_sync(~0u, count, ray);
+    if (!__any_sync(~0u, own)) continue;
+    float4 sum = memory.sum[quarter_of(ray, quarter)];
+#pragma unroll 4
+    for (int slot = 0; slot < own; ++slot) {
+      const Entry entry = memory.list[32 * slot + ray];
+      const float4 part = read_packed<kStorage>(rows, entry.row, quarter);
+      sum.x = __fmaf_rn(entry.weight, part.x, sum.x);
+      sum.y = __fmaf_rn(entry.weight, part.y, sum.y);
+      sum.z = __fmaf_rn(entry.weight, part.z, sum.z);
+      sum.w = __fmaf_rn(entry.weight, part.w, sum.w);
+    }
+    memory.sum[quarter_of(ray, quarter)] = sum;
+  }
+  __syncwarp();
+}
+
+__device__ __forceinline__ float sigma_at(const float density[kCorners], const float weights[kCorners]) {
+  float sigma = 0;
+#pragma unroll
+  for (int corner = 0; corner < kCorners; ++corner) sigma = __fmaf_rn(weights[corner], density[corner], sigma);
+  return sigma;
+}
+
+// What clamping adds to rgb: the samples of one cell walked once more, now with their colours. Rare.
+template <Storage kStorage>
+__device__ __noinline__ float3 clamping(const PackedGrid& grid, const RenderOptions<float>& options,
+                                        const PackedCell* cell, const float* origin, const float* direction, float t,
+                                        float end, Compositor<float> compositor) {
+  const Ray<float> ray = make_ray(grid.size, options, origin, direction);
+  float basis[kBasis], color[kCorners][3];
+  sh_basis(direction, basis);
+  bool below = false;
+#pragma unroll 1
+  for (int corner = 0; corner < kCorners; ++corner) {
+    float values[kPackedRow] = {};
+    if (const int32_t row = cell->row[corner]; row >= 0) {
+#pragma unroll
+      for (int quarter = 0; quarter < 7; ++quarter)
+        reinterpret_cast<float4*>(values)[quarter] = read_packed<kStorage>(grid.rows, row & ~kMayClamp, quarter);
+      undo_affine(grid.affine, 1, values);
+    }
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+      float sum = 0.5f;
+      for (int b = 0; b < kBasis; ++b) sum = __fmaf_rn(values[c * kBasis + b], basis[b], sum);
+      color[corner][c] = sum;
+      below = below || sum < 0;
+    }
+  }
+  float3 added = {0, 0, 0};
+  if (!below) return added;
+  for (; t < end; t += options.step_size) {
+    float weights[kCorners];
+    trilinear_weights(cell_on_ray(grid.size, ray, t).fraction, weights);
+    const float sigma = sigma_at(cell->density, weights);
+    if (!(sigma > options.sigma_thresh)) continue;
+    const float weight = compositor.pass(sigma * options.step_size * ray.delta, options.stop_thresh);
+    float at[3] = {};
+    for (int corner = 0; corner < kCorners; ++corner)
+      for (int c = 0; c < 3; ++c) at[c] = __fmaf_rn(weights[corner], color[corner][c], at[c]);
+    added.x -= weight * fminf(at[0], 0);
+    added.y -= weight * fminf(at[1], 0);
+    added.z -= weight * fminf(at[2], 0);
+    if (compositor.stopped) break;
+  }
+  return added;
+}
+
+__device__ __forceinline__ void read_cell(const PackedCell* cell, int32_t row[kCorners], float density[kCorners]) {
+  const int4* rows = reinterpret_cast<const int4*>(cell->row);
+  const float4* densities = reinterpret_cast<const float4*>(cell->density);
+  const int4 a = __ldg(rows), b = __ldg(rows + 1);
+  const float4 c = __ldg(densities), d = __ldg(densities + 1);
+  row[0] = a.x, row[1] = a.y, row[2] = a.z, row[3] = a.w, row[4] = b.x, row[5] = b.y, row[6] = b.z, row[7] = b.w;
+  density[0] = c.x, density[1] = c.y, density[2] = c.z, density[3] = c.w;
+  density[4] = d.x, density[5] = d.y, density[6] = d.z, density[7] = d.w;
+}
+
+__device__ __forceinline__ int octant_of(const Ray<float>& ray) {
+  return (ray.direction[0] > 0 ? 4 : 0) | (ray.direction[1] > 0 ? 2 : 0) | (ray.direction[2] > 0 ? 1 : 0);
+}
+
+// Leaps to the ray's next sample in an occupied cell; false if there is none.
+__device__ __forceinline__ bool find_cell(const int size[3], Skipper& skipper, Walker& walker, int index[3],
+                                          uint32_t& number) {
+  while (walker.t <= walker.ray.exit) {
+    float cell[3];
+    locate(size, walker.ray, walker.t, cell, index);
+    number = (uint32_t(index[0]) * size[1] + index[1]) * size[2] + index[2];
+    const int distance = __ldg(walker.ahead + number);
+    if (distance == 0) return true;
+    walker.t = skipper.leap(walker.ray, walker.t, cell, distance);
+  }
+  return false;
+}
+
+// Passes all samples of a cell; t is then the first one beyond it.
+template <Storage kStorage, bool kRows, bool kClamp>
+__device__ __forceinline__ void cross_cell(const PackedGrid& grid, const RenderOptions<float>& options,
+                                           const float* origin, const float* direction, const int index[3],
+                                           uint32_t number, Walker& walker, Entry* list, int& count) {
+  number += walker.first;
+  const uint2 bits = __ldg(reinterpret_cast<const uint2*>(grid.words) + number / 32);
+  const CellWord word{bits.x, bits.y};
+  const PackedCell* packed = grid.cells + word.first + __popc(word.bits & ((1u << number % 32) - 1));
+  if (kRows) {
+    const int move[3] = {index[0] - walker.cell[0], index[1] - walker.cell[1], index[2] - walker.cell[2]};
+    const unsigned left = left_behind(move);
+    list_corners(walker, left, list, count);
+    carry_weights(move, walker.weight);
+  }
+  float density[kCorners];
+  read_cell(packed, walker.row, density);
+#pragma unroll
+  for (int axis = 0; axis < 3; ++axis) walker.cell[axis] = index[axis];
+  Cell<float> cell = cell_on_ray(grid.size, walker.ray, walker.t);
+  const Compositor<float> before = walker.compositor;
+  const float start = walker.t;
+  do {
+    float weights[kCorners];
+    trilinear_weights(cell.fraction, weights);
+    const float sigma = sigma_at(density, weights);
+    if (sigma > options.sigma_thresh) {
+      const float weight = walker.compositor.pass(sigma * options.step_size * walker.ray.delta, options.stop_thresh);
+      walker.depth = __fmaf_rn(weight, walker.t, walker.depth);
+      if (kRows)
+#pragma unroll
+        for (int corner = 0; corner < kCorners; ++corner)
+          walker.weight[corner] = __fmaf_rn(weight, weights[corner], walker.weight[corner]);
+    }
+    const float next = walker.t + options.step_size;
+    walker.t = walker.compositor.stopped || !(next > walker.t) ? INFINITY : next;
+    cell = cell_on_ray(grid.size, walker.ray, fminf(walker.t, walker.ray.exit));
+  } while (walker.t <= walker.ray.exit && cell.index[0] == walker.cell[0] && cell.index[1] == walker.cell[1] &&
+           cell.index[2] == walker.cell[2]);
+  if (!kClamp) return;
+  int32_t flags = 0;
+#pragma unroll
+  for (const int32_t row : walker.row) flags |= row >= 0 ? row : 0;
+  if (flags & kMayClamp) {
+    const float3 added =
+        clamping<kStorage>(grid, options, packed, origin, direction, start,
+                           walker.t <= walker.ray.exit ? walker.t : nextafterf(walker.ray.exit, INFINITY), before);
+    walker.correction[0] += added.x, walker.correction[1] += added.y, walker.correction[2] += added.z;
+  }
+}
+
+}  // namespace plenoxel::cuda
