@@ -40,6 +40,8 @@ TASK_MODULES = {
     "rate": "analysis.task_rate",
     "train": "enet.task_train",
     "test": "enet.task_test",
+    "search": "enet.task_search",
+    "export": "enet.task_export",
     "report": "analysis.task_report",
 }
 

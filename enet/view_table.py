@@ -47,7 +47,7 @@ class ViewTable:
         chosen: the stores and their views; their order is the order of the table.
         options: colour channel and SH axes.
         uses_sh: the SH channel is needed.
-        quality: the quality channel is needed.
+        quality: pixels are weighted by the quality channel; views of stores without one count in full.
 
     Attributes:
         dataset: all views of the stores.
@@ -63,10 +63,10 @@ class ViewTable:
         self.options, self.uses_sh, self.quality = options, uses_sh, quality
         inputs = "rgb+sh" if uses_sh else "rgb"
         self.dataset = ViewDataset([entry.path for entry in chosen], inputs, options.color, decoded=False)
-        if quality and not self.dataset.weighted:
+        if quality and not any("quality" in store.channels for store in self.dataset.stores):
             raise UserError(
-                f"not every store, such as {chosen[0].path}, has a quality channel; write it, or switch "
-                "LossOptions.quality off"
+                f"neither {chosen[0].path} nor another store has a quality channel; run the 'rate' task on the novel "
+                "views, or switch LossOptions.quality off"
             )
         places = torch.tensor([self.dataset.locate(index) for index in range(len(self.dataset))])
         wanted = [None if entry.indices is None else set(entry.indices) for entry in chosen]
@@ -94,8 +94,17 @@ class ViewTable:
             UserError: a label is out of range.
         """
         batch = self.dataset.__getitems__(self.rows[views].tolist())
-        fields = ["color", "label"] + ["sh"] * self.uses_sh + ["weight"] * self.quality
-        return {name: batch[name] for name in fields}
+        values = {name: batch[name] for name in ["color", "label"] + ["sh"] * self.uses_sh}
+        if self.quality:
+            values["weight"] = torch.stack([self._weight(int(view)) for view in views])
+        return values
+
+    def _weight(self, view: int) -> Tensor:
+        """Quality as stored, uint8 [H, W]; 255 where the store does not rate its views."""
+        store = self.dataset.stores[self.store_of_view[view]]
+        if "quality" not in store.channels:
+            return torch.full(store.size, 255, dtype=torch.uint8)
+        return store.read_stored("quality", int(self.index_in_store[view]))
 
 
 class CachedViews:

@@ -43,6 +43,14 @@ def test_reading_ahead_in_worker_processes_gives_the_same(make_store):
         assert torch.equal(cached.sh, read.sh) and torch.equal(cached.label, read.label)
 
 
+def test_views_without_quality_count_in_full(make_store):
+    paths = [make_store("a", count=2, leave_out=["quality"]), make_store("a", folder="novel", count=2)]
+    table = ViewTable([StoreViews(path) for path in paths], ViewOptions(), uses_sh=False, quality=True)
+    quality = torch.cat([batch.quality for batch in load(table)])
+    assert (quality[:2] == 1).all()
+    assert torch.equal(quality[2:], torch.stack([ViewStore(paths[1]).read("quality", view) for view in range(2)]))
+
+
 @pytest.mark.parametrize("frame", ["grid", "gravity", "camera"])
 def test_mirrored_view_shows_the_mirrored_world(make_store, frame):
     """What a ray through the mirrored pixel sees is what the ray's mirror image saw before."""
