@@ -121,7 +121,7 @@ def test_run_writes_config_operative_config_and_metrics(capsys, tmp_path):
     assert "probe.steps = 7" in (out / "operative_config.gin").read_text()
     gin.clear_config()
     assert call(capsys, "--ginc", str(out / "config.gin"))[0] == 0, "the recorded config runs by itself"
-    assert json.loads((out / "run.json").read_text())["task"] == "probe"
+    assert [record["task"] for record in json.loads((out / "run.json").read_text())] == ["probe", "probe"]
 
 
 def test_dry_run_checks_and_writes_nothing(capsys, tmp_path):
@@ -129,6 +129,7 @@ def test_dry_run_checks_and_writes_nothing(capsys, tmp_path):
     code, out, _ = call(capsys, "probe", "--ginc", path, "--dry-run")
     assert code == 0 and "probe.steps = 3" in out
     assert not (tmp_path / "out").exists()
+    gin.clear_config()
     code, _, err = call(capsys, "probe", "--ginc", path, "--dry-run", "--ginb", "probe.source = 'gone'")
     assert code == 2 and "gone" in err
 

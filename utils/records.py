@@ -1,4 +1,7 @@
-"""What each run leaves beside its results: its config, its operative config, its metrics, and when it ran."""
+"""What each run leaves beside its results: its config, its operative config, its metrics, and when it ran.
+
+``run.json`` keeps every run into the folder: a run that found its work done must not hide how long the work took.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any
 import gin
 import torch
 
-from utils.files import write_json, write_text
+from utils.files import read_json, write_json, write_text
 
 _PACKAGES = ("torch", "numpy", "gin-config", "pytorch-lightning", "torchmetrics", "tensorboard")
 
@@ -32,8 +35,9 @@ class RunRecords:
         write_text(self._folder / "operative_config.gin", gin.operative_config_str())
         if metrics is not None:
             write_json(self._folder / "metrics.json", metrics)
-        write_json(
-            self._folder / "run.json",
+        path = self._folder / "run.json"
+        runs = read_json(path) if path.exists() else []
+        runs.append(
             {
                 "task": self._task_name,
                 "started": self._started,
@@ -43,5 +47,6 @@ class RunRecords:
                 "threads": torch.get_num_threads(),
                 "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
                 "packages": {name: metadata.version(name) for name in _PACKAGES},
-            },
+            }
         )
+        write_json(path, runs)

@@ -26,13 +26,14 @@ def _record_files(folder: Path) -> list[Path]:
 
 
 def _entry(path: Path, root: Path) -> dict[str, Any]:
-    record = read_json(path)
+    runs = read_json(path)
+    record = runs[-1]
     config = path.with_name("operative_config.gin")
     return {
         "task": record["task"],
         "folder": "/".join(part for part in path.parent.relative_to(root).parts if part != "run"),
-        "started": record["started"],
-        "seconds": record["seconds"],
+        "started": runs[0]["started"],
+        "seconds": sum(run["seconds"] for run in runs),
         "gpu": record.get("gpu"),
         "threads": record.get("threads"),
         "config": config.read_text(encoding="utf-8") if config.exists() else "",
