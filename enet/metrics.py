@@ -17,8 +17,14 @@ def confusion_matrix(
     truth: Tensor,  # [...] integer class indices
     num_classes: int = NUM_CLASSES,
 ) -> Tensor:
-    """Counts int64 [num_classes, num_classes], rows truth, columns prediction, without a device-to-host sync."""
-    pair = truth.reshape(-1).int() * num_classes + prediction.reshape(-1).int()
+    """Counts int64 [num_classes, num_classes], rows truth, columns prediction, without a device-to-host sync.
+
+    A number that is no class (such as -1, 255 or an NYU40 id) counts as 0: outside the benchmark.
+    """
+    truth, prediction = (
+        torch.where((ids >= 0) & (ids < num_classes), ids, UNANNOTATED).reshape(-1).int() for ids in (truth, prediction)
+    )
+    pair = truth * num_classes + prediction
     bins = num_classes**2
     if pair.is_cuda:  # bincount asks the device for the largest value, which stalls the host
         counts = torch.histc(pair.float(), bins=bins, min=-0.5, max=bins - 0.5)

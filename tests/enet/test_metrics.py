@@ -45,6 +45,13 @@ def test_hand_computed_examples():
     assert math.isnan(score([0, 0], [1, 2]))
 
 
+@pytest.mark.parametrize("other", [-100, -1, 21, 255])
+def test_numbers_outside_the_classes_are_outside_the_benchmark(other):
+    """They must not run over into the matrix's next row: 1 * 21 + 21 is the place of (truth 2, prediction 0)."""
+    assert score([1, 1, 2, 2], [1, other, 2, 2]) == 0.75
+    assert score([1, other, 2, other], [1, 2, 2, 5]) == 1.0
+
+
 def test_zeroing_the_ignored_column_would_hide_false_negatives():
     """The original project's mistake: without the column of class 0 this scores 1 instead of 1/4."""
     assert score([5, 5, 5, 5], [5, 0, 0, 0]) == 0.25
