@@ -157,6 +157,10 @@ class ViewDataModule(pl.LightningDataModule):
         """Every validation view once, for one process outside a training run."""
         return self._in_order(self.validation, device)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Nothing to do: the loaders make batches on the device."""
+        return batch
+
     def _in_order(self, table: ViewTable, device: torch.device, rank: int = 0, world_size: int = 1) -> ViewLoader:
         cache = self._cache(table, device)
         return ViewLoader(table, device, self._batching.batch_size, rank, world_size, cache=cache)

@@ -91,7 +91,8 @@ class SegmentationModule(pl.LightningModule):
     def _loss_and_prediction(self, stored: StoredBatch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Cross-entropy sum, sum of its weights, other losses, and predicted and true classes uint8 [B, H, W]."""
         batch = stored.decode()
-        logits = self(batch.color, batch.sh).float()
+        logits = self(batch.color, batch.sh)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.device.type == "cpu":
             logits = logits.contiguous()  # the CPU's log-softmax over a channels-last tensor is slow
         truth = batch.label.long()
@@ -102,10 +103,6 @@ class SegmentationModule(pl.LightningModule):
         if self._loss_options.dice:
             other = other + self._loss_options.dice * dice_loss(logits, truth)
         return entropy, weight, other, logits.detach().argmax(1).to(torch.uint8), batch.label
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Nothing to do: the loaders make batches on the device."""
-        return batch
 
     def on_train_batch_start(self, batch: StoredBatch, batch_idx: int) -> None:
         """Set what depends on the epoch alone, so that a resumed epoch starts like one that was not interrupted."""
@@ -151,7 +148,7 @@ class SegmentationModule(pl.LightningModule):
         self.val_confusion = self.val_iou.total()
         self.val_iou.reset()
         mean = class_iou(self.val_confusion).nanmean().float()
-        self.log("val/mean_iou", torch.nan_to_num(mean))  # equal in all processes
+        self.log("val/mean_iou", torch.nan_to_num(mean), sync_dist=True)
 
     def predict(self, batch: ViewBatch) -> Tensor:
         """Predicted classes uint8 [B, H, W]."""
@@ -162,7 +159,8 @@ class SegmentationModule(pl.LightningModule):
         return torch.optim.Adam(
             self.network.parameters(),
             lr=options.learning_rate,
-            betas=options.betas,
+            betas=tuple(options.betas),
+            eps=options.epsilon,
             weight_decay=options.weight_decay,
             fused=True,
         )

@@ -123,6 +123,7 @@ class OptimizerOptions:
         learning_rate: at the start.
         weight_decay: L2 penalty, as in Adam's paper (not decoupled).
         betas: decay of the first and second moments.
+        epsilon: added to the root of the second moment.
         decay_factor: what the learning rate is multiplied by ...
         decay_epochs: ... after every so many epochs.
     """
@@ -130,6 +131,7 @@ class OptimizerOptions:
     learning_rate: float = 1.135e-3
     weight_decay: float = 3.385e-3
     betas: tuple[float, float] = (0.7, 0.999)
+    epsilon: float = 1e-8
     decay_factor: float = 0.525
     decay_epochs: int = 60
 

@@ -5,10 +5,27 @@ PyTorch's own works on GPUs only; with it, training on several CPU processes wou
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient, since every process's loss depends on every term."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total
 
 
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):
@@ -17,11 +34,11 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
         if not (self.training and torch.distributed.is_initialized()):
             return super().forward(x)
-        values = x.float()
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
         pixels = (0, 2, 3)
         count = values.new_full((1,), values.numel() // values.shape[1])
         sums = torch.cat([values.sum(pixels), values.square().sum(pixels), count])
-        total, squares, count = all_reduce(sums).split([x.shape[1], x.shape[1], 1])
+        total, squares, count = _SumOverProcesses.apply(sums).split([x.shape[1], x.shape[1], 1])
         mean = total / count
         variance = (squares / count - mean.square()).clamp(min=0)
         self._update_running(mean.detach(), variance.detach() * (count / (count - 1)))
@@ -37,7 +54,11 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronize_norms(module: nn.Module) -> None:
-    """Turn every batch normalisation inside ``module`` into a synchronized one, keeping its parameters and buffers."""
-    for child in module.modules():
-        if type(child) is nn.BatchNorm2d:
-            child.__class__ = SynchronizedBatchNorm2d
+    """Replace every batch normalisation inside ``module`` by a synchronized one with its parameters and buffers."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            synchronized = SynchronizedBatchNorm2d(child.num_features, child.eps, child.momentum)
+            synchronized.load_state_dict(child.state_dict())
+            setattr(module, name, synchronized)
+        else:
+            synchronize_norms(child)

@@ -64,7 +64,7 @@ def train(
         seed: of weights, order, augmentation and dropout.
         device: "auto", "cpu" or "cuda".
         devices: GPUs, or processes on a CPU, that share each batch.
-        precision: "32", "bf16" or "16" (mixed).
+        precision: "32", "bf16" or "16" (mixed), or "64" for checking arithmetic.
         compile: "off", or the mode of torch.compile: "default", "reduce-overhead", "max-autotune".
         overwrite: train again although a finished run with other settings is there.
     """

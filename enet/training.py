@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from utils.files import commit_output, prepare_output, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
 BEST, LAST, RESULTS = "best.ckpt", "last.ckpt", "results.json"
 _SAMPLES = 12
 
@@ -128,7 +129,9 @@ def _fit(
     trainer = build_trainer(partial, budget, device, board)
     last = partial / LAST
     start = time.perf_counter()
-    trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     seconds = time.perf_counter() - start
     board.log_hyperparams(
         {f"{group}.{name}": value for group, options in {**vars(recipe), "budget": budget}.items()

@@ -1,0 +1,80 @@
+"""Two CPU processes over gloo train as one process with the doubled batch does, to rounding.
+
+In double precision: an untrained network amplifies rounding by orders of magnitude within a few steps.
+"""
+
+import gin
+import pytest
+import torch
+import torch.distributed
+import torch.multiprocessing
+
+from enet import ENet
+from enet.module import SegmentationModule
+from enet.synchronized_norm import synchronize_norms
+from enet.task_train import train
+
+# No dropout, which each process draws for itself. With a large epsilon Adam's steps are proportional to the
+# gradients; with the usual one, first steps turn the rounding of small gradients into full steps.
+CONFIG = {
+    "NetworkOptions.dropout": (0.0, 0.0),
+    "NetworkOptions.stem": "conv_sum",
+    "LossOptions.quality": True,
+    "OptimizerOptions.epsilon": 1.0,
+    "OptimizerOptions.learning_rate": 0.01,
+}
+
+
+def start(views, runs, devices):
+    for name, value in CONFIG.items():
+        gin.bind_parameter(name, value)
+    results = train(
+        views=[str(views)], runs_dir=str(runs), name=f"on_{devices}", train_scenes=["scene0000_00", "scene0001_00"],
+        val_scenes=["scene0002_00"], epochs=2, batch_size=8, device="cpu", devices=devices,
+        precision="64",
+    )  # fmt: skip
+    gin.clear_config()
+    return results, torch.load(runs / f"on_{devices}/training/last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_two_processes_equal_one(views, tmp_path):
+    one, expected = start(views, tmp_path, 1)
+    two, found = start(views, tmp_path, 2)
+    initial = SegmentationModule(network={"stem": "conv_sum", "dropout": (0.0, 0.0)}).state_dict()
+    parameters = [name for name in expected if name.startswith("network.") and expected[name].is_floating_point()]
+    parameters = [name for name in parameters if "running" not in name]
+
+    def distance(a: dict, b: dict) -> float:
+        return float(sum((a[name] - b[name]).double().square().sum() for name in parameters).sqrt())
+
+    assert distance(expected, initial) > 0.01  # four steps went somewhere
+    assert distance(found, expected) < 1e-6 * distance(expected, initial)
+    assert torch.equal(found["class_weights"], expected["class_weights"])
+    assert one["validation"]["mean_iou"] == pytest.approx(two["validation"]["mean_iou"], abs=1e-6)
+
+
+def gradients_of_half_a_batch(rank: int, folder: str, color: torch.Tensor) -> None:
+    store = torch.distributed.FileStore(f"{folder}/store", 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    torch.manual_seed(0)
+    network = ENet(5, dropout=(0.0, 0.0)).double()
+    synchronize_norms(network)
+    parallel = torch.nn.parallel.DistributedDataParallel(network.double())
+    parallel(color.chunk(2)[rank]).square().mean().backward()
+    if rank == 0:
+        torch.save({name: value.grad for name, value in network.named_parameters()}, f"{folder}/gradients.pt")
+        torch.save({name: value for name, value in network.named_buffers()}, f"{folder}/buffers.pt")
+
+
+def test_synchronized_norms_give_the_joint_batchs_gradients(tmp_path):
+    color = torch.randn(4, 3, 24, 27, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.multiprocessing.spawn(gradients_of_half_a_batch, (str(tmp_path), color), nprocs=2)
+    torch.manual_seed(0)
+    network = ENet(5, dropout=(0.0, 0.0)).double()
+    network(color).square().mean().backward()
+    gradients = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    largest = max(float(value.grad.abs().max()) for value in network.parameters())
+    for name, value in network.named_parameters():
+        torch.testing.assert_close(gradients[name], value.grad, rtol=1e-8, atol=1e-10 * largest)
+    for name, value in torch.load(tmp_path / "buffers.pt", weights_only=True).items():
+        torch.testing.assert_close(value, network.get_buffer(name), rtol=1e-9, atol=1e-12)
