@@ -1,17 +1,58 @@
-"""The networks that can be trained, by name."""
+"""The networks that can be trained, by name: ENet, and a larger one, since ENet's size may be what limits the result."""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from enet.network import ENet
 from enet.options import NetworkOptions
+from enet.stems import COLOR_CHANNELS, SH_CHANNELS
 from utils.errors import UserError
 from utils.labels import NUM_CLASSES
+
+
+class SegFormer(nn.Module):
+    """SegFormer-B0 (Xie et al., NeurIPS 2021) with random weights, ten times ENet's parameters.
+
+    Args:
+        num_classes: output channels.
+        stem: ``"rgb"``, or ``"concat"`` for colour and SH together as 30 channels.
+
+    Raises:
+        UserError: the ``transformers`` package is missing, or the stem is another.
+    """
+
+    def __init__(self, num_classes: int, stem: str = "rgb"):
+        super().__init__()
+        if stem not in ("rgb", "concat"):
+            raise UserError(f"NetworkOptions.stem = {stem!r} is ENet's; segformer_b0 has 'rgb' and 'concat'")
+        try:
+            from transformers import SegformerConfig, SegformerForSemanticSegmentation
+        except ModuleNotFoundError:
+            raise UserError("segformer_b0 needs transformers; install it: pip install .[backbones]") from None
+        self.uses_sh = stem == "concat"
+        channels = COLOR_CHANNELS + SH_CHANNELS * self.uses_sh
+        self.segformer = SegformerForSemanticSegmentation(
+            SegformerConfig(num_channels=channels, num_labels=num_classes)
+        )
+
+    def forward(
+        self,
+        color: Tensor,  # [B, 3, H, W]
+        sh: Tensor | None = None,  # [B, 27, H, W]
+    ) -> Tensor:
+        """Logits [B, num_classes, H, W]: SegFormer's, at a quarter of the size, interpolated."""
+        image = torch.cat([color, sh], dim=1) if self.uses_sh else color
+        logits = self.segformer(image.contiguous()).logits
+        return F.interpolate(logits, size=color.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def build_network(options: NetworkOptions) -> nn.Module:
     """The network with random weights; raises :class:`UserError` for unknown names."""
     if options.backbone == "enet":
         return ENet(NUM_CLASSES, options.stem, tuple(options.dropout))
-    raise UserError(f"NetworkOptions.backbone = {options.backbone!r} is unknown; use 'enet'")
+    if options.backbone == "segformer_b0":
+        return SegFormer(NUM_CLASSES, options.stem)
+    raise UserError(f"NetworkOptions.backbone = {options.backbone!r} is unknown; use 'enet' or 'segformer_b0'")

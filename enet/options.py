@@ -20,7 +20,7 @@ class NetworkOptions:
     """Which network.
 
     Attributes:
-        backbone: 'enet', or 'segformer_b0' (untrained; needs the 'backbones' extra).
+        backbone: 'enet', or 'segformer_b0' (random weights; needs the 'backbones' extra).
         stem: 'rgb', or how the SH image is taken in: 'concat', 'conv_concat', 'conv_sum'.
         dropout: ENet's channel dropout in its first encoder stage, and after it.
     """
@@ -29,8 +29,15 @@ class NetworkOptions:
     stem: str = "rgb"
     dropout: tuple[float, float] = (0.01, 0.1)
 
+    def __post_init__(self) -> None:
+        _require(
+            self.stem in ("rgb", "concat", "conv_concat", "conv_sum"),
+            f"NetworkOptions.stem = {self.stem!r}; use 'rgb', 'concat', 'conv_concat' or 'conv_sum'",
+        )
+
     @property
     def uses_sh(self) -> bool:
+        """Whether the network takes SH images."""
         return self.stem != "rgb"
 
 
