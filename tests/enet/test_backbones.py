@@ -1,0 +1,45 @@
+"""The larger network behind the same module."""
+
+import importlib.util
+
+import gin
+import pytest
+import torch
+
+from enet.backbones import SegFormer, build_network
+from enet.options import NetworkOptions
+from enet.task_train import train
+from utils.errors import UserError
+
+needs_transformers = pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None, reason="needs the 'backbones' extra"
+)
+
+
+@needs_transformers
+@pytest.mark.parametrize("stem", ["rgb", "concat"])
+def test_segformer_gives_logits_of_the_images_size(stem):
+    network = SegFormer(21, stem)
+    assert network(torch.randn(2, 3, 61, 50), torch.randn(2, 27, 61, 50)).shape == (2, 21, 61, 50)
+    assert 3.7e6 < sum(parameter.numel() for parameter in network.parameters()) < 3.8e6
+
+
+@needs_transformers
+def test_segformer_trains_and_is_measured(views, tmp_path):
+    gin.bind_parameter("NetworkOptions.backbone", "segformer_b0")
+    gin.bind_parameter("NetworkOptions.stem", "concat")
+    results = train(
+        views=[str(views)], runs_dir=str(tmp_path), name="run", train_scenes=["scene0000_00"],
+        val_scenes=["scene0001_00"], epochs=1, batch_size=4, device="cpu",
+    )  # fmt: skip
+    gin.clear_config()
+    assert results["parameters"] > 3.7e6 and results["validation"]["mean_iou"] is not None
+
+
+def test_refusals():
+    with pytest.raises(UserError, match="conv_sum.*'rgb' and 'concat'"):
+        SegFormer(21, "conv_sum")
+    with pytest.raises(UserError, match="resnet"):
+        build_network(NetworkOptions(backbone="resnet"))
+    with pytest.raises(UserError, match="stem = 'sum'"):
+        NetworkOptions(stem="sum")
