@@ -1,4 +1,4 @@
-"""The networks that can be trained, by name: ENet, and a larger one, since ENet's size may be what limits the result."""
+"""The networks that can be trained, by name: ENet, and a larger one in case ENet is too small."""
 
 from __future__ import annotations
 
@@ -43,7 +43,13 @@ class SegFormer(nn.Module):
         color: Tensor,  # [B, 3, H, W]
         sh: Tensor | None = None,  # [B, 27, H, W]
     ) -> Tensor:
-        """Logits [B, num_classes, H, W]: SegFormer's, at a quarter of the size, interpolated."""
+        """Logits [B, num_classes, H, W]: SegFormer's, at a quarter of the size, interpolated.
+
+        Raises:
+            ValueError: the images are smaller than 32x32.
+        """
+        if min(color.shape[-2:]) < 32:
+            raise ValueError(f"images must be at least 32x32, found {color.shape[-2]}x{color.shape[-1]}")
         image = torch.cat([color, sh], dim=1) if self.uses_sh else color
         logits = self.segformer(image.contiguous()).logits
         return F.interpolate(logits, size=color.shape[-2:], mode="bilinear", align_corners=False)

@@ -25,7 +25,8 @@ def test_segformer_gives_logits_of_the_images_size(stem):
 
 
 @needs_transformers
-def test_segformer_trains_and_is_measured(views, tmp_path):
+def test_segformer_trains_and_is_measured(make_store, tmp_path):
+    views = [make_store(scene, size=(36, 40)) for scene in ("scene0000_00", "scene0001_00")][0].parent
     gin.bind_parameter("NetworkOptions.backbone", "segformer_b0")
     gin.bind_parameter("NetworkOptions.stem", "concat")
     results = train(
@@ -34,6 +35,12 @@ def test_segformer_trains_and_is_measured(views, tmp_path):
     )  # fmt: skip
     gin.clear_config()
     assert results["parameters"] > 3.7e6 and results["validation"]["mean_iou"] is not None
+
+
+@needs_transformers
+def test_segformer_refuses_tiny_images():
+    with pytest.raises(ValueError, match="32x32"):
+        SegFormer(21)(torch.randn(1, 3, 31, 40))
 
 
 def test_refusals():
