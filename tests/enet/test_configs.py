@@ -1,0 +1,67 @@
+"""The paper's five rows: equal but for what the row says."""
+
+from pathlib import Path
+
+import gin
+import pytest
+
+from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
+from enet.task_test import test as run_test
+from enet.task_train import train
+from run import _import_tasks
+from utils.config import parse, resolved_parameters
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = ("camera_rgb", "rendered_rgb", "rendered_rgb_sh", "novel_rgb", "novel_rgb_sh")
+STEM, COLOR, VIEWS = "NetworkOptions.stem", "ViewOptions.color", "train.views"
+NAMES = ("train.name", "test.checkpoint", "test.output_dir")
+
+
+@pytest.fixture(autouse=True)
+def clean_config(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    _import_tasks()  # their names stand in the configs
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def resolved(row: str, *extra: str) -> dict:
+    gin.clear_config()
+    parse([f"configs/exp/{row}.gin", *extra], ["DATA = 'd'", "WORK = 'w'"])
+    groups = (train, run_test, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions, OptimizerOptions)
+    return {
+        f"{group.__name__}.{name}": value for group in groups for name, value in resolved_parameters(group).items()
+    }
+
+
+def differences(first: str, second: str) -> set[str]:
+    a, b = resolved(first), resolved(second)
+    assert a.keys() == b.keys()
+    return {name for name in a if a[name] != b[name] and name not in NAMES}
+
+
+def test_rows_differ_only_in_what_they_say():
+    assert differences("camera_rgb", "rendered_rgb") == {COLOR}
+    assert differences("rendered_rgb", "rendered_rgb_sh") == {STEM}
+    assert differences("novel_rgb", "novel_rgb_sh") == {STEM}
+    assert differences("rendered_rgb", "novel_rgb") == {VIEWS}
+    assert differences("rendered_rgb_sh", "novel_rgb_sh") == {VIEWS}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_row_is_what_its_name_says(row):
+    values = resolved(row)
+    assert values["train.name"] == row and values["test.checkpoint"] == f"w/runs/{row}/training/best.ckpt"
+    assert values[COLOR] == ("photo" if row == "camera_rgb" else "rgb")
+    assert values[STEM] == ("conv_sum" if row.endswith("sh") else "rgb")
+    assert values[VIEWS] == ["w/views/original"] + ["w/views/novel"] * row.startswith("novel")
+    assert values["test.views"] == ["w/views/original"]  # all rows are tested on the original views
+    assert (values["train.batch_size"], values["train.epochs"]) == (160, 1000)
+    assert values["OptimizerOptions.learning_rate"] == 1.135e-3
+
+
+@pytest.mark.parametrize("extra", ["demo", "capture"])
+def test_smoke_configs_can_be_put_on_top(extra):
+    values = resolved("novel_rgb_sh", f"configs/smoke/{extra}.gin")
+    assert values["train.name"] == "novel_rgb_sh" and values["train.epochs"] < 1000 or extra == "capture"
