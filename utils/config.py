@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 import re
 import tokenize
-from collections.abc import Sequence
+import types
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +75,11 @@ def resolved_parameters(configurable: Any) -> dict[str, Any]:
     """Each parameter's value as the call will see it: bound and resolved, or its default.
 
     Raises:
-        UserError: a required parameter is not set, or a value it refers to is incomplete.
+        UserError: a required parameter is not set, a value it refers to is incomplete or not of the parameter's type,
+            or an option group refuses its values.
     """
     name = configurable.__name__
+    hints = typing.get_type_hints(inspect.unwrap(configurable))
     try:
         bound = copy.deepcopy(gin.get_bindings(configurable))
     except (ValueError, RuntimeError, TypeError) as error:
@@ -87,8 +92,48 @@ def resolved_parameters(configurable: Any) -> dict[str, Any]:
                 f"{name}.{parameter.name} must be set ({parameter.meaning or 'required'}); "
                 f"add --ginb \"{name}.{parameter.name} = ...\""
             )
+        if parameter.name in bound and not fits(value, hint := hints.get(parameter.name, Any)):
+            raise UserError(
+                f"{name}.{parameter.name} = {value!r} is not of type {_type_text(hint)} "
+                f"({parameter.meaning}); correct it in the config or with --ginb"
+            )
         values[parameter.name] = value
+    if inspect.isclass(configurable):
+        _build(configurable)
     return values
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a config's value can stand for a type hint: lists for tuples and whole numbers for floats are fine."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(fits(value, option) for option in arguments)
+    if origin in (list, tuple, Sequence):
+        if not isinstance(value, (list, tuple)):
+            return False
+        if origin is tuple and Ellipsis not in arguments:
+            return len(value) == len(arguments) and all(map(fits, value, arguments))
+        return all(fits(item, arguments[0]) for item in value)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    if hint is str:
+        return isinstance(value, (str, os.PathLike))
+    kind = Mapping if origin is dict else hint
+    return kind is Any or not inspect.isclass(kind) or isinstance(value, kind)
+
+
+def _type_text(hint: Any) -> str:
+    text = hint.__name__ if inspect.isclass(hint) and not typing.get_args(hint) else str(hint)
+    return text.replace("collections.abc.", "")
+
+
+def _build(options: type) -> None:
+    """Make the option group once, so that values it refuses are told before any work starts."""
+    try:
+        options()
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]  # gin appends where it was called
+        raise UserError(f"{reason}; correct it in the config or with --ginb") from None
 
 
 def check_inputs(task: Task, values: dict[str, Any]) -> None:

@@ -45,12 +45,12 @@ class Recipe:
     def __post_init__(self) -> None:
         levels = len(self.grid.resolutions)
         if len(self.optimization.steps) != levels:
-            raise ValueError(
+            raise UserError(
                 f"FitOptimization.steps has {len(self.optimization.steps)} entries, "
                 f"FitGrid.resolutions has {levels}; they must be as many"
             )
         if len(self.optimization.rays_per_step) not in (1, levels):
-            raise ValueError(
+            raise UserError(
                 f"FitOptimization.rays_per_step has {len(self.optimization.rays_per_step)} entries; use 1 or {levels}"
             )
 

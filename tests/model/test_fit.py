@@ -172,9 +172,9 @@ def test_depth_start_needs_depth(tmp_path):
 
 
 def test_recipes_must_fit_together():
-    with pytest.raises(ValueError, match="steps has 1 entries"):
+    with pytest.raises(UserError, match="steps has 1 entries"):
         Recipe(FitGrid(resolutions=(8, 16)), FitOptimization(steps=(10,)))
-    with pytest.raises(ValueError, match="rays_per_step has 3"):
+    with pytest.raises(UserError, match="rays_per_step has 3"):
         Recipe(FitGrid(resolutions=(8, 16)), FitOptimization(steps=(10, 10), rays_per_step=(1, 2, 3)))
 
 
