@@ -43,6 +43,7 @@ TASK_MODULES = {
     "search": "enet.task_search",
     "export": "enet.task_export",
     "report": "analysis.task_report",
+    "view": "analysis.task_view",
 }
 
 

@@ -1,0 +1,86 @@
+"""Task ``view``: a scene in the browser."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import threading
+from pathlib import Path
+
+import gin
+
+from model import RenderOptions
+from utils.device import choose_device
+from utils.tasks import task
+
+logger = logging.getLogger(__name__)
+
+
+@task(
+    summary="open a scene in the browser: field, mesh, cameras, stored views, predictions",
+    inputs=("fields_dir", "checkpoint"),
+    configures=(RenderOptions,),
+)
+def view(
+    scene: str = gin.REQUIRED,
+    fields_dir: str = gin.REQUIRED,
+    scans_dir: str | None = None,
+    views_dir: str | None = None,
+    novel_views_dir: str | None = None,
+    domes_dir: str | None = None,
+    checkpoint: str | None = None,
+    size: tuple[int, int] = (124, 124),
+    max_height: int = 720,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    device: str = "auto",
+) -> None:
+    """Serve the scene until Ctrl-C; what is missing besides the field is left out and said in the log.
+
+    Args:
+        scene: name of the scene, such as 'scene0000_00'.
+        fields_dir: folder of plenoxel_scannet_SCENE folders.
+        scans_dir: folder of ScanNet scenes, for the labelled mesh and the trajectory.
+        views_dir: folder of the trajectories' view stores, for photographs and annotations.
+        novel_views_dir: folder of the domes' view stores.
+        domes_dir: folder of SCENE.json camera lists from 'filter' or 'sample'.
+        checkpoint: best.ckpt or last.ckpt of a training run, whose prediction is shown; None for none.
+        size: height and width of the views that the network was trained on.
+        max_height: rows of the finest picture; the width follows the browser's window.
+        host: address to listen on; only this machine can connect by default.
+        port: port to listen on; the next free one is taken when it is in use.
+        device: "auto", "cpu" or "cuda", for rendering and predicting.
+    """
+    from analysis.viewer.scene_state import ScenePaths, field_path, load_scene_state
+    from analysis.viewer.viewer import Viewer
+
+    def inside(folder: str | None, name: str = scene) -> Path | None:
+        return None if folder is None else Path(folder) / name
+
+    paths = ScenePaths(
+        field=field_path(Path(fields_dir), scene),
+        scan=inside(scans_dir),
+        views=inside(views_dir),
+        novel_views=inside(novel_views_dir),
+        domes=inside(domes_dir, f"{scene}.json"),
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+    )
+    state = load_scene_state(scene, paths, RenderOptions(), tuple(size), choose_device(device))
+    viewer = Viewer(state, host, port, max_height)
+    if not _is_local(host):
+        logger.warning("everyone who can reach %s can look at the scene and start renderings", host)
+    logger.info("%s is at %s; Ctrl-C ends it", scene, viewer.url)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        logger.info("closed")
+    finally:
+        viewer.stop()
+
+
+def _is_local(host: str) -> bool:
+    """Whether only this machine can connect to a server bound to ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,120 @@
+"""Between the browser's cameras and ours.
+
+Viser's cameras have our axes (OpenCV: x right, y down, z forward). They are a position, a unit quaternion
+``(w, x, y, z)`` from camera to world, a vertical field of view in radians, and an aspect ratio, width over height. The
+principal point is the centre and pixels are square, so a ScanNet camera is matched in pose and vertical field of view
+only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class BrowserCamera:
+    """What the browser looks through.
+
+    Attributes:
+        camera_to_world: float64 ``[4, 4]``.
+        fov: vertical field of view, radians.
+        aspect: width over height.
+    """
+
+    camera_to_world: Tensor
+    fov: float
+    aspect: float
+
+    @classmethod
+    def from_viser(cls, wxyz: np.ndarray, position: np.ndarray, fov: float, aspect: float) -> BrowserCamera:
+        """From the properties of a viser camera handle."""
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[:3, :3] = rotation_matrix(wxyz)
+        pose[:3, 3] = torch.as_tensor(np.asarray(position, dtype=np.float64))
+        return cls(pose, float(fov), float(aspect))
+
+    def intrinsics(self, size: tuple[int, int]) -> Tensor:
+        """Intrinsics float64 ``[3, 3]`` of an image of ``size`` that shows exactly what the browser shows.
+
+        Rows scale independently: rounding a size to whole pixels stretches the pixels, not the view.
+        """
+        height, width = size
+        focal = height / (2 * math.tan(self.fov / 2))
+        focal_x = width / (2 * math.tan(self.fov / 2) * self.aspect)
+        return torch.tensor([[focal_x, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
+
+    def size(self, height: int) -> tuple[int, int]:
+        """An image size of that height and the browser's aspect ratio, at least one pixel wide."""
+        return height, max(1, round(height * self.aspect))
+
+    def size_at_focal(self, focal_x: float, focal_y: float, limit: int = 1024) -> tuple[int, int]:
+        """The size at which the view has given focal lengths, in pixels: objects as large as in a training view."""
+        height = 2 * focal_y * math.tan(self.fov / 2)
+        width = 2 * focal_x * math.tan(self.fov / 2) * self.aspect
+        shrink = min(1.0, limit / max(height, width))
+        return max(16, round(height * shrink)), max(16, round(width * shrink))
+
+
+def rotation_matrix(wxyz: Sequence[float] | np.ndarray) -> Tensor:
+    """Rotation float64 ``[3, 3]`` of a quaternion, which need not have unit length."""
+    quaternion = np.asarray(wxyz, dtype=np.float64)
+    w, x, y, z = quaternion / np.linalg.norm(quaternion)
+    return torch.tensor(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ],
+        dtype=torch.float64,
+    )
+
+
+def quaternion(rotation: Tensor) -> np.ndarray:
+    """Unit quaternion ``(w, x, y, z)`` float64, w >= 0, of a rotation ``[3, 3]``."""
+    from scipy.spatial.transform import Rotation
+
+    x, y, z, w = Rotation.from_matrix(rotation.numpy()).as_quat(canonical=True)
+    return np.array([w, x, y, z])
+
+
+def vertical_fov(intrinsics: Tensor, height: int) -> float:
+    """Vertical field of view, radians, of a camera whose principal point is taken to be central."""
+    return 2 * math.atan(height / (2 * float(intrinsics[1, 1])))
+
+
+def view_aspect(intrinsics: Tensor, size: tuple[int, int]) -> float:
+    """Width over height of the view itself: of what is seen, not of the pixels it was squeezed into."""
+    height, width = size
+    return (width / float(intrinsics[0, 0])) / (height / float(intrinsics[1, 1]))
+
+
+def interpolate_path(cameras: Sequence[BrowserCamera], frames: int) -> list[BrowserCamera]:
+    """A path of ``frames`` cameras through all given ones: spherical for rotations, cubic for positions.
+
+    The field of view is interpolated linearly; the aspect ratio is the first camera's.
+
+    Raises:
+        ValueError: fewer than two cameras or frames.
+    """
+    from scipy.interpolate import CubicSpline
+    from scipy.spatial.transform import Rotation, Slerp
+
+    if len(cameras) < 2 or frames < 2:
+        raise ValueError(f"a path needs two cameras and two frames, found {len(cameras)} and {frames}")
+    poses = torch.stack([camera.camera_to_world for camera in cameras]).numpy()
+    times, wanted = np.linspace(0, 1, len(cameras)), np.linspace(0, 1, frames)
+    rotations = Slerp(times, Rotation.from_matrix(poses[:, :3, :3]))(wanted).as_matrix()
+    positions = CubicSpline(times, poses[:, :3, 3])(wanted)
+    fovs = np.interp(wanted, times, [camera.fov for camera in cameras])
+    path = np.tile(np.eye(4), (frames, 1, 1))
+    path[:, :3, :3], path[:, :3, 3] = rotations, positions
+    return [
+        BrowserCamera(torch.from_numpy(pose), float(fov), cameras[0].aspect)
+        for pose, fov in zip(path, fovs, strict=True)
+    ]

@@ -1,0 +1,45 @@
+"""Texts of the panel: legends with colour swatches, and what is known of a camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+from analysis.filtering import REASONS
+from utils.labels import CLASS_COLORS, CLASS_NAMES
+
+_SWATCH = (
+    '<span style="display:inline-block;width:.85em;height:.85em;margin-right:.45em;border-radius:2px;'
+    'border:1px solid rgba(0,0,0,.35);vertical-align:-.1em;background:rgb({})"></span>'
+)
+
+
+def swatches(colors: Mapping[str, Iterable[int]], columns: int = 2) -> str:
+    """HTML of names, each beside its colour (0..255)."""
+    entries = "".join(
+        f"<div>{_SWATCH.format(','.join(str(int(value)) for value in color))}{escape(name)}</div>"
+        for name, color in colors.items()
+    )
+    return (
+        f'<div style="display:grid;grid-template-columns:repeat({columns},1fr);gap:.15em .6em;padding:.2em 1em;'
+        f'font-size:.85em">{entries}</div>'
+    )
+
+
+def class_legend(classes: Iterable[int]) -> str:
+    """HTML legend of the classes with those indices, in ScanNet's colours."""
+    return swatches({CLASS_NAMES[index]: CLASS_COLORS[index] for index in classes})
+
+
+def camera_text(name: str, kind: str, info: Mapping[str, Any]) -> str:
+    """Markdown about one camera: its name, whether and why it was rejected, and its numbers."""
+    reason = info.get("reason", "")
+    verdict = f"{kind}: {REASONS.get(reason, reason)} (`{reason}`)" if reason else kind
+    facts = {
+        key.replace("_", " "): f"{value:.3g}" if isinstance(value, float) else str(value)
+        for key, value in info.items()
+        if key not in ("accepted", "reason", "target_class_index") and isinstance(value, (int, float, str))
+    }
+    rows = "".join(f"\n- {key}: {value}" for key, value in facts.items())
+    return f"**{name}**, {verdict}{rows}"

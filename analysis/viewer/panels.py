@@ -1,0 +1,148 @@
+"""The panel beside the picture: what is shown, cameras, classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.viewer.comparison import compared_pictures
+from analysis.viewer.export_panel import ExportPanel
+from analysis.viewer.legend import camera_text, class_legend, swatches
+from analysis.viewer.pictures import SH_CHANNEL, captioned_grid
+from analysis.viewer.scene_nodes import camera_status
+from utils.labels import CLASS_NAMES, NUM_CLASSES
+from utils.spherical_harmonics import BASIS_SIZE
+
+if TYPE_CHECKING:
+    from analysis.viewer.viewer import Viewer
+
+_CELL_WIDTH = 210
+_COLORS = ("red", "green", "blue")
+_NO_CAMERA = "Click a camera in the scene, or choose one here, to look through it."
+
+
+class Panels:
+    """Builds the panel and keeps it in step with the viewer."""
+
+    def __init__(self, viewer: Viewer):
+        self._viewer = viewer
+        self._gui = viewer.server.gui
+        self._following = False  # the slider is being set to a camera that was chosen elsewhere
+        tabs = self._gui.add_tab_group()
+        with tabs.add_tab("View"):
+            self._build_view()
+        if viewer.state.sources:
+            with tabs.add_tab("Cameras"):
+                self._build_cameras()
+        with tabs.add_tab("Classes"):
+            self._build_classes()
+        with tabs.add_tab("Export"):
+            self.export = ExportPanel(viewer)
+
+    def _build_view(self) -> None:
+        viewer, gui = self._viewer, self._gui
+        self.mode = gui.add_dropdown("Show", viewer.modes, initial_value=viewer.settings.mode)
+        self._channel = gui.add_slider("SH channel", 0, 3 * BASIS_SIZE - 1, 1, 0, visible=False)
+        self._channel_text = gui.add_markdown(_channel_text(0), visible=False)
+        self.mode.on_update(lambda _: self._mode_changed())
+        self._channel.on_update(lambda _: self._channel_changed())
+        if viewer.mesh is not None:
+            mesh = gui.add_checkbox("Labelled mesh", False)
+            opacity = gui.add_slider("Mesh opacity", 0.1, 1.0, 0.05, 1.0)
+            mesh.on_update(lambda _: viewer.mesh.show(mesh.value))
+            opacity.on_update(lambda _: viewer.mesh.set_opacity(opacity.value))
+        occlude = gui.add_checkbox(
+            "Surfaces hide cameras", False, hint="What is behind the field's surfaces is not drawn"
+        )
+        occlude.on_update(lambda _: viewer.set_occlusion(occlude.value))
+        for kind in viewer.frusta.kinds:
+            self._add_kind(kind)
+        if viewer.frusta.kinds:
+            gui.add_html(swatches(viewer.frusta.kinds, columns=len(viewer.frusta.kinds)))
+        for title, (shown, count) in viewer.frusta.thinned.items():
+            gui.add_markdown(f"{shown} of {count} cameras of {title} are drawn.")
+
+    def _add_kind(self, kind: str) -> None:
+        label = "Trajectory" if kind == "trajectory" else f"{kind.capitalize()} dome cameras"
+        box = self._gui.add_checkbox(label, True)
+        box.on_update(lambda _: self._viewer.frusta.show(kind, box.value))
+
+    def _mode_changed(self) -> None:
+        self._channel.visible = self._channel_text.visible = self.mode.value == SH_CHANNEL
+        self._viewer.set_mode(self.mode.value)
+
+    def _channel_changed(self) -> None:
+        self._channel_text.content = _channel_text(self._channel.value)
+        self._viewer.set_sh_channel(self._channel.value)
+
+    def _build_cameras(self) -> None:
+        sources = self._viewer.state.sources
+        titles = list(sources)
+        self._source = self._gui.add_dropdown("Cameras", titles, initial_value=titles[0])
+        self._index = self._gui.add_slider("Camera", 0, max(len(sources[titles[0]].cameras) - 1, 1), 1, 0)
+        step = self._gui.add_button_group("Step", ("previous", "next"))
+        self._text = self._gui.add_markdown(_NO_CAMERA)
+        self._pictures = self._gui.add_image(np.full((1, 1, 3), 255, dtype=np.uint8), format="png", visible=False)
+        self._source.on_update(lambda _: self._source_changed())
+        self._index.on_update(lambda event: self._index_changed(event.client))
+        step.on_click(lambda event: self._step(-1 if step.value == "previous" else 1, event.client))
+
+    def _last_index(self) -> int:
+        return len(self._viewer.state.sources[self._source.value].cameras) - 1
+
+    def _source_changed(self) -> None:
+        if not self._following:
+            self._set_slider(0)
+
+    def _index_changed(self, client) -> None:
+        if not self._following:
+            self._viewer.choose_camera(self._source.value, min(self._index.value, self._last_index()), client)
+
+    def _step(self, change: int, client) -> None:
+        index = (self._index.value + change) % (self._last_index() + 1)
+        self._viewer.choose_camera(self._source.value, index, client)
+
+    def _set_slider(self, index: int) -> None:
+        self._following = True
+        try:
+            self._index.max = max(self._last_index(), 1)
+            self._index.value = index
+        finally:
+            self._following = False
+
+    def show_camera(self, title: str, index: int) -> None:
+        """Pictures and facts of a camera that was chosen."""
+        source = self._viewer.state.sources[title]
+        self._following = True
+        self._source.value = title
+        self._set_slider(index)
+        kind = camera_status(source, index).kind
+        self._text.content = camera_text(source.cameras.names[index], kind, source.cameras.info[index])
+        pictures = compared_pictures(self._viewer.state, source, index, self._viewer.settings.hidden)
+        height = round(_CELL_WIDTH / source.browser_camera(index).aspect)
+        self._pictures.image = captioned_grid(pictures, (height, _CELL_WIDTH))
+        self._pictures.visible = True
+
+    def _build_classes(self) -> None:
+        mesh = self._viewer.mesh
+        classes = mesh.classes if mesh is not None else list(range(NUM_CLASSES))
+        self._gui.add_html(class_legend(classes))
+        buttons = self._gui.add_button_group("Set", ("all", "none"))
+        self._classes = {index: self._gui.add_checkbox(CLASS_NAMES[index], True) for index in classes}
+        for box in self._classes.values():
+            box.on_update(lambda _: self._classes_changed())
+        buttons.on_click(lambda _: self._set_all(buttons.value == "all"))
+
+    def _set_all(self, shown: bool) -> None:
+        for box in self._classes.values():
+            box.value = shown
+
+    def _classes_changed(self) -> None:
+        self._viewer.hide_classes({index for index, box in self._classes.items() if not box.value})
+
+
+def _channel_text(channel: int) -> str:
+    color, basis = divmod(channel, BASIS_SIZE)
+    degree = int(basis**0.5)
+    return f"{_COLORS[color]}, coefficient {basis} (degree {degree}): blue is negative, red positive"

@@ -1,0 +1,97 @@
+"""What a rendered view, a label image, or several of them look like as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from analysis.false_color import depth_color, sh_false_color
+from model.radiance_field import RenderedView
+from utils.images import resize_image, resize_nearest
+from utils.labels import UNANNOTATED, colorize
+
+COLOR, SH_CHANNEL, SH_GRADIENT, DEPTH, ALPHA, PREDICTION, NOTHING = MODES = (
+    "colour", "SH channel", "SH gradient", "depth", "alpha", "prediction", "nothing",
+)  # fmt: skip
+_OUTPUTS = {COLOR: ("rgb",), SH_CHANNEL: ("sh",), SH_GRADIENT: ("sh",), DEPTH: (), ALPHA: ()}
+OPAQUE = 0.5  # from this alpha on, a pixel's depth is a surface's
+_CAPTION_HEIGHT = 22
+_GAP = 4
+_PAPER = 255
+_INK = (31, 41, 51)
+_COOLWARM = torch.from_numpy(matplotlib.colormaps["coolwarm"](np.arange(256), bytes=True)[:, :3].copy())
+
+
+def outputs_of(mode: str) -> tuple[str, ...]:
+    """What :meth:`model.RadianceField.render_view` must give for a mode; depth and alpha always."""
+    return (*_OUTPUTS[mode], "depth", "alpha")
+
+
+def mode_picture(view: RenderedView, mode: str, channel: int = 0, limit: float = 1.0) -> Tensor:
+    """A rendered view as uint8 ``[3, H, W]``; ``channel`` and ``limit`` are for a single SH channel."""
+    if mode == COLOR:
+        return (view.rgb.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    if mode == SH_CHANNEL:
+        return signed_picture(view.sh[channel].cpu(), limit)
+    if mode == SH_GRADIENT:
+        return sh_false_color(view.sh.cpu())
+    if mode == DEPTH:
+        return depth_color(surface_depth(view.depth, view.alpha).cpu())
+    return (view.alpha.clamp(0, 1) * 255).round().to(torch.uint8).cpu().expand(3, -1, -1)
+
+
+def signed_picture(
+    values: Tensor,  # [H, W]
+    limit: float,
+) -> Tensor:  # uint8 [3, H, W]
+    """Blue for -limit and below, grey for 0, red for limit and above."""
+    index = ((values / max(limit, 1e-12) * 0.5 + 0.5).clamp(0, 1) * 255).round().long()
+    return _COOLWARM[index].movedim(-1, 0)
+
+
+def surface_depth(depth: Tensor, alpha: Tensor) -> Tensor:
+    """Depth of what is seen, metres, from expected depth ``[H, W]``, which mixes in 0 where light passes; 0 = none."""
+    return torch.where(alpha >= OPAQUE, depth / alpha.clamp(min=OPAQUE), 0.0)
+
+
+def class_picture(labels: Tensor, hidden: Collection[int] = ()) -> Tensor:
+    """Class indices ``[H, W]`` in ScanNet's colours, uint8 ``[3, H, W]``; hidden classes like unannotated pixels."""
+    shown = labels.clone()
+    for index in hidden:
+        shown[labels == index] = UNANNOTATED
+    return colorize(shown)
+
+
+def captioned_grid(pictures: Mapping[str, Tensor], cell: tuple[int, int], columns: int = 2) -> np.ndarray:
+    """Pictures ``[3, h, w]`` in rows of ``columns``, each brought to ``cell`` and under its caption.
+
+    Float pictures (0..1) are interpolated; uint8 ones, which may show labels, are not.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+    """
+    height, width = cell
+    rows = -(-len(pictures) // columns)
+    row_height = height + _CAPTION_HEIGHT
+    sheet = Image.new(
+        "RGB", (columns * width + (columns - 1) * _GAP, rows * row_height), (_PAPER, _PAPER, _PAPER)
+    )
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    for number, (caption, picture) in enumerate(pictures.items()):
+        left, top = (number % columns) * (width + _GAP), (number // columns) * row_height
+        draw.text((left + 2, top + 2), caption, fill=_INK, font=font)
+        sheet.paste(Image.fromarray(_to_cell(picture, cell)), (left, top + _CAPTION_HEIGHT))
+    return np.asarray(sheet)
+
+
+def _to_cell(picture: Tensor, cell: tuple[int, int]) -> np.ndarray:
+    if picture.dtype == torch.uint8:
+        resized = resize_nearest(picture, cell)
+    else:
+        resized = (resize_image(picture.float(), cell).clamp(0, 1) * 255).round().to(torch.uint8)
+    return resized.permute(1, 2, 0).contiguous().numpy()

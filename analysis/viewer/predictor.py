@@ -1,0 +1,54 @@
+"""A trained network's view of what is rendered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from utils.spherical_harmonics import sh_transform, transform_sh_image
+
+
+class Predictor:
+    """A network and how it wants its input.
+
+    Attributes:
+        focal: (x, y) focal lengths in pixels of its training views; other views are rendered at that scale.
+        outputs: what must be rendered for it.
+    """
+
+    def __init__(self, checkpoint: str | Path, focal: tuple[float, float], device: torch.device):
+        """Load a checkpoint of the train task; raises :class:`utils.errors.UserError` when that cannot be done."""
+        from enet.evaluation import load_module
+        from enet.options import ViewOptions
+
+        self.focal = focal
+        self._device = device
+        self._module = load_module(checkpoint, device)
+        self._sh_frame = ViewOptions(**self._module.hparams["views"]).sh_frame
+        self.outputs = ("rgb", "sh") if self._module.network.uses_sh else ("rgb",)
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        color: Tensor,  # float32 [3, H, W] 0..1
+        sh: Tensor | None,  # float32 [27, H, W], in the grid's axes
+        camera_to_world: Tensor,  # [4, 4]
+        world_to_grid: Tensor,  # rotation [3, 3]
+    ) -> Tensor:  # uint8 [H, W]
+        """Class indices of a view; ``sh`` is needed where ``outputs`` names it."""
+        if "sh" in self.outputs:
+            rotation = grid_to_frame(self._sh_frame, camera_to_world[:3, :3].double(), world_to_grid.double())
+            sh = transform_sh_image(sh.to(self._device)[None], sh_transform(rotation).float().to(self._device)[None])
+        else:
+            sh = None
+        logits = self._module(color.clamp(0, 1).to(self._device)[None], sh)
+        return logits[0].argmax(0).to(torch.uint8).cpu()
+
+
+def grid_to_frame(frame: str, camera_to_world: Tensor, world_to_grid: Tensor) -> Tensor:
+    """Rotation ``[3, 3]`` from the grid's axes to those of :attr:`enet.options.ViewOptions.sh_frame`."""
+    if frame == "grid":
+        return torch.eye(3, dtype=torch.float64)
+    return world_to_grid.mT if frame == "gravity" else (world_to_grid @ camera_to_world).mT

@@ -1,0 +1,171 @@
+"""What is loaded of one scene: the field, and whatever else there is of mesh, cameras, views and a network."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from analysis.viewer.camera_math import BrowserCamera, vertical_fov, view_aspect
+from analysis.viewer.predictor import Predictor
+from dataloader import CameraList, Mesh, ViewStore, load_mesh, load_scannet_scene
+from model import RadianceField, RenderOptions
+from utils.cameras import look_at
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+TRAJECTORY, DOMES = "trajectory", "domes"
+_FIELD_PREFIX = "plenoxel_scannet_"
+_DEFAULT_FOV = 1.0
+
+
+@dataclass(frozen=True)
+class ScenePaths:
+    """Where a scene's parts are or would be; only the field must exist.
+
+    Attributes:
+        field: a PeRFception scene folder.
+        scan: the ScanNet folder: trajectory and labelled mesh.
+        views, novel_views: view stores of the trajectory and of the domes.
+        domes: camera list that 'filter' (or 'sample') wrote.
+        checkpoint: of a trained network.
+    """
+
+    field: Path
+    scan: Path | None = None
+    views: Path | None = None
+    novel_views: Path | None = None
+    domes: Path | None = None
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class CameraSource:
+    """Cameras of one kind, and the store of their views as far as they were rendered."""
+
+    title: str
+    cameras: CameraList
+    store: ViewStore | None = None
+
+    def store_index(self, index: int) -> int | None:
+        """Which view of the store shows camera ``index``; None where it was not rendered."""
+        if self.store is None:
+            return None
+        names = self.store.cameras.names
+        return names.index(self.cameras.names[index]) if self.cameras.names[index] in names else None
+
+    def browser_camera(self, index: int) -> BrowserCamera:
+        """Camera ``index`` as the browser can look through it."""
+        intrinsics, size = self.cameras.intrinsics[index], self.cameras.image_size
+        fov, aspect = vertical_fov(intrinsics, size[0]), view_aspect(intrinsics, size)
+        return BrowserCamera(self.cameras.camera_to_world[index], fov, aspect)
+
+
+@dataclass(frozen=True)
+class SceneState:
+    """A scene as the viewer shows it.
+
+    Attributes:
+        name: of the scene.
+        field: on the device that renders.
+        options: how it is rendered.
+        sources: camera sources by title; those that hold no camera are left out.
+        mesh: the labelled mesh, or None.
+        predictor: a trained network, or None.
+    """
+
+    name: str
+    field: RadianceField
+    options: RenderOptions
+    sources: dict[str, CameraSource]
+    mesh: Mesh | None = None
+    predictor: Predictor | None = None
+
+    def initial_camera(self) -> BrowserCamera:
+        """The first camera there is, or one in the middle of the grid."""
+        for source in self.sources.values():
+            return source.browser_camera(0)
+        eye = self.field.transform.points_from_grid(torch.tensor(self.field.grid.center, dtype=torch.float64))
+        return BrowserCamera(look_at(eye, eye + torch.tensor([1.0, 0, 0], dtype=torch.float64)), _DEFAULT_FOV, 1.5)
+
+
+def load_scene_state(
+    scene: str, paths: ScenePaths, options: RenderOptions, size: tuple[int, int], device: torch.device
+) -> SceneState:
+    """Load a scene; says in the log what is not there.
+
+    Args:
+        scene: its name.
+        paths: of its parts.
+        options: how to render.
+        size: (height, width) of the trajectory's views where no store says it, and of the network's training views.
+        device: to render on.
+
+    Raises:
+        UserError: the field is absent, something is damaged, or there is a checkpoint but no camera that tells the
+            scale of its training views.
+    """
+    if not paths.field.is_dir():
+        raise UserError(f"{paths.field} does not exist; run the 'fit' task for {scene}, or correct view.fields_dir")
+    sources = {source.title: source for source in _sources(paths, size) if len(source.cameras)}
+    return SceneState(
+        name=scene,
+        field=RadianceField.load(paths.field, device),
+        options=options,
+        sources=sources,
+        mesh=_mesh(paths),
+        predictor=_predictor(paths.checkpoint, sources, size, device),
+    )
+
+
+def field_path(fields_dir: Path, scene: str) -> Path:
+    """The folder of a scene's field."""
+    return fields_dir / f"{_FIELD_PREFIX}{scene}"
+
+
+def _existing(path: Path | None, what: str) -> Path | None:
+    if path is not None and path.exists():
+        return path
+    logger.info("without %s%s", what, f": {path} does not exist" if path is not None else "")
+    return None
+
+
+def _sources(paths: ScenePaths, size: tuple[int, int]) -> list[CameraSource]:
+    sources = []
+    views, novel = _existing(paths.views, "stored views"), _existing(paths.novel_views, "stored novel views")
+    domes, scan = _existing(paths.domes, "domes"), _existing(paths.scan, "the scan")
+    if views is not None:
+        store = ViewStore.open(views)
+        sources.append(CameraSource(TRAJECTORY, store.cameras, store))
+    elif scan is not None:
+        sources.append(CameraSource(TRAJECTORY, load_scannet_scene(scan).cameras(size)))
+    store = None if novel is None else ViewStore.open(novel)
+    if domes is not None:
+        sources.append(CameraSource(DOMES, CameraList.load(domes), store))
+    elif store is not None:
+        sources.append(CameraSource(DOMES, store.cameras, store))
+    return sources
+
+
+def _mesh(paths: ScenePaths) -> Mesh | None:
+    if paths.scan is None or not paths.scan.exists():
+        return None
+    path = _existing(load_scannet_scene(paths.scan).label_mesh_path, "the labelled mesh")
+    return None if path is None else load_mesh(path, require_labels=True)
+
+
+def _predictor(
+    checkpoint: Path | None, sources: dict[str, CameraSource], size: tuple[int, int], device: torch.device
+) -> Predictor | None:
+    if checkpoint is None:
+        return None
+    if not sources:
+        raise UserError(
+            "view.checkpoint needs the scene's cameras, which tell the scale of the training views; set view.views_dir "
+            "or view.scans_dir"
+        )
+    intrinsics = next(iter(sources.values())).cameras.resized(size).intrinsics[0]
+    return Predictor(checkpoint, (float(intrinsics[0, 0]), float(intrinsics[1, 1])), device)

@@ -1,0 +1,128 @@
+"""Draws what a browser's camera sees, in the chosen mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analysis.viewer.camera_math import BrowserCamera
+from analysis.viewer.pictures import (
+    COLOR,
+    NOTHING,
+    PREDICTION,
+    class_picture,
+    mode_picture,
+    outputs_of,
+    surface_depth,
+)
+from analysis.viewer.scene_state import SceneState
+from model.radiance_field import RenderedView
+from utils.images import resize_nearest
+
+_BAND_PIXELS = {"cpu": 1 << 14, "cuda": 1 << 22}  # drawn without looking whether the camera has moved
+_SH_QUANTILE = 0.99
+_SH_SAMPLES = 100_000
+_PAPER = 255
+
+
+@dataclass
+class DisplaySettings:
+    """What all browsers show.
+
+    Attributes:
+        mode: one of :data:`analysis.viewer.pictures.MODES`.
+        sh_channel: 0..26, red's nine coefficients first.
+        hidden: classes that are not shown, in meshes as in label images.
+        occlude: surfaces of the field hide meshes and cameras behind them.
+    """
+
+    mode: str = COLOR
+    sh_channel: int = 0
+    hidden: set[int] = field(default_factory=set)
+    occlude: bool = False
+
+
+class Picture(NamedTuple):
+    """What is sent to the browser: image uint8 ``[H, W, 3]``; depth float32 ``[H, W]`` metres, 0 = none, or None."""
+
+    image: np.ndarray
+    depth: np.ndarray | None
+
+
+class ViewRenderer:
+    """Renders a scene's field, and what a network makes of it, at any camera."""
+
+    def __init__(self, state: SceneState, settings: DisplaySettings):
+        self._state = state
+        self._settings = settings
+        self._sh_limits = sh_limits(state.field.grid.sh)
+        self._prediction: tuple[BrowserCamera, Tensor] | None = None
+
+    def draw(
+        self, camera: BrowserCamera, height: int, abandoned: Callable[[], bool] = lambda: False
+    ) -> Picture | None:
+        """The picture at that height; None when ``abandoned`` came true in between."""
+        mode = self._settings.mode
+        if mode == NOTHING:
+            return Picture(np.full((1, 1, 3), _PAPER, dtype=np.uint8), None)
+        if mode == PREDICTION:
+            labels = self._predict(camera)
+            picture = class_picture(resize_nearest(labels, camera.size(height)), self._settings.hidden)
+            return Picture(_channels_last(picture), None)
+        size = camera.size(height)
+        view = self._render(camera, size, outputs_of(mode), abandoned)
+        if view is None:
+            return None
+        channel = self._settings.sh_channel
+        picture = mode_picture(view, mode, channel, float(self._sh_limits[channel]))
+        depth = surface_depth(view.depth, view.alpha).cpu().numpy() if self._settings.occlude else None
+        return Picture(_channels_last(picture), depth)
+
+    def _predict(self, camera: BrowserCamera) -> Tensor:
+        """Labels at the scale of the training views; every pass over a camera shows the same."""
+        if self._prediction is None or self._prediction[0] is not camera:
+            predictor = self._state.predictor
+            size = camera.size_at_focal(*predictor.focal)
+            view = self._state.field.render_view(
+                camera.camera_to_world, camera.intrinsics(size), size, self._state.options, predictor.outputs
+            )
+            rotation = self._state.field.transform.rotation
+            labels = predictor.predict(view.rgb, view.sh, camera.camera_to_world, rotation)
+            self._prediction = (camera, labels)
+        return self._prediction[1]
+
+    def _render(
+        self, camera: BrowserCamera, size: tuple[int, int], outputs: tuple[str, ...], abandoned: Callable[[], bool]
+    ) -> RenderedView | None:
+        """Render in bands of rows, so that a view nobody waits for any more ends soon."""
+        height, width = size
+        rows = max(1, _BAND_PIXELS[self._state.field.grid.device.type] // width)
+        intrinsics, bands = camera.intrinsics(size), []
+        for top in range(0, height, rows):
+            if abandoned():
+                return None
+            band = intrinsics.clone()
+            band[1, 2] -= top  # the principal point, seen from the band's own first row
+            band_size = (min(rows, height - top), width)
+            bands.append(
+                self._state.field.render_view(camera.camera_to_world, band, band_size, self._state.options, outputs)
+            )
+        joined = (None if parts[0] is None else torch.cat(parts, dim=-2) for parts in zip(*bands, strict=True))
+        return RenderedView(*joined)
+
+
+def sh_limits(
+    sh: Tensor,  # float32 [V, 27]
+) -> Tensor:  # float32 [27]
+    """The 99% quantile of each coefficient's size: a scale that does not flicker from view to view."""
+    sample = sh[:: max(1, len(sh) // _SH_SAMPLES)].abs()
+    return torch.quantile(sample, _SH_QUANTILE, dim=0).cpu().clamp(min=1e-6)
+
+
+def _channels_last(picture: Tensor) -> np.ndarray:
+    return picture.permute(1, 2, 0).contiguous().numpy()
