@@ -25,8 +25,8 @@ stage annotate --ginc "$config"
 stage analyze --ginc "$config"
 stage sample --ginc "$config"
 stage filter --ginc "$config"
-stage render --ginc "$config" --ginc configs/stage/novel_views.gin
-stage annotate --ginc "$config" --ginc configs/stage/novel_views.gin
+stage render --ginc configs/stage/novel_views.gin --ginc "$config"
+stage annotate --ginc configs/stage/novel_views.gin --ginc "$config"
 for row in "${rows[@]}"; do
     stage train --ginc "configs/exp/$row.gin" --ginc "$config"
     stage test --ginc "configs/exp/$row.gin" --ginc "$config"
