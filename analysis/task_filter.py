@@ -11,13 +11,13 @@ from typing import Any
 
 import gin
 import torch
-from model.annotation import annotate_views
 
 from analysis.coverage import view_chunks
 from analysis.domes import floor_height
 from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class
 from analysis.identity import file_identity
 from dataloader import CameraList, Mesh, load_mesh, load_scannet_scene
+from model.annotation import annotate_views
 from utils.device import choose_device
 from utils.files import commit_output, prepare_output
 from utils.scenes import for_each_scene, resolve_scenes

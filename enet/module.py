@@ -93,8 +93,6 @@ class SegmentationModule(pl.LightningModule):
         batch = stored.decode()
         logits = self(batch.color, batch.sh)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if logits.device.type == "cpu":
-            logits = logits.contiguous()  # the CPU's log-softmax over a channels-last tensor is slow
         truth = batch.label.long()
         entropy, weight = weighted_cross_entropy(logits, truth, self.class_weights, batch.quality)
         other = logits.new_zeros(())

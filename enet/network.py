@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from enet.blocks import DownsamplingBottleneck, RegularBottleneck, UpsamplingBottleneck
+from enet.blocks import DownsamplingBottleneck, PReLU, RegularBottleneck, UpsamplingBottleneck
 from enet.stems import SH_CHANNELS, STEM_CHANNELS, STEMS
 
 MINIMUM_SIZE = 7
@@ -28,9 +28,9 @@ class ENet(nn.Module):
         first, later = dropout
         self.stem = STEMS[stem]()
         self.uses_sh = self.stem.uses_sh
-        self.downsample1 = DownsamplingBottleneck(STEM_CHANNELS, 64, nn.PReLU, first)
-        self.stage1 = nn.Sequential(*(RegularBottleneck(64, nn.PReLU, first) for _ in range(4)))
-        self.downsample2 = DownsamplingBottleneck(64, 128, nn.PReLU, later)
+        self.downsample1 = DownsamplingBottleneck(STEM_CHANNELS, 64, PReLU, first)
+        self.stage1 = nn.Sequential(*(RegularBottleneck(64, PReLU, first) for _ in range(4)))
+        self.downsample2 = DownsamplingBottleneck(64, 128, PReLU, later)
         self.stage2 = _context_stage(later)
         self.stage3 = _context_stage(later)
         self.upsample4 = UpsamplingBottleneck(128, 64, nn.ReLU, later)
@@ -73,9 +73,9 @@ def _context_stage(dropout: float) -> nn.Sequential:
     blocks: list[nn.Module] = []
     for dilations in ((2, 4), (8, 16)):
         blocks += [
-            RegularBottleneck(128, nn.PReLU, dropout),
-            RegularBottleneck(128, nn.PReLU, dropout, dilation=dilations[0]),
-            RegularBottleneck(128, nn.PReLU, dropout, asymmetric=True),
-            RegularBottleneck(128, nn.PReLU, dropout, dilation=dilations[1]),
+            RegularBottleneck(128, PReLU, dropout),
+            RegularBottleneck(128, PReLU, dropout, dilation=dilations[0]),
+            RegularBottleneck(128, PReLU, dropout, asymmetric=True),
+            RegularBottleneck(128, PReLU, dropout, dilation=dilations[1]),
         ]
     return nn.Sequential(*blocks)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from enet.blocks import PReLU
+
 COLOR_CHANNELS = 3
 SH_CHANNELS = 27
 STEM_CHANNELS = 16
@@ -28,7 +30,7 @@ class RgbStem(nn.Module):
         super().__init__()
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.norm = nn.BatchNorm2d(STEM_CHANNELS)
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
         self._build_convolutions()
 
     def _build_convolutions(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from analysis.viewer.scene_state import CameraSource, SceneState
 
 
 def compared_pictures(
-    state: SceneState, source: CameraSource, index: int, hidden: set[int] = frozenset()
+    state: SceneState, source: CameraSource, index: int, hidden: Collection[int] = ()
 ) -> dict[str, Tensor]:
     """Pictures ``[3, H, W]`` of a camera by caption; images are float, label pictures uint8.
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from analysis.viewer.viewer import Viewer
 
 _KEYS = "chosen views"
+_SCREENSHOT_SECONDS = 30.0
 _MOST_PATH_KEYS = 24  # a recorded trajectory shakes: a film through every n-th camera is steadier
 _HEIGHTS = ("240", "480", "720", "1080")
 
@@ -36,7 +37,12 @@ class ExportPanel:
         self._writing = threading.Lock()
         gui = viewer.server.gui
         self._height = gui.add_dropdown("Rows", _HEIGHTS, initial_value="480")
-        gui.add_button("Screenshot").on_click(lambda event: self._report(event.client, self._screenshot))
+        gui.add_button("Rendered picture", hint="Without mesh and cameras, with that many rows").on_click(
+            lambda event: self._report(event.client, self._picture)
+        )
+        gui.add_button("Screenshot", hint="With mesh and cameras, as large as the window").on_click(
+            lambda event: self._report(event.client, self._screenshot)
+        )
         gui.add_divider()
         paths = ([TRAJECTORY] if TRAJECTORY in viewer.state.sources else []) + [_KEYS]
         self._path = gui.add_dropdown("Film along", paths, initial_value=paths[0])
@@ -66,10 +72,17 @@ class ExportPanel:
         except UserError as error:
             client.add_notification("Not possible", str(error), color="red")
 
-    def _screenshot(self, client: viser.ClientHandle) -> None:
+    def _picture(self, client: viser.ClientHandle) -> None:
         picture = self._viewer.renderer.draw(self._viewer.browser_camera(client), int(self._height.value))
+        self._send(client, picture.image)
+
+    def _screenshot(self, client: viser.ClientHandle) -> None:
+        height, width = client.camera.image_height, client.camera.image_width
+        self._send(client, client.get_render(height, width, timeout=_SCREENSHOT_SECONDS))
+
+    def _send(self, client: viser.ClientHandle, image: np.ndarray) -> None:
         buffer = io.BytesIO()
-        iio.imwrite(buffer, picture.image, extension=".png")
+        iio.imwrite(buffer, image, extension=".png")
         client.send_file_download(f"{self._viewer.state.name}.png", buffer.getvalue(), save_immediately=True)
 
     def _film(self, client: viser.ClientHandle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +11,14 @@ from analysis.viewer.comparison import compared_pictures
 from analysis.viewer.export_panel import ExportPanel
 from analysis.viewer.legend import camera_text, class_legend, swatches
 from analysis.viewer.pictures import SH_CHANNEL, captioned_grid
-from analysis.viewer.scene_nodes import camera_status
+from analysis.viewer.scene_nodes import REJECTED_KIND, camera_status
+from analysis.viewer.scene_state import TRAJECTORY
 from utils.labels import CLASS_NAMES, NUM_CLASSES
 from utils.spherical_harmonics import BASIS_SIZE
 
 if TYPE_CHECKING:
+    import viser
+
     from analysis.viewer.viewer import Viewer
 
 _CELL_WIDTH = 210
@@ -23,12 +27,17 @@ _NO_CAMERA = "Click a camera in the scene, or choose one here, to look through i
 
 
 class Panels:
-    """Builds the panel and keeps it in step with the viewer."""
+    """Builds the panel and keeps it in step with the viewer.
+
+    Handles react to what a browser changes; viser also calls them, without a client, for what the program sets.
+    """
 
     def __init__(self, viewer: Viewer):
         self._viewer = viewer
         self._gui = viewer.server.gui
-        self._following = False  # the slider is being set to a camera that was chosen elsewhere
+        self._shown: tuple[str, int] | None = None  # the chosen camera
+        self._drawn = None  # the camera and hidden classes that the pictures are of
+        self._drawing = threading.Lock()
         tabs = self._gui.add_tab_group()
         with tabs.add_tab("View"):
             self._build_view()
@@ -42,10 +51,10 @@ class Panels:
 
     def _build_view(self) -> None:
         viewer, gui = self._viewer, self._gui
-        self.mode = gui.add_dropdown("Show", viewer.modes, initial_value=viewer.settings.mode)
+        self._mode = gui.add_dropdown("Show", viewer.modes, initial_value=viewer.settings.mode)
         self._channel = gui.add_slider("SH channel", 0, 3 * BASIS_SIZE - 1, 1, 0, visible=False)
         self._channel_text = gui.add_markdown(_channel_text(0), visible=False)
-        self.mode.on_update(lambda _: self._mode_changed())
+        self._mode.on_update(lambda event: event.client and viewer.set_mode(self._mode.value))
         self._channel.on_update(lambda _: self._channel_changed())
         if viewer.mesh is not None:
             mesh = gui.add_checkbox("Labelled mesh", False)
@@ -64,13 +73,14 @@ class Panels:
             gui.add_markdown(f"{shown} of {count} cameras of {title} are drawn.")
 
     def _add_kind(self, kind: str) -> None:
-        label = "Trajectory" if kind == "trajectory" else f"{kind.capitalize()} dome cameras"
-        box = self._gui.add_checkbox(label, True)
+        label = kind.capitalize() if kind == TRAJECTORY else f"{kind.capitalize()} domes"
+        box = self._gui.add_checkbox(label, kind != REJECTED_KIND)
         box.on_update(lambda _: self._viewer.frusta.show(kind, box.value))
 
-    def _mode_changed(self) -> None:
-        self._channel.visible = self._channel_text.visible = self.mode.value == SH_CHANNEL
-        self._viewer.set_mode(self.mode.value)
+    def show_mode(self, mode: str) -> None:
+        """The mode was set."""
+        self._mode.value = mode
+        self._channel.visible = self._channel_text.visible = mode == SH_CHANNEL
 
     def _channel_changed(self) -> None:
         self._channel_text.content = _channel_text(self._channel.value)
@@ -84,45 +94,38 @@ class Panels:
         step = self._gui.add_button_group("Step", ("previous", "next"))
         self._text = self._gui.add_markdown(_NO_CAMERA)
         self._pictures = self._gui.add_image(np.full((1, 1, 3), 255, dtype=np.uint8), format="png", visible=False)
-        self._source.on_update(lambda _: self._source_changed())
-        self._index.on_update(lambda event: self._index_changed(event.client))
-        step.on_click(lambda event: self._step(-1 if step.value == "previous" else 1, event.client))
+        self._source.on_update(lambda event: event.client and self._step_to(0, event.client))
+        self._index.on_update(lambda event: event.client and self._step_to(self._index.value, event.client))
+        changes = {"previous": -1, "next": 1}
+        step.on_click(lambda event: self._step_to(self._index.value + changes[step.value], event.client))
 
-    def _last_index(self) -> int:
-        return len(self._viewer.state.sources[self._source.value].cameras) - 1
-
-    def _source_changed(self) -> None:
-        if not self._following:
-            self._set_slider(0)
-
-    def _index_changed(self, client) -> None:
-        if not self._following:
-            self._viewer.choose_camera(self._source.value, min(self._index.value, self._last_index()), client)
-
-    def _step(self, change: int, client) -> None:
-        index = (self._index.value + change) % (self._last_index() + 1)
-        self._viewer.choose_camera(self._source.value, index, client)
-
-    def _set_slider(self, index: int) -> None:
-        self._following = True
-        try:
-            self._index.max = max(self._last_index(), 1)
-            self._index.value = index
-        finally:
-            self._following = False
+    def _step_to(self, index: int, client: viser.ClientHandle) -> None:
+        title = self._source.value
+        self._viewer.choose_camera(title, index % len(self._viewer.state.sources[title].cameras), client)
 
     def show_camera(self, title: str, index: int) -> None:
-        """Pictures and facts of a camera that was chosen."""
+        """Pictures and facts of a camera that was chosen; while the slider is dragged, the latest one's."""
         source = self._viewer.state.sources[title]
-        self._following = True
+        self._shown = (title, index)
         self._source.value = title
-        self._set_slider(index)
+        self._index.max = max(len(source.cameras) - 1, 1)
+        self._index.value = index
         kind = camera_status(source, index).kind
         self._text.content = camera_text(source.cameras.names[index], kind, source.cameras.info[index])
-        pictures = compared_pictures(self._viewer.state, source, index, self._viewer.settings.hidden)
-        height = round(_CELL_WIDTH / source.browser_camera(index).aspect)
-        self._pictures.image = captioned_grid(pictures, (height, _CELL_WIDTH))
-        self._pictures.visible = True
+        self.refresh_pictures()
+
+    def refresh_pictures(self) -> None:
+        """Make the chosen camera's pictures again, if there is one."""
+        with self._drawing:
+            wanted = (self._shown, frozenset(self._viewer.settings.hidden))
+            if self._shown is None or wanted == self._drawn:
+                return
+            (title, index), hidden = self._drawn = wanted
+            source = self._viewer.state.sources[title]
+            pictures = compared_pictures(self._viewer.state, source, index, hidden)
+            height = round(_CELL_WIDTH / source.browser_camera(index).aspect)
+            self._pictures.image = captioned_grid(pictures, (height, _CELL_WIDTH))
+            self._pictures.visible = True
 
     def _build_classes(self) -> None:
         mesh = self._viewer.mesh
@@ -131,12 +134,13 @@ class Panels:
         buttons = self._gui.add_button_group("Set", ("all", "none"))
         self._classes = {index: self._gui.add_checkbox(CLASS_NAMES[index], True) for index in classes}
         for box in self._classes.values():
-            box.on_update(lambda _: self._classes_changed())
+            box.on_update(lambda event: event.client and self._classes_changed())
         buttons.on_click(lambda _: self._set_all(buttons.value == "all"))
 
     def _set_all(self, shown: bool) -> None:
         for box in self._classes.values():
             box.value = shown
+        self._classes_changed()
 
     def _classes_changed(self) -> None:
         self._viewer.hide_classes({index for index, box in self._classes.items() if not box.value})

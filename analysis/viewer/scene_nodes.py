@@ -18,8 +18,11 @@ from utils.labels import CLASS_COLORS, CLASS_NAMES
 if TYPE_CHECKING:
     import viser
 
+ACCEPTED_KIND, REJECTED_KIND = "accepted", "rejected"
 _TRAJECTORY_COLOR = (37, 99, 235)
-_FRUSTUM_SCALE = 0.12
+_FRUSTUM_SCALE = 0.05
+_FRUSTUM_LINE = 1.5  # pixels
+_FLAT_LIGHT = 3.1416  # pi: what makes a diffuse surface show exactly its own colour
 _MOST_FRUSTA = 400
 
 OnChosen = Callable[[str, int, "viser.ClientHandle | None"], None]  # source title, camera, the browser that clicked
@@ -35,6 +38,8 @@ class ClassMesh:
     def __init__(self, server: viser.ViserServer, mesh: Mesh):
         from model.annotation import face_labels, vertex_labels
 
+        server.scene.configure_default_lights(False)  # class colours must be those of the legend
+        server.scene.add_light_ambient("/light", intensity=_FLAT_LIGHT)
         labels = face_labels(vertex_labels(mesh.labels), mesh.faces)
         self.classes = labels.unique().tolist()
         self._nodes = {index: self._add(server, mesh, labels == index, index) for index in self.classes}
@@ -86,11 +91,11 @@ def camera_status(source: CameraSource, index: int) -> CameraStatus:
     if source.title == TRAJECTORY:
         return CameraStatus(TRAJECTORY, _TRAJECTORY_COLOR)
     accepted = source.cameras.info[index].get("accepted", True)
-    return CameraStatus("accepted", _rgb(ACCEPTED)) if accepted else CameraStatus("rejected", _rgb(REJECTED))
+    return CameraStatus(ACCEPTED_KIND, _rgb(ACCEPTED)) if accepted else CameraStatus(REJECTED_KIND, _rgb(REJECTED))
 
 
 class Frusta:
-    """Cameras as clickable frusta, with a switch for each kind; long lists are thinned evenly.
+    """Cameras as clickable frusta, with a switch for each kind (rejected: off at first); long lists are thinned evenly.
 
     Attributes:
         kinds: colour of each kind that occurs.
@@ -108,6 +113,8 @@ class Frusta:
                 self.thinned[source.title] = (len(shown), count)
             for index in shown:
                 self._add(server, source, index, on_chosen)
+        if REJECTED_KIND in self._nodes:
+            self.show(REJECTED_KIND, False)
 
     def _add(self, server: viser.ViserServer, source: CameraSource, index: int, on_chosen: OnChosen) -> None:
         cameras, status = source.cameras, camera_status(source, index)
@@ -117,7 +124,7 @@ class Frusta:
             fov=vertical_fov(intrinsics, cameras.image_size[0]),
             aspect=view_aspect(intrinsics, cameras.image_size),
             scale=_FRUSTUM_SCALE,
-            thickness=2.0,
+            thickness=_FRUSTUM_LINE,
             thickness_units="screen",
             color=status.color,
             wxyz=quaternion(pose[:3, :3]),

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 TRAJECTORY, DOMES = "trajectory", "domes"
 _FIELD_PREFIX = "plenoxel_scannet_"
 _DEFAULT_FOV = 1.0
+_SEEN_FOR_START = 32
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ class SceneState:
     predictor: Predictor | None = None
 
     def initial_camera(self) -> BrowserCamera:
-        """The first camera there is, or one in the middle of the grid."""
+        """The camera that sees farthest, as far as depth is stored; else the first, or one in the grid's middle."""
         for source in self.sources.values():
-            return source.browser_camera(0)
+            return source.browser_camera(widest_view(source))
         eye = self.field.transform.points_from_grid(torch.tensor(self.field.grid.center, dtype=torch.float64))
         return BrowserCamera(look_at(eye, eye + torch.tensor([1.0, 0, 0], dtype=torch.float64)), _DEFAULT_FOV, 1.5)
 
@@ -119,6 +120,16 @@ def load_scene_state(
         mesh=_mesh(paths),
         predictor=_predictor(paths.checkpoint, sources, size, device),
     )
+
+
+def widest_view(source: CameraSource) -> int:
+    """The camera with the largest mean depth among some evenly chosen stored views; 0 without stored depth."""
+    if source.store is None or "depth" not in source.store.channels:
+        return 0
+    step = max(1, len(source.cameras) // _SEEN_FOR_START)
+    candidates = [index for index in range(0, len(source.cameras), step) if source.store_index(index) is not None]
+    depths = {index: float(source.store.read("depth", source.store_index(index)).mean()) for index in candidates}
+    return max(depths, key=depths.get, default=0)
 
 
 def field_path(fields_dir: Path, scene: str) -> Path:

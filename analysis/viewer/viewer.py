@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 _JPEG_QUALITY = {False: 70, True: 90}  # by whether it is the last pass
 _LOOK_DISTANCE = 1.5  # metres before the camera: what a drag of the mouse turns around
 
+_BEHIND_EVERYTHING = 160.0  # metres; viser transports depth up to 167
+
 
 class Viewer:
     """Serves a scene; its methods are what the panels' buttons do.
@@ -84,6 +86,7 @@ class Viewer:
         if mode not in self.modes:
             raise ValueError(f"mode {mode!r} is not offered; use one of {', '.join(self.modes)}")
         self.settings.mode = mode
+        self.panels.show_mode(mode)
         self.loop.refresh()
 
     def set_sh_channel(self, channel: int) -> None:
@@ -96,6 +99,7 @@ class Viewer:
         self.settings.hidden = set(hidden)
         if self.mesh is not None:
             self.mesh.hide_classes(hidden)
+        self.panels.refresh_pictures()
         self.loop.refresh()
 
     def set_occlusion(self, occlude: bool) -> None:
@@ -137,9 +141,6 @@ class Viewer:
         client.scene.set_background_image(
             picture.image, format="jpeg", jpeg_quality=_JPEG_QUALITY[last], depth=depth
         )
-
-
-_BEHIND_EVERYTHING = 160.0  # metres; viser transports depth up to 167
 
 
 def look_through(client: viser.ClientHandle, camera: BrowserCamera) -> None:

@@ -16,8 +16,9 @@ def weighted_cross_entropy(
 
     They come apart because a loss over several devices divides by the weights of all of them.
     """
-    losses = F.cross_entropy(logits, label, weight=class_weights, reduction="none")
-    weights = class_weights[label]
+    pixels = logits.permute(0, 2, 3, 1).flatten(0, 2)  # free, and fastest, where logits are channels-last
+    losses = F.cross_entropy(pixels, label.flatten(), weight=class_weights, reduction="none")
+    weights = class_weights[label.flatten()]
     if pixel_weights is not None:
-        losses, weights = losses * pixel_weights, weights * pixel_weights
+        losses, weights = losses * pixel_weights.flatten(), weights * pixel_weights.flatten()
     return losses.sum(), weights.sum()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from enet import ENet
+from enet.blocks import PReLU
 from enet.stems import STEMS
 
 # 351,948 and 355,836 are the counts of the public implementation with 21 classes; the others follow from their
@@ -72,3 +73,20 @@ def test_refusals():
         ENet(21, "concat")(torch.randn(1, 3, 32, 32), torch.randn(1, 9, 32, 32))
     with pytest.raises(ValueError, match="7x7"):
         ENet(21)(torch.randn(1, 3, 6, 32))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_prelu_is_pytorchs_prelu(dtype):
+    ours, reference = PReLU(init=0.3), torch.nn.PReLU(init=0.3)
+    x = torch.randn(3, 4, 5, 6, dtype=dtype)
+    ours, reference = (ours.double(), reference.double()) if dtype == torch.float64 else (ours, reference)
+    results = []
+    for module in (ours, reference):
+        leaf = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = module(leaf)
+        out.square().sum().backward()
+        results.append((out, leaf.grad, module.weight.grad))
+    for a, b in zip(*results, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=2e-2 if dtype == torch.bfloat16 else 1e-12, atol=1e-2)
