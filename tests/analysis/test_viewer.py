@@ -1,0 +1,299 @@
+"""The viewer without a browser: camera mathematics, progressive drawing, pictures."""
+
+import itertools
+import logging
+import math
+import threading
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from analysis.viewer import video
+from analysis.viewer.camera_math import (
+    BrowserCamera,
+    interpolate_path,
+    quaternion,
+    rotation_matrix,
+    vertical_fov,
+    view_aspect,
+)
+from analysis.viewer.legend import camera_text, class_legend
+from analysis.viewer.pictures import captioned_grid, class_picture, outputs_of, signed_picture, surface_depth
+from analysis.viewer.predictor import grid_to_frame
+from analysis.viewer.render_loop import RenderLoop
+from analysis.viewer.schedule import ResolutionSchedule
+from analysis.viewer.view_renderer import DisplaySettings, ViewRenderer
+from utils.cameras import camera_rays, look_at, project, scale_intrinsics
+from utils.errors import UserError
+from utils.labels import CLASS_COLORS
+from utils.spherical_harmonics import sh_basis, sh_transform
+
+SECONDS = 20
+
+
+def camera(x=0.0, fov=1.0, aspect=1.6):
+    eye = torch.tensor([x, 0.0, 1.0], dtype=torch.float64)
+    return BrowserCamera(look_at(eye, torch.tensor([x, 3.0, 1.0], dtype=torch.float64)), fov, aspect)
+
+
+def test_quaternions_have_w_first_and_agree_with_scipy():
+    rotations = Rotation.random(20, random_state=0)
+    for rotation in rotations:
+        matrix = torch.from_numpy(rotation.as_matrix())
+        wxyz = quaternion(matrix)
+        assert wxyz[0] >= 0
+        torch.testing.assert_close(rotation_matrix(wxyz), matrix, atol=1e-12, rtol=0)
+        torch.testing.assert_close(rotation_matrix(-3 * wxyz), matrix, atol=1e-12, rtol=0)
+    half_turn_about_z = rotation_matrix([0, 0, 0, 1])
+    torch.testing.assert_close(half_turn_about_z, torch.diag(torch.tensor([-1.0, -1, 1], dtype=torch.float64)))
+
+
+def test_image_borders_are_the_borders_of_the_field_of_view():
+    browser, size = camera(fov=1.1, aspect=1.75), (48, 84)
+    intrinsics = browser.intrinsics(size)
+    up = torch.tensor([0.0, -math.tan(0.55), 1.0], dtype=torch.float64)
+    right = torch.tensor([1.75 * math.tan(0.55), 0.0, 1.0], dtype=torch.float64)
+    identity = torch.eye(4, dtype=torch.float64)
+    torch.testing.assert_close(project(up, intrinsics, identity)[0], torch.tensor([42.0, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(project(right, intrinsics, identity)[0], torch.tensor([84.0, 24.0], dtype=torch.float64))
+
+
+def test_rounded_sizes_stretch_pixels_and_not_the_view():
+    browser = camera(aspect=1.618)
+    coarse, fine = browser.size(33), browser.size(720)
+    torch.testing.assert_close(
+        scale_intrinsics(browser.intrinsics(coarse), coarse, fine), browser.intrinsics(fine), atol=1e-9, rtol=0
+    )
+
+
+def test_a_scannet_camera_keeps_its_view_when_squeezed():
+    intrinsics = torch.tensor([[1170.2, 0, 647.8], [0, 1170.2, 483.8], [0, 0, 1]], dtype=torch.float64)
+    squeezed = scale_intrinsics(intrinsics, (968, 1296), (124, 124))
+    assert vertical_fov(squeezed, 124) == pytest.approx(vertical_fov(intrinsics, 968))
+    assert view_aspect(squeezed, (124, 124)) == pytest.approx(1296 / 968)
+
+
+def test_predictions_see_objects_as_large_as_in_training():
+    browser = camera(fov=0.9, aspect=2.0)
+    size = browser.size_at_focal(107.0, 144.0)
+    intrinsics = browser.intrinsics(size)
+    assert float(intrinsics[0, 0]) == pytest.approx(107.0, rel=0.01)
+    assert float(intrinsics[1, 1]) == pytest.approx(144.0, rel=0.01)
+    assert max(browser.size_at_focal(1e5, 1e5)) == 1024
+
+
+def test_path_passes_its_cameras_and_turns_evenly():
+    first, last = camera(0.0, fov=0.8), camera(2.0, fov=1.0)
+    turned = last.camera_to_world.clone()
+    turned[:3, :3] = torch.from_numpy(Rotation.from_euler("z", 90, degrees=True).as_matrix()) @ turned[:3, :3]
+    path = interpolate_path([first, BrowserCamera(turned, 1.0, 1.6)], 5)
+    torch.testing.assert_close(path[0].camera_to_world, first.camera_to_world)
+    torch.testing.assert_close(path[-1].camera_to_world, turned)
+    steps = [
+        Rotation.from_matrix((a.camera_to_world[:3, :3].T @ b.camera_to_world[:3, :3]).numpy()).magnitude()
+        for a, b in itertools.pairwise(path)
+    ]
+    assert np.degrees(steps) == pytest.approx([22.5] * 4)
+    assert [round(view.fov, 3) for view in path] == [0.8, 0.85, 0.9, 0.95, 1.0]
+    with pytest.raises(ValueError, match="two cameras"):
+        interpolate_path([first], 5)
+
+
+def test_schedule_is_coarse_on_a_slow_device_and_full_at_once_on_a_fast_one():
+    slow = ResolutionSchedule(720, budget=0.1, seconds_per_pixel=5e-6)
+    heights = slow.heights(1.6)
+    assert heights[-1] == 720 and heights[0] ** 2 * 1.6 <= slow.affordable_pixels()
+    assert all(2 * a == b for a, b in itertools.pairwise(heights))
+    assert ResolutionSchedule(720, seconds_per_pixel=1e-9).heights(1.6) == [720]
+    for _ in range(30):
+        slow.measured(1_000_000, 0.001)
+    assert slow.heights(1.6) == [720]
+    assert ResolutionSchedule(720, seconds_per_pixel=1.0).heights(1.6)[0] in range(16, 33)
+
+
+class Recorder:
+    """Draws nothing; remembers who was drawn and delivered, and can be made to wait."""
+
+    def __init__(self, heights=(10, 20, 40)):
+        self.delivered, self.gate, self.entered = [], threading.Event(), threading.Event()
+        self.gate.set()
+        schedule = ResolutionSchedule(heights[-1])
+        schedule.heights = lambda aspect: list(heights)
+        self.loop = RenderLoop(self.draw, self.deliver, schedule)
+
+    def draw(self, camera, height, abandoned):
+        self.entered.set()
+        self.gate.wait(SECONDS)
+        return None if abandoned() else (camera, height)
+
+    def deliver(self, browser, picture, last):
+        self.delivered.append((browser, *picture, last))
+
+
+@pytest.fixture
+def recorder():
+    recorder = Recorder()
+    yield recorder
+    recorder.gate.set()
+    recorder.loop.stop()
+
+
+def test_every_browser_gets_a_coarse_picture_before_anyone_gets_a_fine_one(recorder):
+    first, second = camera(1.0), camera(2.0)
+    recorder.loop.submit("a", first)
+    recorder.loop.submit("b", second)
+    recorder.loop.start()
+    assert recorder.loop.wait_until_idle(SECONDS)
+    assert [(browser, height) for browser, _, height, _ in recorder.delivered] == [
+        ("a", 10), ("b", 10), ("a", 20), ("b", 20), ("a", 40), ("b", 40),
+    ]  # fmt: skip
+    assert [last for *_, last in recorder.delivered] == [False] * 4 + [True] * 2
+
+
+def test_the_latest_camera_wins_and_a_coarse_picture_is_never_lost(recorder):
+    recorder.gate.clear()
+    recorder.loop.submit("a", camera(0.0))
+    recorder.loop.start()
+    assert recorder.entered.wait(SECONDS)
+    latest = camera(5.0)
+    for x in (1.0, 2.0):
+        recorder.loop.submit("a", camera(x))
+    recorder.loop.submit("a", latest)
+    recorder.gate.set()
+    assert recorder.loop.wait_until_idle(SECONDS)
+    positions = [(float(shown.camera_to_world[0, 3]), height) for _, shown, height, _ in recorder.delivered]
+    assert positions == [(0.0, 10), (5.0, 10), (5.0, 20), (5.0, 40)]
+
+
+def test_a_browser_that_left_is_not_drawn_for_and_refresh_draws_again(recorder):
+    recorder.loop.submit("a", camera())
+    recorder.loop.submit("gone", camera())
+    recorder.loop.forget("gone")
+    recorder.loop.start()
+    assert recorder.loop.wait_until_idle(SECONDS)
+    recorder.loop.refresh()
+    assert recorder.loop.wait_until_idle(SECONDS)
+    assert [(browser, height) for browser, _, height, _ in recorder.delivered] == [("a", h) for h in (10, 20, 40)] * 2
+
+
+def test_the_loop_survives_a_view_that_fails(recorder, caplog):
+    recorder.draw_well, failing = recorder.loop._draw, camera(9.0)
+
+    def draw(shown, height, abandoned):
+        if shown is failing:
+            raise RuntimeError("no")
+        return recorder.draw_well(shown, height, abandoned)
+
+    recorder.loop._draw = draw
+    recorder.loop.submit("a", failing)
+    recorder.loop.start()
+    with caplog.at_level(logging.CRITICAL):
+        assert recorder.loop.wait_until_idle(SECONDS)
+    recorder.loop.submit("a", camera())
+    assert recorder.loop.wait_until_idle(SECONDS)
+    assert [height for _, _, height, _ in recorder.delivered] == [10, 20, 40]
+
+
+def small_state():
+    from analysis.viewer.scene_state import SceneState
+    from dataloader import SceneTransform
+    from model import PlenoxelGrid, RadianceField, RenderOptions
+
+    rng = torch.Generator().manual_seed(0)
+    links = torch.randperm(16**3, generator=rng)[:1500].sort().values
+    density, sh = 8 * torch.rand(1500, generator=rng), torch.randn(1500, 27, generator=rng)
+    grid = PlenoxelGrid.from_sparse((16, 16, 16), links, density, sh)
+    return SceneState("small", RadianceField(grid, SceneTransform.identity()), RenderOptions(), {})
+
+
+def test_bands_of_rows_make_the_same_picture_as_one_rendering(monkeypatch):
+    state = small_state()
+    eye = torch.tensor([0.2, -2.5, 0.3], dtype=torch.float64)
+    browser = BrowserCamera(look_at(eye, torch.zeros(3, dtype=torch.float64)), 0.9, 1.5)
+    monkeypatch.setattr("analysis.viewer.view_renderer._BAND_PIXELS", {"cpu": 100})
+    renderer = ViewRenderer(state, DisplaySettings(occlude=True))
+    picture = renderer.draw(browser, 30)
+    whole = state.field.render_view(browser.camera_to_world, browser.intrinsics((30, 45)), (30, 45), state.options)
+    expected = (whole.rgb.clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
+    assert picture.image.shape == (30, 45, 3) and picture.image.dtype == np.uint8
+    assert np.abs(picture.image - expected).max() <= 1
+    assert expected.std() > 10, "the scene is in view"
+    opaque = (whole.alpha > 0.51).numpy()
+    ratio = (whole.depth / whole.alpha).numpy()
+    np.testing.assert_allclose(picture.depth[opaque], ratio[opaque], atol=1e-4)
+    assert np.all(picture.depth[(whole.alpha < 0.49).numpy()] == 0)
+    calls = iter([False, True])
+    assert renderer.draw(browser, 30, lambda: next(calls)) is None
+
+
+def test_expected_depth_becomes_the_surfaces_depth():
+    depth = surface_depth(torch.tensor([[1.5, 0.3, 2.0]]), torch.tensor([[0.75, 0.2, 1.0]]))
+    torch.testing.assert_close(depth, torch.tensor([[2.0, 0.0, 2.0]]))
+
+
+def test_pictures_of_classes_coefficients_and_outputs():
+    labels = torch.tensor([[1, 5], [5, 0]])
+    assert class_picture(labels)[:, 0, 1].tolist() == CLASS_COLORS[5].tolist()
+    assert class_picture(labels, {5})[:, 0, 1].tolist() == CLASS_COLORS[0].tolist()
+    assert labels[0, 1] == 5, "the labels themselves stay"
+    low, zero, high = signed_picture(torch.tensor([[-9.0, 0.0, 9.0]]), 2.0)[:, 0].T.int()
+    assert low[2] > low[0] and high[0] > high[2] and int(zero.max() - zero.min()) <= 2
+    assert outputs_of("colour")[0] == "rgb" and outputs_of("SH channel")[0] == "sh"
+
+
+def test_captioned_grid_places_pictures_and_keeps_labels_pure():
+    red, labels = torch.zeros(3, 8, 8), class_picture(torch.tensor([[1, 5], [5, 1]]))
+    red[0] = 1
+    sheet = captioned_grid({"render": red, "annotation": labels, "prediction": labels}, (40, 60))
+    assert sheet.shape == (2 * 62, 124, 3)
+    assert sheet[40, 30].tolist() == [255, 0, 0]
+    cell = sheet[22:62, 64:124].reshape(-1, 3)
+    assert {tuple(color) for color in cell.tolist()} == {tuple(CLASS_COLORS[k].tolist()) for k in (1, 5)}
+    assert sheet[100, 100].tolist() == [255, 255, 255], "the fourth place is empty"
+
+
+def test_sh_turned_into_a_frame_describe_the_same_function():
+    coefficients = torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    world_to_grid, pose = (torch.from_numpy(Rotation.random(random_state=k).as_matrix()) for k in (2, 3))
+    in_camera = torch.nn.functional.normalize(torch.tensor([0.3, -0.2, 0.9], dtype=torch.float64), dim=0)
+    in_grid = world_to_grid @ pose @ in_camera
+    value = sh_basis(in_grid) @ coefficients
+    for frame, direction in {"grid": in_grid, "gravity": pose @ in_camera, "camera": in_camera}.items():
+        turned = sh_transform(grid_to_frame(frame, pose, world_to_grid)) @ coefficients
+        torch.testing.assert_close(sh_basis(direction) @ turned, value)
+
+
+def test_texts_name_the_reason_and_the_classes():
+    text = camera_text("dome00_toilet_001", "rejected", {"accepted": False, "reason": "too_close", "coverage": 0.352})
+    assert "too_close" in text and "surface is nearer" in text and "coverage: 0.352" in text
+    html = class_legend([0, 17])
+    assert "toilet" in html and ",".join(str(value) for value in CLASS_COLORS[17]) in html
+
+
+def test_video_has_its_frames_and_an_even_size(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    import imageio.v2
+
+    frames = [np.full((33, 49, 3), value, dtype=np.uint8) for value in (0, 120, 240)]
+    assert video.write_video(tmp_path / "film.mp4", iter(frames), 10) == 3
+    with imageio.v2.get_reader(tmp_path / "film.mp4") as reader:
+        read = [np.asarray(frame) for frame in reader]
+    assert len(read) == 3 and read[0].shape == (32, 48, 3)
+    assert [round(float(frame.mean())) for frame in read] == pytest.approx([0, 120, 240], abs=4)
+
+
+def test_missing_ffmpeg_is_one_clear_sentence(monkeypatch):
+    monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="imageio-ffmpeg.*pip install"):
+        video.require_ffmpeg()
+
+
+def test_rays_of_the_browsers_camera_pass_its_corners():
+    browser = camera(fov=1.0, aspect=1.6)
+    size = (400, 640)
+    _, directions = camera_rays(browser.camera_to_world, browser.intrinsics(size), *size)
+    local = directions[0, 0].double() @ browser.camera_to_world[:3, :3]
+    assert float(local[1] / local[2]) == pytest.approx(-math.tan(0.5), rel=0.01)
+    assert float(local[0] / local[2]) == pytest.approx(-1.6 * math.tan(0.5), rel=0.01)
