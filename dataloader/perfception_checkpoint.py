@@ -20,6 +20,7 @@ _LIGHTNING_VERSION = "1.5.5"  # the version whose checkpoint layout this is; Lig
 
 
 def checkpoint_path(path: Path) -> Path:
+    """The checkpoint of a scene folder, or ``path`` itself when it is a file; raises :class:`UserError` if absent."""
     if path.is_file():
         return path
     for name in CHECKPOINT_FILES:
@@ -34,6 +35,11 @@ class _Ignored:
 
 
 def open_checkpoint(path: Path) -> dict[str, Any]:
+    """The checkpoint's content on the CPU, without running any code in it.
+
+    Raises:
+        UserError: truncated, damaged, no dict, or holding more than tensors and plain values.
+    """
     harmless = [(_Ignored, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
     try:
         with torch.serialization.safe_globals(harmless):
@@ -54,6 +60,7 @@ def open_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def write_checkpoint(path: Path, writer: CheckpointWriter) -> None:
+    """Write what ``writer`` collected with Lightning's keys, atomically; the same content gives the same bytes."""
     content = {
         "epoch": 0,
         "global_step": 0,

@@ -196,7 +196,7 @@ def _first_surface_depth(
     radius: Sequence[float] = (1.0, 1.0, 1.0),
     step_size: float = 0.5,
     near_clip: float = 0.0,
-    sigma: float = 1e-10,
+    sigma: float = 10.0,
 ) -> Tensor:
     """World distance [N] of each ray's first sample denser than `sigma`; 0 where there is none."""
     rays = _rays_in_grid(links.shape, origins, directions, center, radius, near_clip)
