@@ -147,11 +147,11 @@ def test_bad_requests_are_refused(work, tmp_path, options, message):
         call(work, tmp_path, **options)
 
 
-def test_no_accepted_camera_is_said(work, tmp_path):
+def test_no_accepted_camera_is_said_and_stops_nothing(work, tmp_path, caplog):
     cameras = CameraList("scene0000_00", ["a"], torch.eye(4)[None], torch.eye(3), SIZE, [{"accepted": False}])
     cameras.save(tmp_path / "scene0000_00.json")
-    with pytest.raises(UserError, match="has an accepted camera"):
-        call(work, tmp_path / "views", cameras=str(tmp_path))
+    assert call(work, tmp_path / "views", cameras=str(tmp_path))["views"] == 0
+    assert "has an accepted camera" in caplog.text
 
 
 def test_options_reach_the_renderer(work, tmp_path):
