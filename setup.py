@@ -67,7 +67,7 @@ setup(
     extras_require={
         "cluster": ["ray[default]>=2.40"],
         "search": ["optuna>=4.0"],
-        "viewer": ["viser>=0.2.7", "imageio[ffmpeg]>=2.34"],
+        "viewer": ["viser>=1.1", "imageio[ffmpeg]>=2.34"],
         "backbones": ["transformers>=4.45"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
         "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "trimesh>=4.4", "embreex>=2.17"],

@@ -22,7 +22,7 @@ ACCEPTED_KIND, REJECTED_KIND = "accepted", "rejected"
 _TRAJECTORY_COLOR = (37, 99, 235)
 _FRUSTUM_SCALE = 0.05
 _FRUSTUM_LINE = 1.5  # pixels
-_FLAT_LIGHT = 3.1416  # pi: what makes a diffuse surface show exactly its own colour
+_FLAT_LIGHT = 2.5  # ambient only; at pi the page's filmic tone mapping would wash the colours out
 _MOST_FRUSTA = 400
 
 OnChosen = Callable[[str, int, "viser.ClientHandle | None"], None]  # source title, camera, the browser that clicked
@@ -38,7 +38,8 @@ class ClassMesh:
     def __init__(self, server: viser.ViserServer, mesh: Mesh):
         from model.annotation import face_labels, vertex_labels
 
-        server.scene.configure_default_lights(False)  # class colours must be those of the legend
+        server.scene.configure_environment_map(None)  # class colours should be those of the legend
+        server.scene.configure_default_lights(False)
         server.scene.add_light_ambient("/light", intensity=_FLAT_LIGHT)
         labels = face_labels(vertex_labels(mesh.labels), mesh.faces)
         self.classes = labels.unique().tolist()
@@ -55,7 +56,7 @@ class ClassMesh:
             mesh.vertices[used].numpy(),
             faces.numpy(),
             color=tuple(int(value) for value in CLASS_COLORS[index]),
-            flat_shading=True,
+            material="toon3",  # without gloss
             side="double",
             cast_shadow=False,
             receive_shadow=False,
