@@ -1,0 +1,126 @@
+"""What each part of the fitting recipe is worth: held-out PSNR and SSIM with it changed, one row a change.
+
+    python benchmarks/fit.py SCENE [--device cuda] [--side 540] [--resolution 256] [--steps 4000] [--rays 8192]
+                             [--rows baseline,no exposure,...]
+
+SCENE is a folder in ScanNet's layout. Frames 0, 8, 16, ... in numeric order are held out. Seconds are of the
+optimisation alone; the frames are read once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from dataloader import Scene, load_scannet_scene  # noqa: E402
+from model import RadianceField  # noqa: E402
+from model.fitting.evaluation import held_out_views, mean_measurements  # noqa: E402
+from model.fitting.fitter import Fitter, Recipe  # noqa: E402
+from model.fitting.frames import Frames, load_training_frames, split_frames  # noqa: E402
+from model.fitting.options import FitData, FitGrid, FitOptimization, FitRegularization  # noqa: E402
+from model.fitting.placement import place  # noqa: E402
+from model.fitting.point_cloud import depth_point_cloud  # noqa: E402
+from utils.device import choose_device  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one row differs from the baseline."""
+
+    grid: dict[str, Any] = field(default_factory=dict)
+    optimization: dict[str, Any] = field(default_factory=dict)
+    regularization: dict[str, Any] = field(default_factory=dict)
+    exposure: bool = True
+
+
+def changes(resolution: int, steps: int) -> dict[str, Change]:
+    """The rows by name."""
+    return {
+        "baseline": Change(),
+        "no exposure compensation": Change(exposure=False),
+        "unmeasured space filled": Change(grid={"fill_unknown": True}),
+        "unmeasured space left empty": Change(grid={"fill_unknown": False}),
+        "no depth loss": Change(regularization={"depth": 0.0}),
+        "no free-space loss": Change(regularization={"free_space": 0.0}),
+        "neither depth nor free-space loss": Change(regularization={"depth": 0.0, "free_space": 0.0}),
+        "no total variation": Change(regularization={"tv_density": (0.0, 0.0), "tv_sh": (0.0, 0.0)}),
+        "total variation x10": Change(regularization={"tv_density": (5e-3, 5e-3), "tv_sh": (5e-2, 5e-2)}),
+        "beta loss 1e-3": Change(regularization={"beta": 1e-3}),
+        "sparsity 1e-10": Change(regularization={"sparsity": 1e-10}),
+        "surfaces not thickened": Change(grid={"thicken": 0}),
+        "surfaces thickened by 2": Change(grid={"thicken": 2}),
+        "SH rates x5": Change(optimization={"sh_rate": (1e-1, 5e-3)}),
+        "half the resolution first": Change(
+            grid={"resolutions": (resolution // 2, resolution)},
+            optimization={"steps": (steps // 2, steps - steps // 2)},
+        ),
+        "full grid, half the resolution first": Change(
+            grid={"resolutions": (resolution // 2, resolution), "start": "dense"},
+            optimization={"steps": (steps // 2, steps - steps // 2)},
+        ),
+        "half the resolution": Change(grid={"resolutions": (resolution // 2,)}),
+        "twice the steps": Change(optimization={"steps": (2 * steps,)}),
+    }
+
+
+def fit_and_measure(
+    scene: Scene, frames: Frames, held_out: list[int], recipe: Recipe, exposure: bool
+) -> tuple[dict[str, float | None], Fitter]:
+    """Fit once; returns the means over the held-out frames, and the fitter."""
+    cloud = depth_point_cloud(frames)
+    placement = place(cloud.points, frames.camera_to_world[:, :3, 3])
+    fitter = Fitter(frames, placement, cloud if len(cloud.points) else None, recipe, seed=0, exposure=exposure)
+    fitter.run()
+    if frames.images.device.type == "cuda":
+        torch.cuda.synchronize()
+    model = fitter.exposure.model(frames.camera_to_world)
+    radiance_field = RadianceField(fitter.grid, placement.transform(), model)
+    views = held_out_views(radiance_field, scene, held_out, frames.size, recipe.rendering)
+    return mean_measurements([view.measurements() for view in views]), fitter
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scene", type=Path)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--side", type=int, default=640, help="longer side of the photographs, pixels")
+    parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--rays", type=int, default=8192)
+    parser.add_argument("--rows", help="comma-separated names of rows (default: all)")
+    options = parser.parse_args()
+
+    rows = changes(options.resolution, options.steps)
+    chosen = options.rows.split(",") if options.rows else list(rows)
+    data = FitData(max_image_side=options.side)
+    scene = load_scannet_scene(options.scene)
+    started = time.perf_counter()
+    frames = load_training_frames(scene, data, choose_device(options.device))
+    _, held_out = split_frames(len(scene.frames), data)
+    print(f"{scene.name}: {len(frames)} training frames of {frames.size}, {len(held_out)} held out, read in "
+          f"{time.perf_counter() - started:.1f} s")
+    print(f"{options.resolution}^3 voxels, {options.steps} steps of {options.rays} rays")
+    print(f"{'':38s} {'PSNR':>6s} {'SSIM':>6s} {'neutral':>8s} {'voxels':>9s} {'seconds':>8s}")
+    for name in chosen:
+        change = rows[name]
+        recipe = Recipe(
+            replace(FitGrid(), **{"resolutions": (options.resolution,), **change.grid}),
+            replace(FitOptimization(), **{
+                "steps": (options.steps,), "rays_per_step": (options.rays,), **change.optimization,
+            }),  # fmt: skip
+            replace(FitRegularization(), **change.regularization),
+        )
+        mean, fitter = fit_and_measure(scene, frames, held_out, recipe, change.exposure)
+        print(f"{name:38s} {mean['psnr']:6.2f} {mean['ssim']:6.3f} {mean['psnr_neutral']:8.2f} "
+              f"{fitter.grid.num_voxels:9d} {fitter.seconds:8.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
