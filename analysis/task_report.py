@@ -9,6 +9,7 @@ from typing import Any
 import gin
 
 from utils.files import write_json, write_text
+from utils.images import write_image
 from utils.tasks import task
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def report(
     title: str = "Segmentation with implicit representations",
     examples: int = 3,
 ) -> dict[str, Any]:
-    """Write ``index.html`` (self-contained), ``report.md``, ``report.json`` and ``results.csv`` to ``report_dir``.
+    """Write ``index.html`` (self-contained) to ``report_dir``, also as Markdown, JSON and CSV, and ``overview.jpg``.
 
     Folders that do not exist, and stages that have not run, are named in one line each and left out.
 
@@ -43,6 +44,7 @@ def report(
         title: of the page.
         examples: how many scenes are shown in pictures.
     """
+    from analysis.report.overview import overview_picture
     from analysis.report.page import Sources, collect, render_template, results_csv, without_pictures
 
     sources = Sources(*map(Path, (fields_dir, views_dir, novel_views_dir, analysis_dir, domes_dir, domes_filtered_dir,
@@ -54,6 +56,9 @@ def report(
     write_json(folder / "report.json", without_pictures(content))
     if content["results"] is not None:
         write_text(folder / "results.csv", results_csv(content["results"]))
+    picture = overview_picture(Path(views_dir))
+    if picture is not None:
+        write_image(folder / "overview.jpg", picture)
     for line in content["missing"]:
         logger.info("%s", line)
     logger.info("report: %s", folder / "index.html")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from utils.progress import Progress
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
+logger = logging.getLogger(__name__)
 _PIXELS_PER_CHUNK = 2_000_000
 
 
@@ -61,6 +63,9 @@ def annotate(
         raise UserError(f"annotate.png_labels = {png_labels!r} is unknown; use one of {', '.join(LABEL_SETS)}")
     if not near > 0:
         raise UserError(f"annotate.near = {near} must be a positive number of metres")
+    if scenes == "all" and not any(Path(views_dir).glob("*/cameras.json")):
+        logger.warning("%s holds no views: nothing to annotate", views_dir)
+        return {}
     chosen_device = choose_device(device)
 
     def annotate_scene(name: str) -> dict[str, Any]:

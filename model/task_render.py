@@ -97,7 +97,7 @@ def _scenes_with_cameras(scenes: str | Sequence[str], folder: Path) -> list[str]
         raise UserError(f"{folder} holds no camera lists; expected SCENE.json files: run 'sample' and 'filter' first")
     wanted = [name for name in names if CameraList.load(folder / f"{name}.json").accepted().any()]
     if not wanted:
-        raise UserError(f"no camera list in {folder} has an accepted camera; loosen the filter")
-    if len(wanted) < len(names):
+        logger.warning("no camera list in %s has an accepted camera: nothing to render; loosen the filter", folder)
+    elif len(wanted) < len(names):
         logger.info("no camera was accepted in %s", ", ".join(name for name in names if name not in wanted))
     return wanted
