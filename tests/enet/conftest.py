@@ -29,7 +29,7 @@ def make_values(count: int, size: tuple[int, int], generator: torch.Generator) -
     color = torch.from_numpy(CLASS_COLORS)[label.long()].movedim(-1, 1)
     noise = torch.randint(-20, 20, color.shape, generator=generator)
     rgb = (color + noise).clamp(0, 255).to(torch.uint8)
-    sh = torch.rand(count, 27, *size, generator=generator) - 0.5
+    sh = 0.3 * torch.rand(count, 27, *size, generator=generator) - 0.15
     sh[:, ::9] += rgb.float() / 255
     quality = torch.randint(256, (count, *size), generator=generator).to(torch.uint8)
     return {"rgb": rgb, "photo": 255 - rgb, "sh": sh, "label": label, "quality": quality}

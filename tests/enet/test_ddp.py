@@ -25,6 +25,11 @@ CONFIG = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_thread_a_process(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 def start(views, runs, devices):
     for name, value in CONFIG.items():
         gin.bind_parameter(name, value)

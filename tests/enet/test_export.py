@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("onnxruntime", reason="needs the 'export' extra")
 pytest.importorskip("onnxscript", reason="needs the 'export' extra")
 
-from enet.onnx_export import export_onnx  # noqa: E402
+from enet import onnx_export  # noqa: E402
 from enet.task_train import train  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 
@@ -29,22 +29,24 @@ def test_logits_agree_at_an_odd_size_and_another_batch(checkpoint, tmp_path):
     import onnxruntime
 
     output = tmp_path / "network.onnx"
-    result = export_onnx(checkpoint, output, (31, 45), tolerance=1e-4)
+    result = onnx_export.export_onnx(checkpoint, output, (31, 45), tolerance=1e-4)
     assert result["relative_difference"] < 1e-4 and result["pixels_of_same_class"] > 0.999
     session = onnxruntime.InferenceSession(output)
     inputs = {"color": np.zeros((1, 3, 31, 45), np.float32), "sh": np.zeros((1, 27, 31, 45), np.float32)}
     assert session.run(None, inputs)[0].shape == (1, 21, 31, 45)
 
 
-def test_other_results_are_refused_and_leave_nothing(checkpoint, tmp_path):
+def test_other_results_are_refused_and_leave_nothing(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, "_write", lambda module, path, size: path.write_bytes(b"another network"))
+    monkeypatch.setattr(onnx_export, "_compare", lambda module, path, size: (0.5, 0.7))
     output = tmp_path / "network.onnx"
-    with pytest.raises(UserError, match="tolerance"):
-        export_onnx(checkpoint, output, (31, 45), tolerance=-1.0)
-    assert not output.exists()
+    with pytest.raises(UserError, match="differ.*by 0.5.*tolerance"):
+        onnx_export.export_onnx(checkpoint, output, (31, 45), tolerance=1e-4)
+    assert not list(tmp_path.glob("*network*"))
 
 
 def test_damaged_checkpoint_is_named(tmp_path):
     broken = tmp_path / "broken.ckpt"
     torch.save({"state_dict": {}}, broken)
     with pytest.raises(UserError, match="broken.ckpt"):
-        export_onnx(broken, tmp_path / "network.onnx", (31, 45), tolerance=1e-4)
+        onnx_export.export_onnx(broken, tmp_path / "network.onnx", (31, 45), tolerance=1e-4)

@@ -8,6 +8,7 @@ import torch
 
 from enet.module import SegmentationModule
 from enet.options import OptimizerOptions
+from enet.stems import STEMS
 from enet.task_test import test as run_test
 from enet.task_train import train
 from utils.errors import UserError
@@ -109,3 +110,12 @@ def test_early_stopping_stops(views, tmp_path, monkeypatch):
     monkeypatch.setattr(OptimizerOptions, "learning_rate_at", lambda self, epoch: 0.0)
     monkeypatch.setattr(SegmentationModule, "predict", lambda self, batch: torch.ones_like(batch.label))
     assert start(views, tmp_path, epochs=50, patience=3)["epochs"] == 4
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_every_stem_learns_well_above_chance(views, tmp_path, stem):
+    """Equal budgets; four classes told apart by their colour, of which guessing gets an IoU of 1/7."""
+    gin.bind_parameter("NetworkOptions.stem", stem)
+    gin.bind_parameter("OptimizerOptions.learning_rate", 2e-3)
+    results = start(views, tmp_path, epochs=30, val_interval=5)
+    assert results["validation"]["mean_iou"] > 0.3
