@@ -107,4 +107,5 @@ def test_checkpoint(
     results = {**scores, "views": len(table), "scenes": names, "rooms_seen_in_training": sorted(seen)}
     write_json(partial / "results.json", results)
     commit_output(output)
+    logger.info("%s: mIoU %.4f on %d views", output, scores["mean_iou"] or 0.0, len(table))
     return results

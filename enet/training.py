@@ -93,6 +93,14 @@ def train_once(
     results = _finish(partial, data, device, budget, epochs, seconds)
     write_json(partial / RESULTS, results)
     commit_output(folder)
+    logger.info(
+        "%s: validation mIoU %.4f after epoch %d of %d, %.0f images/s",
+        folder,
+        results["validation"]["mean_iou"] or 0.0,
+        results["best_epoch"] + 1,
+        results["epochs"],
+        results["images_per_second"],
+    )
     return results
 
 
@@ -131,6 +139,7 @@ def _fit(
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\)")
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     seconds = time.perf_counter() - start
     board.log_hyperparams(
