@@ -136,6 +136,8 @@ def _run(argv: Sequence[str]) -> None:
     gin.add_config_file_search_path(str(ROOT))
     parse(arguments.ginc, arguments.ginb)
     task_name, seed, log_level = run()
+    if log_level not in logging.getLevelNamesMapping():
+        raise UserError(f"run.log_level = {log_level!r} is unknown; use DEBUG, INFO, WARNING or ERROR")
     logging.getLogger().setLevel(log_level)
     task = _find_task(task_name, tasks)
     values = resolved_parameters(task.function)

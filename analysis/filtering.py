@@ -32,7 +32,8 @@ class FilterOptions:
     """What a dome camera's view must satisfy.
 
     Attributes:
-        min_coverage: share of pixels that the target's class must have; 0.2 is the paper's 3000 of 15376.
+        min_coverage: share of pixels that the target's class must have; 0.2 in the paper,
+            3000 of 15376 pixels (0.195) in its code.
         min_distance: metres; no surface may be nearer along the optical axis.
         min_hits: share of pixels that must see a surface.
         max_unannotated: share of pixels that may be without a class, those that see no surface included.

@@ -10,11 +10,10 @@ import gin
 
 from analysis.quality import QualityOptions, add_quality
 from dataloader import ViewStore
+from dataloader.perfception import FIELD_PREFIX
 from utils.files import read_json
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
-
-_FIELD_PREFIX = "plenoxel_scannet_"
 
 
 @task(
@@ -53,5 +52,5 @@ def _held_out(fields_dir: str | None, scene: str) -> frozenset[str]:
     """Frames that the scene's field was not fitted to, as far as is known."""
     if fields_dir is None:
         return frozenset()
-    results = Path(fields_dir) / f"{_FIELD_PREFIX}{scene}" / "results.json"
+    results = Path(fields_dir) / f"{FIELD_PREFIX}{scene}" / "results.json"
     return frozenset(read_json(results).get("held_out", {})) if results.exists() else frozenset()

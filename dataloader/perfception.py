@@ -31,6 +31,7 @@ from dataloader.scene_transform import SceneTransform
 from utils.errors import UserError
 from utils.files import atomic_path
 
+FIELD_PREFIX = "plenoxel_scannet_"  # of a scene folder's name, before the scene's
 TRANSFORM_FILE = "trans_info.npz"
 SH_COLUMNS = 27
 

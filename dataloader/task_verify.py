@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from dataloader.perfception import FIELD_PREFIX
 from dataloader.verification import (
-    FIELD_PREFIX,
     Finding,
     format_findings,
     verify_field,

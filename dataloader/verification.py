@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataloader.mesh import load_mesh
-from dataloader.perfception import load_perfception_scene
+from dataloader.perfception import FIELD_PREFIX, load_perfception_scene
 from dataloader.scannet import Scene, load_scannet_scene
 from dataloader.view_dataset import check_labels
 from dataloader.view_store import ViewStore
 from utils.errors import UserError
-
-FIELD_PREFIX = "plenoxel_scannet_"
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,9 @@ def train(
     from enet.training import Budget, Recipe, train_once
     from utils.errors import UserError
 
+    for option, value in (("batch_size", batch_size), ("epochs", epochs), ("val_interval", val_interval)):
+        if value < 1:
+            raise UserError(f"train.{option} = {value}: expected at least 1")
     if batch_size % devices:
         raise UserError(f"train.batch_size = {batch_size} cannot be shared by train.devices = {devices}")
     training, validation = choose_views(views, train_scenes, val_scenes, val_rooms, val_every, test_scenes, seed)

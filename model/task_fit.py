@@ -8,13 +8,12 @@ from typing import Any
 
 import gin
 
+from dataloader.perfception import FIELD_PREFIX
 from model.fitting.options import FitData, FitGrid, FitOptimization, FitRegularization
 from model.options import RenderOptions
 from utils.device import choose_device
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
-
-FIELD_PREFIX = "plenoxel_scannet_"
 
 
 @task(

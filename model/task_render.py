@@ -9,6 +9,7 @@ from typing import Any
 
 import gin
 
+from dataloader.perfception import FIELD_PREFIX
 from model.options import RenderOptions
 from utils.device import choose_device
 from utils.errors import UserError
@@ -16,7 +17,6 @@ from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
 logger = logging.getLogger(__name__)
-FIELD_PREFIX = "plenoxel_scannet_"
 TRAJECTORY = "trajectory"
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from model.grid import EMPTY, PlenoxelGrid
 
@@ -50,9 +49,3 @@ def row_mask_to_cells(grid: PlenoxelGrid, rows: Tensor) -> Tensor:
     if not grid.num_voxels:
         return grid.occupied
     return rows[grid.links.clamp(min=0).long()] & grid.occupied
-
-
-def occupied_neighbours(mask: Tensor) -> Tensor:
-    """How many of the 27 voxels around each one are set, uint8 ``[Rx, Ry, Rz]``."""
-    counts = functional.avg_pool3d(mask[None, None].float(), 3, stride=1, padding=1, divisor_override=1)
-    return counts[0, 0].round().to(torch.uint8)

@@ -92,6 +92,7 @@ MISTAKES = {
     "tokenizer error": ("probe.steps = (1,\n", "syntax error"),
     "bad literal": ("probe.steps = = 3", "syntax error"),
     "unset required value": ("probe.source = '.'", "probe.output_dir must be set"),
+    "unknown log level": ("run.log_level = 'LOUD'\nprobe.source = '.'\nprobe.output_dir = 'x'", "'LOUD' is unknown"),
     "missing path": ("probe.source = 'no/such'\nprobe.output_dir = 'x'", "'no/such' does not exist"),
 }
 

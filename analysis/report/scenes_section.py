@@ -17,6 +17,7 @@ from analysis.statistics import from_names
 from analysis.statistics_plots import plot_before_and_after
 from analysis.surface import field_depth
 from dataloader import CameraList, ViewStore
+from dataloader.perfception import FIELD_PREFIX
 from utils.errors import UserError
 from utils.files import read_json
 from utils.images import read_image
@@ -28,7 +29,7 @@ _STRIPS_PER_SCENE = 4
 
 def fields_section(fields_dir: Path, examples: int) -> dict[str, Any] | None:
     """Held-out PSNR and SSIM of every field, and render beside photograph for some; None when nothing was fitted."""
-    results = {path.parent.name.removeprefix("plenoxel_scannet_"): (path.parent, read_json(path))
+    results = {path.parent.name.removeprefix(FIELD_PREFIX): (path.parent, read_json(path))
                for path in sorted(fields_dir.glob("*/results.json"))}
     if not results:
         return None

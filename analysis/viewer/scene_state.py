@@ -11,6 +11,7 @@ import torch
 from analysis.viewer.camera_math import BrowserCamera, vertical_fov, view_aspect
 from analysis.viewer.predictor import Predictor
 from dataloader import CameraList, Mesh, ViewStore, load_mesh, load_scannet_scene
+from dataloader.perfception import FIELD_PREFIX
 from model import RadianceField, RenderOptions
 from utils.cameras import look_at
 from utils.errors import UserError
@@ -18,7 +19,6 @@ from utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 TRAJECTORY, DOMES = "trajectory", "domes"
-_FIELD_PREFIX = "plenoxel_scannet_"
 _DEFAULT_FOV = 1.0
 _SEEN_FOR_START = 32
 
@@ -134,7 +134,7 @@ def widest_view(source: CameraSource) -> int:
 
 def field_path(fields_dir: Path, scene: str) -> Path:
     """The folder of a scene's field."""
-    return fields_dir / f"{_FIELD_PREFIX}{scene}"
+    return fields_dir / f"{FIELD_PREFIX}{scene}"
 
 
 def _existing(path: Path | None, what: str) -> Path | None:

@@ -104,6 +104,12 @@ def test_finished_run_is_not_repeated_and_other_settings_are_refused(views, tmp_
         start(views, tmp_path, epochs=3)
 
 
+@pytest.mark.parametrize("option", ["batch_size", "epochs", "val_interval"])
+def test_counts_below_one_are_refused(views, tmp_path, option):
+    with pytest.raises(UserError, match=f"train.{option} = 0: expected at least 1"):
+        start(views, tmp_path, **{option: 0})
+
+
 def test_early_stopping_stops(views, tmp_path, monkeypatch):
     monkeypatch.setattr(SegmentationModule, "configure_optimizers", lambda self: torch.optim.SGD(
         self.network.parameters(), lr=0.0))  # fmt: skip
