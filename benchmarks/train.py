@@ -25,11 +25,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataloader import CameraList, ViewStoreWriter  # noqa: E402
-from enet.data_module import Batching, ViewDataModule  # noqa: E402
 from enet.module import SegmentationModule  # noqa: E402
 from enet.options import AugmentationOptions, ViewOptions  # noqa: E402
+from enet.statistics import compute_statistics  # noqa: E402
 from enet.training import PRECISIONS  # noqa: E402
-from enet.view_table import StoreViews  # noqa: E402
+from enet.view_data import view_data  # noqa: E402
 
 SIZE = (124, 124)
 GPU_VARIANTS = [
@@ -107,13 +107,13 @@ def measure(stem: str, precision: str, mode: str, arguments: argparse.Namespace)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        store = StoreViews(make_store(Path(folder), arguments.views))
-        batching = Batching(arguments.batch_size, arguments.batch_size * arguments.steps, seed=0)
-        data = ViewDataModule(
-            [store], [store], ViewOptions(), AugmentationOptions(mirror=arguments.mirror), batching, stem != "rgb"
-        )
+        data = view_data(
+            ViewOptions(), stem != "rgb", AugmentationOptions(mirror=arguments.mirror),
+            train_stores=[make_store(Path(folder), arguments.views)], batch_size=arguments.batch_size,
+            epoch_views=arguments.batch_size * arguments.steps,
+        )  # fmt: skip
         module = SegmentationModule(network={"stem": stem})
-        module.set_statistics(data.statistics(device))
+        module.set_statistics(compute_statistics(data.in_order("train", device)))
         module = module.to(memory_format=torch.channels_last)
         if mode != "off":
             module.compile_training(None if mode == "default" else mode)

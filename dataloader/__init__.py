@@ -8,13 +8,18 @@ from dataloader.perfception import (
     load_perfception_scene,
     save_perfception_scene,
 )
-from dataloader.scannet import Scene, load_scannet_scene
+from dataloader.scannet import load_scannet_scene
+from dataloader.scene import Scene, SparsePoints
+from dataloader.scene_layouts import load_scene
 from dataloader.scene_transform import SceneTransform
 from dataloader.view_dataset import ViewDataset
+from dataloader.view_loader import BatchDecoding
+from dataloader.view_selection import StoreViews
 from dataloader.view_store import ViewStore
 from dataloader.view_writer import ViewStoreWriter, add_channel
 
 __all__ = [
+    "BatchDecoding",
     "CameraList",
     "Mesh",
     "PerfceptionBackground",
@@ -22,6 +27,8 @@ __all__ = [
     "Scene",
     "SceneTransform",
     "SegmentationDataModule",
+    "SparsePoints",
+    "StoreViews",
     "ViewDataset",
     "ViewStore",
     "ViewStoreWriter",
@@ -29,6 +36,7 @@ __all__ = [
     "load_mesh",
     "load_perfception_scene",
     "load_scannet_scene",
+    "load_scene",
     "save_perfception_scene",
 ]
 

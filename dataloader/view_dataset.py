@@ -7,9 +7,7 @@ uses them.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from dataloader.view_channels import decode
+from dataloader.view_selection import StoreViews, as_selections
 from dataloader.view_store import ViewStore, channel_file
 from utils.errors import UserError
 from utils.labels import NUM_CLASSES
@@ -30,31 +29,39 @@ class ViewDataset(Dataset):
     """Annotated views of any number of stores that share one image size.
 
     An item (``decoded=True``) is a dict: ``color`` float32 ``[3, H, W]`` in 0..1; ``sh`` float32 ``[27, H, W]`` with
-    inputs "rgb+sh"; ``label`` int64 ``[H, W]``; ``weight`` float32 ``[H, W]`` in 0..1 when all stores carry
-    ``quality``; ``index`` of the item and ``store`` its store's position in :attr:`stores`. With ``decoded=False``
-    images are as stored and ``sh_range`` float32 ``[27, 2]`` comes along; :func:`decode_batch` decodes.
+    inputs "rgb+sh"; ``label`` int64 ``[H, W]``; ``weight`` float32 ``[H, W]`` in 0..1, the render quality, where
+    :attr:`weighted`; ``index`` of the item and ``store`` its store's position in :attr:`stores`. With
+    ``decoded=False`` images are as stored and ``sh_range`` float32 ``[27, 2]`` comes along where SH are 8-bit;
+    :func:`decode_batch` decodes.
 
     Picklable and safe in worker processes: it keeps no file open.
+
+    Attributes:
+        stores: the opened stores.
+        store_of_view: int64 [N], each item's position in :attr:`stores`.
+        index_in_store: int64 [N], which of its store's views an item is.
+        weighted: whether items carry a ``weight``.
     """
 
     def __init__(
         self,
-        stores: Sequence[str | Path],
+        stores: Sequence[str | Path | StoreViews],
         inputs: str = "rgb",
         color: str = "rgb",
         only_accepted: bool = True,
-        cache: bool = False,
         decoded: bool = True,
+        weighted: bool | None = None,
     ):
-        """Open the stores and check them, without reading pixels (unless ``cache``).
+        """Open the stores and check them, without reading pixels.
 
         Args:
-            stores: folders of finished, annotated stores.
+            stores: folders of finished, annotated stores, or some of their views.
             inputs: "rgb" or "rgb+sh".
             color: which picture is ``color``: the rendered "rgb" or the camera's "photo".
             only_accepted: leave out views that the filter refused (``info["accepted"]`` false in cameras.json).
-            cache: hold all samples in memory, as stored.
             decoded: whether items are floats; see above.
+            weighted: whether items carry a weight; views of stores without ``quality`` then count in full. None: when
+                all stores have it.
 
         Raises:
             UserError: no stores or views; a channel is missing; sizes or SH storage differ between stores.
@@ -63,20 +70,21 @@ class ViewDataset(Dataset):
             raise UserError(f"inputs = {inputs!r} and color = {color!r}; expected one of {INPUTS} and one of {COLORS}")
         if not stores:
             raise UserError("a dataset needs at least one view store; give the folders that 'render' wrote")
-        self.stores = [ViewStore(path) for path in stores]
+        chosen = as_selections(stores)
+        self.stores = [ViewStore(entry.path) for entry in chosen]
         self.decoded = decoded
         self._names = {"color": color, "label": "label"}
         if inputs == "rgb+sh":
             self._names["sh"] = "sh"
-        if all("quality" in store.channels for store in self.stores):
-            self._names["weight"] = "quality"
         self._check_stores()
-        self._views = [_kept_views(store, only_accepted) for store in self.stores]
-        self._ends = list(accumulate(len(views) for views in self._views))
-        if not self._ends[-1]:
+        self.weighted = self._has_weights(weighted)
+        kept = [_kept_views(store, entry.indices, only_accepted)
+                for store, entry in zip(self.stores, chosen, strict=True)]  # fmt: skip
+        self.index_in_store = torch.cat(kept)
+        self.store_of_view = torch.repeat_interleave(torch.tensor([len(views) for views in kept]))
+        if not len(self):
             raise UserError(f"none of the {len(self.stores)} stores (such as {self.stores[0].path}) has an accepted "
-                            "view; loosen the filter")
-        self._cache = self._load_all() if cache else None
+                            "view among those chosen; loosen the filter or check the split")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,56 +92,61 @@ class ViewDataset(Dataset):
         return self.stores[0].size
 
     @property
-    def weighted(self) -> bool:
-        """Whether samples carry a ``weight``."""
-        return "weight" in self._names
+    def has_sh(self) -> bool:
+        """Whether samples carry ``sh``."""
+        return "sh" in self._names
+
+    @property
+    def scenes(self) -> list[str]:
+        """Names of the scenes, sorted, each once."""
+        return sorted({store.scene for store in self.stores})
 
     def __len__(self) -> int:
-        return self._ends[-1]
-
-    def locate(self, index: int) -> tuple[int, int]:
-        """(store, view in it) of a sample."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        store = bisect_right(self._ends, index)
-        return store, int(self._views[store][index - (self._ends[store - 1] if store else 0)])
+        return len(self.index_in_store)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if self._cache is not None:
-            sample = {key: values[index] for key, values in self._cache.items()}
-        else:
-            sample = self._read(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        sample = self._read(index)
         return decode_batch(sample) if self.decoded else sample
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         """A whole batch, collated (PyTorch's loaders call this; give them ``collate_fn=keep_batch``)."""
-        if self._cache is not None:
-            chosen = torch.as_tensor(indices)
-            batch = {key: values.index_select(0, chosen) for key, values in self._cache.items()}
-        else:
-            batch = default_collate([self._read(index) for index in indices])
+        batch = self.stored_batch(indices)
         return decode_batch(batch) if self.decoded else batch
 
+    def stored_batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Items as stored, collated.
+
+        Raises:
+            UserError: a label is out of range.
+        """
+        return default_collate([self._read(index) for index in indices])
+
     def _read(self, index: int) -> dict[str, Any]:
-        position, view = self.locate(index)
+        position, view = int(self.store_of_view[index]), int(self.index_in_store[index])
         store = self.stores[position]
         sample: dict[str, Any] = {key: store.read_stored(name, view) for key, name in self._names.items()}
         check_labels(sample["label"], store, view)
         if "sh" in sample and store.sh_range is not None:
             sample["sh_range"] = store.sh_range
+        if self.weighted:
+            rated = "quality" in store.channels
+            sample["weight"] = (
+                store.read_stored("quality", view) if rated else torch.full(store.size, 255, dtype=torch.uint8)
+            )
         return {**sample, "index": torch.tensor(index), "store": torch.tensor(position)}
 
-    def _load_all(self) -> dict[str, Tensor]:
-        parts: dict[str, list[Tensor]] = {key: [] for key in self._names}
-        for store, views in zip(self.stores, self._views, strict=True):
-            for key, name in self._names.items():
-                parts[key].append(store.tensor(name)[views])
-            check_labels(parts["label"][-1], store)
-        cache = {key: torch.cat(values) for key, values in parts.items()}
-        owner = torch.repeat_interleave(torch.tensor([len(views) for views in self._views]))
-        if "sh" in self._names and self.stores[0].sh_range is not None:
-            cache["sh_range"] = torch.stack([store.sh_range for store in self.stores])[owner]
-        return {**cache, "index": torch.arange(len(self)), "store": owner}
+    def _has_weights(self, weighted: bool | None) -> bool:
+        rated = [store for store in self.stores if "quality" in store.channels]
+        for store in rated if weighted is not False else ():
+            store.check_channel("quality")
+        if weighted and not rated:
+            raise UserError(
+                f"neither {self.stores[0].path} nor another store has a quality channel; run the 'rate' task on the "
+                "novel views, or switch LossOptions.quality off"
+            )
+        return len(rated) == len(self.stores) if weighted is None else weighted
 
     def _check_stores(self) -> None:
         first = self.stores[0]
@@ -164,10 +177,12 @@ def keep_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return batch
 
 
-def _kept_views(store: ViewStore, only_accepted: bool) -> Tensor:
-    if not only_accepted:
-        return torch.arange(len(store))
-    return store.cameras.accepted().nonzero()[:, 0]
+def _kept_views(store: ViewStore, indices: Sequence[int] | None, only_accepted: bool) -> Tensor:
+    """Views int64 [n] of a store, ascending: those among ``indices`` (None: all), accepted if that is asked for."""
+    kept = store.cameras.accepted() if only_accepted else torch.ones(len(store), dtype=torch.bool)
+    if indices is not None:
+        kept = kept & torch.isin(torch.arange(len(store)), torch.tensor(indices, dtype=torch.int64))
+    return kept.nonzero()[:, 0]
 
 
 def check_labels(labels: Tensor, store: ViewStore, view: int | None = None) -> None:

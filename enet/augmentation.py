@@ -7,14 +7,13 @@ world are those of :func:`utils.spherical_harmonics.mirror_matrix` with the came
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from enet.options import AugmentationOptions
-from enet.sampling import NUM_DRAWS
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -51,8 +50,10 @@ class Draws:
     @classmethod
     def split(cls, draws: Tensor) -> Draws:
         """From [B, NUM_DRAWS]."""
-        assert draws.shape[-1] == NUM_DRAWS
         return cls(*draws.unbind(-1))
+
+
+NUM_DRAWS = len(fields(Draws))
 
 
 def mirrored(draws: Draws, options: AugmentationOptions) -> Tensor:

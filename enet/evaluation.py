@@ -13,12 +13,11 @@ import torch
 
 from enet.augmentation import ViewBatch
 from enet.callbacks import first_views, triplets
-from enet.data_module import ViewLoader
 from enet.metrics import ScanNetIoU, summarize
 from enet.module import SegmentationModule
 from enet.options import ViewOptions
 from enet.splits import hold_out_views, room_of, stores_of
-from enet.view_table import ViewTable
+from enet.view_data import view_data
 from utils.errors import UserError
 from utils.files import commit_output, prepare_output, read_json, write_json
 from utils.images import write_image
@@ -101,11 +100,14 @@ def test_checkpoint(
     seen = {room_of(scene) for scene in module.hparams["scenes"]} & {room_of(name) for name in names}
     if seen:
         logger.warning("%d of the rooms were trained or validated on: %s", len(seen), ", ".join(sorted(seen)))
-    table = ViewTable(chosen, ViewOptions(**module.hparams["views"]), module.network.uses_sh)
+    data = view_data(
+        ViewOptions(**module.hparams["views"]), module.network.uses_sh, test_stores=chosen, batch_size=batch_size,
+        cache=False,
+    )  # fmt: skip
     (partial / "samples").mkdir(exist_ok=True)
-    scores = evaluate(module, ViewLoader(table, device, batch_size), samples, partial / "samples")
-    results = {**scores, "views": len(table), "scenes": names, "rooms_seen_in_training": sorted(seen)}
+    scores = evaluate(module, data.in_order("test", device), samples, partial / "samples")
+    results = {**scores, "views": len(data.dataset("test")), "scenes": names, "rooms_seen_in_training": sorted(seen)}
     write_json(partial / "results.json", results)
     commit_output(output)
-    logger.info("%s: mIoU %.4f on %d views", output, scores["mean_iou"] or 0.0, len(table))
+    logger.info("%s: mIoU %.4f on %d views", output, scores["mean_iou"] or 0.0, results["views"])
     return results

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-from dataloader import ViewStore
-from enet.view_table import StoreViews
+from dataloader import StoreViews, ViewStore
 from utils.errors import UserError
 from utils.scenes import resolve_scenes
 from utils.seeding import generator

@@ -16,13 +16,14 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from dataloader import SegmentationDataModule, StoreViews
 from enet.callbacks import AtomicCheckpointIO, EpochProgress, ValidationPictures
-from enet.data_module import Batching, ViewDataModule
 from enet.evaluation import evaluate, load_module
 from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
+from enet.statistics import compute_statistics
 from enet.synchronized_norm import synchronize_norms
-from enet.view_table import StoreViews
+from enet.view_data import view_data
 from utils.errors import UserError
 from utils.files import commit_output, prepare_output, read_json, write_json
 
@@ -84,9 +85,16 @@ def train_once(
     if partial is None:
         logger.info("%s is finished; nothing to do", folder)
         return read_json(folder / RESULTS)
-    batching = Batching(budget.batch_size, budget.epoch_views, budget.seed)
-    data = ViewDataModule(
-        training, validation, recipe.views, recipe.augmentation, batching, recipe.network.uses_sh, recipe.loss.quality
+    data = view_data(
+        recipe.views,
+        recipe.network.uses_sh,
+        recipe.augmentation,
+        train_stores=training,
+        val_stores=validation,
+        batch_size=budget.batch_size,
+        epoch_views=budget.epoch_views,
+        seed=budget.seed,
+        weighted=recipe.loss.quality,
     )
     module = _build_module(recipe, budget, data, device)
     seconds, epochs = _fit(partial, module, data, recipe, budget, device)
@@ -105,17 +113,17 @@ def train_once(
 
 
 def _build_module(
-    recipe: Recipe, budget: Budget, data: ViewDataModule, device: torch.device
+    recipe: Recipe, budget: Budget, data: SegmentationDataModule, device: torch.device
 ) -> SegmentationModule:
     module = SegmentationModule(
         network=asdict(recipe.network),
         loss=asdict(recipe.loss),
         optimizer=asdict(recipe.optimizer),
         views=asdict(recipe.views),
-        scenes=sorted({*data.training.scenes, *data.validation.scenes}),
+        scenes=sorted({*data.dataset("train").scenes, *data.dataset("val").scenes}),
         seed=budget.seed,
     )
-    module.set_statistics(data.statistics(device))
+    module.set_statistics(compute_statistics(data.in_order("train", device)))
     if budget.devices > 1:
         synchronize_norms(module.network)
     if budget.compile != "off":
@@ -126,7 +134,7 @@ def _build_module(
 def _fit(
     partial: Path,
     module: SegmentationModule,
-    data: ViewDataModule,
+    data: SegmentationDataModule,
     recipe: Recipe,
     budget: Budget,
     device: torch.device,
@@ -187,19 +195,19 @@ def build_trainer(folder: Path, budget: Budget, device: torch.device, board: Ten
 
 
 def _finish(
-    partial: Path, data: ViewDataModule, device: torch.device, budget: Budget, epochs: int, seconds: float
+    partial: Path, data: SegmentationDataModule, device: torch.device, budget: Budget, epochs: int, seconds: float
 ) -> dict[str, Any]:
     """Scores of the best checkpoint on the validation views, with sample pictures, and the run's figures."""
     module = load_module(partial / BEST, device)
     samples = partial / "samples"
     samples.mkdir(exist_ok=True)
-    scores = evaluate(module, data.validation_loader(device), _SAMPLES, samples)
+    scores = evaluate(module, data.in_order("val", device), _SAMPLES, samples)
     checkpoint = torch.load(partial / BEST, map_location="cpu", weights_only=True)
     return {
         "validation": scores,
         "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
-        "training_views": len(data.training),
-        "validation_views": len(data.validation),
+        "training_views": len(data.dataset("train")),
+        "validation_views": len(data.dataset("val")),
         "epochs": epochs,
         "best_epoch": checkpoint["epoch"],
         "seconds": round(seconds, 3),

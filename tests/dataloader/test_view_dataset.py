@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dataloader import SegmentationDataModule, ViewDataset, ViewStoreWriter, add_channel
+from dataloader import StoreViews, ViewDataset, ViewStore, ViewStoreWriter, add_channel
 from dataloader.view_dataset import decode_batch, keep_batch
 from tests.dataloader.test_view_store import CHANNELS, SH_RANGE, SIZE, make_cameras, make_views
 from utils.errors import UserError
@@ -30,10 +30,9 @@ def make_store(path, count=4, seed=0, info=None, channels=CHANNELS, label=3, qua
     return path
 
 
-@pytest.mark.parametrize("cache", [False, True])
-def test_samples_cover_all_stores_in_order(tmp_path, cache):
+def test_samples_cover_all_stores_in_order(tmp_path):
     stores = [make_store(tmp_path / "a", 3, seed=0), make_store(tmp_path / "b", 2, seed=1)]
-    dataset = ViewDataset(stores, inputs="rgb+sh", cache=cache)
+    dataset = ViewDataset(stores, inputs="rgb+sh")
     assert len(dataset) == 5 and dataset.size == SIZE and not dataset.weighted
     for index, (seed, view) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]):
         sample, views = dataset[index], make_views(3 if seed == 0 else 2, seed)
@@ -47,11 +46,10 @@ def test_samples_cover_all_stores_in_order(tmp_path, cache):
         dataset[5]
 
 
-@pytest.mark.parametrize("cache", [False, True])
-def test_batches_decoded_on_the_device_equal_decoded_samples(tmp_path, cache):
+def test_batches_decoded_on_the_device_equal_decoded_samples(tmp_path):
     stores = [make_store(tmp_path / "a", 3, seed=0, quality=51), make_store(tmp_path / "b", 2, seed=1, quality=255)]
-    samples = ViewDataset(stores, inputs="rgb+sh", cache=cache)
-    stored = ViewDataset(stores, inputs="rgb+sh", cache=cache, decoded=False)
+    samples = ViewDataset(stores, inputs="rgb+sh")
+    stored = ViewDataset(stores, inputs="rgb+sh", decoded=False)
     for batch in DataLoader(stored, batch_size=3, collate_fn=keep_batch):
         assert batch["color"].dtype == batch["sh"].dtype == torch.uint8
         decoded = decode_batch(batch)
@@ -73,6 +71,27 @@ def test_refused_views_are_left_out(tmp_path):
         ViewDataset([store])
 
 
+def test_some_views_of_a_store(tmp_path):
+    info = [{"accepted": True}, {"accepted": False}, {}, {}]
+    stores = [make_store(tmp_path / "a", 4, info=info), make_store(tmp_path / "b", 2)]
+    dataset = ViewDataset([StoreViews(stores[0], (3, 1, 0)), stores[1]])
+    assert [int(dataset[index]["label"][0, 0]) for index in range(len(dataset))] == [0, 3, 0, 1]
+    assert dataset.store_of_view.tolist() == [0, 0, 1, 1] and dataset.index_in_store.tolist() == [0, 3, 0, 1]
+    with pytest.raises(UserError, match="among those chosen"):
+        ViewDataset([StoreViews(stores[0], (1,))])
+
+
+def test_views_that_are_not_rated_count_in_full(tmp_path):
+    rated, unrated = make_store(tmp_path / "a", 1, quality=51), make_store(tmp_path / "b", 1)
+    assert not ViewDataset([rated, unrated]).weighted  # not all stores have it
+    weights = [sample["weight"] for sample in ViewDataset([rated, unrated], weighted=True)]
+    assert [weight.unique().tolist() for weight in weights] == [[pytest.approx(0.2)], [1.0]]
+    assert weights[1].shape == ViewStore(unrated).size
+    assert "weight" not in ViewDataset([rated], weighted=False)[0]
+    with pytest.raises(UserError, match="b nor another store has a quality channel"):
+        ViewDataset([unrated], weighted=True)
+
+
 def test_worker_processes_read_the_same(tmp_path):
     dataset = ViewDataset([make_store(tmp_path / "a")], inputs="rgb+sh")
     dataset[0]
@@ -83,11 +102,10 @@ def test_worker_processes_read_the_same(tmp_path):
     assert all(torch.equal(alone[key], worker[key]) for key in alone)
 
 
-@pytest.mark.parametrize("cache", [False, True])
-def test_class_out_of_range_names_the_file(tmp_path, cache):
+def test_class_out_of_range_names_the_file(tmp_path):
     store = make_store(tmp_path / "a", label=36)  # a NYU40 id
     with pytest.raises(UserError, match=r"a/label\.npy holds class 36.*0\.\.20"):
-        ViewDataset([store], cache=cache)[0]
+        ViewDataset([store])[0]
 
 
 def test_mistakes_get_one_sentence(tmp_path):
@@ -113,21 +131,3 @@ def test_mistakes_get_one_sentence(tmp_path):
     writer.finish()
     with pytest.raises(UserError, match="bare has no channel 'label'.*annotate"):
         ViewDataset([tmp_path / "bare"])
-
-
-def test_data_module_shuffles_by_seed_and_epoch(tmp_path):
-    train = [make_store(tmp_path / "a", 5, seed=0), make_store(tmp_path / "b", 4, seed=1)]
-    module = SegmentationDataModule(train, [make_store(tmp_path / "c", 3)], batch_size=4, inputs="rgb+sh", seed=7)
-
-    def order(epoch):
-        loader = module.train_dataloader()
-        loader.sampler.set_epoch(epoch)
-        return torch.cat([batch["index"] for batch in loader]).tolist()
-
-    assert len(order(0)) == 8 and len(set(order(0))) == 8  # whole batches only
-    assert order(0) == order(0) and order(0) != order(1)
-    batches = list(module.val_dataloader())
-    assert [len(batch["index"]) for batch in batches] == [3]
-    assert module.on_after_batch_transfer(batches[0], 0)["sh"].dtype == torch.float32
-    with pytest.raises(UserError, match="training store and a validation"):
-        SegmentationDataModule(train, train[:1])

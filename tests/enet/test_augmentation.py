@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from enet.augmentation import Draws, ViewBatch, augment, mirrored
+from enet.augmentation import NUM_DRAWS, Draws, ViewBatch, augment, mirrored
 from enet.options import AugmentationOptions
-from enet.sampling import NUM_DRAWS
 from utils.errors import UserError
 
 SIZE = (16, 20)
