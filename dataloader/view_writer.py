@@ -17,7 +17,7 @@ from dataloader.camera_list import CameraList
 from dataloader.view_channels import CHANNEL_KINDS, check_channel, dtype_name, encode
 from dataloader.view_store import CAMERAS_FILE, FORMAT_VERSION, META_FILE, ViewStore, channel_file
 from utils.errors import UserError
-from utils.files import atomic_path, commit_output, prepare_output, read_json, write_json
+from utils.files import atomic_path, commit_output, first_difference, prepare_output, read_json, write_json
 
 logger = logging.getLogger(__name__)
 _DONE_FILE = "done.npy"
@@ -78,7 +78,9 @@ class ViewStoreWriter:
             check_channel(name, dtype, shape, cameras.image_size)
         sh_range = _checked_range(channels, sh_range)
         partial = prepare_output(path, {
+            "size": list(cameras.image_size),
             **settings,
+            "views": len(cameras),
             "store_cameras": _digest(cameras.to_json()),
             "store_channels": {name: dtype for name, (dtype, _) in channels.items()},
             "store_sh_range": None if sh_range is None else _digest(sh_range.tolist()),
@@ -176,8 +178,9 @@ def add_channel(
     if present and not overwrite:
         if len(present) == len(names) and all(old == settings for old in present):
             return False
-        raise UserError(f"{store.path} has {' or '.join(names)} already, made with other settings ({present[0]} there, "
-                        f"{settings} now); set overwrite = True to replace it")
+        difference = next(filter(None, (first_difference(old, settings) for old in present)), "some of them are absent")
+        raise UserError(f"{store.path} has {' or '.join(names)} already, made with other settings ({difference}); set "
+                        "overwrite = True to replace it")
     if present:  # a crash while files are replaced must not leave new numbers under old settings
         meta["channels"] = {channel: entry for channel, entry in meta["channels"].items() if channel not in names}
         write_json(store.path / META_FILE, meta)

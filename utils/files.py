@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import reprlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from utils.errors import UserError
 from utils.run_state import resume_requested
 
 SETTINGS_FILE = "settings.json"
+_ABSENT = object()
+_SHORT = reprlib.Repr()  # of values in messages
+_SHORT.maxstring = 100
 
 
 @contextlib.contextmanager
@@ -83,7 +87,7 @@ def prepare_output(path: str | Path, settings: dict[str, Any], overwrite: bool =
     path, partial = Path(path), partial_path(path)
     settings = json.loads(json.dumps(settings))
     if path.exists() and not overwrite:
-        difference = _first_difference(_finished_settings(path), settings)
+        difference = first_difference(_finished_settings(path), settings)
         if difference is None:
             return None
         raise UserError(
@@ -93,7 +97,7 @@ def prepare_output(path: str | Path, settings: dict[str, Any], overwrite: bool =
     keep = (
         resume_requested()
         and (partial / SETTINGS_FILE).exists()
-        and _first_difference(read_json(partial / SETTINGS_FILE), settings) is None
+        and first_difference(read_json(partial / SETTINGS_FILE), settings) is None
     )
     if not keep:
         shutil.rmtree(partial, ignore_errors=True)
@@ -118,8 +122,23 @@ def _finished_settings(path: Path) -> dict[str, Any]:
     return read_json(path / SETTINGS_FILE) if (path / SETTINGS_FILE).exists() else {}
 
 
-def _first_difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
-    for key in sorted({*old, *new}):
-        if old.get(key) != new.get(key):
-            return f"{key} = {old.get(key)!r} there, {new.get(key)!r} now"
-    return None
+def first_difference(old: Any, new: Any, name: str = "") -> str | None:
+    """Where two JSON values first differ, in the order of ``new``: "options.step_size = 0.5 there, 1.0 now"; or None.
+
+    Dicts are followed down to the entry that differs, lists of dicts to the element.
+    """
+    if old == new:
+        return None
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*new, *(key for key in old if key not in new)]
+        parts = [(f"{name}.{key}" if name else key, old.get(key, _ABSENT), new.get(key, _ABSENT)) for key in keys]
+    elif _is_list_of_dicts(old) and _is_list_of_dicts(new) and len(old) == len(new):
+        parts = [(f"{name}[{index}]", *pair) for index, pair in enumerate(zip(old, new, strict=True))]
+    else:
+        there = "is absent there" if old is _ABSENT else f"= {_SHORT.repr(old)} there"
+        return f"{name} {there}, {'absent' if new is _ABSENT else _SHORT.repr(new)} now"
+    return next(filter(None, (first_difference(*pair, part) for part, *pair in parts)))
+
+
+def _is_list_of_dicts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)

@@ -138,7 +138,7 @@ def test_finished_store_is_not_made_again(tmp_path):
     assert write_store(path) is None
     with pytest.raises(UserError, match="step = 0.5 there, 0.1 now"):
         write_store(path, settings={"step": 0.1})
-    with pytest.raises(UserError, match="store_cameras"):
+    with pytest.raises(UserError, match="views = 4 there, 3 now"):
         write_store(path, count=3)
     assert write_store(path, settings={"step": 0.1}, overwrite=True) is not None
 
@@ -200,7 +200,7 @@ def test_channels_are_added_together_or_not_at_all(tmp_path):
     assert store.read("label", 3).unique().tolist() == [7] and store.read("label", 3).dtype == torch.int64
     assert store.read("depth_mesh", 0).unique().tolist() == [1.5]
     assert not add_channel(tmp_path / "store", names, fail, {"near": 0.01})  # there already
-    with pytest.raises(UserError, match="overwrite"):
+    with pytest.raises(UserError, match=r"label already.*\(near = 0.01 there, 0.02 now\).*overwrite"):
         add_channel(tmp_path / "store", "label", fail, {"near": 0.02})
     assert add_channel(tmp_path / "store", "label", lambda array: array.fill(9), {"near": 0.02}, overwrite=True)
     assert ViewStore.open(tmp_path / "store").read("label", 0).max() == 9

@@ -76,8 +76,10 @@ def test_finished_stores_are_left_alone_and_other_settings_refused(work, tmp_pat
     call(work, tmp_path)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "scene0000_00").iterdir()}
     gin.bind_parameter("RenderOptions.step_size", 0.25)
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match=r"other settings \(options.step_size = 0.5 there, 0.25 now\)"):
         call(work, tmp_path)
+    with pytest.raises(UserError, match=r"other settings \(size = \[31, 40\] there, \[20, 30\] now\)"):
+        call(work, tmp_path, size=(20, 30))
 
 
 def test_an_interrupted_store_is_continued(work, tmp_path, resume, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from utils.errors import UserError
-from utils.files import atomic_path, commit_output, prepare_output, read_json, write_json
+from utils.files import atomic_path, commit_output, first_difference, prepare_output, read_json, write_json
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -56,3 +56,25 @@ def test_unfinished_output_goes_on_with_resume_only_under_equal_settings(tmp_pat
     (prepare_output(tmp_path / "out", {"a": 1}) / "half").write_text("x")
     assert (prepare_output(tmp_path / "out", {"a": 1}) / "half").exists()
     assert not (prepare_output(tmp_path / "out", {"a": 2}) / "half").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"a": 1, "b": {"c": [1, 2]}}, {"b": {"c": [1, 2]}, "a": 1}, None),
+        ({"z": {"tv": 0.1, "lr": 1}, "a": 1}, {"z": {"tv": 0.1, "lr": 2}, "a": 2}, "z.lr = 1 there, 2 now"),
+        ({"size": [124, 124]}, {"size": [62, 62]}, "size = [124, 124] there, [62, 62] now"),
+        ({"stores": [{"views": 3}, {"views": 4}]}, {"stores": [{"views": 3}, {"views": 5}]},
+         "stores[1].views = 4 there, 5 now"),
+        ({"options": {}}, {"options": {"step": 1}}, "options.step is absent there, 1 now"),
+        ({"options": {"step": None}}, {"options": {}}, "options.step = None there, absent now"),
+        ({"stores": [{"views": 3}]}, {"stores": []}, "stores = [{'views': 3}] there, [] now"),
+        ({"options": {"a": 1}}, {"options": "none"}, "options = {'a': 1} there, 'none' now"),
+    ],
+)  # fmt: skip
+def test_the_entry_that_differs_is_named(old, new, expected):
+    assert first_difference(old, new) == expected
+
+
+def test_long_values_are_cut():
+    assert len(first_difference({"a": ["x" * 300] * 100}, {"a": list(range(1000))})) < 1000
