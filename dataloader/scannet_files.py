@@ -25,15 +25,15 @@ def frame_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         return {}
     paths = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != "."]
     files: dict[str, Path] = {}
-    for path in sorted(paths, key=lambda path: (_numeric_key(path.stem), path.name)):
+    for path in sorted(paths, key=lambda path: (numeric_key(path.stem), path.name)):
         if path.stem in files:
             raise UserError(f"{folder} holds both {files[path.stem].name} and {path.name}; remove one of them")
         files[path.stem] = path
     return files
 
 
-def _numeric_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts 2 before 10, and names with text by their numbers too."""
+def numeric_key(name: str) -> list[tuple[int, int, str]]:
+    """A sort key: sorts 2 before 10, and names with text by their numbers too."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
@@ -42,7 +42,7 @@ def read_poses(files: dict[str, Path]) -> tuple[dict[str, Tensor], dict[str, str
     poses: dict[str, Tensor] = {}
     refused: dict[str, str] = {}
     for name, path in files.items():
-        numbers = _numbers(path)
+        numbers = read_numbers(path)
         if numbers is None or len(numbers) != 16:
             refused[name] = "with an unreadable pose (expected 4x4 numbers)"
             continue
@@ -64,7 +64,8 @@ def is_rigid(transform: Tensor) -> bool:
     return bool(error < _RIGID_TOLERANCE and bottom < 1e-6 and torch.det(rotation) > 0)
 
 
-def _numbers(path: Path) -> list[float] | None:
+def read_numbers(path: Path) -> list[float] | None:
+    """All numbers of a text file; None when it is absent or holds anything else."""
     try:
         return [float(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()]
     except (ValueError, OSError):
@@ -82,7 +83,7 @@ def read_matrix(path: Path, optional: bool = False) -> Tensor:
             return torch.eye(4, dtype=torch.float64)
         raise UserError(f"{path} does not exist; expected a 4x4 matrix there: copy it from the scene's .sens file with "
                         "the 'extract' task, or write the camera's calibration into it")
-    numbers = _numbers(path)
+    numbers = read_numbers(path)
     if numbers is None or len(numbers) not in (9, 16) or not torch.isfinite(torch.tensor(numbers)).all():
         found = "text that is not numbers" if numbers is None else f"{len(numbers)} values"
         raise UserError(f"{path} holds {found}; expected 16 (4x4) or 9 (3x3) finite numbers: replace the file")

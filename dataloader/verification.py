@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dataloader.mesh import load_mesh
 from dataloader.perfception import FIELD_PREFIX, load_perfception_scene
-from dataloader.scannet import Scene, load_scannet_scene
+from dataloader.scene import Scene
+from dataloader.scene_layouts import load_scene
 from dataloader.view_dataset import check_labels
 from dataloader.view_store import ViewStore
 from utils.errors import UserError
@@ -32,9 +33,9 @@ class Finding:
 
 
 def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20) -> list[Finding]:
-    """Check a ScanNet scene folder: frames, poses, intrinsics, meshes, and every image if ``read_images``."""
+    """Check a scene folder of any layout: frames, poses, cameras, meshes, and every image if ``read_images``."""
     report = _Report("scan", path.name)
-    scene = report.attempt(lambda: load_scannet_scene(path))
+    scene = report.attempt(lambda: load_scene(path))
     if scene is None:
         return report.findings
     for frame, reason in scene.skipped.items():
@@ -42,10 +43,12 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20) -> l
     if len(scene) < min_frames:
         report.note(f"only {len(scene)} usable frames; a radiance field wants {min_frames} or more")
     if all(path is None for path in scene.depth_paths):
-        report.note("no depth images; fitting starts from the mesh or from nothing")
+        report.note(f"no depth images; fitting starts from {_start_without_depth(scene)}")
     if read_images:
         for index in range(len(scene)):
             report.attempt(lambda index=index: _read_frame(scene, index))
+    if scene.layout != "ScanNet" and not scene.label_mesh_path.exists():
+        return report.findings
     report.attempt(lambda: load_mesh(scene.mesh_path))
     mesh = report.attempt(lambda: load_mesh(scene.label_mesh_path, require_labels=True))
     if mesh is not None and mesh.unknown_labels():
@@ -76,6 +79,12 @@ def verify_views(path: Path) -> list[Finding]:
     elif "label" not in store.channels:
         report.note("no annotation yet; run the 'annotate' task before training")
     return report.findings
+
+
+def _start_without_depth(scene: Scene) -> str:
+    if scene.mesh_path.exists():
+        return "the mesh"
+    return "nothing" if scene.points is None else f"{len(scene.points.positions)} sparse points"
 
 
 def _read_frame(scene: Scene, index: int) -> None:

@@ -24,18 +24,41 @@ def _read(path: str | Path, kind: str) -> np.ndarray:
                         "remove the frame") from None
 
 
-def read_image(path: str | Path) -> Tensor:
-    """A colour image as uint8 ``[3, H, W]``. Grey images are repeated, alpha is dropped.
+def read_image(path: str | Path, background: float | None = None) -> Tensor:
+    """A colour image as uint8 ``[3, H, W]``. Grey images are repeated.
+
+    Args:
+        path: the file.
+        background: grey level, 0 to 1, that shows through transparent pixels; None drops the alpha channel.
 
     Raises:
         UserError: the file is absent, damaged, or not 8-bit.
     """
+    image = _read_bytes(path)
+    color = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    if background is not None and image.shape[-1] in (2, 4):
+        alpha = image[..., -1:].astype(np.float32) / 255
+        color = np.rint(color * alpha + 255 * background * (1 - alpha)).astype(np.uint8)
+    return torch.from_numpy(np.ascontiguousarray(color.transpose(2, 0, 1)))
+
+
+def read_alpha(path: str | Path) -> Tensor:
+    """The alpha channel of an image as uint8 ``[1, H, W]``; 255 everywhere when it has none.
+
+    Raises:
+        UserError: the file is absent, damaged, or not 8-bit.
+    """
+    image = _read_bytes(path)
+    alpha = image[..., -1] if image.shape[-1] in (2, 4) else np.full(image.shape[:2], 255, np.uint8)
+    return torch.from_numpy(np.ascontiguousarray(alpha[None]))
+
+
+def _read_bytes(path: str | Path) -> np.ndarray:
+    """Pixels uint8 ``[H, W, C]`` with C = 1, 2 (grey and alpha), 3 or 4."""
     image = _read(path, "colour")
     if image.dtype != np.uint8:
         raise UserError(f"{path} holds {image.dtype} values; expected an 8-bit colour image")
-    if image.ndim == 2:
-        image = np.repeat(image[..., None], 3, axis=-1)
-    return torch.from_numpy(np.ascontiguousarray(image[..., :3].transpose(2, 0, 1)))
+    return image[..., None] if image.ndim == 2 else image
 
 
 def read_depth(path: str | Path, scale: float = 1000.0) -> Tensor:

@@ -1,0 +1,168 @@
+"""A scene from a list of images with poses and cameras, which the layouts without depth come down to."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from dataloader.lens import Lens
+from dataloader.scannet_files import is_rigid, numeric_key
+from dataloader.scene import Scene, SparsePoints, mesh_path
+from dataloader.undistortion import common_pinhole, needs_resampling
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class PosedImage:
+    """One image of a dataset.
+
+    Attributes:
+        path: of the image.
+        relative: its path as the dataset writes it, which names the frame.
+        camera_to_world: float64 ``[4, 4]``, OpenCV axes; finite and rigid, or the frame is left out.
+        lens: the camera, given the (height, width) of the image.
+        split: "train", "val", "test" or None.
+    """
+
+    path: Path
+    relative: str
+    camera_to_world: Tensor
+    lens: Callable[[tuple[int, int]], Lens]
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class _Usable:
+    name: str
+    image: PosedImage
+    lens: Lens
+    transparent: bool
+
+
+def build_scene(
+    path: Path, layout: str, images: list[PosedImage], background: float, points: SparsePoints | None = None,
+    bounds: Tensor | None = None,
+) -> Scene:  # fmt: skip
+    """The scene of ``images``, reading their headers only.
+
+    Frames whose image is missing or damaged, whose pose is not finite and rigid, or whose camera sees much less than
+    the others, are left out, counted in one log line and listed in :attr:`Scene.skipped`.
+
+    Raises:
+        UserError: no frame is left, or a camera cannot belong to its image.
+    """
+    skipped: dict[str, str] = {}
+    usable = _usable_images(images, skipped)
+    if usable:
+        intrinsics, size, covers = common_pinhole([one.lens for one in usable])
+        for one, covered in zip(usable, covers, strict=True):
+            if not covered:
+                skipped[one.name] = "from a camera that sees much less than the others"
+        usable = [one for one in usable if one.name not in skipped]
+    if not usable:
+        raise UserError(f"{path} ({layout} layout) has no usable frame: {count_reasons(skipped)}; expected images with "
+                        "finite, rigid poses")
+    if skipped:
+        logger.warning("%s: %d of %d frames left out: %s", path.name, len(skipped), len(images),
+                       count_reasons(skipped))
+    lenses = [one.lens if needs_resampling(one.lens, intrinsics, size) else None for one in usable]
+    if any(lenses):
+        logger.info("%s: %d of %d pictures are resampled to one pinhole camera of %dx%d pixels", path.name,
+                    sum(lens is not None for lens in lenses), len(lenses), size[1], size[0])
+    splits = [one.image.split for one in usable]
+    return Scene(
+        name=path.resolve().name,
+        path=path,
+        frames=[one.name for one in usable],
+        color_paths=[one.image.path for one in usable],
+        depth_paths=[None] * len(usable),
+        camera_to_world=torch.stack([one.image.camera_to_world for one in usable]),
+        intrinsics=intrinsics,
+        image_size=size,
+        depth_intrinsics=None,
+        depth_size=None,
+        depth_to_color=torch.eye(4, dtype=torch.float64),
+        mesh_path=mesh_path(path, "_vh_clean_2.ply"),
+        label_mesh_path=mesh_path(path, "_vh_clean_2.labels.ply"),
+        skipped=skipped,
+        layout=layout,
+        metric=False,
+        lenses=lenses if any(lenses) else None,
+        splits=splits if all(splits) else None,
+        background=background,
+        transparent=any(one.transparent for one in usable),
+        points=points,
+        bounds=bounds,
+    )
+
+
+def _usable_images(images: list[PosedImage], skipped: dict[str, str]) -> list[_Usable]:
+    """The images that can be used, in numeric order of their names; why not, for the others, goes to ``skipped``."""
+    named = dict(zip(frame_names([image.relative for image in images]), images, strict=True))
+    usable = []
+    for name in sorted(named, key=lambda name: (numeric_key(name), name)):
+        image = named[name]
+        reason = pose_problem(image.camera_to_world)
+        header = _header(image.path) if reason is None else None
+        if reason is None and header is None:
+            reason = f"with a damaged image: {image.path}" if image.path.exists() else f"without image: {image.path}"
+        if reason is None:
+            usable.append(_Usable(name, image, image.lens(header[0]), header[1]))
+        else:
+            skipped[name] = reason
+    return usable
+
+
+def pose_problem(pose: Tensor) -> str | None:
+    """Why a camera-to-world matrix cannot be used, or None."""
+    if pose.shape != (4, 4):
+        return "with an unreadable pose (expected 4x4 numbers)"
+    if not torch.isfinite(pose).all():
+        return "with a lost pose (inf or NaN)"
+    return None if is_rigid(pose) else "with a pose that is not rigid"
+
+
+def _header(path: Path) -> tuple[tuple[int, int], bool] | None:
+    """(height, width) of an image and whether it is transparent somewhere; None when it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return (image.height, image.width), image.mode in ("RGBA", "LA", "PA")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return None
+
+
+def frame_names(relatives: list[str]) -> list[str]:
+    """A name for each image that can be a file's name: its stem, with its folders where stems are not unique.
+
+    Raises:
+        UserError: an image is listed twice.
+    """
+    names = [Path(relative).stem for relative in relatives]
+    if len(set(names)) < len(names):
+        names = [re.sub(r"[\\/]+", "_", str(Path(relative).with_suffix(""))).strip("._") for relative in relatives]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two images are called {twice}; list each image once, under a name of its own")
+    return names
+
+
+def count_reasons(skipped: dict[str, str]) -> str:
+    """How many frames were left out for which reason, with the first file where reasons name one."""
+    first: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for reason in skipped.values():
+        kind, _, file = reason.partition(": ")
+        counts[kind] = counts.get(kind, 0) + 1
+        first.setdefault(kind, f" (such as {file})" if file else "")
+    return ", ".join(f"{count} {kind}{first[kind]}" for kind, count in counts.items()) or "none listed"

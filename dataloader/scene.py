@@ -1,0 +1,148 @@
+"""A recorded scene, whatever layout its folder has: posed photographs of one pinhole camera, and what else is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dataloader.camera_list import CameraList
+from dataloader.depth_registration import register_depth
+from dataloader.lens import Lens
+from dataloader.undistortion import resample
+from utils.cameras import scale_intrinsics
+from utils.errors import UserError
+from utils.images import read_alpha, read_depth, read_image, resize_image
+
+
+class SparsePoints(NamedTuple):
+    """Surface points: positions float32 ``[P, 3]`` in the world, colours uint8 ``[P, 3]``."""
+
+    positions: Tensor
+    colors: Tensor
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A recorded scene. Images are read when asked for and never kept.
+
+    Attributes:
+        name: the folder's name.
+        path: the folder.
+        frames: names of the frames that have a colour image and a valid pose, in numeric order.
+        color_paths, depth_paths: image of each frame; depth may be None.
+        camera_to_world: float64 ``[N, 4, 4]`` of the colour camera.
+        intrinsics: float64 ``[3, 3]`` of the colour camera, in pixels of ``image_size``.
+        image_size: (height, width) of the colour images.
+        depth_intrinsics, depth_size: the same of the depth camera; None without depth images.
+        depth_to_color: float64 ``[4, 4]``, from the depth camera's coordinates to the colour camera's.
+        skipped: {frame: reason} of the frames left out.
+        mesh_path, label_mesh_path: where the meshes are or should be.
+        layout: "ScanNet", "NSVF", "instant-ngp" or "COLMAP".
+        metric: whether the world's unit is a metre; otherwise it is unknown, and so is which way is up.
+        lenses: the camera that took each frame, where its pictures have to be resampled to be those of ``intrinsics``
+            and ``image_size``; None for a frame that needs nothing, and as a whole when none does.
+        splits: "train", "val" or "test" of each frame, where the dataset says so.
+        background: grey level, 0 to 1, put behind transparent pixels; None ignores transparency.
+        transparent: whether the images have an alpha channel, which ``background`` is used for.
+        points: where structure from motion found some.
+        bounds: float64 ``[2, 3]``, the corners of the box that the dataset says holds the scene.
+    """
+
+    name: str
+    path: Path
+    frames: list[str]
+    color_paths: list[Path]
+    depth_paths: list[Path | None]
+    camera_to_world: Tensor
+    intrinsics: Tensor
+    image_size: tuple[int, int]
+    depth_intrinsics: Tensor | None
+    depth_size: tuple[int, int] | None
+    depth_to_color: Tensor
+    mesh_path: Path
+    label_mesh_path: Path
+    skipped: dict[str, str] = field(default_factory=dict)
+    layout: str = "ScanNet"
+    metric: bool = True
+    lenses: list[Lens | None] | None = None
+    splits: list[str] | None = None
+    background: float | None = None
+    transparent: bool = False
+    points: SparsePoints | None = None
+    bounds: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read_color(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
+        """Colour image uint8 ``[3, H, W]``, squeezed to ``size`` (height, width) if given; never cropped.
+
+        Raises:
+            UserError: the image is damaged or has another size than the scene's.
+        """
+        image = read_image(self.color_paths[index], self.background)
+        return self._as_pinhole(image, index, size)
+
+    def read_alpha(self, index: int, size: tuple[int, int] | None = None) -> Tensor | None:
+        """Opacity uint8 ``[1, H, W]``, resampled as :meth:`read_color` is; None where images have no alpha channel."""
+        if not self.transparent:
+            return None
+        return self._as_pinhole(read_alpha(self.color_paths[index]), index, size)
+
+    def _as_pinhole(self, image: Tensor, index: int, size: tuple[int, int] | None) -> Tensor:
+        lens = self.lenses[index] if self.lenses else None
+        expected = lens.size if lens else self.image_size
+        if tuple(image.shape[-2:]) != expected:
+            raise UserError(f"{self.color_paths[index]} is {size_text(image.shape[-2:])}, the scene's other images "
+                            f"are {size_text(expected)}; remove the frame or bring all images to one size")
+        size = tuple(size) if size is not None else self.image_size
+        if lens is not None:
+            intrinsics = scale_intrinsics(self.intrinsics, self.image_size, size)
+            return resample(image, lens, intrinsics, size)
+        if size == self.image_size:
+            return image
+        return resize_image(image.float(), size).round().clamp(0, 255).to(torch.uint8)
+
+    def read_depth(self, index: int, size: tuple[int, int] | None = None) -> Tensor | None:
+        """Depth in metres along the optical axis, float32, 0 = none; None where the frame has no depth image.
+
+        Args:
+            index: of the frame.
+            size: None for the depth camera's own pixels; (height, width) for the colour camera's view at that
+                size, so that it lies on :meth:`read_color` of the same size pixel by pixel.
+        """
+        path = self.depth_paths[index]
+        if path is None:
+            return None
+        depth = read_depth(path)
+        if tuple(depth.shape) != self.depth_size:
+            raise UserError(f"{path} is {size_text(depth.shape)}, the scene's other depth images are "
+                            f"{size_text(self.depth_size)}; remove it or bring all depth images to one size")
+        if size is None:
+            return depth
+        intrinsics = scale_intrinsics(self.intrinsics, self.image_size, size)
+        return register_depth(depth, self.depth_intrinsics, intrinsics, size, self.depth_to_color)
+
+    def cameras(self, size: tuple[int, int] | None = None, frames: Sequence[int] | None = None) -> CameraList:
+        """The recorded trajectory at ``size`` (default: the colour images'), or its ``frames`` (indices) only."""
+        cameras = CameraList(self.name, list(self.frames), self.camera_to_world, self.intrinsics, self.image_size)
+        if frames is not None:
+            cameras = cameras.select(frames)
+        return cameras if size is None else cameras.resized(size)
+
+
+def mesh_path(path: Path, suffix: str) -> Path:
+    """The mesh named after the folder, or the only one with that ending when the folder was renamed."""
+    expected = path / f"{path.resolve().name}{suffix}"
+    others = sorted(path.glob(f"*{suffix}"))
+    return others[0] if not expected.exists() and len(others) == 1 else expected
+
+
+def size_text(size: Sequence[int]) -> str:
+    """A (height, width) as people write it: WIDTHxHEIGHT."""
+    return f"{size[1]}x{size[0]}"

@@ -1,0 +1,40 @@
+"""The one entry for recorded scenes: recognise a folder's layout and open it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dataloader.colmap import load_colmap_scene, model_folders
+from dataloader.instant_ngp import SINGLE_FILE, SPLIT_FILES, load_transforms_scene
+from dataloader.nsvf import POSE_FOLDERS, load_nsvf_scene
+from dataloader.scannet import load_scannet_scene
+from dataloader.scene import Scene
+from utils.errors import UserError
+
+
+def load_scene(path: str | Path, background: float = 1.0) -> Scene:
+    """Open a scene folder in ScanNet's, instant-ngp's, NSVF's or COLMAP's layout; reads no pixels.
+
+    A folder with the files of several layouts is taken for the first of these.
+
+    Args:
+        path: the folder.
+        background: grey level, 0 to 1, that shows through transparent pixels; ScanNet's images have none.
+
+    Raises:
+        UserError: the folder is in none of the layouts, or what is in it cannot be used.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder; expected a scene's")
+    if (path / "color").is_dir() and ((path / "pose").is_dir() or not model_folders(path)):
+        return load_scannet_scene(path)
+    if any((path / name).is_file() for name in (SINGLE_FILE, SPLIT_FILES["train"])):
+        return load_transforms_scene(path, background)
+    if (path / "intrinsics.txt").exists() or any((path / name).is_dir() for name in POSE_FOLDERS):
+        return load_nsvf_scene(path, background)
+    if model_folders(path):
+        return load_colmap_scene(path, background)
+    raise UserError(f"{path} is in no known layout; looked for color/ (ScanNet), {SINGLE_FILE} and "
+                    f"{SPLIT_FILES['train']} (instant-ngp), intrinsics.txt and pose/ (NSVF), and cameras.bin or "
+                    "cameras.txt in sparse/, sparse/0/ or the folder itself (COLMAP)")

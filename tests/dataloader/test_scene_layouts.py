@@ -1,0 +1,252 @@
+"""NSVF, instant-ngp and COLMAP folders: equal cameras whatever the layout, and one sentence for each mistake."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from dataloader import load_scannet_scene, load_scene
+from tests.dataloader.scannet_fixture import write_scannet_scene
+from tests.dataloader.scene_exports import (
+    random_capture,
+    transforms,
+    write_colmap,
+    write_nsvf,
+    write_transforms,
+)
+from utils.errors import UserError
+from utils.images import write_image
+
+WRITERS = {
+    "nsvf": write_nsvf,
+    "instant-ngp": write_transforms,
+    "colmap": write_colmap,
+    "colmap text": lambda folder, capture: write_colmap(folder, capture, binary=False),
+}
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_cameras_and_pictures_are_the_originals(layout, tmp_path):
+    capture = random_capture(count=12)
+    scene = load_scene(WRITERS[layout](tmp_path / "scene", capture))
+    assert scene.frames == [str(index) for index in range(12)] and scene.layout.lower() in layout.lower()
+    torch.testing.assert_close(scene.camera_to_world, capture.poses, rtol=0, atol=1e-8)
+    torch.testing.assert_close(scene.intrinsics, capture.intrinsics, rtol=0, atol=1e-9)
+    assert scene.image_size == (24, 32) and scene.lenses is None and not scene.metric and scene.splits is None
+    assert all(torch.equal(scene.read_color(index), image) for index, image in enumerate(capture.images))
+    assert scene.read_depth(0) is None and scene.read_alpha(0) is None
+
+
+@pytest.mark.parametrize("layout", ["colmap", "colmap text"])
+def test_sparse_points(layout, tmp_path):
+    capture = random_capture()
+    points = load_scene(WRITERS[layout](tmp_path / "scene", capture)).points
+    torch.testing.assert_close(points.positions, capture.points.float())
+    assert torch.equal(points.colors.long(), capture.point_colors)
+
+
+def test_scannet_folders_are_opened_as_before(tmp_path):
+    folder = write_scannet_scene(tmp_path / "scene0000_00", num_frames=4)
+    (folder / "sparse").mkdir()
+    one, other = load_scene(folder), load_scannet_scene(folder)
+    assert one.metric and one.layout == "ScanNet" and one.background is None and one.frames == other.frames
+    assert torch.equal(one.camera_to_world, other.camera_to_world)
+    assert torch.equal(one.read_depth(0), other.read_depth(0)) and torch.equal(one.read_color(0), other.read_color(0))
+
+
+def test_unknown_layout_says_what_was_looked_for(tmp_path):
+    with pytest.raises(UserError, match=r"no known layout; looked for color/.*transforms.json.*pose/.*cameras.bin"):
+        load_scene(tmp_path)
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        load_scene(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("37.5 16. 12. 0.\n0. 0. 0.\n0.\n1.\n24 32\n", (37.5, 37.5, 16, 12)),
+        ("75 32. 24. 0.\n0. 0. 0.\n0.\n1.\n48 64\n", (37.5, 37.5, 16, 12)),  # belongs to images twice as large
+        ("37.5 16. 12. 0.\n", (37.5, 37.5, 16, 12)),
+        ("40 0 15 0 0 38 11 0 0 0 1 0 0 0 0 1\n", (40, 38, 15, 11)),
+        ("40 0 15\n0 38 11\n0 0 1\n", (40, 38, 15, 11)),
+        ("40 0 15 0\n0 38 11 0\n0 0 1 0\n0 0 0 1\n", (40, 38, 15, 11)),
+    ],
+)
+def test_nsvf_intrinsics(text, expected, tmp_path):
+    folder = write_nsvf(tmp_path / "scene", random_capture())
+    (folder / "intrinsics.txt").write_text(text)
+    matrix = load_scene(folder).intrinsics
+    assert (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]) == pytest.approx(expected)
+
+
+def test_nsvf_splits_bounds_and_3x4_poses(tmp_path):
+    capture = random_capture(count=3)
+    folder = write_nsvf(tmp_path / "scene", capture, bounds=[-1, -2, -3, 1, 2, 3.5])
+    np.savetxt(folder / "pose" / "2.txt", capture.poses[2, :3].numpy())
+    for name, split in (("0", "0_train_0000"), ("1", "1_val_0000"), ("2", "2_test_0000")):
+        (folder / "rgb" / f"{name}.png").rename(folder / "rgb" / f"{split}.png")
+        (folder / "pose" / f"{name}.txt").rename(folder / "pose" / f"{split}.txt")
+    scene = load_scene(folder)
+    assert scene.frames == ["0_train_0000", "1_val_0000", "2_test_0000"] and scene.splits == ["train", "val", "test"]
+    assert scene.bounds.tolist() == [[-1, -2, -3], [1, 2, 3.5]]
+    torch.testing.assert_close(scene.camera_to_world, capture.poses, rtol=0, atol=1e-8)
+
+
+def test_angle_of_view_splits_and_file_names_without_suffix(tmp_path):
+    capture = random_capture(count=4)
+    content = transforms(capture, suffix="")
+    for name in ("fl_x", "fl_y", "cx", "cy", "w", "h"):
+        del content[name]
+    content["camera_angle_x"] = 2 * np.arctan(16 / 40)
+    folder = write_transforms(tmp_path / "scene", capture, content)
+    (folder / "transforms.json").unlink()
+    for split, frames in (("train", content["frames"][:2]), ("test", content["frames"][2:])):
+        (folder / f"transforms_{split}.json").write_text(json.dumps({**content, "frames": frames}))
+    scene = load_scene(folder)
+    assert scene.splits == ["train", "train", "test", "test"] and scene.bounds is None
+    expected = torch.tensor([[40.0, 0, 16], [0, 40, 12], [0, 0, 1]], dtype=torch.float64)
+    torch.testing.assert_close(scene.intrinsics, expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(scene.camera_to_world, capture.poses, rtol=0, atol=1e-12)
+
+
+def test_same_names_in_train_and_test_are_kept_apart(tmp_path):
+    capture = random_capture(count=2)
+    content = transforms(capture)
+    folder = write_transforms(tmp_path / "scene", capture)
+    (folder / "transforms.json").unlink()
+    for split in ("train", "test"):
+        (folder / f"transforms_{split}.json").write_text(json.dumps(content))
+    assert load_scene(folder).frames == ["test_images_0", "test_images_1", "train_images_0", "train_images_1"]
+
+
+def test_instant_ngp_box(tmp_path):
+    capture = random_capture()
+    content = {**transforms(capture), "aabb_scale": 4, "scale": 0.5, "offset": [0.5, 0.25, 0.5]}
+    scene = load_scene(write_transforms(tmp_path / "scene", capture, content))
+    # A point x is at 0.5 x + offset in instant-ngp's box, which runs from -1.5 to 2.5.
+    assert scene.bounds.tolist() == [[-4, -3.5, -4], [4, 4.5, 4]]
+
+
+def test_transparent_pixels_show_the_background(tmp_path):
+    capture = random_capture(channels=4)
+    folder = write_nsvf(tmp_path / "scene", capture)
+    color, alpha = capture.images[1][:3].double(), capture.images[1][3:].double() / 255
+    for background in (1.0, 0.0, 0.5):
+        scene = load_scene(folder, background)
+        expected = color * alpha + 255 * background * (1 - alpha)
+        assert (scene.read_color(1) - expected).abs().max() <= 0.5 + 1e-4
+    assert scene.transparent and torch.equal(scene.read_alpha(1), capture.images[1][3:])
+
+
+def test_frames_that_cannot_be_used_are_left_out(tmp_path, caplog):
+    folder = write_nsvf(tmp_path / "scene", random_capture(count=8))
+    (folder / "pose" / "1.txt").write_text("nan " * 16)
+    (folder / "pose" / "2.txt").write_text("1 2 3")
+    np.savetxt(folder / "pose" / "3.txt", 2 * np.eye(4))
+    (folder / "pose" / "4.txt").unlink()
+    (folder / "rgb" / "5.png").write_bytes(b"no picture")
+    scene = load_scene(folder)
+    assert scene.frames == ["0", "6", "7"] and len(scene.skipped) == 5
+    assert "2 with an unreadable pose" in caplog.text and "1 with a lost pose" in caplog.text
+    assert "with a damaged image (such as " in caplog.text and "5.png" in caplog.text
+
+
+def test_images_that_a_model_names_may_be_missing(tmp_path, caplog):
+    folder = write_colmap(tmp_path / "scene", random_capture(count=4))
+    (folder / "images" / "2.png").unlink()
+    assert load_scene(folder).frames == ["0", "1", "3"] and "without image (such as" in caplog.text
+
+
+def test_the_largest_of_several_models_is_taken(tmp_path, caplog):
+    small, large = random_capture(count=2), random_capture(count=6)
+    folder = write_colmap(tmp_path / "scene", small)
+    (folder / "sparse" / "0").rename(folder / "sparse" / "1")
+    write_colmap(folder, large)
+    (folder / "sparse" / "0").rename(folder / "sparse" / "2")
+    assert len(load_scene(folder)) == 6 and "2 models" in caplog.text
+
+
+def test_images_reduced_after_the_reconstruction(tmp_path):
+    capture = random_capture()
+    folder = write_colmap(tmp_path / "scene", capture)
+    for path in (folder / "images").iterdir():
+        write_image(path, torch.zeros(3, 12, 16))
+    scene = load_scene(folder)
+    assert scene.image_size == (12, 16) and scene.intrinsics[0].tolist() == pytest.approx([20, 0, 7.6])
+    for path in (folder / "images").iterdir():
+        write_image(path, torch.zeros(3, 32, 24))
+    with pytest.raises(UserError, match="cameras.bin: a camera of 32x24 pixels, but its images are 24x32"):
+        load_scene(folder)
+
+
+def _edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def _cut(path, count):
+    path.write_bytes(path.read_bytes()[:-count])
+
+
+@pytest.mark.parametrize(
+    ("layout", "damage", "message"),
+    [
+        ("nsvf", lambda f: (f / "intrinsics.txt").write_text("focal"), "intrinsics.txt cannot be read as lines"),
+        ("nsvf", lambda f: (f / "intrinsics.txt").unlink(), "intrinsics.txt cannot be read"),
+        ("nsvf", lambda f: (f / "intrinsics.txt").write_text("1 2\n"), "intrinsics.txt holds 2 numbers"),
+        ("nsvf", lambda f: (f / "intrinsics.txt").write_text("-4 16 12 0\n"), "intrinsics.txt: a camera of 32x24"),
+        ("nsvf", lambda f: (f / "bbox.txt").write_text("1 1 1 0 0 0"), "bbox.txt holds"),
+        ("nsvf", lambda f: [path.unlink() for path in (f / "rgb").iterdir()], "rgb holds no files"),
+        ("nsvf", lambda f: [path.write_text("inf " * 16) for path in (f / "pose").iterdir()],
+         "no usable frame: 5 with a lost pose"),
+        ("instant-ngp", lambda f: (f / "transforms.json").write_text("{"), "transforms.json is not valid JSON"),
+        ("instant-ngp", lambda f: (f / "transforms.json").write_text("[]"), "transforms.json has no list 'frames'"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(is_fisheye=True)),
+         "is no perspective camera"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(camera_model="OPENCV_FISHEYE")),
+         "OPENCV_FISHEYE"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: [c.pop("fl_x"), c.pop("fl_y")]),
+         "has no focal length"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(k1="a")), "k1 is 'a'"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c["frames"][1].pop("file_path")),
+         "a frame without 'file_path'"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(aabb_scale=0)), "make no box"),
+        ("instant-ngp", lambda f: [path.unlink() for path in (f / "images").iterdir()],
+         "no usable frame: 5 without image"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json",
+                                        lambda c: [one.update(transform_matrix="x") for one in c["frames"]]),
+         "no usable frame: 5 with an unreadable pose"),
+        ("colmap", lambda f: _cut(f / "sparse/0/cameras.bin", 4), "cameras.bin is damaged"),
+        ("colmap", lambda f: _cut(f / "sparse/0/images.bin", 20), "images.bin is damaged"),
+        ("colmap", lambda f: _cut(f / "sparse/0/points3D.bin", 4), "points3D.bin is damaged"),
+        ("colmap", lambda f: (f / "sparse/0/images.bin").write_bytes(struct.pack("<Q", 0)), "no registered image"),
+        ("colmap text", lambda f: (f / "sparse/0/cameras.txt").write_text("7 PINHOLE 32 24 40 40 16\n"),
+         "camera 7 of model PINHOLE has 3 parameters"),
+        ("colmap text", lambda f: (f / "sparse/0/cameras.txt").write_text("8 PINHOLE 32 24 40 40 16 12\n"),
+         "was taken by camera 7"),
+        ("colmap text", lambda f: (f / "sparse/0/cameras.txt").write_text("7 FOV 32 24 40 40 16 12 1\n"),
+         "camera 7 has the model FOV; expected one of SIMPLE_PINHOLE"),
+        ("colmap text", lambda f: (f / "sparse/0/images.txt").write_text("1 0 0 0 name\n\n"), "images.txt is damaged"),
+        ("colmap text", lambda f: (f / "sparse/0/points3D.txt").write_text("1 0 0\n"), "points3D.txt is damaged"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_sentence(layout, damage, message, tmp_path):
+    folder = WRITERS[layout](tmp_path / "scene", random_capture())
+    damage(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        load_scene(folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", [5, 6, 10, 99])
+def test_unsupported_camera_models_in_binary(model, tmp_path):
+    folder = write_colmap(tmp_path / "scene", random_capture())
+    path = folder / "sparse" / "0" / "cameras.bin"
+    content = bytearray(path.read_bytes())
+    content[12:16] = struct.pack("<i", model)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"cameras.bin.*(has the model|unknown model number 99)"):
+        load_scene(folder)
