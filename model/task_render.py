@@ -13,6 +13,8 @@ from dataloader.perfception import FIELD_PREFIX
 from model.options import RenderOptions
 from utils.device import choose_device
 from utils.errors import UserError
+from utils.files import read_json
+from utils.records import METRICS_FILE
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
@@ -82,8 +84,19 @@ def render(
 
     results = for_each_scene(names, render_one, "render", on_error)
     failed = results.pop("failed", {})
+    _keep_measured_rates(results, Path(views_dir) / "run" / METRICS_FILE)
     views = sum(result["views"] for result in results.values())
     return {"views": views, "scenes": results, **({"failed": failed} if failed else {})}
+
+
+def _keep_measured_rates(results: dict[str, dict[str, Any]], metrics: Path) -> None:
+    """Give stores that were finished already the rate that the run which rendered them measured."""
+    if not metrics.is_file():
+        return
+    measured = read_json(metrics).get("scenes", {})
+    for name, result in results.items():
+        if result["views_per_second"] is None:
+            result["views_per_second"] = measured.get(name, {}).get("views_per_second")
 
 
 def _scenes_with_cameras(scenes: str | Sequence[str], folder: Path) -> list[str]:

@@ -18,6 +18,7 @@ import torch
 
 from utils.files import read_json, write_json, write_text
 
+METRICS_FILE = "metrics.json"
 _PACKAGES = ("torch", "numpy", "gin-config", "pytorch-lightning", "torchmetrics", "tensorboard")
 
 
@@ -34,7 +35,7 @@ class RunRecords:
         """Call once after the task has returned ``metrics``."""
         write_text(self._folder / "operative_config.gin", gin.operative_config_str())
         if metrics is not None:
-            write_json(self._folder / "metrics.json", metrics)
+            write_json(self._folder / METRICS_FILE, metrics)
         path = self._folder / "run.json"
         runs = read_json(path) if path.exists() else []
         runs.append(

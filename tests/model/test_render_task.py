@@ -10,6 +10,8 @@ from model.task_render import render
 from model.view_rendering import sh_range
 from tests.dataloader.scannet_fixture import ROOM, write_scannet_scene
 from utils.errors import UserError
+from utils.files import write_json
+from utils.records import METRICS_FILE
 
 SIZE = (31, 40)
 
@@ -39,6 +41,13 @@ def clean_gin():
 
 def call(work, views, **options):
     return render(str(work / "scans"), str(work / "fields"), str(views), **{"size": SIZE, "device": "cpu", **options})
+
+
+def render_and_record(work, views):
+    """As ``run.py`` does: what the task returns becomes its metrics.json."""
+    metrics = call(work, views)
+    write_json(views / "run" / METRICS_FILE, metrics)
+    return metrics
 
 
 def contents(folder):
@@ -80,6 +89,13 @@ def test_finished_stores_are_left_alone_and_other_settings_refused(work, tmp_pat
         call(work, tmp_path)
     with pytest.raises(UserError, match=r"other settings \(size = \[31, 40\] there, \[20, 30\] now\)"):
         call(work, tmp_path, size=(20, 30))
+
+
+def test_a_run_with_nothing_to_do_keeps_the_measured_rate(work, tmp_path):
+    rate = render_and_record(work, tmp_path)["scenes"]["scene0000_00"]["views_per_second"]
+    assert rate > 0
+    for _ in range(2):
+        assert render_and_record(work, tmp_path)["scenes"]["scene0000_00"]["views_per_second"] == rate
 
 
 def test_an_interrupted_store_is_continued(work, tmp_path, resume, monkeypatch):
