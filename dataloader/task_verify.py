@@ -17,7 +17,7 @@ from dataloader.verification import (
 from utils.errors import UserError
 from utils.files import partial_path
 from utils.progress import progress
-from utils.scenes import resolve_scenes
+from utils.scenes import resolve_scenes, scene_folders
 from utils.tasks import task
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ def verify(
 
     Args:
         scans_dir: folder of scene folders in ScanNet's layout; None checks none.
-        fields_dir: folder of plenoxel_scannet_SCENE folders; not checked while it does not exist.
-        views_dir: folder of view stores; not checked while it does not exist.
+        fields_dir: folder of plenoxel_scannet_SCENE folders; not checked while it does not exist or is empty.
+        views_dir: folder of view stores; not checked while it does not exist or is empty.
         scenes: "all" (whatever is in each folder), a list of names, or a text file of names.
         read_images: decode every image, which finds truncated ones.
         min_frames: scans with fewer usable frames get a note.
@@ -51,6 +51,10 @@ def verify(
     findings: list[Finding] = []
     for kind, folder, prefix, check in checks:
         if folder is None or (kind != "scans" and not Path(folder).is_dir()):
+            continue
+        if kind != "scans" and scenes == "all" and not scene_folders(folder, prefix):
+            logger.info("%s: nothing there yet", folder)
+            counts[kind] = 0
             continue
         names = resolve_scenes(scenes, folder, prefix)
         counts[kind] = len(names)

@@ -12,7 +12,7 @@ import torch
 
 from dataloader import StoreViews, ViewStore
 from utils.errors import UserError
-from utils.scenes import resolve_scenes
+from utils.scenes import require_scenes, resolve_scenes
 from utils.seeding import generator
 
 logger = logging.getLogger(__name__)
@@ -64,10 +64,8 @@ def stores_of(scenes: Sequence[str], folders: Sequence[str | Path]) -> list[Stor
     Raises:
         UserError: the first folder lacks a scene.
     """
+    require_scenes(scenes, folders[0])
     stores = [StoreViews(Path(folders[0]) / scene) for scene in scenes]
-    for entry in stores:
-        if not entry.path.is_dir():
-            raise UserError(f"{entry.path} does not exist; render and annotate that scene, or take it out of the list")
     for folder in folders[1:]:
         found = [StoreViews(Path(folder) / scene) for scene in scenes if (Path(folder) / scene).is_dir()]
         logger.info("%s: %d of %d scenes have views there", folder, len(found), len(scenes))
@@ -107,6 +105,7 @@ def choose_views(
     if val_scenes is not None and val_every:
         raise UserError("both train.val_scenes and train.val_every are set; choose one way to validate")
     training = resolve_scenes(train_scenes, folders[0])
+    require_scenes(training, folders[0])
     if test_scenes is not None:
         test = resolve_scenes(test_scenes, folders[0])
         if train_scenes == "all":

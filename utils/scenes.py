@@ -11,6 +11,7 @@ from utils.errors import UserError
 from utils.progress import Progress
 
 logger = logging.getLogger(__name__)
+_SHOWN = 10  # names in a message
 
 
 def resolve_scenes(spec: str | Sequence[str], root: str | Path | None = None, prefix: str = "") -> list[str]:
@@ -27,7 +28,7 @@ def resolve_scenes(spec: str | Sequence[str], root: str | Path | None = None, pr
     if not isinstance(spec, str):
         names = list(spec)
     elif spec == "all":
-        names = _subfolders(root, prefix)
+        names = scene_folders(root, prefix)
     elif Path(spec).is_file():
         lines = (line.strip() for line in Path(spec).read_text(encoding="utf-8").splitlines())
         names = [line for line in lines if line and not line.startswith("#")]
@@ -41,7 +42,22 @@ def resolve_scenes(spec: str | Sequence[str], root: str | Path | None = None, pr
     return names
 
 
-def _subfolders(root: str | Path | None, prefix: str) -> list[str]:
+def require_scenes(names: Sequence[str], root: str | Path) -> None:
+    """Raise :class:`UserError` that names the first scene without a sub-folder of ``root``, and what is there."""
+    there = scene_folders(root)
+    for name in names:
+        if name not in there:
+            shown = ", ".join(there[:_SHOWN]) + (", ..." if len(there) > _SHOWN else "")
+            raise UserError(f"scene {name!r} is not in {root}, which holds {len(there)} scenes"
+                            + (f": {shown}" if there else "; make it there, or take it out of the list"))
+
+
+def scene_folders(root: str | Path | None, prefix: str = "") -> list[str]:
+    """Names of the scenes that have a sub-folder in ``root``, sorted, without ``prefix``.
+
+    Raises:
+        UserError: ``root`` is not a folder.
+    """
     if root is None or not Path(root).is_dir():
         raise UserError(f"{root} is not a folder; expected one sub-folder per scene there")
     return sorted(

@@ -54,8 +54,10 @@ def test_refusals(make_store, views):
         choose([views], val=["scene0002_00"], every=2)
     with pytest.raises(UserError, match="val_scenes holds scene0002_00 and test_scenes holds scene0002_00"):
         choose([views], val=["scene0002_00"], test=["scene0002_00"])
-    with pytest.raises(UserError, match="scene0009_00 does not exist"):
-        choose([views], train=["scene0009_00"], val=["scene0002_00"])
+    there = "which holds 4 scenes: scene0000_00, scene0001_00, scene0002_00, scene0003_00"
+    for given in ({"train": ["nope"]}, {"train": ["nope"], "every": 2}, {"val": ["nope"]}):
+        with pytest.raises(UserError, match=f"scene 'nope' is not in .*/views, {there}"):
+            choose([views], **given)
     with pytest.raises(UserError, match="same room"):
         make_store("scene0001_01")
         choose([views], train=["scene0000_00", "scene0001_00"], val=["scene0001_01"])

@@ -3,7 +3,7 @@
 import pytest
 
 from utils.errors import UserError
-from utils.scenes import for_each_scene, resolve_scenes
+from utils.scenes import for_each_scene, require_scenes, resolve_scenes
 
 
 def test_all_skips_unfinished_and_hidden_folders(tmp_path):
@@ -28,6 +28,16 @@ def test_text_file_with_comments(tmp_path):
 def test_bad_lists_are_refused(spec):
     with pytest.raises(UserError):
         resolve_scenes(spec)
+
+
+def test_an_absent_scene_is_named_with_what_is_there(tmp_path):
+    with pytest.raises(UserError, match="'a' is not in .* which holds 0 scenes; make it"):
+        require_scenes(["a"], tmp_path)
+    for number in range(12):
+        (tmp_path / f"s{number:02d}").mkdir()
+    require_scenes(["s00", "s11"], tmp_path)
+    with pytest.raises(UserError, match=r"'a' is not in .* which holds 12 scenes: s00, .*, s09, \.\.\.$"):
+        require_scenes(["s00", "a"], tmp_path)
 
 
 def test_skip_reports_the_bad_scene_and_refuse_stops():
