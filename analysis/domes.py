@@ -22,6 +22,7 @@ from utils.errors import UserError
 from utils.labels import CLASS_NAMES
 from utils.seeding import generator
 
+LAYOUTS = ("grid", "low_discrepancy")
 _NYU40_FLOOR = 2
 _BASES = (2, 3, 5)
 
@@ -57,6 +58,10 @@ class DomeOptions:
     jitter: float = 0.1
     floor_clearance: float = 0.3
 
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise UserError(f"DomeOptions.layout = {self.layout!r} is unknown; use 'grid' or 'low_discrepancy'")
+
 
 def halton(count: int, base: int) -> Tensor:
     """The first ``count`` points of the van der Corput sequence in ``base``, float64 in (0, 1)."""
@@ -82,12 +87,10 @@ def _dome_coordinates(options: DomeOptions) -> tuple[Tensor, Tensor, Tensor]:
         )
         factor, elevation, azimuth = torch.meshgrid(*axes, indexing="ij")
         return azimuth.flatten(), elevation.flatten(), factor.flatten()
-    if options.layout == "low_discrepancy":
-        turn, height, reach = (halton(options.num_views, base) for base in _BASES)
-        low, high = math.sin(min(options.elevations)), math.sin(max(options.elevations))
-        near, far = min(options.radius_factors), max(options.radius_factors)
-        return (turn - 0.5) * options.azimuth_span, torch.asin(low + height * (high - low)), near + reach * (far - near)
-    raise UserError(f"DomeOptions.layout = {options.layout!r} is unknown; use 'grid' or 'low_discrepancy'")
+    turn, height, reach = (halton(options.num_views, base) for base in _BASES)
+    low, high = math.sin(min(options.elevations)), math.sin(max(options.elevations))
+    near, far = min(options.radius_factors), max(options.radius_factors)
+    return (turn - 0.5) * options.azimuth_span, torch.asin(low + height * (high - low)), near + reach * (far - near)
 
 
 def dome_poses(

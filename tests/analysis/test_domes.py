@@ -2,6 +2,7 @@
 
 import math
 
+import gin
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from analysis.domes import DomeOptions, dome_cameras, dome_poses, floor_height, 
 from analysis.targets import Target
 from tests.analysis.box_room import SIZE, camera_list, pixel_of, trajectory
 from utils.cameras import look_at
+from utils.config import resolved_parameters
 from utils.errors import UserError
 
 TARGET = torch.tensor([2.5, 2.0, 0.9], dtype=torch.float64)
@@ -106,8 +108,12 @@ def test_cameras_stay_above_the_floor_and_are_aimed_from_there():
 
 
 def test_an_unknown_layout_is_refused():
-    with pytest.raises(UserError, match="layout"):
-        poses_of(DomeOptions(layout="arc"))
+    with pytest.raises(UserError, match="DomeOptions.layout = 'arc' is unknown; use 'grid' or 'low_discrepancy'"):
+        DomeOptions(layout="arc")
+    gin.bind_parameter("DomeOptions.layout", "arc")  # before any work, also where no target qualifies
+    with pytest.raises(UserError, match="DomeOptions.layout = 'arc'"):
+        resolved_parameters(DomeOptions)
+    gin.clear_config()
 
 
 def test_floor_height_comes_from_floor_vertices_else_from_the_lowest():
