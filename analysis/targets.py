@@ -27,6 +27,8 @@ class TargetOptions:
         separation: metres; of targets of one class that are closer, only the best covered one is kept.
         max_per_class: most targets of one class in one scene; 0 is no limit.
         max_per_scene: most targets in one scene, taken in turn from each class; 0 is no limit.
+        held_out_every: views k with k % held_out_every == 0 give no targets, for scenes out of which
+            FitData.holdout_every and train.val_every hold these views; 0 where whole scenes train or test.
     """
 
     window: float = 0.5
@@ -34,6 +36,7 @@ class TargetOptions:
     separation: float = 0.5
     max_per_class: int = 4
     max_per_scene: int = 12
+    held_out_every: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ def find_targets(path: str | Path, classes: Sequence[int], options: TargetOption
     size = tuple(labels.shape[-2:])
     chunks = view_chunks(len(labels), size)
     coverage = torch.cat([window_coverage(labels[chunk], options.window) for chunk in chunks])
+    if options.held_out_every:
+        coverage[:: options.held_out_every] = -1  # below any threshold
     ranked = []
     for order, class_index in enumerate(classes):
         targets = _targets_of_class(store, labels, coverage[:, class_index], class_index, options)

@@ -1,5 +1,7 @@
 """Targets must be points on the object, in world coordinates, and not repeated."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -67,6 +69,15 @@ def test_the_most_covered_views_come_first_and_near_duplicates_go(tmp_path):
     assert 1 < len(apart) < 9 and distances.min() >= 0.4
     assert apart[0].view == all_targets[0].view
     assert len(find_targets(store, [SINK], TargetOptions(min_coverage=0.05, separation=5.0))) == 1
+
+
+def test_held_out_views_give_no_targets(tmp_path):
+    store = write_store(tmp_path / "room")
+    everything = TargetOptions(min_coverage=0.0, separation=0.0, max_per_class=0, max_per_scene=0)
+    views = {target.view for target in find_targets(store, [SINK], everything)}
+    assert {0, 4} <= views
+    without = find_targets(store, [SINK], replace(everything, held_out_every=4))
+    assert {target.view for target in without} == {view for view in views if view % 4}
 
 
 def test_limits_take_classes_in_turn(tmp_path):
