@@ -29,6 +29,7 @@ from analysis.surface import DEPTH_CHANNELS, field_depth, surface_depth
 from dataloader import ViewStore, add_channel
 from utils.cameras import pixel_grid, project, unproject
 from utils.errors import UserError
+from utils.files import read_json
 from utils.progress import progress
 
 _SMOOTHING = 5
@@ -80,6 +81,12 @@ class Observers:
             intrinsics=store.cameras.intrinsics[chosen].float(),
             depth=torch.stack([surface_depth(store, index) for index in chosen]),
         )
+
+
+def held_out_frames(field: str | Path) -> frozenset[str]:
+    """Frames that a field was not fitted to, as far as the results in its folder tell."""
+    results = Path(field) / "results.json"
+    return frozenset(read_json(results).get("held_out", {})) if results.exists() else frozenset()
 
 
 def observation_support(

@@ -8,10 +8,9 @@ from typing import Any
 
 import gin
 
-from analysis.quality import QualityOptions, add_quality
+from analysis.quality import QualityOptions, add_quality, held_out_frames
 from dataloader import ViewStore
 from dataloader.perfception import FIELD_PREFIX
-from utils.files import read_json
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
@@ -41,16 +40,9 @@ def rate(
     novel_root, root, options = Path(novel_views_dir), Path(views_dir), QualityOptions()
 
     def rate_one(scene: str) -> float:
-        add_quality(novel_root / scene, root / scene, options, _held_out(fields_dir, scene), overwrite)
+        held_out = frozenset() if fields_dir is None else held_out_frames(Path(fields_dir) / f"{FIELD_PREFIX}{scene}")
+        add_quality(novel_root / scene, root / scene, options, held_out, overwrite)
         return round(float(ViewStore.open(novel_root / scene).tensor("quality").float().mean()) / 255, 4)
 
     quality = for_each_scene(resolve_scenes(scenes, novel_root), rate_one, "rate")
     return {"mean_quality": quality}
-
-
-def _held_out(fields_dir: str | None, scene: str) -> frozenset[str]:
-    """Frames that the scene's field was not fitted to, as far as is known."""
-    if fields_dir is None:
-        return frozenset()
-    results = Path(fields_dir) / f"{FIELD_PREFIX}{scene}" / "results.json"
-    return frozenset(read_json(results).get("held_out", {})) if results.exists() else frozenset()

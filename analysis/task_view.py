@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gin
 
+from analysis.quality import QualityOptions
 from model import RenderOptions
 from utils.device import choose_device
 from utils.tasks import task
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 @task(
     summary="open a scene in the browser: field, mesh, cameras, stored views, predictions",
     inputs=("fields_dir", "checkpoint"),
-    configures=(RenderOptions,),
+    configures=(RenderOptions, QualityOptions),
 )
 def view(
     scene: str = gin.REQUIRED,
@@ -65,7 +66,7 @@ def view(
         domes=inside(domes_dir, f"{scene}.json"),
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
-    state = load_scene_state(scene, paths, RenderOptions(), tuple(size), choose_device(device))
+    state = load_scene_state(scene, paths, RenderOptions(), QualityOptions(), tuple(size), choose_device(device))
     viewer = Viewer(state, host, port, max_height)
     if not _is_local(host):
         logger.warning("everyone who can reach %s can look at the scene and start renderings", host)

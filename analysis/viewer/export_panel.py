@@ -55,6 +55,10 @@ class ExportPanel:
         self._progress = gui.add_progress_bar(0.0, visible=False)
         self._clear_keys()
 
+    def set_film(self, seconds: int, frames_per_second: int, rows: str) -> None:
+        """Set the sliders of films; ``rows`` is one of the choices and also holds for rendered pictures."""
+        self._seconds.value, self._rate.value, self._height.value = seconds, frames_per_second, rows
+
     def _add_key(self, client: viser.ClientHandle) -> None:
         self._keys.append(self._viewer.browser_camera(client))
         self._path.value = _KEYS
@@ -78,7 +82,8 @@ class ExportPanel:
 
     def _screenshot(self, client: viser.ClientHandle) -> None:
         height, width = client.camera.image_height, client.camera.image_width
-        self._send(client, client.get_render(height, width, timeout=_SCREENSHOT_SECONDS))
+        shown = client.get_render(height, width, transport_format="png", timeout=_SCREENSHOT_SECONDS)
+        self._send(client, shown[..., :3])
 
     def _send(self, client: viser.ClientHandle, image: np.ndarray) -> None:
         buffer = io.BytesIO()

@@ -14,6 +14,8 @@ _SWATCH = (
     'border:1px solid rgba(0,0,0,.35);vertical-align:-.1em;background:rgb({})"></span>'
 )
 
+_IN_VERDICT = ("accepted", "reason", "target_class", "target_class_index")
+
 
 def swatches(colors: Mapping[str, Iterable[int]], columns: int = 2) -> str:
     """HTML of names, each beside its colour (0..255)."""
@@ -32,14 +34,26 @@ def class_legend(classes: Iterable[int]) -> str:
     return swatches({CLASS_NAMES[index]: CLASS_COLORS[index] for index in classes})
 
 
-def camera_text(name: str, kind: str, info: Mapping[str, Any]) -> str:
-    """Markdown about one camera: its name, whether and why it was rejected, and its numbers."""
+def camera_sign(name: str, kind: str, info: Mapping[str, Any]) -> str:
+    """A line about one camera: its name, its target's class, whether it was rejected and for which reason."""
     reason = info.get("reason", "")
+    verdict = f"{kind}: {reason.replace('_', ' ')}" if reason else kind
+    return ", ".join(part for part in (name, info.get("target_class"), verdict) if part)
+
+
+def camera_verdict(name: str, kind: str, info: Mapping[str, Any]) -> str:
+    """Markdown about one camera: its name, its target's class, and whether and why it was rejected."""
+    reason = info.get("reason", "")
+    target = f" ({info['target_class']})" if "target_class" in info else ""
     verdict = f"{kind}: {REASONS.get(reason, reason)} (`{reason}`)" if reason else kind
-    facts = {
-        key.replace("_", " "): f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"**{name}**{target}, {verdict}"
+
+
+def camera_facts(info: Mapping[str, Any]) -> str:
+    """What else is known of a camera, on one line of Markdown."""
+    facts = (
+        f"{key.replace('_', ' ')} {f'{value:.3g}' if isinstance(value, float) else value}"
         for key, value in info.items()
-        if key not in ("accepted", "reason", "target_class_index") and isinstance(value, (int, float, str))
-    }
-    rows = "".join(f"\n- {key}: {value}" for key, value in facts.items())
-    return f"**{name}**, {verdict}{rows}"
+        if key not in _IN_VERDICT and isinstance(value, (int, float, str))
+    )
+    return ", ".join(facts)

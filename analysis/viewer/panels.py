@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.viewer.comparison import compared_pictures
+from analysis.viewer.comparison import compare
 from analysis.viewer.export_panel import ExportPanel
-from analysis.viewer.legend import camera_text, class_legend, swatches
+from analysis.viewer.legend import camera_facts, camera_verdict, class_legend, swatches
 from analysis.viewer.pictures import SH_CHANNEL, captioned_grid
 from analysis.viewer.scene_nodes import REJECTED_KIND, camera_status
 from analysis.viewer.scene_state import TRAJECTORY
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _CELL_WIDTH = 210
 _COLORS = ("red", "green", "blue")
-_NO_CAMERA = "Click a camera in the scene, or choose one here, to look through it."
+_MESH_OPACITY = {"hidden": 1.0, "see-through": 0.5, "solid": 1.0}
+_NO_CAMERA = "Click a camera in the scene to see what it is, or choose one here to look through it."
 
 
 class Panels:
@@ -38,6 +39,7 @@ class Panels:
         self._shown: tuple[str, int] | None = None  # the chosen camera
         self._drawn = None  # the camera and hidden classes that the pictures are of
         self._drawing = threading.Lock()
+        self._verdict = self._gui.add_markdown("", visible=False)
         tabs = self._gui.add_tab_group()
         with tabs.add_tab("View"):
             self._build_view()
@@ -57,14 +59,13 @@ class Panels:
         self._mode.on_update(lambda event: event.client and viewer.set_mode(self._mode.value))
         self._channel.on_update(lambda _: self._channel_changed())
         if viewer.mesh is not None:
-            mesh = gui.add_checkbox("Labelled mesh", False)
-            opacity = gui.add_slider("Mesh opacity", 0.1, 1.0, 0.05, 1.0)
-            mesh.on_update(lambda _: viewer.mesh.show(mesh.value))
-            opacity.on_update(lambda _: viewer.mesh.set_opacity(opacity.value))
+            mesh = gui.add_dropdown("Labelled mesh", tuple(_MESH_OPACITY), initial_value="hidden")
+            mesh.on_update(lambda _: viewer.mesh.show(mesh.value != "hidden", _MESH_OPACITY[mesh.value]))
         occlude = gui.add_checkbox(
             "Surfaces hide cameras", False, hint="What is behind the field's surfaces is not drawn"
         )
         occlude.on_update(lambda _: viewer.set_occlusion(occlude.value))
+        self._kinds: dict[str, viser.GuiCheckboxHandle] = {}
         for kind in viewer.frusta.kinds:
             self._add_kind(kind)
         if viewer.frusta.kinds:
@@ -74,8 +75,12 @@ class Panels:
 
     def _add_kind(self, kind: str) -> None:
         label = kind.capitalize() if kind == TRAJECTORY else f"{kind.capitalize()} domes"
-        box = self._gui.add_checkbox(label, kind != REJECTED_KIND)
+        box = self._kinds[kind] = self._gui.add_checkbox(label, kind != REJECTED_KIND)
         box.on_update(lambda _: self._viewer.frusta.show(kind, box.value))
+
+    def show_kind(self, kind: str, visible: bool) -> None:
+        """Tick the box of a kind of cameras, which shows or hides them."""
+        self._kinds[kind].value = visible
 
     def show_mode(self, mode: str) -> None:
         """The mode was set."""
@@ -92,12 +97,15 @@ class Panels:
         self._source = self._gui.add_dropdown("Cameras", titles, initial_value=titles[0])
         self._index = self._gui.add_slider("Camera", 0, max(len(sources[titles[0]].cameras) - 1, 1), 1, 0)
         step = self._gui.add_button_group("Step", ("previous", "next"))
-        self._text = self._gui.add_markdown(_NO_CAMERA)
+        jump = self._gui.add_button("Look through this camera")
+        self._facts = self._gui.add_markdown(_NO_CAMERA)
         self._pictures = self._gui.add_image(np.full((1, 1, 3), 255, dtype=np.uint8), format="png", visible=False)
+        self._picture_classes = self._gui.add_html("")
         self._source.on_update(lambda event: event.client and self._step_to(0, event.client))
         self._index.on_update(lambda event: event.client and self._step_to(self._index.value, event.client))
         changes = {"previous": -1, "next": 1}
         step.on_click(lambda event: self._step_to(self._index.value + changes[step.value], event.client))
+        jump.on_click(lambda event: self._step_to(self._index.value, event.client))
 
     def _step_to(self, index: int, client: viser.ClientHandle) -> None:
         title = self._source.value
@@ -111,7 +119,9 @@ class Panels:
         self._index.max = max(len(source.cameras) - 1, 1)
         self._index.value = index
         kind = camera_status(source, index).kind
-        self._text.content = camera_text(source.cameras.names[index], kind, source.cameras.info[index])
+        self._verdict.content = camera_verdict(source.cameras.names[index], kind, source.cameras.info[index])
+        self._verdict.visible = True
+        self._facts.content = camera_facts(source.cameras.info[index])
         self.refresh_pictures()
 
     def refresh_pictures(self) -> None:
@@ -122,10 +132,11 @@ class Panels:
                 return
             (title, index), hidden = self._drawn = wanted
             source = self._viewer.state.sources[title]
-            pictures = compared_pictures(self._viewer.state, source, index, hidden)
+            pictures, classes = compare(self._viewer.state, source, index, hidden)
             height = round(_CELL_WIDTH / source.browser_camera(index).aspect)
             self._pictures.image = captioned_grid(pictures, (height, _CELL_WIDTH))
             self._pictures.visible = True
+            self._picture_classes.content = class_legend(classes)
 
     def _build_classes(self) -> None:
         mesh = self._viewer.mesh

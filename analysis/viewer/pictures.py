@@ -15,21 +15,24 @@ from model.radiance_field import RenderedView
 from utils.images import resize_image, resize_nearest
 from utils.labels import UNANNOTATED, colorize
 
-COLOR, SH_CHANNEL, SH_GRADIENT, DEPTH, ALPHA, PREDICTION, NOTHING = MODES = (
-    "colour", "SH channel", "SH gradient", "depth", "alpha", "prediction", "nothing",
+COLOR, SH_CHANNEL, SH_GRADIENT, DEPTH, ALPHA, QUALITY, ANNOTATION, PREDICTION, NOTHING = MODES = (
+    "colour", "SH channel", "SH gradient", "depth", "alpha", "quality", "annotation", "prediction", "nothing",
 )  # fmt: skip
-_OUTPUTS = {COLOR: ("rgb",), SH_CHANNEL: ("sh",), SH_GRADIENT: ("sh",), DEPTH: (), ALPHA: ()}
+_OUTPUTS = {COLOR: ("rgb",), SH_CHANNEL: ("sh",), SH_GRADIENT: ("sh",)}
 OPAQUE = 0.5  # from this alpha on, a pixel's depth is a surface's
 _CAPTION_HEIGHT = 22
 _GAP = 4
 _PAPER = 255
 _INK = (31, 41, 51)
-_COOLWARM = torch.from_numpy(matplotlib.colormaps["coolwarm"](np.arange(256), bytes=True)[:, :3].copy())
+_COOLWARM, _VIRIDIS = (
+    torch.from_numpy(matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3].copy())
+    for name in ("coolwarm", "viridis")
+)
 
 
 def outputs_of(mode: str) -> tuple[str, ...]:
-    """What :meth:`model.RadianceField.render_view` must give for a mode; depth and alpha always."""
-    return (*_OUTPUTS[mode], "depth", "alpha")
+    """What :meth:`model.RadianceField.render_view` must give for a rendered mode; depth and alpha always."""
+    return (*_OUTPUTS.get(mode, ()), "depth", "alpha")
 
 
 def mode_picture(view: RenderedView, mode: str, channel: int = 0, limit: float = 1.0) -> Tensor:
@@ -52,6 +55,13 @@ def signed_picture(
     """Blue for -limit and below, grey for 0, red for limit and above."""
     index = ((values / max(limit, 1e-12) * 0.5 + 0.5).clamp(0, 1) * 255).round().long()
     return _COOLWARM[index].movedim(-1, 0)
+
+
+def quality_picture(
+    quality: Tensor,  # float32 [H, W] 0..1
+) -> Tensor:  # uint8 [3, H, W]
+    """Dark violet where a pixel is a guess, yellow where it was seen from here."""
+    return _VIRIDIS[(quality.clamp(0, 1) * 255).round().long()].movedim(-1, 0)
 
 
 def surface_depth(depth: Tensor, alpha: Tensor) -> Tensor:

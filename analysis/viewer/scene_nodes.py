@@ -11,7 +11,9 @@ import torch
 
 from analysis.plotting import ACCEPTED, REJECTED
 from analysis.viewer.camera_math import quaternion, vertical_fov, view_aspect
+from analysis.viewer.legend import camera_sign
 from analysis.viewer.scene_state import TRAJECTORY, CameraSource
+from analysis.viewer.unlit_mesh import unlit_glb
 from dataloader import Mesh
 from utils.labels import CLASS_COLORS, CLASS_NAMES
 
@@ -22,14 +24,13 @@ ACCEPTED_KIND, REJECTED_KIND = "accepted", "rejected"
 _TRAJECTORY_COLOR = (37, 99, 235)
 _FRUSTUM_SCALE = 0.05
 _FRUSTUM_LINE = 1.5  # pixels
-_FLAT_LIGHT = 2.5  # ambient only; at pi the page's filmic tone mapping would wash the colours out
 _MOST_FRUSTA = 400
 
-OnChosen = Callable[[str, int, "viser.ClientHandle | None"], None]  # source title, camera, the browser that clicked
+OnClicked = Callable[[str, int], None]  # source title, camera
 
 
 class ClassMesh:
-    """The labelled mesh, one node a class, so that classes can be shown and hidden.
+    """The labelled mesh in exactly ScanNet's colours, one node a class, so that classes can be shown and hidden.
 
     Attributes:
         classes: indices of the classes that occur.
@@ -38,32 +39,25 @@ class ClassMesh:
     def __init__(self, server: viser.ViserServer, mesh: Mesh):
         from model.annotation import face_labels, vertex_labels
 
-        server.scene.configure_environment_map(None)  # class colours should be those of the legend
-        server.scene.configure_default_lights(False)
-        server.scene.add_light_ambient("/light", intensity=_FLAT_LIGHT)
         labels = face_labels(vertex_labels(mesh.labels), mesh.faces)
         self.classes = labels.unique().tolist()
-        self._nodes = {index: self._add(server, mesh, labels == index, index) for index in self.classes}
-        self._hidden: set[int] = set()
-        self.show(False)
+        self._parts = {index: _used_part(mesh, labels == index) for index in self.classes}
+        self._opacity, self._visible, self._hidden = 1.0, False, set()
+        self._nodes = {index: self._add(server, index) for index in self.classes}
 
-    @staticmethod
-    def _add(server: viser.ViserServer, mesh: Mesh, chosen: torch.Tensor, index: int) -> viser.MeshHandle:
-        corners = mesh.faces[chosen].long()
-        used, faces = corners.unique(return_inverse=True)
-        return server.scene.add_mesh_simple(
-            f"/mesh/{CLASS_NAMES[index].replace(' ', '_')}",
-            mesh.vertices[used].numpy(),
-            faces.numpy(),
-            color=tuple(int(value) for value in CLASS_COLORS[index]),
-            material="toon3",  # without gloss
-            side="double",
-            cast_shadow=False,
-            receive_shadow=False,
-        )
+    def _add(self, server: viser.ViserServer, index: int) -> viser.GlbHandle:
+        name = f"/mesh/{CLASS_NAMES[index].replace(' ', '_')}"
+        return server.scene.add_glb(name, self._glb(index), visible=False, cast_shadow=False, receive_shadow=False)
 
-    def show(self, visible: bool) -> None:
-        """Show or hide all classes that are not hidden one by one."""
+    def _glb(self, index: int) -> bytes:
+        return unlit_glb(*self._parts[index], CLASS_COLORS[index], self._opacity)
+
+    def show(self, visible: bool, opacity: float = 1.0) -> None:
+        """Show or hide all classes that are not hidden one by one; opacity 1 is solid."""
+        if opacity != self._opacity:
+            self._opacity = opacity
+            for index, node in self._nodes.items():
+                node.glb_data = self._glb(index)
         self._visible = visible
         for index, node in self._nodes.items():
             node.visible = visible and index not in self._hidden
@@ -71,12 +65,13 @@ class ClassMesh:
     def hide_classes(self, hidden: Iterable[int]) -> None:
         """Which classes stay hidden when the mesh is shown."""
         self._hidden = set(hidden)
-        self.show(self._visible)
+        self.show(self._visible, self._opacity)
 
-    def set_opacity(self, opacity: float) -> None:
-        """0 to 1; 1 is opaque."""
-        for node in self._nodes.values():
-            node.opacity = None if opacity >= 1 else opacity
+
+def _used_part(mesh: Mesh, chosen: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices float32 ``[n, 3]`` and faces ``[m, 3]`` of the chosen faces ``[F]`` alone."""
+    used, faces = mesh.faces[chosen].long().unique(return_inverse=True)
+    return mesh.vertices[used].numpy(), faces.numpy()
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ class Frusta:
         thinned: title -> (shown, all) of the sources that are not shown in full.
     """
 
-    def __init__(self, server: viser.ViserServer, sources: Iterable[CameraSource], on_chosen: OnChosen):
+    def __init__(self, server: viser.ViserServer, sources: Iterable[CameraSource], on_clicked: OnClicked):
         self.kinds: dict[str, tuple[int, int, int]] = {}
         self.thinned: dict[str, tuple[int, int]] = {}
         self._nodes: dict[str, list[viser.CameraFrustumHandle]] = {}
@@ -113,11 +108,11 @@ class Frusta:
             if len(shown) < count:
                 self.thinned[source.title] = (len(shown), count)
             for index in shown:
-                self._add(server, source, index, on_chosen)
+                self._add(server, source, index, on_clicked)
         if REJECTED_KIND in self._nodes:
             self.show(REJECTED_KIND, False)
 
-    def _add(self, server: viser.ViserServer, source: CameraSource, index: int, on_chosen: OnChosen) -> None:
+    def _add(self, server: viser.ViserServer, source: CameraSource, index: int, on_clicked: OnClicked) -> None:
         cameras, status = source.cameras, camera_status(source, index)
         pose, intrinsics = cameras.camera_to_world[index], cameras.intrinsics[index]
         node = server.scene.add_camera_frustum(
@@ -133,7 +128,7 @@ class Frusta:
             cast_shadow=False,
             receive_shadow=False,
         )
-        node.on_click(lambda event: on_chosen(source.title, index, event.client))
+        node.on_click(lambda _: on_clicked(source.title, index))
         self.kinds[status.kind] = status.color
         self._nodes.setdefault(status.kind, []).append(node)
 
@@ -141,6 +136,20 @@ class Frusta:
         """Show or hide the cameras of one kind."""
         for node in self._nodes[kind]:
             node.visible = visible
+
+
+class CameraMark:
+    """A sign beside one camera that says what it is."""
+
+    def __init__(self, server: viser.ViserServer):
+        self._sign = server.scene.add_label("/mark", "", visible=False, anchor="bottom-center")
+
+    def put(self, source: CameraSource, index: int) -> None:
+        """Put the sign at a camera."""
+        status = camera_status(source, index)
+        self._sign.text = camera_sign(source.cameras.names[index], status.kind, source.cameras.info[index])
+        self._sign.position = source.cameras.camera_to_world[index, :3, 3].numpy()
+        self._sign.visible = True
 
 
 def _rgb(color: str) -> tuple[int, int, int]:

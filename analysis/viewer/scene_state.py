@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 
+from analysis.quality import Observers, QualityOptions, held_out_frames
 from analysis.viewer.camera_math import BrowserCamera, vertical_fov, view_aspect
+from analysis.viewer.live_quality import LiveQuality
 from analysis.viewer.predictor import Predictor
 from dataloader import CameraList, Mesh, ViewStore, load_mesh, load_scannet_scene
 from dataloader.perfception import FIELD_PREFIX
@@ -76,6 +78,7 @@ class SceneState:
         sources: camera sources by title; those that hold no camera are left out.
         mesh: the labelled mesh, or None.
         predictor: a trained network, or None.
+        quality: estimates the quality of what is rendered; None where no views tell what was observed.
     """
 
     name: str
@@ -84,6 +87,7 @@ class SceneState:
     sources: dict[str, CameraSource]
     mesh: Mesh | None = None
     predictor: Predictor | None = None
+    quality: LiveQuality | None = None
 
     def initial_camera(self) -> BrowserCamera:
         """The camera that sees farthest, as far as depth is stored; else the first, or one in the grid's middle."""
@@ -94,7 +98,12 @@ class SceneState:
 
 
 def load_scene_state(
-    scene: str, paths: ScenePaths, options: RenderOptions, size: tuple[int, int], device: torch.device
+    scene: str,
+    paths: ScenePaths,
+    options: RenderOptions,
+    quality: QualityOptions,
+    size: tuple[int, int],
+    device: torch.device,
 ) -> SceneState:
     """Load a scene; says in the log what is not there.
 
@@ -102,6 +111,7 @@ def load_scene_state(
         scene: its name.
         paths: of its parts.
         options: how to render.
+        quality: how to estimate the quality of what is rendered.
         size: (height, width) of the trajectory's views where no store says it, and of the network's training views.
         device: to render on.
 
@@ -112,13 +122,15 @@ def load_scene_state(
     if not paths.field.is_dir():
         raise UserError(f"{paths.field} does not exist; run the 'fit' task for {scene}, or correct view.fields_dir")
     sources = {source.title: source for source in _sources(paths, size) if len(source.cameras)}
+    mesh = _mesh(paths)
     return SceneState(
         name=scene,
         field=RadianceField.load(paths.field, device),
         options=options,
         sources=sources,
-        mesh=_mesh(paths),
+        mesh=mesh,
         predictor=_predictor(paths.checkpoint, sources, size, device),
+        quality=_quality(paths, quality, mesh),
     )
 
 
@@ -166,6 +178,21 @@ def _mesh(paths: ScenePaths) -> Mesh | None:
         return None
     path = _existing(load_scannet_scene(paths.scan).label_mesh_path, "the labelled mesh")
     return None if path is None else load_mesh(path, require_labels=True)
+
+
+def _quality(paths: ScenePaths, options: QualityOptions, mesh: Mesh | None) -> LiveQuality | None:
+    """From the trajectory's stored depth, as far as the field was fitted to it."""
+    if paths.views is None or not paths.views.exists():
+        return None
+    if not {"depth", "depth_mesh"} & set(ViewStore.open(paths.views).channels):
+        logger.info("without quality: %s has no depth", paths.views)
+        return None
+    try:
+        observers = Observers.from_store(paths.views, options.max_views, held_out_frames(paths.field))
+    except UserError as error:
+        logger.info("without quality: %s", error)
+        return None
+    return LiveQuality(observers, options, mesh)
 
 
 def _predictor(

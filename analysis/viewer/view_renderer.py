@@ -11,13 +11,17 @@ import torch
 from torch import Tensor
 
 from analysis.viewer.camera_math import BrowserCamera
+from analysis.viewer.mesh_view import mesh_view
 from analysis.viewer.pictures import (
+    ANNOTATION,
     COLOR,
     NOTHING,
     PREDICTION,
+    QUALITY,
     class_picture,
     mode_picture,
     outputs_of,
+    quality_picture,
     surface_depth,
 )
 from analysis.viewer.scene_state import SceneState
@@ -28,6 +32,7 @@ _BAND_PIXELS = {"cpu": 1 << 14, "cuda": 1 << 22}  # drawn without looking whethe
 _SH_QUANTILE = 0.99
 _SH_SAMPLES = 100_000
 _PAPER = 255
+_QUALITY_ROWS = 180  # what a pixel's quality costs grows with the number of original views
 
 
 @dataclass
@@ -48,10 +53,11 @@ class DisplaySettings:
 
 
 class Picture(NamedTuple):
-    """What is sent to the browser: image uint8 ``[H, W, 3]``; depth float32 ``[H, W]`` metres, 0 = none, or None."""
+    """What is sent to the browser."""
 
-    image: np.ndarray
-    depth: np.ndarray | None
+    image: np.ndarray  # uint8 [H, W, 3]
+    depth: np.ndarray | None = None  # float32 [H, W], metres, 0 = none
+    exact: bool = False  # whether colours mean something, such as classes, and must arrive as they are
 
 
 class ViewRenderer:
@@ -69,19 +75,35 @@ class ViewRenderer:
         """The picture at that height; None when ``abandoned`` came true in between."""
         mode = self._settings.mode
         if mode == NOTHING:
-            return Picture(np.full((1, 1, 3), _PAPER, dtype=np.uint8), None)
+            return Picture(np.full((1, 1, 3), _PAPER, dtype=np.uint8))
         if mode == PREDICTION:
-            labels = self._predict(camera)
-            picture = class_picture(resize_nearest(labels, camera.size(height)), self._settings.hidden)
-            return Picture(_channels_last(picture), None)
-        size = camera.size(height)
+            return self._class_picture(resize_nearest(self._predict(camera), camera.size(height)))
+        if mode == ANNOTATION:
+            return self._annotate(camera, camera.size(height))
+        size = camera.size(min(height, _QUALITY_ROWS) if mode == QUALITY else height)
         view = self._render(camera, size, outputs_of(mode), abandoned)
         if view is None:
             return None
-        channel = self._settings.sh_channel
-        picture = mode_picture(view, mode, channel, float(self._sh_limits[channel]))
-        depth = surface_depth(view.depth, view.alpha).cpu().numpy() if self._settings.occlude else None
-        return Picture(_channels_last(picture), depth)
+        if mode == QUALITY:
+            quality = self._state.quality.estimate(view, camera.camera_to_world, camera.intrinsics(size))
+            picture = quality_picture(quality)
+        else:
+            channel = self._settings.sh_channel
+            picture = mode_picture(view, mode, channel, float(self._sh_limits[channel]))
+        return Picture(_channels_last(picture), self._occluder(surface_depth(view.depth, view.alpha)))
+
+    def _occluder(self, depth: Tensor) -> np.ndarray | None:
+        return depth.cpu().numpy() if self._settings.occlude else None
+
+    def _class_picture(self, labels: Tensor, depth: Tensor | None = None) -> Picture:
+        picture = class_picture(labels, self._settings.hidden)
+        return Picture(_channels_last(picture), None if depth is None else self._occluder(depth), exact=True)
+
+    def _annotate(self, camera: BrowserCamera, size: tuple[int, int]) -> Picture:
+        device = self._state.field.grid.device
+        return self._class_picture(
+            *mesh_view(self._state.mesh, camera.camera_to_world, camera.intrinsics(size), size, device)
+        )
 
     def _predict(self, camera: BrowserCamera) -> Tensor:
         """Labels at the scale of the training views; every pass over a camera shows the same."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from analysis.viewer.camera_math import BrowserCamera, quaternion
 from analysis.viewer.panels import Panels
-from analysis.viewer.pictures import MODES, PREDICTION
+from analysis.viewer.pictures import ANNOTATION, MODES, PREDICTION, QUALITY
 from analysis.viewer.render_loop import RenderLoop
-from analysis.viewer.scene_nodes import ClassMesh, Frusta
+from analysis.viewer.scene_nodes import CameraMark, ClassMesh, Frusta
 from analysis.viewer.scene_state import SceneState
 from analysis.viewer.schedule import ResolutionSchedule
 from analysis.viewer.view_renderer import DisplaySettings, Picture, ViewRenderer
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _JPEG_QUALITY = {False: 70, True: 90}  # by whether it is the last pass
+_EXACT_ROWS = 1440  # so many rows at least, that interpolation is confined to the borders of pixels
 _LOOK_DISTANCE = 1.5  # metres before the camera: what a drag of the mouse turns around
 
 _BEHIND_EVERYTHING = 160.0  # metres; viser transports depth up to 167
@@ -60,7 +63,9 @@ class Viewer:
         self.server.scene.set_up_direction("+z")
         self._set_initial_camera(state.initial_camera())
         self.mesh = ClassMesh(self.server, state.mesh) if state.mesh is not None else None
-        self.frusta = Frusta(self.server, state.sources.values(), self.choose_camera)
+        self.server.scene.configure_environment_map(None)
+        self.frusta = Frusta(self.server, state.sources.values(), self.inspect_camera)
+        self.mark = CameraMark(self.server)
         self.panels = Panels(self)
         self.server.on_client_connect(self._connected)
         self.server.on_client_disconnect(lambda client: self.loop.forget(client.client_id))
@@ -79,7 +84,10 @@ class Viewer:
     @property
     def modes(self) -> tuple[str, ...]:
         """Modes that this scene offers."""
-        return tuple(mode for mode in MODES if mode != PREDICTION or self.state.predictor is not None)
+        needed = {
+            QUALITY: self.state.quality, ANNOTATION: self.state.mesh, PREDICTION: self.state.predictor
+        }  # fmt: skip
+        return tuple(mode for mode in MODES if mode not in needed or needed[mode] is not None)
 
     def set_mode(self, mode: str) -> None:
         """Show another of :attr:`modes`; raises ``ValueError`` for any other."""
@@ -107,12 +115,17 @@ class Viewer:
         self.settings.occlude = occlude
         self.loop.refresh()
 
+    def inspect_camera(self, title: str, index: int) -> None:
+        """Say what a camera is and whether and why it was rejected, beside it and in the panel, with its pictures."""
+        self.mark.put(self.state.sources[title], index)
+        self.panels.show_camera(title, index)
+
     def choose_camera(self, title: str, index: int, client: viser.ClientHandle | None = None) -> None:
-        """Look through a camera, in one browser or in all, and show its pictures and what is known of it."""
+        """Look through a camera, in one browser or in all, and inspect it."""
         camera = self.state.sources[title].browser_camera(index)
         for browser in [client] if client is not None else self.server.get_clients().values():
             look_through(browser, camera)
-        self.panels.show_camera(title, index)
+        self.inspect_camera(title, index)
 
     def browser_camera(self, client: viser.ClientHandle) -> BrowserCamera:
         """The camera of one browser."""
@@ -138,9 +151,17 @@ class Viewer:
         if picture.depth is not None:
             depth = picture.depth.copy()
             depth[depth <= 0] = _BEHIND_EVERYTHING
-        client.scene.set_background_image(
-            picture.image, format="jpeg", jpeg_quality=_JPEG_QUALITY[last], depth=depth
-        )
+        if picture.exact:
+            client.scene.set_background_image(enlarged(picture.image), format="png", depth=depth)
+        else:
+            quality = _JPEG_QUALITY[last]
+            client.scene.set_background_image(picture.image, format="jpeg", jpeg_quality=quality, depth=depth)
+
+
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """An image ``[H, W, 3]`` with its pixels repeated: the page interpolates, and mixed class colours mean nothing."""
+    factor = -(-_EXACT_ROWS // len(image))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def look_through(client: viser.ClientHandle, camera: BrowserCamera) -> None:

@@ -1,4 +1,4 @@
-"""The viewer without a browser: camera mathematics, progressive drawing, pictures."""
+"""The viewer without a browser: camera mathematics and progressive drawing."""
 
 import itertools
 import logging
@@ -10,7 +10,6 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from analysis.viewer import video
 from analysis.viewer.camera_math import (
     BrowserCamera,
     interpolate_path,
@@ -19,16 +18,10 @@ from analysis.viewer.camera_math import (
     vertical_fov,
     view_aspect,
 )
-from analysis.viewer.legend import camera_text, class_legend
-from analysis.viewer.pictures import captioned_grid, class_picture, outputs_of, signed_picture, surface_depth
-from analysis.viewer.predictor import grid_to_frame
 from analysis.viewer.render_loop import RenderLoop
 from analysis.viewer.schedule import ResolutionSchedule
 from analysis.viewer.view_renderer import DisplaySettings, ViewRenderer
 from utils.cameras import camera_rays, look_at, project, scale_intrinsics
-from utils.errors import UserError
-from utils.labels import CLASS_COLORS
-from utils.spherical_harmonics import sh_basis, sh_transform
 
 SECONDS = 20
 
@@ -226,68 +219,6 @@ def test_bands_of_rows_make_the_same_picture_as_one_rendering(monkeypatch):
     assert np.all(picture.depth[(whole.alpha < 0.49).numpy()] == 0)
     calls = iter([False, True])
     assert renderer.draw(browser, 30, lambda: next(calls)) is None
-
-
-def test_expected_depth_becomes_the_surfaces_depth():
-    depth = surface_depth(torch.tensor([[1.5, 0.3, 2.0]]), torch.tensor([[0.75, 0.2, 1.0]]))
-    torch.testing.assert_close(depth, torch.tensor([[2.0, 0.0, 2.0]]))
-
-
-def test_pictures_of_classes_coefficients_and_outputs():
-    labels = torch.tensor([[1, 5], [5, 0]])
-    assert class_picture(labels)[:, 0, 1].tolist() == CLASS_COLORS[5].tolist()
-    assert class_picture(labels, {5})[:, 0, 1].tolist() == CLASS_COLORS[0].tolist()
-    assert labels[0, 1] == 5, "the labels themselves stay"
-    low, zero, high = signed_picture(torch.tensor([[-9.0, 0.0, 9.0]]), 2.0)[:, 0].T.int()
-    assert low[2] > low[0] and high[0] > high[2] and int(zero.max() - zero.min()) <= 2
-    assert outputs_of("colour")[0] == "rgb" and outputs_of("SH channel")[0] == "sh"
-
-
-def test_captioned_grid_places_pictures_and_keeps_labels_pure():
-    red, labels = torch.zeros(3, 8, 8), class_picture(torch.tensor([[1, 5], [5, 1]]))
-    red[0] = 1
-    sheet = captioned_grid({"render": red, "annotation": labels, "prediction": labels}, (40, 60))
-    assert sheet.shape == (2 * 62, 124, 3)
-    assert sheet[40, 30].tolist() == [255, 0, 0]
-    cell = sheet[22:62, 64:124].reshape(-1, 3)
-    assert {tuple(color) for color in cell.tolist()} == {tuple(CLASS_COLORS[k].tolist()) for k in (1, 5)}
-    assert sheet[100, 100].tolist() == [255, 255, 255], "the fourth place is empty"
-
-
-def test_sh_turned_into_a_frame_describe_the_same_function():
-    coefficients = torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    world_to_grid, pose = (torch.from_numpy(Rotation.random(random_state=k).as_matrix()) for k in (2, 3))
-    in_camera = torch.nn.functional.normalize(torch.tensor([0.3, -0.2, 0.9], dtype=torch.float64), dim=0)
-    in_grid = world_to_grid @ pose @ in_camera
-    value = sh_basis(in_grid) @ coefficients
-    for frame, direction in {"grid": in_grid, "gravity": pose @ in_camera, "camera": in_camera}.items():
-        turned = sh_transform(grid_to_frame(frame, pose, world_to_grid)) @ coefficients
-        torch.testing.assert_close(sh_basis(direction) @ turned, value)
-
-
-def test_texts_name_the_reason_and_the_classes():
-    text = camera_text("dome00_toilet_001", "rejected", {"accepted": False, "reason": "too_close", "coverage": 0.352})
-    assert "too_close" in text and "surface is nearer" in text and "coverage: 0.352" in text
-    html = class_legend([0, 17])
-    assert "toilet" in html and ",".join(str(value) for value in CLASS_COLORS[17]) in html
-
-
-def test_video_has_its_frames_and_an_even_size(tmp_path):
-    pytest.importorskip("imageio_ffmpeg")
-    import imageio.v2
-
-    frames = [np.full((33, 49, 3), value, dtype=np.uint8) for value in (0, 120, 240)]
-    assert video.write_video(tmp_path / "film.mp4", iter(frames), 10) == 3
-    with imageio.v2.get_reader(tmp_path / "film.mp4") as reader:
-        read = [np.asarray(frame) for frame in reader]
-    assert len(read) == 3 and read[0].shape == (32, 48, 3)
-    assert [round(float(frame.mean())) for frame in read] == pytest.approx([0, 120, 240], abs=4)
-
-
-def test_missing_ffmpeg_is_one_clear_sentence(monkeypatch):
-    monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="imageio-ffmpeg.*pip install"):
-        video.require_ffmpeg()
 
 
 def test_rays_of_the_browsers_camera_pass_its_corners():

@@ -1,6 +1,5 @@
-"""The viewer's page in a headless Chromium: it loads, and what it shows follows the camera and the mode."""
+"""The viewer's page in a headless Chromium: what it shows, what a click does, and what it lets one take away."""
 
-import io
 import time
 
 import imageio.v3 as iio
@@ -8,99 +7,230 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.viewer import video
+from analysis.viewer.scene_nodes import REJECTED_KIND
 from analysis.viewer.scene_state import DOMES, TRAJECTORY, CameraSource, SceneState
 from dataloader import CameraList, Mesh, SceneTransform
 from model import PlenoxelGrid, RadianceField, RenderOptions
-from tests.analysis.chromium import Page
-from utils.cameras import look_at
+from tests.analysis.pages import open_page, seen
+from utils.cameras import look_at, project
+from utils.labels import CLASS_COLORS
 
 SECONDS = 60
-TONE_MAPPING = 16  # of 255: what the page's tone curve, which viser cannot switch off, does to a mesh's colour
 LEFT = (slice(200, 800), slice(0, 850))  # of the 1280x800 page: what neither notices nor the panel cover
+CHAIR, PAPER = 5, 255
+FOCAL = 60.0
 
 
 def cameras(scene, title, count, radius, info):
     angle = torch.linspace(0, 1, count, dtype=torch.float64)
     eyes = torch.stack((radius * angle.sin(), -radius * angle.cos(), 0.3 + 0 * angle), -1)
-    intrinsics = torch.tensor([[60.0, 0, 40], [0, 60, 30], [0, 0, 1]], dtype=torch.float64)
+    intrinsics = torch.tensor([[FOCAL, 0, 40], [0, FOCAL, 30], [0, 0, 1]], dtype=torch.float64)
     names = [f"{title}{index}" for index in range(count)]
     poses = look_at(eyes, torch.zeros_like(eyes))
     return CameraSource(title, CameraList(scene, names, poses, intrinsics, (60, 80), info))
 
 
-def scene_state():
+def predictor(folder):
+    import pytorch_lightning as pl
+
+    from analysis.viewer.predictor import Predictor
+    from enet.module import SegmentationModule
+
+    module = SegmentationModule(network={"stem": "conv_sum"}, views={})
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(folder / "best.ckpt")
+    return Predictor(folder / "best.ckpt", (FOCAL, FOCAL), torch.device("cpu"))
+
+
+def scene_state(folder):
     rng = torch.Generator().manual_seed(0)
     links = torch.randperm(16**3, generator=rng)[:1500].sort().values
     density, sh = 20 * torch.rand(1500, generator=rng), torch.randn(1500, 27, generator=rng)
     field = RadianceField(PlenoxelGrid.from_sparse((16, 16, 16), links, density, sh), SceneTransform.identity())
     corners = torch.tensor([[-1.0, 0, -1], [1, 0, -1], [1, 0, 1], [-1, 0, 1]])
     faces = torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)
-    mesh = Mesh(corners, faces, None, torch.full((4,), 5, dtype=torch.int32))
-    judged = [{"accepted": True, "reason": ""}, {"accepted": False, "reason": "too_close"}]
+    mesh = Mesh(corners, faces, None, torch.full((4,), CHAIR, dtype=torch.int32))
+    judged = [
+        {"accepted": True, "reason": "", "target_class": "sink", "target_class_index": 18},
+        {"accepted": False, "reason": "too_close", "target_class": "toilet", "target_class_index": 17},
+    ]
     sources = {
         TRAJECTORY: cameras("small", TRAJECTORY, 3, 2.5, [{}] * 3),
-        DOMES: cameras("small", DOMES, 2, 1.8, judged),
+        DOMES: cameras("small", DOMES, 2, 0.6, judged),
     }
-    return SceneState("small", field, RenderOptions(), sources, mesh)
-
-
-def shown(page):
-    """Pixels of the page beside the panel."""
-    return iio.imread(io.BytesIO(page.screenshot()))[LEFT][..., :3].astype(int)
-
-
-def wait_for_change(page, before):
-    """What is shown once it differs clearly from ``before``."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        picture = shown(page)
-        if np.abs(picture - before).mean() > 3:
-            return picture
-        time.sleep(0.3)
-    raise AssertionError("the canvas did not change")
+    return SceneState("small", field, RenderOptions(), sources, mesh, predictor(folder))
 
 
 @pytest.fixture(scope="module")
-def viewer():
+def viewer(tmp_path_factory):
     pytest.importorskip("viser")
     from analysis.viewer.viewer import Viewer
 
-    viewer = Viewer(scene_state(), port=8437, max_height=120)
+    viewer = Viewer(scene_state(tmp_path_factory.mktemp("network")), port=8437, max_height=120)
     yield viewer
     viewer.stop()
 
 
-def test_page_follows_mode_camera_and_mesh_without_console_errors(viewer):
-    with Page(viewer.url) as page:
+@pytest.fixture(scope="module")
+def page(viewer):
+    with open_page(viewer.url) as page:
         assert page.wait_for("document.querySelector('canvas')", SECONDS)
-        blank = np.full((600, 850, 3), 255)
-        colour = wait_for_change(page, blank)
-        assert viewer.loop.wait_until_idle(SECONDS)
-        colour = shown(page)
-        assert colour.std() > 10, "the field is in view"
-        viewer.set_mode("depth")
-        assert viewer.loop.wait_until_idle(SECONDS)
-        depth = wait_for_change(page, colour)
-        viewer.choose_camera(DOMES, 1)
-        moved = wait_for_change(page, depth)
-        assert page.click_text("Cameras")
-        assert page.wait_for("document.body.innerText.includes('too_close')", SECONDS), "the reason is shown"
-        viewer.set_mode("nothing")
-        empty = wait_for_change(page, moved)
-        viewer.mesh.show(True)
-        mesh = wait_for_change(page, empty)
-        chair = np.array([188, 189, 34])  # ScanNet's colour of the class
-        values, counts = np.unique(mesh.reshape(-1, 3), axis=0, return_counts=True)
-        common = values[counts.argsort()[::-1][:4]]
-        assert (np.abs(mesh - chair).max(-1) <= TONE_MAPPING).mean() > 0.1, f"commonest: {common.tolist()}"
-        assert not page.errors, page.errors
+        wait_for(page, lambda picture: picture.std() > 10)
+        yield page
+
+
+@pytest.fixture(autouse=True)
+def plain(request):
+    """Each test begins at the first camera with the field in colour and nothing before it."""
+    if "page" not in request.fixturenames:
+        return
+    viewer = request.getfixturevalue("viewer")
+    viewer.mesh.show(False)
+    viewer.hide_classes(set())
+    viewer.set_mode("colour")
+    viewer.choose_camera(TRAJECTORY, 0)
+    assert viewer.loop.wait_until_idle(SECONDS)
+
+
+def wait_for(page, holds):
+    """What is shown beside the panel once that ``holds``."""
+    deadline = time.monotonic() + SECONDS
+    while not holds(picture := seen(page)[LEFT]):
+        assert time.monotonic() < deadline, f"mean colour {picture.mean((0, 1))}, deviation {picture.std()}"
+        time.sleep(0.3)
+    return picture
+
+
+def differs_from(before):
+    return lambda picture: np.abs(picture - before).mean() > 3
+
+
+def share_of(color):
+    """Gives the share of pixels that have exactly that colour."""
+    return lambda picture: float((picture == color).all(-1).mean())
+
+
+def test_the_field_follows_mode_and_camera_without_console_errors(viewer, page):
+    colour = wait_for(page, lambda picture: picture.std() > 10)
+    viewer.set_mode("depth")
+    depth = wait_for(page, differs_from(colour))
+    viewer.choose_camera(DOMES, 1)
+    wait_for(page, differs_from(depth))
+    assert not page.errors, page.errors
+
+
+def test_mesh_and_annotation_have_exactly_the_classes_colours(viewer, page):
+    viewer.set_mode("nothing")
+    wait_for(page, lambda picture: share_of([PAPER] * 3)(picture) > 0.9)
+    chair = CLASS_COLORS[CHAIR].astype(int)
+    viewer.mesh.show(True)
+    solid = share_of(chair)(wait_for(page, lambda picture: share_of(chair)(picture) > 0.1))
+    viewer.mesh.show(True, opacity=0.5)
+    halfway = np.array([(int(value) + PAPER) / 2 for value in chair])
+
+    def close(picture):
+        return (np.abs(picture - halfway).max(-1) <= 1).mean()
+
+    assert close(wait_for(page, lambda picture: close(picture) > 0.1)) == pytest.approx(solid, abs=0.01)
+    viewer.hide_classes({CHAIR})
+    wait_for(page, lambda picture: close(picture) == 0)
+    viewer.hide_classes(set())
+    viewer.mesh.show(False)
+    viewer.set_mode("annotation")
+    drawn = share_of(chair)(wait_for(page, lambda picture: share_of(chair)(picture) > 0.1))
+    assert drawn == pytest.approx(solid, abs=0.02), "both are the same mesh seen from the same place"
+
+
+def test_a_network_predicts_what_the_browser_sees(viewer, page):
+    viewer.set_mode("prediction")
+    known = {tuple(color) for color in CLASS_COLORS.tolist()}
+
+    def share_known(picture):
+        return np.mean([tuple(color) in known for color in picture[::7, ::7].reshape(-1, 3).tolist()])
+
+    wait_for(page, lambda picture: share_known(picture) > 0.5)
+
+
+def page_position(viewer, point):
+    """Where on the page a world point appears."""
+    (client,) = viewer.server.get_clients().values()
+    camera = viewer.browser_camera(client)
+    uv, depth = project(point, camera.intrinsics((800, 1280)), camera.camera_to_world)
+    assert depth > 0
+    return uv.tolist()
+
+
+def test_a_click_on_a_rejected_camera_tells_the_reason(viewer, page):
+    viewer.panels.show_kind(REJECTED_KIND, True)
+    eye = viewer.state.sources[DOMES].cameras.camera_to_world[1, :3, 3]
+    x, y = page_position(viewer, eye)  # the lines of a camera's frustum meet there
+    before = page_position(viewer, torch.zeros(3, dtype=torch.float64))
+    assert not page.wait_for(page.shows("too_close"), 0.1)
+    time.sleep(1)  # the page draws at its own pace
+    page.click(x, y)
+    assert page.wait_for(page.shows("too_close"), SECONDS)
+    assert page.wait_for(page.shows("toilet"), 1) and page.wait_for(page.shows("a surface is nearer"), 1)
+    assert page_position(viewer, torch.zeros(3, dtype=torch.float64)) == before, "the view stays"
+    assert page.click_text("Cameras") and page.click_text("Look through this camera")
+    (client,) = viewer.server.get_clients().values()
+    deadline = time.monotonic() + SECONDS
+    while np.abs(client.camera.position - eye.numpy()).max() > 1e-3:
+        assert time.monotonic() < deadline, "the button jumps to the camera"
+        time.sleep(0.1)
+
+
+def downloaded(page, name):
+    """The content of a file that the page downloads; the file is removed."""
+    path, deadline = page.downloads / name, time.monotonic() + SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{name} was not downloaded"
+        time.sleep(0.2)
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+def test_pictures_can_be_taken_away(viewer, page):
+    assert page.click_text("Export") and page.click_text("Rendered picture")
+    rendered = iio.imread(downloaded(page, "small.png"), extension=".png")
+    assert rendered.shape[:2] == (480, 768) and rendered.std() > 10
+    viewer.set_mode("nothing")
+    viewer.mesh.show(True)
+    wait_for(page, lambda picture: share_of(CLASS_COLORS[CHAIR])(picture) > 0.1)
+    assert page.click_text("Screenshot")
+    screenshot = iio.imread(downloaded(page, "small.png"), extension=".png")[..., :3]
+    height, width = screenshot.shape[:2]  # the page itself lowers its resolution where it draws slowly
+    assert height >= 200 and width / height == pytest.approx(1.6, abs=0.01)
+    assert share_of(CLASS_COLORS[CHAIR])(screenshot) > 0.1, "the mesh is on it"
+
+
+def test_a_film_along_the_trajectory_can_be_taken_away(viewer, page, tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    import imageio.v2
+
+    viewer.panels.export.set_film(seconds=1, frames_per_second=5, rows="240")
+    assert page.click_text("Export") and page.click_text("Write film")
+    film = tmp_path / "film.mp4"
+    film.write_bytes(downloaded(page, "small.mp4"))
+    with imageio.v2.get_reader(film) as reader:
+        frames = [np.asarray(frame).astype(int) for frame in reader]
+    assert len(frames) == 5 and frames[0].shape == (240, 320, 3)
+    assert np.abs(frames[0] - frames[-1]).mean() > 3, "the camera moves"
+
+
+def test_a_film_without_ffmpeg_is_refused_in_a_sentence(page, monkeypatch):
+    monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
+    assert page.click_text("Export") and page.click_text("Write film")
+    assert page.wait_for(page.shows("writing a video needs imageio-ffmpeg"), SECONDS)
 
 
 def test_server_is_bound_to_this_machine_only(viewer):
     assert viewer.url.startswith("http://127.0.0.1:")
 
 
-def test_modes_without_a_network_do_not_offer_its_prediction(viewer):
-    assert "prediction" not in viewer.modes
+def test_modes_that_lack_what_they_need_are_not_offered(viewer):
+    assert "quality" not in viewer.modes and {"annotation", "prediction"} <= set(viewer.modes)
     with pytest.raises(ValueError, match="not offered"):
-        viewer.set_mode("prediction")
+        viewer.set_mode("quality")

@@ -1,0 +1,42 @@
+"""The estimated render quality of the view that a browser sees, as task ``rate`` estimates it for stored views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from analysis.quality import Observers, QualityOptions, estimate_quality
+from analysis.viewer.mesh_view import mesh_view
+from analysis.viewer.pictures import surface_depth
+from dataloader import Mesh
+from model.radiance_field import RenderedView
+
+
+@dataclass(frozen=True)
+class LiveQuality:
+    """What the estimate needs to know of a scene.
+
+    Attributes:
+        observers: the views that the field was fitted to.
+        options: of the estimate.
+        mesh: where surfaces are; None takes the field's own depth for that.
+    """
+
+    observers: Observers
+    options: QualityOptions
+    mesh: Mesh | None
+
+    def estimate(
+        self,
+        view: RenderedView,
+        camera_to_world: Tensor,  # float64 [4, 4]
+        intrinsics: Tensor,  # float64 [3, 3]
+    ) -> Tensor:  # float32 [H, W] in 0..1, on the CPU
+        """Quality of every pixel of a rendered view; 0 where there is no surface."""
+        alpha = view.alpha.cpu()
+        field = surface_depth(view.depth.cpu(), alpha)
+        surface = field if self.mesh is None else mesh_view(self.mesh, camera_to_world, intrinsics, alpha.shape).depth
+        return estimate_quality(
+            surface, field, alpha, intrinsics.float(), camera_to_world.float(), self.observers, self.options
+        )

@@ -1,0 +1,144 @@
+"""What the viewer shows of depth, classes, meshes, quality and cameras, and its films; without a browser."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from analysis.quality import Observers, QualityOptions, view_quality
+from analysis.viewer import video
+from analysis.viewer.legend import camera_facts, camera_sign, camera_verdict, class_legend
+from analysis.viewer.live_quality import LiveQuality
+from analysis.viewer.mesh_view import mesh_view
+from analysis.viewer.pictures import (
+    captioned_grid,
+    class_picture,
+    outputs_of,
+    quality_picture,
+    signed_picture,
+    surface_depth,
+)
+from analysis.viewer.predictor import grid_to_frame
+from analysis.viewer.unlit_mesh import before_tone_curve, unlit_glb
+from dataloader import ViewStore
+from model.radiance_field import RenderedView
+from tests.analysis import box_room
+from utils.errors import UserError
+from utils.labels import CLASS_COLORS
+from utils.spherical_harmonics import sh_basis, sh_transform
+
+
+def test_expected_depth_becomes_the_surfaces_depth():
+    depth = surface_depth(torch.tensor([[1.5, 0.3, 2.0]]), torch.tensor([[0.75, 0.2, 1.0]]))
+    torch.testing.assert_close(depth, torch.tensor([[2.0, 0.0, 2.0]]))
+
+
+def test_pictures_of_classes_coefficients_and_outputs():
+    labels = torch.tensor([[1, 5], [5, 0]])
+    assert class_picture(labels)[:, 0, 1].tolist() == CLASS_COLORS[5].tolist()
+    assert class_picture(labels, {5})[:, 0, 1].tolist() == CLASS_COLORS[0].tolist()
+    assert labels[0, 1] == 5, "the labels themselves stay"
+    low, zero, high = signed_picture(torch.tensor([[-9.0, 0.0, 9.0]]), 2.0)[:, 0].T.int()
+    assert low[2] > low[0] and high[0] > high[2] and int(zero.max() - zero.min()) <= 2
+    assert outputs_of("colour")[0] == "rgb" and outputs_of("SH channel")[0] == "sh"
+
+
+def test_captioned_grid_places_pictures_and_keeps_labels_pure():
+    red, labels = torch.zeros(3, 8, 8), class_picture(torch.tensor([[1, 5], [5, 1]]))
+    red[0] = 1
+    sheet = captioned_grid({"render": red, "annotation": labels, "prediction": labels}, (40, 60))
+    assert sheet.shape == (2 * 62, 124, 3)
+    assert sheet[40, 30].tolist() == [255, 0, 0]
+    cell = sheet[22:62, 64:124].reshape(-1, 3)
+    assert {tuple(color) for color in cell.tolist()} == {tuple(CLASS_COLORS[k].tolist()) for k in (1, 5)}
+    assert sheet[100, 100].tolist() == [255, 255, 255], "the fourth place is empty"
+
+
+def test_sh_turned_into_a_frame_describe_the_same_function():
+    coefficients = torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    world_to_grid, pose = (torch.from_numpy(Rotation.random(random_state=k).as_matrix()) for k in (2, 3))
+    in_camera = torch.nn.functional.normalize(torch.tensor([0.3, -0.2, 0.9], dtype=torch.float64), dim=0)
+    in_grid = world_to_grid @ pose @ in_camera
+    value = sh_basis(in_grid) @ coefficients
+    for frame, direction in {"grid": in_grid, "gravity": pose @ in_camera, "camera": in_camera}.items():
+        turned = sh_transform(grid_to_frame(frame, pose, world_to_grid)) @ coefficients
+        torch.testing.assert_close(sh_basis(direction) @ turned, value)
+
+
+def test_texts_name_the_reason_and_the_classes():
+    info = {"accepted": False, "reason": "too_close", "target_class": "toilet", "target_class_index": 17,
+            "coverage": 0.352}  # fmt: skip
+    verdict = camera_verdict("dome00_toilet_001", "rejected", info)
+    assert "(toilet), rejected" in verdict and "too_close" in verdict and "surface is nearer" in verdict
+    assert camera_facts(info) == "coverage 0.352"
+    assert camera_sign("7", "rejected", info) == "7, toilet, rejected: too close"
+    assert camera_sign("12", "trajectory", {}) == "12, trajectory"
+    html = class_legend([0, 17])
+    assert "toilet" in html and ",".join(str(value) for value in CLASS_COLORS[17]) in html
+
+
+def aces_filmic(linear):
+    """three.js' tone mapping, as its shader says it, of linear RGB ``[3]``."""
+    enter = np.array([[0.59719, 0.35458, 0.04823], [0.07600, 0.90834, 0.01566], [0.02840, 0.13383, 0.83777]])
+    leave = np.array([[1.60475, -0.53108, -0.07367], [-0.10208, 1.10813, -0.00605], [-0.00327, -0.07276, 1.07602]])
+    v = enter @ (linear / 0.6)
+    return np.clip(leave @ ((v * (v + 0.0245786) - 0.000090537) / (v * (0.983729 * v + 0.4329510) + 0.238081)), 0, 1)
+
+
+def test_every_class_colour_comes_out_of_the_tone_curve_as_it_should():
+    for color in (*CLASS_COLORS, (255, 0, 0), (255, 255, 255)):
+        shown = aces_filmic(before_tone_curve(np.array(color)))
+        srgb = np.where(shown <= 0.0031308, 12.92 * shown, 1.055 * shown ** (1 / 2.4) - 0.055)
+        np.testing.assert_allclose(255 * srgb, color, atol=1e-6)
+
+
+def test_a_sent_mesh_holds_its_triangles():
+    trimesh = pytest.importorskip("trimesh")
+    vertices = np.random.default_rng(0).random((5, 3), dtype=np.float32)
+    faces = np.array([[0, 1, 2], [2, 3, 4]])
+    for opacity in (1.0, 0.5):
+        content = io.BytesIO(unlit_glb(vertices, faces, CLASS_COLORS[3], opacity))
+        (read,) = trimesh.load(content, "glb").geometry.values()
+        np.testing.assert_array_equal(read.vertices[read.faces], vertices[faces])
+
+
+def test_the_meshs_view_shows_what_rays_hit():
+    pose = box_room.trajectory()[1]
+    label, depth = mesh_view(box_room.mesh(), pose, box_room.INTRINSICS, box_room.SIZE)
+    true_label, true_depth = box_room.ray_cast(pose[None])
+    assert (label == true_label[0]).float().mean() > 0.99
+    assert (depth - true_depth[0]).abs().median() < 1e-4
+
+
+def test_live_quality_is_what_the_rate_task_writes(tmp_path):
+    store = ViewStore.open(box_room.write_store(tmp_path / "room"))
+    observers = Observers.from_store(tmp_path / "room", max_views=4)
+    view, pose, intrinsics = 5, store.cameras.camera_to_world[5], store.cameras.intrinsics[5]
+    rated = view_quality(store, view, observers, QualityOptions())
+    rendered = RenderedView(None, None, store.read("depth", view), store.read("alpha", view))
+    live = LiveQuality(observers, QualityOptions(), mesh=None).estimate(rendered, pose, intrinsics)
+    torch.testing.assert_close(live, rated)
+    with_mesh = LiveQuality(observers, QualityOptions(), box_room.mesh()).estimate(rendered, pose, intrinsics)
+    assert (with_mesh - rated).abs().median() < 0.02, "the mesh is where the depth says"
+    picture = quality_picture(live)
+    assert picture.shape == (3, *box_room.SIZE) and 0 < rated.mean() < 1
+
+
+def test_video_has_its_frames_and_an_even_size(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    import imageio.v2
+
+    frames = [np.full((33, 49, 3), value, dtype=np.uint8) for value in (0, 120, 240)]
+    assert video.write_video(tmp_path / "film.mp4", iter(frames), 10) == 3
+    with imageio.v2.get_reader(tmp_path / "film.mp4") as reader:
+        read = [np.asarray(frame) for frame in reader]
+    assert len(read) == 3 and read[0].shape == (32, 48, 3)
+    assert [round(float(frame.mean())) for frame in read] == pytest.approx([0, 120, 240], abs=4)
+
+
+def test_missing_ffmpeg_is_one_clear_sentence(monkeypatch):
+    monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="imageio-ffmpeg.*pip install"):
+        video.require_ffmpeg()
