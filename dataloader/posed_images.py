@@ -17,6 +17,7 @@ from dataloader.scannet_files import is_rigid, numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path
 from dataloader.undistortion import common_pinhole, needs_resampling
 from utils.errors import UserError
+from utils.images import is_truncated
 
 logger = logging.getLogger(__name__)
 
@@ -134,10 +135,11 @@ def pose_problem(pose: Tensor) -> str | None:
 
 
 def _header(path: Path) -> tuple[tuple[int, int], bool] | None:
-    """(height, width) of an image and whether it is transparent somewhere; None when it cannot be read."""
+    """(height, width) of an image and whether it is transparent somewhere; None when it is damaged or truncated."""
     try:
         with Image.open(path) as image:
-            return (image.height, image.width), image.mode in ("RGBA", "LA", "PA")
+            header = (image.height, image.width), image.mode in ("RGBA", "LA", "PA")
+        return None if is_truncated(path) else header
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return None
 

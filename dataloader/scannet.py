@@ -26,8 +26,8 @@ _COLOR_SUFFIXES = (".jpg", ".jpeg", ".png")
 def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None = None) -> Scene:
     """Open a ScanNet scene folder; reads poses and image headers, no pixels.
 
-    Frames whose pose is lost, unreadable or not rigid, and images whose header is damaged, are left out, counted in
-    one log line and listed in :attr:`Scene.skipped`.
+    Frames whose pose is lost, unreadable or not rigid, and images whose header is damaged or that are truncated, are
+    left out, counted in one log line and listed in :attr:`Scene.skipped`: every stage works on the same frames.
 
     Args:
         path: the scene folder.
@@ -42,7 +42,7 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     colors, poses = _required_files(path)
     camera_to_world, skipped = read_poses({name: poses[name] for name in colors if name in poses})
     skipped.update({name: "no pose file" for name in colors if name not in poses})
-    image_size, unreadable = image_sizes({name: colors[name] for name in camera_to_world}, "colour", path)
+    image_size, unreadable = image_sizes({name: colors[name] for name in camera_to_world}, "colour", path, whole=True)
     skipped.update(unreadable)
     frames = [name for name in camera_to_world if name not in skipped]
     if not frames:

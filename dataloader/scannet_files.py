@@ -11,6 +11,7 @@ from torch import Tensor
 
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
+from utils.images import is_truncated
 
 _RIGID_TOLERANCE = 1e-2  # on R^T R - I: files keep six digits, and fused poses drift a little
 
@@ -120,10 +121,12 @@ def read_intrinsics(path: Path, size: tuple[int, int], file_size: tuple[int, int
     return intrinsics
 
 
-def image_sizes(files: dict[str, Path], kind: str, path: Path) -> tuple[tuple[int, int] | None, dict[str, str]]:
+def image_sizes(
+    files: dict[str, Path], kind: str, path: Path, whole: bool = False
+) -> tuple[tuple[int, int] | None, dict[str, str]]:
     """The (height, width) that all images share, from their headers, and {frame: reason} of damaged ones.
 
-    The size is None when no image could be read.
+    The size is None when no image could be read. With ``whole``, files that end too early count as damaged too.
 
     Raises:
         UserError: the images have more than one size.
@@ -134,6 +137,8 @@ def image_sizes(files: dict[str, Path], kind: str, path: Path) -> tuple[tuple[in
         try:
             with Image.open(file) as image:
                 width, height = image.size
+            if whole and is_truncated(file):
+                raise OSError
             frames_of_size.setdefault((height, width), []).append(name)
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
             damaged[name] = f"with a damaged {kind} image"

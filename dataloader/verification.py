@@ -39,7 +39,8 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20) -> l
     if scene is None:
         return report.findings
     for frame, reason in scene.skipped.items():
-        report.note(f"frame {frame} is left out: {reason}")
+        tell = report.broken if "damaged" in reason else report.note
+        tell(f"frame {frame} is left out: {reason}")
     if len(scene) < min_frames:
         report.note(f"only {len(scene)} usable frames; a radiance field wants {min_frames} or more")
     if all(path is None for path in scene.depth_paths):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from utils.errors import UserError
 from utils.files import atomic_path
+
+_END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
+_END_BYTES = 1024  # some cameras write padding after the mark
 
 
 def _read(path: str | Path, kind: str) -> np.ndarray:
@@ -59,6 +63,16 @@ def _read_bytes(path: str | Path) -> np.ndarray:
     if image.dtype != np.uint8:
         raise UserError(f"{path} holds {image.dtype} values; expected an 8-bit colour image")
     return image[..., None] if image.ndim == 2 else image
+
+
+def is_truncated(path: str | Path) -> bool:
+    """Whether a JPEG or PNG file lacks the mark that ends it; reads its last bytes only. False for other formats."""
+    end = _END_MARKS.get(Path(path).suffix.lower())
+    if end is None:
+        return False
+    with open(path, "rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - _END_BYTES, 0))
+        return end not in file.read()
 
 
 def read_depth(path: str | Path, scale: float = 1000.0) -> Tensor:

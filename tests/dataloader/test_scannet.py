@@ -103,14 +103,17 @@ def test_renamed_folder_keeps_its_meshes(folder):
     assert scene.label_mesh_path.name == "scene0000_00_vh_clean_2.labels.ply"
 
 
-def test_truncated_image_is_named_and_a_headless_one_skipped(folder):
-    path = folder / "color" / "0.png"
+@pytest.mark.parametrize("image_format", ["png", "jpg"])
+def test_truncated_and_headless_images_are_skipped_and_counted(tmp_path, caplog, image_format):
+    folder = write_scannet_scene(tmp_path / "s", (24, 32), num_frames=6, lost_frames=(), image_format=image_format)
+    path = folder / "color" / f"0.{image_format}"
     path.write_bytes(path.read_bytes()[:-100])
-    (folder / "color" / "1.png").write_bytes(b"")
+    (folder / "color" / f"1.{image_format}").write_bytes(b"")
+    padded = folder / "color" / f"2.{image_format}"
+    padded.write_bytes(padded.read_bytes() + bytes(64))
     scene = load_scannet_scene(folder)
-    assert "1" in scene.skipped and scene.frames[0] == "0"
-    with pytest.raises(UserError, match=r"0\.png"):
-        scene.read_color(0)
+    assert scene.frames == ["2", "3", "4", "5"] and scene.read_color(0).shape == (3, 24, 32)
+    assert "2 of 6 frames left out: 2 with a damaged colour image" in caplog.text
 
 
 def test_mixed_sizes_are_refused(folder):
