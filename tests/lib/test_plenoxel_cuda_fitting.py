@@ -1,0 +1,170 @@
+"""The CUDA ops that a fit is made of, against the C++ ones and the golden gradients."""
+
+import pytest
+import torch
+
+from lib.plenoxel import ops
+from tests.lib.cuda_parity import (
+    OPTIONS,
+    TRACED,
+    assert_agrees,
+    assert_close_to_largest,
+    each_renderer,
+    needs_gpu,
+    on_gpu,
+    scene_of,
+)
+from tests.lib.plenoxel_scenes import load_golden, random_grid
+
+pytestmark = needs_gpu
+
+
+@pytest.mark.parametrize("lambdas", ["mse", "reg"])
+@pytest.mark.parametrize("file", ["svox2_0", "svox2_1"])
+def test_golden_gradients(shared_dir, file, lambdas):
+    golden = load_golden(shared_dir / "golden" / f"{file}.npz")
+    scene, extra = on_gpu(golden.scene), {"beta_lambda": 1e-3, "sparsity_lambda": 1e-6} if lambdas == "reg" else {}
+    for i in range(3):
+        gradients = torch.zeros_like(scene.density), torch.zeros_like(scene.sh)
+        ops.fit_gradients(*scene, golden.arrays["gt"].cuda(), *gradients, **golden.options[i], **extra)
+        assert_close_to_largest(gradients[0], golden.arrays[f"grad_sigma_{lambdas}_{i}"], 1e-4)
+        if f"grad_sh_{lambdas}_{i}" in golden.arrays:
+            assert_close_to_largest(gradients[1], golden.arrays[f"grad_sh_{lambdas}_{i}"], 1e-4)
+
+
+@pytest.mark.parametrize("outputs", [("rgb",), ("sh",), ("depth", "alpha"), ("rgb", "sh", "depth", "alpha")])
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("resolution", TRACED)
+def test_backward_as_the_cpu(resolution, options, outputs):
+    scene = scene_of(resolution)
+    generator = torch.Generator().manual_seed(1)
+    cotangents = None
+    gradients = []
+    for move in (lambda tensor: tensor, lambda tensor: tensor.cuda()):
+        links, density, sh, origins, directions = map(move, scene)
+        density, sh = density.detach().requires_grad_(), sh.detach().requires_grad_()
+        out = ops.render_rays(links, density, sh, origins, directions, outputs=outputs, **options)
+        values = [getattr(out, name) for name in outputs]
+        cotangents = cotangents or [torch.randn(value.shape, generator=generator) for value in values]
+        pairs = zip(values, map(move, cotangents), strict=True)
+        loss = sum((value * cotangent).sum() for value, cotangent in pairs)
+        gradients.append(torch.autograd.grad(loss, (density, sh), materialize_grads=True))
+    for expected, actual in zip(*gradients, strict=True):
+        assert_close_to_largest(actual, expected, 1e-4)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("resolution", TRACED)
+def test_fit_gradients_as_the_cpu(resolution, options):
+    scene = scene_of(resolution)
+    options = {name: value for name, value in options.items() if name != "sh_background"}
+    generator = torch.Generator().manual_seed(2)
+    target, weights = (torch.rand(len(scene.origins), 3, generator=generator) for _ in range(2))
+    distances = torch.rand(len(scene.origins), generator=generator) * 2 - 0.5
+    results = []
+    for move in (lambda tensor: tensor, lambda tensor: tensor.cuda()):
+        moved = [move(tensor) for tensor in scene]
+        gradients = [torch.zeros_like(moved[1]), torch.zeros_like(moved[2])]
+        touched = torch.zeros_like(moved[1], dtype=torch.bool)
+        rgb = ops.fit_gradients(
+            *moved, move(target), *gradients, beta_lambda=1e-2, sparsity_lambda=1e-4, ray_weights=move(weights),
+            depth_target=move(distances), depth_lambda=0.1, free_space_lambda=0.2, free_space_margin=0.05,
+            touched=touched, **options,
+        )  # fmt: skip
+        results.append((rgb, *gradients, touched))
+    expected, actual = results
+    assert_agrees(actual[0], expected[0], flips=1)
+    assert_close_to_largest(actual[1], expected[1], 1e-4)
+    assert_close_to_largest(actual[2], expected[2], 1e-4)
+    assert (actual[3].cpu() != expected[3]).sum() <= 8  # the corners of a cell whose only sample flipped
+
+
+def test_gradients_agree_with_double_precision():
+    scene = scene_of((7, 5, 9))
+    links, density, sh, origins, directions = (t.double() if t.is_floating_point() else t for t in scene)
+    density.requires_grad_(), sh.requires_grad_()
+    loss = ops.render_rays(links, density, sh, origins, directions).sh.square().sum()
+    expected = torch.autograd.grad(loss, (density, sh))
+    scene = on_gpu(scene)
+    density, sh = scene.density.requires_grad_(), scene.sh.requires_grad_()
+    actual = torch.autograd.grad(ops.render_rays(*scene).sh.square().sum(), (density, sh))
+    for a, e in zip(actual, expected, strict=True):
+        assert (a.cpu() - e).norm() <= 1e-5 * e.norm()
+
+
+@pytest.mark.parametrize("ignore_edge", [False, True])
+@pytest.mark.parametrize("channels", [(0, 27), (0, 1), (9, 18), (25, 27)])
+def test_total_variation_as_the_cpu(channels, ignore_edge):
+    links, density, sh = random_grid((9, 11, 13), 0.6, torch.Generator().manual_seed(3), torch.float32)
+    for first, count in ((0, None), (100, 500), (1200, 87)):
+        gradients = torch.zeros_like(sh), torch.zeros_like(sh).cuda()
+        touched = torch.zeros(len(sh), dtype=torch.bool), torch.zeros(len(sh), dtype=torch.bool).cuda()
+        ops.tv_gradients(links, sh, gradients[0], first, count, channels, 0.3, ignore_edge, touched[0])
+        ops.tv_gradients(links.cuda(), sh.cuda(), gradients[1], first, count, channels, 0.3, ignore_edge, touched[1])
+        torch.testing.assert_close(gradients[1].cpu(), gradients[0], rtol=1e-4, atol=1e-5)
+        assert not (touched[0] & ~touched[1].cpu()).any() or ignore_edge
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (1001,), (5, 27), (333, 27), (64, 3)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_rmsprop_as_the_cpu(shape, masked):
+    generator = torch.Generator().manual_seed(4)
+    tensors = [torch.randn(shape, generator=generator) for _ in range(2)] + [torch.zeros(shape)]
+    moved = [tensor.cuda() for tensor in tensors]
+    touched = torch.rand(shape[0], generator=generator) < 0.5 if masked else None
+    for _ in range(3):
+        gradient = torch.randn(shape, generator=generator)
+        tensors[1].copy_(gradient), moved[1].copy_(gradient)
+        ops.rmsprop_step(*tensors, 0.1, touched=touched)
+        ops.rmsprop_step(*moved, 0.1, touched=None if touched is None else touched.cuda())
+    for actual, expected in zip(moved, tensors, strict=True):
+        torch.testing.assert_close(actual.cpu(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_sample_grid_as_the_cpu():
+    links, density, sh = random_grid((9, 11, 13), 0.3, torch.Generator().manual_seed(5), torch.float32)
+    points = torch.rand(1001, 3, generator=torch.Generator().manual_seed(6)) * 16 - 2
+    expected = ops.sample_grid(links, density, sh, points)
+    actual = ops.sample_grid(links.cuda(), density.cuda(), sh.cuda(), points.cuda())
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a.cpu(), e, rtol=1e-5, atol=1e-5)
+
+
+@each_renderer
+def test_twenty_runs_give_the_same(render):
+    scene = on_gpu(scene_of((33, 64, 20)))
+    target = torch.zeros_like(scene.origins)
+    first = None
+    for _ in range(20):
+        gradients = torch.zeros_like(scene.density), torch.zeros_like(scene.sh)
+        rgb = ops.fit_gradients(*scene, target, *gradients)
+        run = (*render(scene), rgb, *gradients)
+        first = first or [tensor.clone() for tensor in run]
+        for actual, expected in zip(run[:5], first[:5], strict=True):
+            assert torch.equal(actual, expected)
+        for actual, expected in zip(run[5:], first[5:], strict=True):
+            assert_close_to_largest(actual, expected, 1e-5)
+
+
+def test_a_fit_step_can_be_captured_in_a_graph():
+    scene = on_gpu(scene_of((7, 5, 9)))
+    target = torch.rand_like(scene.origins)
+
+    def step(density, sh):
+        gradients = torch.zeros_like(density), torch.zeros_like(sh)
+        touched = torch.zeros_like(density, dtype=torch.bool)
+        squares = torch.zeros_like(density), torch.zeros_like(sh)
+        ops.fit_gradients(scene.links, density, sh, *scene[3:], target, *gradients, touched=touched)
+        ops.tv_gradients(scene.links, sh, gradients[1], 0, 100, scale=1e-3, touched=touched)
+        ops.rmsprop_step(density, gradients[0], squares[0], 0.1, touched=touched)
+        ops.rmsprop_step(sh, gradients[1], squares[1], 0.01, touched=touched)
+
+    expected = scene.density.clone(), scene.sh.clone()
+    step(*expected)
+    values = scene.density.clone(), scene.sh.clone()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step(*values)
+    graph.replay()
+    for actual, wanted in zip(values, expected, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-3, atol=1e-3)
