@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.plenoxel.reference import BASIS_SIZE, RayOutputs
+from lib.plenoxel.reference import RayOutputs
+from lib.plenoxel.reference_march import BASIS_SIZE
 
 OUTPUT_BITS = {"rgb": 1, "sh": 2, "depth": 4, "alpha": 8}
 STORAGES = ("float32", "float16", "uint8")

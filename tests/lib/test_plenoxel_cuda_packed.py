@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lib.plenoxel import ops, packed
-from lib.plenoxel.reference import _sh_basis
+from lib.plenoxel.reference_march import sh_basis
 from tests.lib.cuda_parity import assert_agrees, needs_gpu, on_gpu, render_packed, scene_of
 from tests.lib.plenoxel_scenes import random_scene
 
@@ -37,7 +37,7 @@ def test_may_clamp_is_never_wrong_and_not_always_true():
     sh = torch.randn(2000, 27, generator=generator) * 0.25
     sh[:, ::9] += 0.6
     directions = torch.nn.functional.normalize(torch.randn(500, 3, generator=generator), dim=-1)
-    colors = torch.einsum("vcb,db->vdc", sh.unflatten(1, (3, 9)), _sh_basis(directions)) + 0.5
+    colors = torch.einsum("vcb,db->vdc", sh.unflatten(1, (3, 9)), sh_basis(directions)) + 0.5
     below, flagged = (colors < 0).any(-1).any(-1), packed.may_clamp(sh)
     assert not (below & ~flagged).any()
     assert below.any() and (~flagged).any()

@@ -1,5 +1,7 @@
 """Every op against its plain PyTorch reference, values and gradients, in both precisions."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -209,3 +211,23 @@ def test_sample_grid_clamps_to_the_grid():
     rows = links[links >= 0].long()
     at_voxels = ops.sample_grid(links, density, sh, voxels)
     assert torch.equal(at_voxels[0], density[rows]) and torch.equal(at_voxels[1], sh[rows])
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("render_rays", {"scene_index", "image_width"}),
+        ("first_surface_depth", {"scene_index"}),
+        ("max_weight", {"scene_index"}),
+        ("fit_gradients", {"scene_index", "touched"}),
+        ("tv_gradients", {"touched"}),
+        ("rmsprop_step", set()),
+        ("sample_grid", set()),
+    ],
+)
+def test_reference_takes_the_ops_arguments(name, missing):
+    """All but those that its module's docstring says are missing, in the same order, with the same defaults."""
+    op = inspect.signature(getattr(ops, name)).parameters
+    plain = inspect.signature(getattr(reference, f"_{name}")).parameters
+    assert [argument for argument in op if argument not in missing] == list(plain)
+    assert all(plain[argument].default == op[argument].default for argument in plain)
