@@ -19,7 +19,7 @@ from utils.errors import UserError
 from utils.files import atomic_path
 
 EXPOSURE_FILE = "exposure.npz"
-_NEAR_METRES = 0.1
+NEAR_METRES = 0.1
 _NEAR_RADIANS = 0.2
 _FADE = 8.0
 
@@ -32,22 +32,24 @@ class ExposureModel:
         camera_to_world: float64 ``[N, 4, 4]``, metres.
         gain: float32 ``[N, 3]``.
         offset: float32 ``[N, 3]``.
+        near: distance within which exposures are alike, in the world's unit.
     """
 
     camera_to_world: Tensor
     gain: Tensor
     offset: Tensor
+    near: float = NEAR_METRES
 
     def at(self, camera_to_world: Tensor) -> tuple[Tensor, Tensor]:
         """Gain and offset ``[..., 3]`` of cameras ``[..., 4, 4]``, float32 on the CPU.
 
-        Far from all training cameras (by about 0.8 m, or turned by 1.6 rad) they fade to 1 and 0.
+        Far from all training cameras (by about eight times ``near``, or turned by 1.6 rad) they fade to 1 and 0.
         """
         pose = camera_to_world.double().cpu()
         distance = (pose[..., None, :3, 3] - self.camera_to_world[:, :3, 3]).norm(dim=-1)
         trace = (pose[..., None, :3, :3] * self.camera_to_world[:, :3, :3]).sum((-1, -2))
         angle = torch.arccos(((trace - 1) / 2).clamp(-1, 1))
-        squared = (distance / _NEAR_METRES) ** 2 + (angle / _NEAR_RADIANS) ** 2
+        squared = (distance / self.near) ** 2 + (angle / _NEAR_RADIANS) ** 2
         nearest = squared.amin(-1, keepdim=True)
         weights = torch.softmax(-squared / 2, dim=-1) * torch.exp(-nearest / (2 * _FADE**2))
         weights = weights.float()
@@ -58,7 +60,7 @@ class ExposureModel:
         with atomic_path(Path(folder) / EXPOSURE_FILE) as temporary:
             np.savez(
                 temporary, camera_to_world=self.camera_to_world.numpy(), gain=self.gain.numpy(),
-                offset=self.offset.numpy(),
+                offset=self.offset.numpy(), near=np.float64(self.near),
             )  # fmt: skip
 
     @classmethod
@@ -75,8 +77,9 @@ class ExposureModel:
             with np.load(path, allow_pickle=False) as archive:
                 pose, gain, offset = (torch.from_numpy(archive[name]) for name in ("camera_to_world", "gain", "offset"))
                 count = len(pose)
+                near = float(archive["near"]) if "near" in archive.files else NEAR_METRES
                 return cls(pose.double().reshape(count, 4, 4), gain.float().reshape(count, 3),
-                           offset.float().reshape(count, 3))  # fmt: skip
+                           offset.float().reshape(count, 3), near)  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is damaged ({error}); fit the scene again, or delete it to render every view at "
                             "the average exposure") from None

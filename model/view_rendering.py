@@ -65,7 +65,7 @@ def render_store(
 
     if request.sh_dtype not in SH_DTYPES:
         raise UserError(f"render.sh_dtype = {request.sh_dtype!r} is unknown; use one of {', '.join(SH_DTYPES)}")
-    scene, cameras, source = _cameras(request)
+    scene, cameras, source = _cameras(request, options.background_brightness)
     field = RadianceField.load(request.field_path, device)
     writer = ViewStoreWriter.create(
         request.output,
@@ -92,12 +92,12 @@ def render_store(
     return {"views": len(cameras), "views_per_second": len(pending) / max(time.monotonic() - started, 1e-9)}
 
 
-def _cameras(request: StoreRequest) -> tuple[Scene | None, CameraList, list[int]]:
+def _cameras(request: StoreRequest, background: float) -> tuple[Scene | None, CameraList, list[int]]:
     """The scene when its trajectory is rendered, the cameras, and which frame or list entry each one is."""
-    from dataloader import CameraList, load_scannet_scene
+    from dataloader import CameraList, load_scene
 
     if request.camera_list_path is None:
-        scene = load_scannet_scene(request.scan_path)
+        scene = load_scene(request.scan_path, background)
         indices = list(range(0, len(scene.frames), request.every))
         return scene, scene.cameras(request.size, indices), indices
     cameras = CameraList.load(request.camera_list_path)

@@ -44,7 +44,7 @@ def carve(frames: Frames, camera_to_grid: Tensor, scene_scale: float, resolution
     intrinsics = frames.depth_intrinsics.double().cpu()
     margin = _MARGIN_CELLS * 2 / resolution / scene_scale
     for depth, pose in zip(frames.depths, camera_to_grid.double().cpu(), strict=True):
-        column, row, distance, inside = _project_cells(resolution, intrinsics, pose, depth.shape, device)
+        column, row, distance, inside = project_cells(resolution, intrinsics, pose, depth.shape, device)
         distance = distance / scene_scale
         cells = inside.nonzero(as_tuple=True)
         measured = depth[row[cells], column[cells]].float() / 1000
@@ -55,7 +55,7 @@ def carve(frames: Frames, camera_to_grid: Tensor, scene_scale: float, resolution
     return CarvedSpace(views > 0, free, (unmeasured >= _FEWEST_VIEWS) & ~free)
 
 
-def _project_cells(
+def project_cells(
     resolution: int, intrinsics: Tensor, pose: Tensor, size: tuple[int, int], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Column, row (int64), depth in grid units, and whether it is in the image, of all cells' middles ``[R, R, R]``.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d
 
 from model.fitting.options import FitData
 from utils.cameras import scale_intrinsics
@@ -35,6 +36,8 @@ class Frames:
         depths: int16 ``[N, h, w]`` millimetres along the optical axis, 0 where unknown.
         camera_to_world: float64 ``[N, 4, 4]``.
         intrinsics: float64 ``[3, 3]``, in pixels of ``images``.
+        empty: bool ``[N, h, w]``, of the depth maps' size: pixels that are wholly transparent, so that nothing is on
+            their lines of sight; None where images have no alpha channel.
     """
 
     indices: list[int]
@@ -42,6 +45,7 @@ class Frames:
     depths: Tensor
     camera_to_world: Tensor
     intrinsics: Tensor
+    empty: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -62,11 +66,22 @@ def fitted_size(image_size: tuple[int, int], max_side: int) -> tuple[int, int]:
     return tuple(max(1, round(side * factor)) for side in image_size)
 
 
-def split_frames(count: int, options: FitData) -> tuple[list[int], list[int]]:
-    """Indices of the frames to train on and of those held out, of ``count`` frames in numeric order."""
+def split_frames(
+    count: int, options: FitData, splits: list[str] | None = None
+) -> tuple[list[int], list[int]]:
+    """Indices of the frames to train on and of those held out, of ``count`` frames in numeric order.
+
+    Args:
+        splits: "train", "val" or "test" of each frame, where the dataset has splits of its own.
+    """
     every = options.holdout_every
-    held_out = [index for index in range(count) if every and index % every == 0]
-    training = [index for index in range(count) if not every or index % every]
+    if every and splits and "train" in splits:
+        measured = "test" if "test" in splits else "val"
+        held_out = [index for index in range(count) if splits[index] == measured]
+        training = [index for index in range(count) if splits[index] == "train"]
+    else:
+        held_out = [index for index in range(count) if every and index % every == 0]
+        training = [index for index in range(count) if not every or index % every]
     if len(training) > options.max_frames:
         positions = torch.linspace(0, len(training) - 1, options.max_frames).round().long().tolist()
         training = [training[position] for position in positions]
@@ -79,7 +94,7 @@ def load_training_frames(scene: Scene, options: FitData, device: torch.device) -
     Raises:
         UserError: fewer than three frames can be used.
     """
-    training, _ = split_frames(len(scene.frames), options)
+    training, _ = split_frames(len(scene.frames), options, scene.splits)
     if options.blurry_share > 0:
         training = _without_blurry(scene, training, options.blurry_share)
     frames = _read_frames(scene, training, fitted_size(scene.image_size, options.max_image_side), device)
@@ -94,18 +109,21 @@ def load_training_frames(scene: Scene, options: FitData, device: torch.device) -
 def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device: torch.device) -> Frames:
     depth_size = fitted_size(size, _LONGEST_DEPTH_SIDE)
     images = torch.empty(len(indices), *size, 3, dtype=torch.uint8, device=device)
-    depths = torch.zeros(len(indices), *depth_size, dtype=torch.int16, device=device)
+    map_shape = (len(indices), *depth_size)
+    depths = torch.zeros(map_shape if scene.depth_size else (), dtype=torch.int16, device=device).expand(map_shape)
+    empty = torch.zeros(map_shape, dtype=torch.bool, device=device) if scene.transparent else None
     kept: list[int] = []
 
-    def read(index: int) -> tuple[int, Tensor | None, Tensor | None]:
+    def read(index: int) -> tuple[int, Tensor | None, Tensor | None, Tensor | None]:
         try:
-            return index, scene.read_color(index, size), scene.read_depth(index, depth_size)
+            color, depth = scene.read_color(index, size), scene.read_depth(index, depth_size)
+            return index, color, depth, scene.read_alpha(index, size)
         except UserError as error:
             logger.warning("frame left out: %s", error)
-            return index, None, None
+            return index, None, None, None
 
     with Progress(f"reading {scene.name}", len(indices), "frame") as meter:
-        for index, color, depth in ordered_map(read, indices):
+        for index, color, depth, alpha in ordered_map(read, indices):
             meter.update()
             if color is None:
                 continue
@@ -113,6 +131,8 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
             if depth is not None:
                 millimetres = (depth * 1000).round()
                 depths[len(kept)] = torch.where(millimetres < 2**15, millimetres, 0).to(torch.int16).to(device)
+            if alpha is not None:
+                empty[len(kept)] = (adaptive_max_pool2d(alpha.float(), depth_size)[0] == 0).to(device)
             kept.append(index)
     return Frames(
         indices=kept,
@@ -120,6 +140,7 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
         depths=depths[: len(kept)],
         camera_to_world=scene.camera_to_world[kept],
         intrinsics=scale_intrinsics(scene.intrinsics, scene.image_size, size),
+        empty=None if empty is None else empty[: len(kept)],
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gin
 
-STARTS = ("depth", "mesh", "dense")
+STARTS = ("auto", "depth", "mesh", "points", "dense")
 PRUNE_RULES = ("weight", "density")
 
 
@@ -17,7 +17,8 @@ class FitData:
 
     Attributes:
         holdout_every: every n-th frame in numeric order (0, n, 2n, ...) is kept out of the fit and measured on; 0 keeps
-            none out.
+            none out. A dataset with splits of its own is fitted to "train" and measured on "test" (or "val") unless
+            this is 0.
         max_frames: use at most this many frames for training, evenly spaced.
         max_image_side: larger photographs are reduced so that their longer side has this many pixels.
         blurry_share: leave out this share of the training frames, those that are blurriest for their neighbourhood.
@@ -40,9 +41,13 @@ class FitGrid:
     Attributes:
         resolutions: voxels along each axis, one entry a level, coarse to fine.
         start: "depth" (surfaces seen by the depth camera, plus all space that no depth measurement says anything
-            about), "mesh" (the scene's mesh, plus the same), or "dense" (every voxel).
-        fill_unknown: whether "depth" and "mesh" also start voxels that no depth measurement found empty. Black and
-            glass surfaces return no depth; without this they stay holes.
+            about), "mesh" (the scene's mesh, plus the same), "points" (structure from motion's points, plus the same),
+            "dense" (every voxel that a camera sees), or "auto", the first of these for which there are data. Space
+            that is seen through transparent pixels never starts.
+        fill_unknown: whether "depth", "mesh" and "points" also start voxels that no depth measurement found empty.
+            Black and glass surfaces return no depth; without this they stay holes.
+        camera_space: how far the grid reaches where nothing else tells how large the scene is: a multiple of the
+            cameras' largest distance from what they look at, or from their middle when they look outwards.
         thicken: voxels by which the starting surfaces grow in all directions.
         surface_opacity: opacity of one voxel of a starting surface.
         unknown_opacity: opacity of one voxel of the other starting voxels.
@@ -53,8 +58,9 @@ class FitGrid:
     """
 
     resolutions: tuple[int, ...] = (128, 256)
-    start: str = "depth"
+    start: str = "auto"
     fill_unknown: bool = True
+    camera_space: float = 2.0
     thicken: int = 1
     surface_opacity: float = 0.3
     unknown_opacity: float = 0.01

@@ -12,7 +12,7 @@ from dataloader import SceneTransform
 _MARGIN = 0.04
 _OUTLIER_SHARE = 0.002
 _MOST_POINTS = 1 << 20
-_SPACE_AROUND_CAMERAS = 0.1
+SPACE_AROUND_CAMERAS = 0.1
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Placement:
     """A box in the world and the cube around it, which becomes [-1, 1]^3.
 
     Attributes:
-        lower, upper: float64 ``[3]``, corners of the box in metres.
+        lower, upper: float64 ``[3]``, corners of the box in the world's unit.
     """
 
     lower: Tensor
@@ -47,18 +47,19 @@ class Placement:
         return nearest[:, None, None, 0] & nearest[None, :, None, 1] & nearest[None, None, :, 2]
 
 
-def place(points: Tensor, camera_centers: Tensor) -> Placement:
+def place(points: Tensor, camera_centers: Tensor, space: float = SPACE_AROUND_CAMERAS) -> Placement:
     """The box around points and cameras.
 
     A few outliers among the points are cut off, since depth cameras make them; the cameras are always inside.
 
     Args:
-        points: world points ``[P, 3]``, metres; may be empty.
+        points: world points ``[P, 3]``; may be empty.
         camera_centers: ``[N, 3]``.
+        space: around the cameras.
     """
     cameras = camera_centers.double().cpu()
-    lower = cameras.amin(0) - _SPACE_AROUND_CAMERAS
-    upper = cameras.amax(0) + _SPACE_AROUND_CAMERAS
+    lower = cameras.amin(0) - space
+    upper = cameras.amax(0) + space
     if len(points):
         sample = points[:: len(points) // _MOST_POINTS + 1].double().cpu()
         lower = torch.minimum(lower, sample.quantile(_OUTLIER_SHARE, dim=0))

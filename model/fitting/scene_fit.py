@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from model.exposure import ExposureModel
 from model.fitting.evaluation import (
     HeldOutView,
     depth_picture,
@@ -18,13 +19,11 @@ from model.fitting.evaluation import (
     mean_measurements,
     side_by_side,
 )
+from model.fitting.extent import choose_start, exposure_nearness, place_scene, surface_points
 from model.fitting.fitter import Fitter, Recipe
 from model.fitting.frames import Frames, fitted_size, load_training_frames, split_frames
 from model.fitting.options import FitData
-from model.fitting.placement import place
-from model.fitting.point_cloud import PointCloud, depth_point_cloud, mesh_point_cloud
 from model.radiance_field import RadianceField
-from utils.errors import UserError
 from utils.files import commit_output, prepare_output, read_json, write_json
 from utils.images import write_image
 from utils.progress import Progress
@@ -83,12 +82,12 @@ class _SceneFit:
     """The state of :func:`fit_scene`."""
 
     def __init__(self, scene_path: Path, partial: Path, settings: FitSettings, device: torch.device):
-        from dataloader import load_scannet_scene
+        from dataloader import load_scene
 
-        self.scene = load_scannet_scene(scene_path)
+        self.scene = load_scene(scene_path, settings.recipe.rendering.background_brightness)
         self.partial, self.settings, self.device = partial, settings, device
         self.size = fitted_size(self.scene.image_size, settings.data.max_image_side)
-        _, self.held_out = split_frames(len(self.scene.frames), settings.data)
+        _, self.held_out = split_frames(len(self.scene.frames), settings.data, self.scene.splits)
         self._last_checkpoint = self._last_scalars = time.monotonic()
 
     def run(self) -> None:
@@ -97,11 +96,13 @@ class _SceneFit:
 
         started = time.monotonic()
         frames = load_training_frames(self.scene, self.settings.data, self.device)
-        cloud = self._point_cloud(frames)
-        placement = place(cloud.points if cloud else torch.empty(0, 3), frames.camera_to_world[:, :3, 3])
+        settings, grid = self.settings, self.settings.recipe.grid
+        start = choose_start(self.scene, frames, grid.start)
+        cloud = surface_points(self.scene, frames, grid, start)
+        placement = place_scene(self.scene, frames, cloud, start, grid.camera_space)
         self.transform = placement.transform([self.scene.frames[index] for index in frames.indices])
-        settings = self.settings
-        fitter = Fitter(frames, placement, cloud, settings.recipe, settings.seed, settings.data.exposure)
+        recipe = replace(settings.recipe, grid=replace(grid, start=start))
+        fitter = Fitter(frames, placement, cloud, recipe, settings.seed, settings.data.exposure)
         del cloud
         checkpoint = self.partial / _CHECKPOINT
         if checkpoint.exists():
@@ -113,24 +114,6 @@ class _SceneFit:
             self._save(fitter, frames)
             self._measure(fitter, frames, writer, loading_seconds)
         checkpoint.unlink(missing_ok=True)
-
-    def _point_cloud(self, frames: Frames) -> PointCloud | None:
-        start = self.settings.recipe.grid.start
-        if start == "mesh":
-            from dataloader import load_mesh
-
-            mesh = load_mesh(self.scene.mesh_path)
-            extent = float((mesh.vertices.amax(0) - mesh.vertices.amin(0)).max())
-            spacing = extent / max(self.settings.recipe.grid.resolutions)
-            cloud = mesh_point_cloud(mesh.vertices, mesh.faces, mesh.colors, spacing)
-            return PointCloud(cloud.points.to(self.device), cloud.colors.to(self.device))
-        cloud = depth_point_cloud(frames)
-        if start == "depth" and not len(cloud.points):
-            raise UserError(
-                f"{self.scene.path} has no depth measurements, which FitGrid.start = 'depth' needs; "
-                "use 'mesh' or 'dense'"
-            )
-        return cloud if len(cloud.points) else None
 
     def _optimize(self, fitter: Fitter, frames: Frames, writer: SummaryWriter) -> None:
         total = fitter.recipe.total_steps
@@ -170,7 +153,7 @@ class _SceneFit:
         return held_out_views(field, self.scene, indices, self.size, self.settings.recipe.rendering)
 
     def _log_views(self, fitter: Fitter, frames: Frames, writer: SummaryWriter) -> None:
-        field = RadianceField(fitter.grid, self.transform, fitter.exposure.model(frames.camera_to_world))
+        field = RadianceField(fitter.grid, self.transform, self._exposure(fitter, frames))
         measured = []
         for view in self._views(field, self.held_out[:_LOGGED_VIEWS]):
             _log_pictures(view, writer, fitter.step)
@@ -178,9 +161,13 @@ class _SceneFit:
         if measured:
             writer.add_scalar("psnr/held_out_sample", mean_measurements(measured)["psnr"], fitter.step)
 
+    def _exposure(self, fitter: Fitter, frames: Frames) -> ExposureModel | None:
+        exposure = fitter.exposure.model(frames.camera_to_world)
+        return exposure and replace(exposure, near=exposure_nearness(self.scene, frames.camera_to_world))
+
     def _save(self, fitter: Fitter, frames: Frames) -> None:
         fitter.grid.save(self.partial, self.transform, bits=self.settings.bits)
-        exposure = fitter.exposure.model(frames.camera_to_world)
+        exposure = self._exposure(fitter, frames)
         if exposure is not None:
             exposure.save(self.partial)
 

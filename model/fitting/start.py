@@ -11,6 +11,7 @@ from model.fitting.frames import Frames
 from model.fitting.options import FitGrid
 from model.fitting.placement import Placement
 from model.fitting.point_cloud import PointCloud
+from model.fitting.silhouettes import visual_hull
 from model.grid import EMPTY, SH_CHANNELS, PlenoxelGrid
 from model.voxel_masks import dilate, resize_mask
 
@@ -39,6 +40,9 @@ def starting_grid(
     camera_to_grid = transform.to_grid(frames.camera_to_world)
     space = carve(frames, camera_to_grid, transform.scene_scale, min(resolution, _CARVING_RESOLUTION))
     candidates = resize_mask(space.seen if options.start == "dense" else space.unmeasured, shape)
+    if frames.empty is not None:
+        hull = visual_hull(frames, camera_to_grid, min(resolution, _CARVING_RESOLUTION))
+        candidates &= resize_mask(dilate(hull, 1), shape)
     surface = torch.zeros(shape, dtype=torch.bool, device=device)
     if cloud is not None:
         cloud = PointCloud(transform.points_to_grid(cloud.points), cloud.colors)

@@ -1,5 +1,7 @@
 """Whole fits of a tiny room: quality, repeatability, resuming, the folder written, and what is refused."""
 
+from dataclasses import replace
+
 import gin
 import pytest
 import torch
@@ -167,8 +169,9 @@ def test_depth_start_needs_depth(tmp_path):
     folder = write_scannet_scene(tmp_path / "scene0000_00", num_frames=8)
     for path in (folder / "depth").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match="use 'mesh' or 'dense'"):
-        fit_scene(folder, tmp_path / "field", FitSettings(DATA, RECIPE), CPU)
+    recipe = replace(RECIPE, grid=replace(RECIPE.grid, start="depth"))
+    with pytest.raises(UserError, match="use 'mesh' or 'dense', or 'auto'"):
+        fit_scene(folder, tmp_path / "field", FitSettings(DATA, recipe), CPU)
 
 
 def test_recipes_must_fit_together():

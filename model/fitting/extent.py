@@ -1,0 +1,144 @@
+"""Where the grid stands, and what it starts from, for whatever is known of a scene.
+
+Depth and meshes say where surfaces are. Otherwise, in this order: a box that the dataset states, sparse points, and
+what cameras look at; and transparent pixels shrink the box to the visual hull. A scene from structure from motion has
+no metres, so every length here is relative to the scene.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from model.exposure import NEAR_METRES
+from model.fitting.frames import Frames
+from model.fitting.placement import SPACE_AROUND_CAMERAS, Placement, place
+from model.fitting.point_cloud import PointCloud, depth_point_cloud, mesh_point_cloud
+from model.fitting.silhouettes import shrink_to_hull
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from dataloader import Scene
+    from model.fitting.options import FitGrid
+
+_SHARE_AROUND_CAMERAS = 0.025
+_SPARSE_OUTLIER_SHARE = 0.01
+_FARTHEST_IN_MEDIANS = 3.0
+_LOOKING_INWARDS = 0.8
+_MOST_POINTS = 1 << 20
+
+
+def choose_start(scene: Scene, frames: Frames, start: str) -> str:
+    """What "auto" means for this scene; anything else as it is.
+
+    Raises:
+        UserError: there are no data for the start that was asked for.
+    """
+    has = {"depth": bool((frames.depths > 0).any()), "mesh": scene.mesh_path.exists(),
+           "points": scene.points is not None, "dense": True}  # fmt: skip
+    if start == "auto":
+        return next(name for name, there in has.items() if there)
+    if not has[start] and start != "mesh":  # loading an absent mesh tells which file
+        what = {"depth": "depth measurements", "points": "points of a structure from motion"}[start]
+        possible = " or ".join(repr(name) for name, there in has.items() if there)
+        raise UserError(f"{scene.path} has no {what}, which FitGrid.start = {start!r} needs; use {possible}, or 'auto'")
+    return start
+
+
+def surface_points(scene: Scene, frames: Frames, grid: FitGrid, start: str) -> PointCloud | None:
+    """Points to start from: of the mesh, of the depth maps, or sparse; None where there are none.
+
+    Args:
+        start: as :func:`choose_start` returns it. A dense start takes depth or sparse points for colours and place.
+    """
+    device = frames.images.device
+    if start == "mesh":
+        from dataloader import load_mesh
+
+        mesh = load_mesh(scene.mesh_path)
+        extent = float((mesh.vertices.amax(0) - mesh.vertices.amin(0)).max())
+        cloud = mesh_point_cloud(mesh.vertices, mesh.faces, mesh.colors, extent / max(grid.resolutions))
+        return PointCloud(cloud.points.to(device), cloud.colors.to(device))
+    if start != "points":
+        cloud = depth_point_cloud(frames)
+        if len(cloud.points):
+            return cloud
+    if scene.points is None:
+        return None
+    return PointCloud(scene.points.positions.to(device), scene.points.colors.to(device).float() / 255)
+
+
+def place_scene(scene: Scene, frames: Frames, cloud: PointCloud | None, start: str, space: float) -> Placement:
+    """The box around what is to be fitted.
+
+    Args:
+        cloud: from :func:`surface_points`.
+        start: from :func:`choose_start`.
+        space: ``FitGrid.camera_space``.
+    """
+    centers = frames.camera_to_world[:, :3, 3]
+    if start == "mesh" or bool((frames.depths > 0).any()):
+        margin = SPACE_AROUND_CAMERAS if scene.metric else _SHARE_AROUND_CAMERAS * _extent(centers)
+        return place(cloud.points, centers, margin)
+    if cloud is None:
+        # What has transparent pixels around it stands between the cameras.
+        placement = _around_cameras(frames.camera_to_world, space if frames.empty is None else 1.0)
+    else:
+        placement = _around_sparse_points(cloud.points, centers)
+    if scene.bounds is not None:
+        placement = _within(scene.bounds, placement)
+    return placement if frames.empty is None else shrink_to_hull(placement, frames)
+
+
+def exposure_nearness(scene: Scene, camera_to_world: Tensor) -> float:
+    """Within which distance cameras expose alike: 0.1 m, or the usual distance of neighbours without metres."""
+    if scene.metric:
+        return NEAR_METRES
+    centers = camera_to_world[:, :3, 3].double()
+    distance = torch.cdist(centers, centers)
+    distance.fill_diagonal_(torch.inf)
+    return max(float(distance.amin(-1).median()), 1e-6 * _extent(centers), 1e-12)
+
+
+def _extent(centers: Tensor) -> float:
+    return float((centers.amax(0) - centers.amin(0)).max())
+
+
+def _within(bounds: Tensor, placement: Placement) -> Placement:
+    """The stated box, less what lies beyond the other one; instant-ngp's may be far larger than a grid can serve."""
+    lower, upper = torch.maximum(bounds[0], placement.lower), torch.minimum(bounds[1], placement.upper)
+    return Placement(lower, upper) if (upper > lower).all() else Placement(bounds[0], bounds[1])
+
+
+def _around_cameras(camera_to_world: Tensor, space: float) -> Placement:
+    """A cube around the point that cameras look at, or around their middle when they look outwards."""
+    poses = camera_to_world.double().cpu()
+    centers, axes = poses[:, :3, 3], poses[:, :3, 2]
+    middle = centers.mean(0)
+    # The point nearest to all optical axes; the added unit matrix decides where parallel axes leave it open.
+    across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]
+    matrix = across.sum(0) + 1e-6 * torch.eye(3, dtype=torch.float64)
+    focus = middle + torch.linalg.solve(matrix, (across @ (centers - middle)[..., None])[..., 0].sum(0))
+    inwards = (((focus - centers) * axes).sum(-1) > 0).double().mean() >= _LOOKING_INWARDS
+    target = focus if inwards else middle
+    radius = space * max(float((centers - target).norm(dim=-1).max()), 1e-9)
+    return Placement(target - radius, target + radius)
+
+
+def _around_sparse_points(points: Tensor, centers: Tensor) -> Placement:
+    """The box around cameras and most points.
+
+    Structure from motion finds points very far away, through windows and behind objects. So a hundredth on each side
+    is cut off, and what is farther from the points' middle than three times the median.
+    """
+    points = points[:: len(points) // _MOST_POINTS + 1].double().cpu()
+    middle = points.median(dim=0).values
+    reach = _FARTHEST_IN_MEDIANS * (points - middle).abs().amax(-1).median()
+    lower = torch.maximum(points.quantile(_SPARSE_OUTLIER_SHARE, dim=0), middle - reach)
+    upper = torch.minimum(points.quantile(1 - _SPARSE_OUTLIER_SHARE, dim=0), middle + reach)
+    cameras = centers.double().cpu()
+    margin = _SHARE_AROUND_CAMERAS * _extent(torch.cat((cameras, lower[None], upper[None])))
+    around = place(torch.empty(0, 3), cameras, margin)
+    return Placement(torch.minimum(around.lower, lower), torch.maximum(around.upper, upper))
