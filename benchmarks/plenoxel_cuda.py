@@ -138,32 +138,27 @@ def add_fit(table: Table, room: Room, count: int) -> None:
     gradients, means = ([torch.zeros_like(density), torch.zeros_like(sh)] for _ in range(2))
     touched = torch.zeros(len(density), dtype=torch.bool, device="cuda")
     cells = grid.links.numel() // 100
-    where = {"first_cell": grid.links.numel() // 2, "num_cells": cells, "touched": touched}
 
     def gradient():
         ops.fit_gradients(grid.links, density, sh, *rays, target, *gradients, beta_lambda=1e-5, sparsity_lambda=1e-11,
                           touched=touched)
 
-    def smoothness():
-        ops.tv_gradients(grid.links, density[:, None], gradients[0][:, None], scale=1e-5 / cells, **where)
-        ops.tv_gradients(grid.links, sh, gradients[1], scale=1e-3 / cells, ignore_edge=True, **where)
-
     def update():
-        ops.rmsprop_step(density, gradients[0], means[0], 1e-6, touched=touched)
-        ops.rmsprop_step(sh, gradients[1], means[1], 1e-6, touched=touched)
+        ops.update_grid(
+            grid.links, density, sh, *gradients, *means, touched, lr_density=1e-6, lr_sh=1e-6,
+            first_cell=grid.links.numel() // 2, num_cells=cells, tv_density=1e-5 / cells, tv_sh=1e-3 / cells,
+        )  # fmt: skip
 
     def step():
-        gradient(), smoothness(), update()
-        touched.zero_()
+        gradient(), update()
 
-    gradient(), smoothness()
-    floor = int(touched.sum()) * 6 * VOXEL_BYTES
+    gradient()
+    ops.tv_gradients(grid.links, sh, gradients[1], grid.links.numel() // 2, cells, scale=0.0, touched=touched)
+    floor, marked = int(touched.sum()) * 6 * VOXEL_BYTES, touched.clone()
     table.add(f"fit step, {count} rays", step, floor)
     table.add(f"fit step, {count} rays, as a graph", captured(step), floor)
-    table.add("   gradients", captured(gradient), floor // 2)
-    table.add("   total variation", captured(smoothness), 0)
-    gradient(), smoothness()
-    table.add("   RMSProp", captured(update), floor)
+    table.add("   gradients, as a graph", captured(gradient), floor // 2)
+    table.add("   total variation and RMSProp, as a graph", captured(lambda: (touched.copy_(marked), update())), floor)
 
 
 def add_preparation(table: Table, grid: Grid) -> None:

@@ -232,6 +232,37 @@ def rmsprop_step(
     torch.ops.plenoxel.rmsprop_step(param, grad, square_avg, lr, beta, epsilon, touched)
 
 
+def update_grid(
+    links: Tensor,
+    density: Tensor,  # [V], changed in place
+    sh: Tensor,  # [V, 27], changed in place
+    grad_density: Tensor,  # [V], zeroed where touched
+    grad_sh: Tensor,  # [V, 27], zeroed where touched
+    square_avg_density: Tensor,  # [V], changed in place; starts at 0
+    square_avg_sh: Tensor,  # [V, 27], changed in place; starts at 0
+    touched: Tensor,  # [V] bool: the rows that have a gradient; cleared
+    *,
+    lr_density: float,
+    lr_sh: float,
+    beta: float = 0.95,
+    epsilon: float = 1e-8,
+    first_cell: int = 0,
+    num_cells: int | None = None,
+    tv_density: float = 0.0,
+    tv_sh: float = 0.0,
+) -> None:
+    """The second half of a fit's step, after `fit_gradients`: total variation, then RMSProp on the rows touched.
+
+    Does what two `tv_gradients`, with `scale` tv_density and tv_sh (0: left out) and `ignore_edge` for coefficients
+    only, two `rmsprop_step` and touched.zero_() do, in two launches on a GPU.
+    """
+    count = links.numel() - first_cell if num_cells is None else num_cells
+    torch.ops.plenoxel.update_grid(
+        links, density, sh, grad_density, grad_sh, square_avg_density, square_avg_sh, touched, first_cell, count,
+        tv_density, tv_sh, lr_density, lr_sh, beta, epsilon,
+    )
+
+
 def sample_grid(
     links: Tensor,
     density: Tensor,  # [V]

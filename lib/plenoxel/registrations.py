@@ -54,6 +54,11 @@ def _(param, grad, square_avg, lr, beta, epsilon, touched):
     return None
 
 
+@torch.library.register_fake("plenoxel::update_grid")
+def _(links, density, sh, *rest):
+    return None
+
+
 @torch.library.register_fake("plenoxel::sample_grid")
 def _(links, density, sh, points):
     return points.new_empty(points.shape[0]), points.new_empty(points.shape[0], 27)

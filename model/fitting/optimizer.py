@@ -41,16 +41,7 @@ class GridOptimizer:
     def step(self, index: int, rays: RayBatch, targets: Tensor) -> Tensor:
         """Make step number ``index`` with these rays; returns the colours ``[B, 3]`` the grid showed before it."""
         rgb = self._add_ray_gradients(rays, targets)
-        progress = index / max(1, self._total_steps - 1)
-        self._add_total_variation(progress)
-        density_rate, sh_rate = self.rates(index)
-        options = self._optimization
-        for values, gradient, square, rate in (
-            (self.grid.density, self._grad_density, self.square_density, density_rate),
-            (self.grid.sh, self._grad_sh, self.square_sh, sh_rate),
-        ):
-            ops.rmsprop_step(values, gradient, square, rate, options.smoothing, options.epsilon, self._touched)
-        self._touched.zero_()
+        self._update(index)
         return rgb
 
     def rates(self, index: int) -> tuple[float, float]:
@@ -77,18 +68,16 @@ class GridOptimizer:
             touched=self._touched,
         )  # fmt: skip
 
-    def _add_total_variation(self, progress: float) -> None:
-        grid, weights = self.grid, self._regularization
+    def _update(self, index: int) -> None:
+        grid, weights, options = self.grid, self._regularization, self._optimization
+        progress = index / max(1, self._total_steps - 1)
         cells = grid.links.numel()
         count = min(cells, max(1, int(cells * weights.tv_fraction)))
         first = int(torch.randint(cells - count + 1, (1,), generator=self.generator))
-        for values, gradient, (start, end), ignore_edge in (
-            (grid.density[:, None], self._grad_density[:, None], weights.tv_density, False),
-            (grid.sh, self._grad_sh, weights.tv_sh, True),
-        ):
-            weight = log_linear(start, end, progress)
-            if weight > 0:
-                ops.tv_gradients(
-                    grid.links, values, gradient, first, count, scale=weight / count, ignore_edge=ignore_edge,
-                    touched=self._touched,
-                )
+        density_rate, sh_rate = self.rates(index)
+        ops.update_grid(
+            grid.links, grid.density, grid.sh, self._grad_density, self._grad_sh, self.square_density, self.square_sh,
+            self._touched, lr_density=density_rate, lr_sh=sh_rate, beta=options.smoothing, epsilon=options.epsilon,
+            first_cell=first, num_cells=count, tv_density=log_linear(*weights.tv_density, progress) / count,
+            tv_sh=log_linear(*weights.tv_sh, progress) / count,
+        )  # fmt: skip

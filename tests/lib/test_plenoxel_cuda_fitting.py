@@ -105,6 +105,25 @@ def test_total_variation_as_the_cpu(channels, ignore_edge):
         assert not (touched[0] & ~touched[1].cpu()).any() or ignore_edge
 
 
+@pytest.mark.parametrize("tv_density, tv_sh", [(0.3, 0.2), (0.0, 0.2), (0.3, 0.0), (0.0, 0.0)])
+@pytest.mark.parametrize("share", [0.02, 0.6, 1.0])
+def test_update_grid_as_the_cpu(share, tv_density, tv_sh):
+    generator = torch.Generator().manual_seed(9)
+    links, density, sh = random_grid((9, 11, 70), share, generator, torch.float32)
+    touched = torch.rand(len(density), generator=generator) < 0.3
+    gradients, squares = ([torch.randn(t.shape, generator=generator) for t in (density, sh)] for _ in range(2))
+    for gradient in gradients:
+        gradient[~touched] = 0
+    tensors = [links, density, sh, *gradients, *(square.square() for square in squares), touched]
+    moved = [tensor.cuda() for tensor in tensors]
+    for arguments in (tensors, moved):
+        ops.update_grid(
+            *arguments, lr_density=0.1, lr_sh=0.01, first_cell=1000, num_cells=3000, tv_density=tv_density, tv_sh=tv_sh
+        )
+    for actual, expected in zip(moved, tensors, strict=True):
+        torch.testing.assert_close(actual.cpu(), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(1,), (7,), (1001,), (5, 27), (333, 27), (64, 3)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_rmsprop_as_the_cpu(shape, masked):

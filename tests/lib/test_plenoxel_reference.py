@@ -199,6 +199,35 @@ def test_rmsprop_steps():
             assert_same(actual, expected, torch.float64)
 
 
+@pytest.mark.parametrize("tv_density, tv_sh", [(0.3, 0.2), (0.0, 0.2), (0.3, 0.0), (0.0, 0.0)])
+def test_update_grid_is_variation_and_rmsprop(tv_density, tv_sh):
+    links, density, sh, *_ = random_scene(share=0.6)
+    generator = torch.Generator().manual_seed(0)
+    touched = torch.rand(len(density), generator=generator) < 0.3
+
+    def draw(like):
+        values = torch.randn(like.shape, generator=generator, dtype=like.dtype)
+        values[~touched] = 0
+        return values
+
+    values, gradients = [density, sh], [draw(density), draw(sh)]
+    squares = [draw(density).square(), draw(sh).square()]
+    expected = [[tensor.clone() for tensor in group] for group in (values, gradients, squares)]
+    cells = (60, 100)
+    ops.update_grid(
+        links, *values, *gradients, *squares, touched, lr_density=0.1, lr_sh=0.01, beta=0.9, first_cell=cells[0],
+        num_cells=cells[1], tv_density=tv_density, tv_sh=tv_sh,
+    )  # fmt: skip
+    assert not touched.any()
+    for k, (scale, rate) in enumerate(((tv_density, 0.1), (tv_sh, 0.01))):
+        param, gradient, square = (group[k] for group in expected)
+        columns = [tensor.view(len(tensor), -1) for tensor in (param, gradient)]
+        reference._tv_gradients(links, *columns, *cells, scale=scale, ignore_edge=k == 1)
+        reference._rmsprop_step(param, gradient, square, rate, 0.9, touched=gradient.view(len(gradient), -1).any(1))
+        for actual, wanted in zip((values[k], gradients[k], squares[k]), (param, gradient, square), strict=True):
+            assert_same(actual, wanted, torch.float64)
+
+
 def test_sample_grid_clamps_to_the_grid():
     links, density, sh, *_ = random_scene()
     generator = torch.Generator().manual_seed(0)

@@ -68,6 +68,10 @@ CASES = {
     ),
     "tv_gradients": lambda scene: (scene.links, scene.sh, zeros(scene)[1], 5, 12, 9, 18, 0.5, True, None),
     "rmsprop_step": lambda scene: (scene.sh, torch.ones_like(scene.sh), zeros(scene)[1], 0.1, 0.9, 1e-8, None),
+    "update_grid": lambda scene: (
+        scene.links, scene.density, scene.sh, *zeros(scene), *zeros(scene),
+        torch.ones(len(scene.density), dtype=torch.bool), 5, 12, 0.3, 0.2, 0.1, 0.1, 0.9, 1e-8,
+    ),
     "sample_grid": lambda scene: (scene.links, scene.density, scene.sh, scene.origins),
 }
 

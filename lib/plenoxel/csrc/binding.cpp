@@ -1,60 +1,11 @@
-// Checks tensors, unwraps them, calls the drivers, and registers the ops. With binding_packed.cpp the only file that sees
-// torch.
-#include <ATen/Parallel.h>
+// Ops on rays: checks tensors, unwraps them, calls the backends. Only the binding*.cpp files see torch.
 #include <ATen/ops/zeros_like.h>
 
-#include <type_traits>
-
-#include "binding.h"
-#include "cpu.h"
-#ifdef WITH_CUDA
-#include <c10/cuda/CUDAException.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-
-#include "cuda/kernels.h"
-#endif
-
-// In a function of the numbers' type T: plenoxel::cpu::NAME(..., threads), or plenoxel::cuda::NAME(..., stream) if `tensor`
-// is on a GPU. PLENOXEL_RUN_TRACED hands the latter scratch for a trace of the rays, too.
-#ifdef WITH_CUDA
-#define PLENOXEL_RUN_EITHER(tensor, name, cpu_arguments, cuda_arguments) \
-  do {                                                                   \
-    if (!(tensor).is_cuda()) {                                           \
-      plenoxel::cpu::name cpu_arguments;                                 \
-    } else if constexpr (std::is_same_v<T, float>) {                     \
-      const c10::cuda::CUDAGuard guard((tensor).device());               \
-      plenoxel::cuda::name cuda_arguments;                               \
-      C10_CUDA_KERNEL_LAUNCH_CHECK();                                    \
-    } else {                                                             \
-      TORCH_CHECK(false, #name ": float64 runs on the CPU only");        \
-    }                                                                    \
-  } while (false)
-#else
-#define PLENOXEL_RUN_EITHER(tensor, name, cpu_arguments, cuda_arguments) plenoxel::cpu::name cpu_arguments
-#endif
-#define PLENOXEL_RUN(tensor, name, ...) \
-  PLENOXEL_RUN_EITHER(tensor, name, (__VA_ARGS__, at::get_num_threads()), (__VA_ARGS__, stream()))
-#define PLENOXEL_RUN_TRACED(tensor, name, ...)                            \
-  PLENOXEL_RUN_EITHER(tensor, name, (__VA_ARGS__, at::get_num_threads()), \
-                      (__VA_ARGS__, TraceMemory(origins).get(), stream()))
+#include "backend.h"
 
 namespace {
 
 using namespace plenoxel::binding;
-
-#ifdef WITH_CUDA
-plenoxel::cuda::Stream stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
-
-struct TraceMemory {
-  Tensor entries, counts;
-
-  explicit TraceMemory(const Tensor& origins)
-      : entries(at::empty({plenoxel::cuda::kTraceCells, origins.size(0)}, origins.options())),
-        counts(at::empty({origins.size(0)}, origins.options().dtype(at::kInt))) {}
-  plenoxel::cuda::Trace get() const { return {data<float>(entries), data<int32_t>(counts)}; }
-};
-#endif
 
 // The tensors and numbers that every ray op is given, in the order of its schema.
 struct Scene {
@@ -92,26 +43,6 @@ struct Scene {
     return make_options<T>(center, radius, options, sh_background);
   }
 };
-
-Tensor cell_distance(const Tensor& links) {
-  check_links(links);
-  Tensor distance = at::empty(links.sizes(), links.options().dtype(at::kByte));
-  const int64_t last = links.dim();
-  const int size[3] = {int(links.size(last - 3)), int(links.size(last - 2)), int(links.size(last - 1))};
-  const int64_t scenes = last == 4 ? links.size(0) : 1;
-#ifdef WITH_CUDA
-  if (links.is_cuda()) {
-    const c10::cuda::CUDAGuard guard(links.device());
-    const Tensor scratch = at::empty(distance.sizes(), distance.options());
-    plenoxel::cuda::cell_distance(data<int32_t>(links), scenes, size, data<uint8_t>(distance), data<uint8_t>(scratch),
-                                  stream());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
-    return distance;
-  }
-#endif
-  plenoxel::cpu::cell_distance(data<int32_t>(links), scenes, size, data<uint8_t>(distance), at::get_num_threads());
-  return distance;
-}
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> render_rays(const Tensor& links, const Tensor& distance, const Tensor& density,
                                                        const Tensor& sh, const Tensor& origins, const Tensor& directions,
@@ -152,7 +83,7 @@ std::tuple<Tensor, Tensor> render_rays_backward(const Tensor& links, const Tenso
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
     const plenoxel::Image<T> cotangent{data<T>(grad_rgb), data<T>(grad_sh), data<T>(grad_depth), data<T>(grad_alpha)};
-    PLENOXEL_RUN_TRACED(density, render_backward, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), cotangent,
+    PLENOXEL_RUN(density, render_backward, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), cotangent,
         data<T>(by_density), data<T>(by_sh));
   });
   return {by_density, by_sh};
@@ -209,66 +140,10 @@ Tensor fit_gradients(const Tensor& links, const Tensor& distance, const Tensor& 
     using T = decltype(zero);
     const plenoxel::FitLoss<T> loss{data<T>(target_rgb), data<T>(ray_weights), data<T>(depth_target), T(losses[0]),
                                     T(losses[1]),        T(losses[2]),         T(losses[3]),          T(losses[4])};
-    PLENOXEL_RUN_TRACED(density, fit_gradients, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), loss, data<T>(rgb),
+    PLENOXEL_RUN(density, fit_gradients, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), loss, data<T>(rgb),
         data<T>(grad_density), data<T>(grad_sh), data<bool>(touched));
   });
   return rgb;
-}
-
-void tv_gradients(const Tensor& links, const Tensor& values, const Tensor& grad, int64_t first_cell, int64_t num_cells,
-                  int64_t channel_begin, int64_t channel_end, double scale, bool ignore_edge, const OptionalTensor& touched) {
-  check_links(links);
-  TORCH_CHECK(links.dim() == 3, "links must have 3 dimensions, got ", links.dim());
-  const at::ScalarType type = values.scalar_type();
-  check(values, "data", type, {-1, -1});
-  check(grad, "grad", type, values.sizes());
-  if (touched) check(*touched, "touched", at::kBool, {values.size(0)});
-  check_device(values, {links, grad, touched});
-  TORCH_CHECK(0 <= channel_begin && channel_begin <= channel_end && channel_end <= values.size(1), "channels [",
-              channel_begin, ", ", channel_end, ") are not among the ", values.size(1), " of data");
-  TORCH_CHECK(0 <= first_cell && 0 <= num_cells && first_cell + num_cells <= links.numel(), "cells [", first_cell, ", ",
-              first_cell + num_cells, ") are not among the ", links.numel(), " of links");
-  const int size[3] = {int(links.size(0)), int(links.size(1)), int(links.size(2))};
-  dispatch(type, [&](auto zero) {
-    using T = decltype(zero);
-    PLENOXEL_RUN(values, total_variation, data<int32_t>(links), size, data<T>(values), int(values.size(1)), int(channel_begin),
-        int(channel_end), first_cell, num_cells, T(scale), ignore_edge, data<T>(grad),
-        data<bool>(touched));
-  });
-}
-
-void rmsprop_step(const Tensor& param, const Tensor& grad, const Tensor& square_avg, double lr, double beta, double epsilon,
-                  const OptionalTensor& touched) {
-  const at::ScalarType type = param.scalar_type();
-  TORCH_CHECK(param.dim() == 1 || param.dim() == 2, "param must be [V] or [V, C], got ", param.sizes());
-  check(param, "param", type, param.sizes());
-  check(grad, "grad", type, param.sizes());
-  check(square_avg, "square_avg", type, param.sizes());
-  if (touched) check(*touched, "touched", at::kBool, {param.size(0)});
-  check_device(param, {grad, square_avg, touched});
-  dispatch(type, [&](auto zero) {
-    using T = decltype(zero);
-    PLENOXEL_RUN(param, rmsprop, data<T>(param), data<T>(grad), data<T>(square_avg), data<bool>(touched), param.size(0),
-        param.dim() == 2 ? int(param.size(1)) : 1, T(lr), T(beta), T(epsilon));
-  });
-}
-
-std::tuple<Tensor, Tensor> sample_grid(const Tensor& links, const Tensor& density, const Tensor& sh, const Tensor& points) {
-  check_links(links);
-  TORCH_CHECK(links.dim() == 3, "links must have 3 dimensions, got ", links.dim());
-  const at::ScalarType type = density.scalar_type();
-  check(density, "density", type, {-1});
-  check(sh, "sh", type, {density.size(0), plenoxel::kCoefficients});
-  check(points, "points", type, {-1, 3});
-  check_device(density, {links, sh, points});
-  const Tensor sigma = empty_for_rays(points, 0, true), coefficients = empty_for_rays(points, plenoxel::kCoefficients, true);
-  dispatch(type, [&](auto zero) {
-    using T = decltype(zero);
-    const plenoxel::Grid<T> grid{data<int32_t>(links), nullptr, data<T>(density), data<T>(sh),
-                                 {int(links.size(0)), int(links.size(1)), int(links.size(2))}};
-    PLENOXEL_RUN(density, sample_grid, grid, data<T>(points), points.size(0), data<T>(sigma), data<T>(coefficients));
-  });
-  return {sigma, coefficients};
 }
 
 }  // namespace
@@ -278,7 +153,6 @@ std::tuple<Tensor, Tensor> sample_grid(const Tensor& links, const Tensor& densit
   "Tensor origins, Tensor directions, Tensor? scene_index, float[] center, float[] radius, float[] options"
 
 TORCH_LIBRARY(plenoxel, library) {
-  library.def("cell_distance(Tensor links) -> Tensor");
   library.def("render_rays(" PLENOXEL_GRID ", Tensor sh, " PLENOXEL_RAYS
               ", bool sh_background, int outputs) -> (Tensor, Tensor, Tensor, Tensor)");
   library.def("render_rays_backward(" PLENOXEL_GRID ", Tensor sh, " PLENOXEL_RAYS
@@ -289,25 +163,16 @@ TORCH_LIBRARY(plenoxel, library) {
   library.def("fit_gradients(" PLENOXEL_GRID ", Tensor sh, " PLENOXEL_RAYS
               ", Tensor target_rgb, Tensor? ray_weights, Tensor? depth_target, float[] losses,"
               " Tensor(a!) grad_density, Tensor(b!) grad_sh, Tensor(c!)? touched) -> Tensor");
-  library.def("tv_gradients(Tensor links, Tensor data, Tensor(a!) grad, int first_cell, int num_cells,"
-              " int channel_begin, int channel_end, float scale, bool ignore_edge, Tensor(b!)? touched) -> ()");
-  library.def("rmsprop_step(Tensor(a!) param, Tensor(b!) grad, Tensor(c!) square_avg, float lr, float beta,"
-              " float epsilon, Tensor? touched) -> ()");
-  library.def("sample_grid(Tensor links, Tensor density, Tensor sh, Tensor points) -> (Tensor, Tensor)");
 }
 
 namespace {
 
 void implement(torch::Library& library) {
-  library.impl("cell_distance", &cell_distance);
   library.impl("render_rays", &render_rays);
   library.impl("render_rays_backward", &render_rays_backward);
   library.impl("first_surface_depth", &first_surface_depth);
   library.impl("max_weight", &max_weight);
   library.impl("fit_gradients", &fit_gradients);
-  library.impl("tv_gradients", &tv_gradients);
-  library.impl("rmsprop_step", &rmsprop_step);
-  library.impl("sample_grid", &sample_grid);
 }
 
 }  // namespace

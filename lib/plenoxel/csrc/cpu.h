@@ -41,6 +41,10 @@ template <typename T>
 void rmsprop(T* param, T* grad, T* mean_square, const bool* touched, int64_t rows, int channels, T learning_rate, T beta,
              T epsilon, int threads);
 
+// Adds the gradient of the total variation (of coefficients with ignore_edge), then steps and clears the rows in `touched`.
+template <typename T>
+void update_grid(const FitState<T>& state, const UpdateOptions<T>& options, int threads);
+
 // Trilinear sigma [count] and sh [count, 27] at points [count, 3] in grid coordinates, clamped to the grid.
 template <typename T>
 void sample_grid(const Grid<T>& grid, const T* points, int64_t count, T* sigma, T* sh, int threads);

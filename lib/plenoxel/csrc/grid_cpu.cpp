@@ -148,6 +148,22 @@ void rmsprop(T* param, T* grad, T* mean_square, const bool* touched, int64_t row
 }
 
 template <typename T>
+void update_grid(const FitState<T>& state, const UpdateOptions<T>& options, int threads) {
+  const auto smooth = [&](const T* data, T* grad, int channels, T weight, bool ignore_edge) {
+    if (weight != 0)
+      total_variation(state.links, state.size, data, channels, 0, channels, options.first_cell, options.num_cells, weight,
+                      ignore_edge, grad, state.touched, threads);
+  };
+  smooth(state.density, state.grad_density, 1, options.density_variation, false);
+  smooth(state.sh, state.grad_sh, kCoefficients, options.sh_variation, true);
+  rmsprop(state.density, state.grad_density, state.square_density, state.touched, state.rows, 1, options.density_rate,
+          options.beta, options.epsilon, threads);
+  rmsprop(state.sh, state.grad_sh, state.square_sh, state.touched, state.rows, kCoefficients, options.sh_rate, options.beta,
+          options.epsilon, threads);
+  std::fill_n(state.touched, state.rows, false);
+}
+
+template <typename T>
 void sample_grid(const Grid<T>& grid, const T* points, int64_t count, T* sigma, T* sh, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t i = 0; i < count; ++i) {
@@ -171,6 +187,7 @@ void sample_grid(const Grid<T>& grid, const T* points, int64_t count, T* sigma, 
   template void total_variation(const int32_t*, const int[3], const T*, int, int, int, int64_t, int64_t, T, bool, T*, \
                                 bool*, int);                                                                        \
   template void rmsprop(T*, T*, T*, const bool*, int64_t, int, T, T, T, int);                                       \
+  template void update_grid(const FitState<T>&, const UpdateOptions<T>&, int);                                       \
   template void sample_grid(const Grid<T>&, const T*, int64_t, T*, T*, int);
 INSTANTIATE(float)
 INSTANTIATE(double)

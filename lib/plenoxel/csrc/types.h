@@ -63,6 +63,26 @@ struct FitLoss {
   T free_space_margin;  // world
 };
 
+// What a fit's step changes: a grid, and the gradient and the running mean square of each of its numbers.
+template <typename T>
+struct FitState {
+  const int32_t* links;  // [Rx, Ry, Rz]
+  int size[3];
+  int64_t rows;  // V
+  T *density, *grad_density, *square_density;  // [V]
+  T *sh, *grad_sh, *square_sh;                 // [V, 27]
+  bool* touched;                               // [V]
+};
+
+// How update_grid() smooths and steps.
+template <typename T>
+struct UpdateOptions {
+  int64_t first_cell, num_cells;      // whose total variation counts
+  T density_variation, sh_variation;  // its weight a cell, 0 for none
+  T density_rate, sh_rate;
+  T beta, epsilon;
+};
+
 // As one machine instruction each; where one side is NaN, the second.
 template <typename T>
 PLENOXEL_HD T smaller(T a, T b) {

@@ -18,27 +18,15 @@ void cell_distance(const int32_t* links, int64_t scenes, const int size[3], uint
 void render(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options, const Image<float>& image,
             Stream stream);
 
-constexpr int kTraceCells = 64;
-
-// Where rays enter occupied cells; scratch of the two functions below, uninitialised.
-struct Trace {
-  float* entries;   // [64, count] t of the first sample in each cell
-  int32_t* counts;  // [count] number of cells; 65 if there are more than 64
-};
-
 void render_backward(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
-                     const Image<float>& cotangent, float* grad_density, float* grad_sh, const Trace& trace,
-                     Stream stream);
+                     const Image<float>& cotangent, float* grad_density, float* grad_sh, Stream stream);
 
 void first_surface_depth(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                          float* depth, Stream stream);
 
 void fit_gradients(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                    const FitLoss<float>& loss, float* rgb, float* grad_density, float* grad_sh, bool* touched,
-                   const Trace& trace, Stream stream);
-
-void trace_rays(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options, const Trace& trace,
-                Stream stream);
+                   Stream stream);
 
 void max_weight(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options, float* weights,
                 Stream stream);
@@ -49,6 +37,8 @@ void total_variation(const int32_t* links, const int size[3], const float* data,
 
 void rmsprop(float* param, float* grad, float* mean_square, const bool* touched, int64_t rows, int channels,
              float learning_rate, float beta, float epsilon, Stream stream);
+
+void update_grid(const FitState<float>& state, const UpdateOptions<float>& options, Stream stream);
 
 void sample_grid(const Grid<float>& grid, const float* points, int64_t count, float* sigma, float* sh, Stream stream);
 

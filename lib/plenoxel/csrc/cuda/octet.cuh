@@ -56,14 +56,6 @@ __device__ __forceinline__ float lane_weight(const float fraction[3], int lane) 
   return weight;
 }
 
-// Where a ray enters occupied cells, if that was found out before (see trace.cu).
-struct Track {
-  const float* entries;  // t of the first sample in each cell, `stride` apart
-  int64_t stride;
-  int count;
-  bool complete;  // there are no more
-};
-
 // Leaps to the next occupied cell; false if there is none.
 __device__ __forceinline__ bool find_cell(const Grid<float>& grid, int64_t first, const Ray<float>& ray, Skipper& skipper,
                                           float& t, int index[3], int64_t& number) {
@@ -86,7 +78,7 @@ __device__ __forceinline__ bool same_cell(const int a[3], const int b[3]) {
 // visitor.sample(t, sigma, weight of this lane's corner), until it returns false; visitor.leave() at the end.
 template <typename Visitor>
 __device__ __forceinline__ void march(const Grid<float>& grid, int scene, const Ray<float>& ray,
-                                      const RenderOptions<float>& options, const Octet& octet, const Track& track,
+                                      const RenderOptions<float>& options, const Octet& octet,
                                       Visitor& visitor) {
   const int64_t first = scene * (int64_t(grid.size[0]) * grid.size[1] * grid.size[2]);
   const int64_t offset = corner_offset(grid.size, octet.lane);
@@ -94,17 +86,10 @@ __device__ __forceinline__ void march(const Grid<float>& grid, int scene, const 
   Skipper skipper(ray, options.step_size);
   float t = ray.entry;
   bool goes_on = true;
-  for (int step = 0; goes_on && t <= ray.exit; ++step) {
+  while (goes_on && t <= ray.exit) {
     int index[3];
     int64_t number;
-    if (step < track.count) {
-      t = __ldg(track.entries + step * track.stride);
-      float nearby[3];
-      locate(grid.size, ray, t, nearby, index);
-      number = first + (int64_t(index[0]) * grid.size[1] + index[1]) * grid.size[2] + index[2];
-    } else if (track.complete || !find_cell(grid, first, ray, skipper, t, index, number)) {
-      break;
-    }
+    if (!find_cell(grid, first, ray, skipper, t, index, number)) break;
     const int32_t row = __ldg(grid.links + number + offset);
     const float density = row >= 0 ? __ldg(grid.density + row) : 0;
     const bool dense = octet.ballot(density > 0) != 0;
@@ -130,13 +115,6 @@ __device__ __forceinline__ void march(const Grid<float>& grid, int scene, const 
 // One octet a ray.
 __device__ __forceinline__ int64_t ray_of_thread() {
   return (int64_t(blockIdx.x) * kThreads + threadIdx.x) / kOctet;
-}
-
-// As above where only the first `per_warp` octets of a warp walk a ray; -1 for the others.
-__device__ __forceinline__ int64_t ray_of_thread(int per_warp) {
-  const int64_t thread = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  const int octet = int(thread % 32) / kOctet;
-  return octet < per_warp ? thread / 32 * per_warp + octet : -1;
 }
 
 // This lane's four numbers of a row; the last is 0 in lanes 3 to 7.

@@ -15,7 +15,7 @@ __global__ void __launch_bounds__(kThreads)
   const Octet octet = Octet::mine();
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
   ForwardVisitor<kColor, kImage> visitor{octet, options, ray, {grid.sh, basis_part(rays.directions + 3 * i, octet.lane)}};
-  march(grid, scene_of(rays, i), ray, options, octet, Track{}, visitor);
+  march(grid, scene_of(rays, i), ray, options, octet, visitor);
   const float remaining = visitor.compositor.remaining();
   if (kImage) {
     const float background = options.sh_background && ray.hits() ? remaining * options.background_brightness : 0;
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kThreads)
   const Octet octet = Octet::mine();
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
   FirstSurfaceVisitor visitor;
-  march(grid, scene_of(rays, i), ray, options, octet, Track{}, visitor);
+  march(grid, scene_of(rays, i), ray, options, octet, visitor);
   if (octet.lane == 0) depth[i] = visitor.t * ray.delta;
 }
 
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kThreads)
   const Octet octet = Octet::mine();
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
   MaxWeightVisitor visitor{options, ray, weights};
-  march(grid, scene_of(rays, i), ray, options, octet, Track{}, visitor);
+  march(grid, scene_of(rays, i), ray, options, octet, visitor);
 }
 
 }  // namespace
