@@ -28,7 +28,7 @@ class TargetOptions:
         max_per_class: most targets of one class in one scene; 0 is no limit.
         max_per_scene: most targets in one scene, taken in turn from each class; 0 is no limit.
         held_out_every: views k with k % held_out_every == 0 give no targets, for scenes out of which
-            FitData.holdout_every and train.val_every hold these views; 0 where whole scenes train or test.
+            FitData.holdout_every and SplitOptions.val_every hold these views; 0 where whole scenes train or test.
     """
 
     window: float = 0.5

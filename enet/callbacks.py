@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import pytorch_lightning as pl
@@ -26,6 +27,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str, storage_options: Any = None) -> None:
         with atomic_path(path) as temporary:
             super().save_checkpoint(checkpoint, temporary, storage_options)
+
+
+class QuietLightning(pl.Callback):
+    """Leaves out what Lightning says that is no news here, in every process of a run.
+
+    The run's folder is never empty, since it holds the run's settings; and Lightning calls what PyTorch has deprecated.
+    """
+
+    def __init__(self) -> None:
+        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # before the trainer is made
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", ".*LeafSpec", module="pytorch_lightning")
 
 
 class EpochProgress(pl.Callback):

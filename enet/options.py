@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gin
@@ -12,6 +13,36 @@ from utils.errors import UserError
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise UserError(message)
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class SplitOptions:
+    """Which views train and which validate. A room is never in two splits, and validation is never the test split.
+
+    Attributes:
+        train_scenes: "all", a list of names, or a text file; "all" leaves out the validation and test scenes.
+        val_scenes: scenes to validate on.
+        val_rooms: without val_scenes and val_every: share of the training scenes' rooms held out for validation.
+        val_every: validate on every n-th view of the first folder instead; for captures of a single room.
+        test_scenes: scenes that neither training nor validation may share a room with.
+    """
+
+    train_scenes: str | Sequence[str] = "all"
+    val_scenes: str | Sequence[str] | None = None
+    val_rooms: float = 0.1
+    val_every: int = 0
+    test_scenes: str | Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.val_scenes is None or not self.val_every,
+            "both SplitOptions.val_scenes and SplitOptions.val_every are set; choose one way to validate",
+        )
+        _require(
+            self.val_every == 0 or self.val_every >= 2,
+            f"SplitOptions.val_every = {self.val_every} leaves nothing to train on; use 2 or more, or 0",
+        )
 
 
 @gin.configurable

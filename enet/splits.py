@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from dataloader import StoreViews, ViewStore
+from enet.options import SplitOptions
 from utils.errors import UserError
 from utils.scenes import require_scenes, resolve_scenes
 from utils.seeding import generator
@@ -78,8 +79,6 @@ def hold_out_views(stores: Sequence[StoreViews], num_first: int, every: int) -> 
 
     This measures how well a room is known, not how well another one is understood; use it where there is one room.
     """
-    if every < 2:
-        raise UserError(f"val_every = {every} leaves nothing to train on; use 2 or more")
     training, validation = [], []
     for entry in stores[:num_first]:
         views = range(len(ViewStore.open(entry.path)))
@@ -89,37 +88,30 @@ def hold_out_views(stores: Sequence[StoreViews], num_first: int, every: int) -> 
 
 
 def choose_views(
-    folders: Sequence[str | Path],
-    train_scenes: str | Sequence[str],
-    val_scenes: str | Sequence[str] | None,
-    val_rooms: float,
-    val_every: int,
-    test_scenes: str | Sequence[str] | None,
-    seed: int,
+    folders: Sequence[str | Path], split: SplitOptions, seed: int
 ) -> tuple[list[StoreViews], list[StoreViews]]:
-    """Training and validation views, as the train task describes them; validation views come from the first folder.
+    """Training and validation views, as :class:`SplitOptions` describes them; the latter come from the first folder.
 
     Raises:
-        UserError: two ways to validate are chosen, stores are missing, or splits share a room.
+        UserError: stores are missing, or splits share a room.
     """
-    if val_scenes is not None and val_every:
-        raise UserError("both train.val_scenes and train.val_every are set; choose one way to validate")
-    training = resolve_scenes(train_scenes, folders[0])
+    training = resolve_scenes(split.train_scenes, folders[0])
     require_scenes(training, folders[0])
-    if test_scenes is not None:
-        test = resolve_scenes(test_scenes, folders[0])
-        if train_scenes == "all":
+    take_all = split.train_scenes == "all"
+    if split.test_scenes is not None:
+        test = resolve_scenes(split.test_scenes, folders[0])
+        if take_all:
             training = [scene for scene in training if scene not in test]
         refuse_overlap({"train_scenes": training, "test_scenes": test})
-    if val_every:
-        return hold_out_views(stores_of(training, folders), len(training), val_every)
-    if val_scenes is None:
-        training, validation = hold_out_rooms(training, val_rooms, seed)
+    if split.val_every:
+        return hold_out_views(stores_of(training, folders), len(training), split.val_every)
+    if split.val_scenes is None:
+        training, validation = hold_out_rooms(training, split.val_rooms, seed)
     else:
-        validation = resolve_scenes(val_scenes, folders[0])
-        if train_scenes == "all":
+        validation = resolve_scenes(split.val_scenes, folders[0])
+        if take_all:
             training = [scene for scene in training if scene not in validation]
         refuse_overlap({"train_scenes": training, "val_scenes": validation})
-        if test_scenes is not None:
+        if split.test_scenes is not None:
             refuse_overlap({"val_scenes": validation, "test_scenes": test})
     return stores_of(training, folders), stores_of(validation, folders[:1])

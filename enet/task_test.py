@@ -37,7 +37,7 @@ def test(
         views: folders of view stores; the first holds every scene, the others add what they have.
         output_dir: where the scores go.
         scenes: "all", a list of names, or a text file.
-        every: only views k of the first folder with k % every == 0, those that train.val_every holds out.
+        every: only views k of the first folder with k % every == 0, those that SplitOptions.val_every holds out.
         batch_size: views of a batch; does not change the scores.
         samples: how many pictures (image, truth, prediction) to keep.
         device: "auto", "cpu" or "cuda".

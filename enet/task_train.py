@@ -9,7 +9,14 @@ from typing import Any
 
 import gin
 
-from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
+from enet.options import (
+    AugmentationOptions,
+    LossOptions,
+    NetworkOptions,
+    OptimizerOptions,
+    SplitOptions,
+    ViewOptions,
+)
 from utils.device import choose_device
 from utils.tasks import task
 
@@ -18,17 +25,12 @@ from utils.tasks import task
     summary="train the segmentation network on stored views",
     inputs=("views",),
     records="{runs_dir}/{name}",
-    configures=(NetworkOptions, ViewOptions, AugmentationOptions, LossOptions, OptimizerOptions),
+    configures=(SplitOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions, OptimizerOptions),
 )
 def train(
     views: Sequence[str] = gin.REQUIRED,
     runs_dir: str = gin.REQUIRED,
     name: str = gin.REQUIRED,
-    train_scenes: str | Sequence[str] = "all",
-    val_scenes: str | Sequence[str] | None = None,
-    val_rooms: float = 0.1,
-    val_every: int = 0,
-    test_scenes: str | Sequence[str] | None = None,
     epochs: int = 1000,
     batch_size: int = 160,
     epoch_views: int | None = None,
@@ -43,18 +45,11 @@ def train(
 ) -> dict[str, Any]:
     """Train into ``runs_dir/name/training`` and measure the best checkpoint on the validation views.
 
-    Validation never uses the test split, and a split that shares a room with another is refused.
-
     Args:
         views: folders of view stores that are trained on together. The first holds every scene, also those of the
             validation; the others, such as novel views, add what they have.
         runs_dir: folder of all runs.
         name: of this run, and of its folder.
-        train_scenes: "all", a list of names, or a text file; "all" leaves out the validation and test scenes.
-        val_scenes: scenes to validate on.
-        val_rooms: without val_scenes and val_every: share of the training scenes' rooms held out for validation.
-        val_every: validate on every n-th view of the first folder instead; for captures of a single room.
-        test_scenes: scenes that neither training nor validation may share a room with.
         epochs: most epochs.
         batch_size: views of a batch, over all devices.
         epoch_views: views drawn in an epoch; by default as many as the first folder has for training, so that runs
@@ -70,32 +65,15 @@ def train(
     """
     from enet.splits import choose_views
     from enet.training import Budget, Recipe, train_once
-    from utils.errors import UserError
 
-    for option, value in (("batch_size", batch_size), ("epochs", epochs), ("val_interval", val_interval)):
-        if value < 1:
-            raise UserError(f"train.{option} = {value}: expected at least 1")
-    if batch_size % devices:
-        raise UserError(f"train.batch_size = {batch_size} cannot be shared by train.devices = {devices}")
-    training, validation = choose_views(views, train_scenes, val_scenes, val_rooms, val_every, test_scenes, seed)
-    originals = [entry for entry in training if entry.path.parent == Path(views[0])]
+    training, validation = choose_views(views, SplitOptions(), seed)
+    originals = (entry for entry in training if entry.path.parent == Path(views[0]))
     budget = Budget(
-        epochs=epochs,
-        batch_size=batch_size // devices,
-        epoch_views=epoch_views or sum(map(len, originals)),
-        val_interval=val_interval,
-        patience=patience,
-        seed=seed,
-        precision=precision,
-        devices=devices,
-        compile=compile,
-    )
+        epochs=epochs, batch_size=batch_size, epoch_views=epoch_views or sum(map(len, originals)),
+        val_interval=val_interval, patience=patience, seed=seed, precision=precision, devices=devices, compile=compile,
+    )  # fmt: skip
     recipe = Recipe(NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions())
-    results = train_once(
-        Path(runs_dir) / name / "training", training, validation, recipe, budget, choose_device(device), overwrite
-    )
-    return {"name": name, "stem": recipe.network.stem, "color": recipe.views.color, **results, **_budget(budget)}
-
-
-def _budget(budget: Any) -> dict[str, Any]:
-    return {"budget": asdict(budget)}
+    folder = Path(runs_dir) / name / "training"
+    results = train_once(folder, training, validation, recipe, budget, choose_device(device), overwrite)
+    used = {"stem": recipe.network.stem, "color": recipe.views.color, "budget": asdict(budget)}
+    return {"name": name, **results, **used}

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from dataloader import SegmentationDataModule, StoreViews
-from enet.callbacks import AtomicCheckpointIO, EpochProgress, ValidationPictures
+from enet.callbacks import AtomicCheckpointIO, EpochProgress, QuietLightning, ValidationPictures
 from enet.evaluation import evaluate, load_module
 from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
@@ -36,7 +36,11 @@ _SAMPLES = 12
 
 @dataclass(frozen=True)
 class Budget:
-    """How long and on what a run trains; fields as in the train task."""
+    """How long and on what a run trains; fields as in the train task.
+
+    Raises:
+        UserError: a value is out of range.
+    """
 
     epochs: int
     batch_size: int
@@ -47,6 +51,17 @@ class Budget:
     precision: str = "32"
     devices: int = 1
     compile: str = "off"
+
+    def __post_init__(self) -> None:
+        for option in ("batch_size", "epochs", "val_interval", "devices"):
+            if getattr(self, option) < 1:
+                raise UserError(f"train.{option} = {getattr(self, option)}: expected at least 1")
+        if self.batch_size % self.devices:
+            raise UserError(
+                f"train.batch_size = {self.batch_size} cannot be shared by train.devices = {self.devices}"
+            )
+        if self.precision not in PRECISIONS:
+            raise UserError(f"train.precision = {self.precision!r}; use {', '.join(map(repr, PRECISIONS))}")
 
 
 @dataclass(frozen=True)
@@ -73,8 +88,6 @@ def train_once(
 
     The folder holds best.ckpt (by validation mIoU), last.ckpt, results.json, tensorboard/ and samples/.
     """
-    if budget.precision not in PRECISIONS:
-        raise UserError(f"train.precision = {budget.precision!r}; use {', '.join(map(repr, PRECISIONS))}")
     settings = {
         **{name: asdict(options) for name, options in vars(recipe).items()},
         "budget": asdict(budget),
@@ -91,7 +104,7 @@ def train_once(
         recipe.augmentation,
         train_stores=training,
         val_stores=validation,
-        batch_size=budget.batch_size,
+        batch_size=budget.batch_size // budget.devices,
         epoch_views=budget.epoch_views,
         seed=budget.seed,
         weighted=recipe.loss.quality,
@@ -146,8 +159,6 @@ def _fit(
     last = partial / LAST
     start = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\)")
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     seconds = time.perf_counter() - start
     board.log_hyperparams(
@@ -161,8 +172,8 @@ def _fit(
 
 def build_trainer(folder: Path, budget: Budget, device: torch.device, board: TensorBoardLogger | bool) -> pl.Trainer:
     """A trainer that keeps best.ckpt and last.ckpt in ``folder`` and says little."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     callbacks: list[pl.Callback] = [
+        QuietLightning(),
         ModelCheckpoint(
             folder, BEST.removesuffix(".ckpt"), monitor="val/mean_iou", mode="max", enable_version_counter=False
         ),

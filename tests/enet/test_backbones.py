@@ -9,6 +9,7 @@ import torch
 from enet.backbones import SegFormer, build_network
 from enet.options import NetworkOptions
 from enet.task_train import train
+from tests.enet.bindings import bind_split
 from utils.errors import UserError
 
 needs_transformers = pytest.mark.skipif(
@@ -29,9 +30,9 @@ def test_segformer_trains_and_is_measured(make_store, tmp_path):
     views = [make_store(scene, size=(36, 40)) for scene in ("scene0000_00", "scene0001_00")][0].parent
     gin.bind_parameter("NetworkOptions.backbone", "segformer_b0")
     gin.bind_parameter("NetworkOptions.stem", "concat")
+    bind_split(["scene0000_00"], ["scene0001_00"], None)
     results = train(
-        views=[str(views)], runs_dir=str(tmp_path), name="run", train_scenes=["scene0000_00"],
-        val_scenes=["scene0001_00"], epochs=1, batch_size=4, device="cpu",
+        views=[str(views)], runs_dir=str(tmp_path), name="run", epochs=1, batch_size=4, device="cpu",
     )  # fmt: skip
     gin.clear_config()
     assert results["parameters"] > 3.7e6 and results["validation"]["mean_iou"] is not None

@@ -5,11 +5,11 @@ from pathlib import Path
 import gin
 import pytest
 
-from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
 from enet.task_test import test as run_test
 from enet.task_train import train
 from run import _import_tasks
 from utils.config import parse, resolved_parameters
+from utils.tasks import get_task
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = ("camera_rgb", "rendered_rgb", "rendered_rgb_sh", "novel_rgb", "novel_rgb_sh")
@@ -29,7 +29,7 @@ def clean_config(monkeypatch):
 def resolved(row: str, *extra: str) -> dict:
     gin.clear_config()
     parse([f"configs/exp/{row}.gin", *extra], ["DATA = 'd'", "WORK = 'w'"])
-    groups = (train, run_test, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions, OptimizerOptions)
+    groups = (train, run_test, *get_task("train").configures)
     return {
         f"{group.__name__}.{name}": value for group in groups for name, value in resolved_parameters(group).items()
     }

@@ -8,6 +8,7 @@ pytest.importorskip("onnxscript", reason="needs the 'export' extra")
 
 from enet import onnx_export  # noqa: E402
 from enet.task_train import train  # noqa: E402
+from tests.enet.bindings import bind_split  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 
 
@@ -16,9 +17,9 @@ def checkpoint(views, tmp_path):
     import gin
 
     gin.bind_parameter("NetworkOptions.stem", "conv_sum")
+    bind_split(["scene0000_00"], ["scene0001_00"], None)
     train(
-        views=[str(views)], runs_dir=str(tmp_path / "runs"), name="run", train_scenes=["scene0000_00"],
-        val_scenes=["scene0001_00"], epochs=2, batch_size=4, device="cpu",
+        views=[str(views)], runs_dir=str(tmp_path / "runs"), name="run", epochs=2, batch_size=4, device="cpu",
     )  # fmt: skip
     yield tmp_path / "runs/run/training/best.ckpt"
     gin.clear_config()

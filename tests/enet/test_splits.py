@@ -2,6 +2,7 @@
 
 import pytest
 
+from enet.options import SplitOptions
 from enet.splits import choose_views, hold_out_rooms, refuse_overlap, room_of
 from utils.errors import UserError
 
@@ -30,7 +31,7 @@ def test_whole_rooms_are_held_out():
 
 
 def choose(folders, train="all", val=None, rooms=0.1, every=0, test=None):
-    return choose_views(folders, train, val, rooms, every, test, seed=0)
+    return choose_views(folders, SplitOptions(train, val, rooms, every, test), seed=0)
 
 
 def test_novel_views_are_trained_on_but_never_validated(make_store, views):
@@ -50,7 +51,9 @@ def test_single_room_holds_out_every_nth_view(make_store):
 
 
 def test_refusals(make_store, views):
-    with pytest.raises(UserError, match="val_scenes and train.val_every"):
+    with pytest.raises(UserError, match="val_every = 1 leaves nothing"):
+        choose([views], every=1)
+    with pytest.raises(UserError, match="val_scenes and SplitOptions.val_every"):
         choose([views], val=["scene0002_00"], every=2)
     with pytest.raises(UserError, match="val_scenes holds scene0002_00 and test_scenes holds scene0002_00"):
         choose([views], val=["scene0002_00"], test=["scene0002_00"])

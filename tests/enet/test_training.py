@@ -11,14 +11,9 @@ from enet.options import OptimizerOptions
 from enet.stems import STEMS
 from enet.task_test import test as run_test
 from enet.task_train import train
+from tests.enet.bindings import bind_split
 from utils.errors import UserError
 from utils.files import partial_path, read_json
-
-SPLIT = {
-    "train_scenes": ["scene0000_00", "scene0001_00"],
-    "val_scenes": ["scene0002_00"],
-    "test_scenes": ["scene0003_00"],
-}
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +23,8 @@ def clean_config():
 
 
 def start(views: Path, runs: Path, name: str = "run", **changes) -> dict:
-    arguments = {"epochs": 2, "batch_size": 4, "device": "cpu", **SPLIT, **changes}
+    bind_split()
+    arguments = {"epochs": 2, "batch_size": 4, "device": "cpu", **changes}
     return train(views=[str(views)], runs_dir=str(runs), name=name, **arguments)
 
 
@@ -50,6 +46,12 @@ def test_train_then_test(views, tmp_path):
     assert scores["mean_iou"] == results["validation"]["mean_iou"]
     assert scores["confusion"] == results["validation"]["confusion"]
     assert sum(map(sum, scores["confusion"])) == 8 * 24 * 27
+
+
+@pytest.mark.filterwarnings("always")
+def test_lightning_has_nothing_to_say(views, tmp_path, recwarn):
+    start(views, tmp_path, epochs=1)
+    assert not [str(warning.message) for warning in recwarn if "lightning" in warning.filename]
 
 
 def test_one_seed_gives_the_same_bits(views, tmp_path):
@@ -104,7 +106,7 @@ def test_finished_run_is_not_repeated_and_other_settings_are_refused(views, tmp_
         start(views, tmp_path, epochs=3)
 
 
-@pytest.mark.parametrize("option", ["batch_size", "epochs", "val_interval"])
+@pytest.mark.parametrize("option", ["batch_size", "epochs", "val_interval", "devices"])
 def test_counts_below_one_are_refused(views, tmp_path, option):
     with pytest.raises(UserError, match=f"train.{option} = 0: expected at least 1"):
         start(views, tmp_path, **{option: 0})
