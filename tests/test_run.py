@@ -9,6 +9,7 @@ import gin
 import pytest
 
 import run as entry
+from utils.errors import UserError
 from utils.tasks import parameters_of, task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,6 +77,40 @@ def test_every_config_parses_strictly(path):
     entry._import_tasks()
     gin.add_config_file_search_path(str(ROOT))
     entry.parse([str(ROOT / path)], [])
+
+
+STAGES = {name: f"configs/stage/{name}.gin" for name in entry.TASK_MODULES if name != "probe"}
+USER_MUST_SET = {"extract": "extract.sens_dir = 'downloads'", "view": "view.scene = 'scene0000_00'"}
+ADDED = [path for path in CONFIGS if Path(path).parent.name in ("smoke", "data")]
+# What the scripts run: a task's own config, the novel views' or a row's where there is one, and then the data's.
+RUNS = [(task, (stage, *added)) for task, stage in STAGES.items() for added in ((), *((path,) for path in ADDED))]
+RUNS += [
+    (task, (STAGES[task], "configs/stage/novel_views.gin", path)) for task in ("render", "annotate") for path in ADDED
+]
+RUNS += [
+    (task, (row, path)) for task in ("train", "test") for row in CONFIGS if row.startswith("configs/exp/")
+    for path in ADDED
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "paths"), RUNS, ids=lambda value: value if isinstance(value, str) else "+".join(
+    Path(path).stem for path in value))  # fmt: skip
+def test_every_parameter_of_what_the_scripts_run_resolves(name, paths):
+    task = entry._import_tasks()[name]
+    gin.add_config_file_search_path(str(ROOT))
+    bindings = [USER_MUST_SET[name]] if name in USER_MUST_SET else []
+    entry.parse([str(ROOT / path) for path in paths], [f"run.task = '{name}'", *bindings])
+    for configurable in (task.function, *task.configures):
+        entry.resolved_parameters(configurable)
+
+
+@pytest.mark.parametrize("name", USER_MUST_SET)
+def test_what_only_the_user_can_know_must_be_set(name):
+    task = entry._import_tasks()[name]
+    gin.add_config_file_search_path(str(ROOT))
+    entry.parse([str(ROOT / STAGES[name])], [])
+    with pytest.raises(UserError, match="must be set"):
+        entry.resolved_parameters(task.function)
 
 
 def test_every_task_has_a_stage_config_that_names_it(capsys):
