@@ -93,7 +93,7 @@ class ValidationPictures(pl.Callback):
                 writer.add_scalar(f"val_iou/{name}", float(iou), step)
         writer.add_image("val/confusion", confusion_image(confusion), step)
         batch = first_views(self._first, self._samples)
-        writer.add_images("val/samples", triplets(batch, pl_module.predict(batch)), step)
+        writer.add_image("val/samples", torch.cat(tuple(triplets(batch, pl_module.predict(batch))), dim=-2), step)
         self._first = None
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gin
 import torch
 
 from model.exposure import ExposureModel
@@ -109,6 +110,7 @@ class _SceneFit:
             fitter.load(checkpoint)
             logger.info("%s: going on after step %d", self.scene.name, fitter.step)
         with SummaryWriter(self.partial / "tensorboard", purge_step=fitter.step) as writer:
+            writer.add_text("config", f"```\n{gin.config_str()}\n```")
             self._optimize(fitter, frames, writer)
             loading_seconds = time.monotonic() - started - fitter.seconds
             self._save(fitter, frames)
@@ -191,6 +193,7 @@ class _SceneFit:
             "held_out": per_frame,
         }  # fmt: skip
         write_json(self.partial / RESULTS_FILE, results)
+        _log_settings(self.settings, mean, writer)
         if mean["psnr"] is not None:
             logger.info("%s: held-out PSNR %.2f dB (%.2f dB at the average exposure), SSIM %.3f",
                         self.scene.name, mean["psnr"], mean["psnr_neutral"], mean["ssim"])  # fmt: skip
@@ -199,3 +202,13 @@ class _SceneFit:
 def _log_pictures(view: HeldOutView, writer: SummaryWriter, step: int) -> None:
     writer.add_image(f"held_out/{view.frame}", side_by_side(view), step)
     writer.add_image(f"depth/{view.frame}", depth_picture(view.depth), step)
+
+
+def _log_settings(settings: FitSettings, measured: dict[str, float | None], writer: SummaryWriter) -> None:
+    """The settings as hyper-parameters, beside what they led to."""
+    groups = {"data": settings.data, **vars(settings.recipe)}
+    values = {f"{group}.{name}": value for group, options in groups.items() for name, value in asdict(options).items()}
+    values = {name: value if isinstance(value, (bool, int, float, str)) else str(value)
+              for name, value in {**values, "seed": settings.seed, "bits": settings.bits}.items()}  # fmt: skip
+    known = {f"hparam/{name}": value for name, value in measured.items() if value is not None}
+    writer.add_hparams(values, known, run_name=".")

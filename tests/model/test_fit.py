@@ -17,6 +17,7 @@ from model.fitting.point_cloud import depth_point_cloud
 from model.fitting.scene_fit import FitSettings, fit_scene
 from model.task_fit import fit
 from tests.dataloader.scannet_fixture import fixture_poses, trace_room, write_scannet_scene
+from tests.events import read_events
 from utils.errors import UserError
 from utils.files import partial_path, read_json
 
@@ -62,6 +63,20 @@ def test_quality_on_held_out_frames(field_folder):
     assert results["psnr"] > 20 and results["ssim"] > 0.5
     assert results["psnr"] == pytest.approx(sum(v["psnr"] for v in results["held_out"].values()) / 4)
     assert results["resolution"] == [48, 48, 48] and results["voxels"] > 1000
+
+
+def test_tensorboard_has_scalars_pictures_config_and_hyper_parameters(field_folder):
+    logged = read_events(field_folder / "tensorboard")
+    results = read_json(field_folder / "results.json")
+    assert {"psnr/training", "rate/density", "grid/voxels"} <= set(logged.scalars)
+    assert logged.scalars["psnr/held_out"] == pytest.approx(results["psnr"], rel=1e-5)
+    frame = next(iter(results["held_out"]))
+    height, width = results["image_size"]
+    assert logged.images[f"held_out/{frame}"] == (height, 2 * width) and logged.images[f"depth/{frame}"][0] == height
+    assert "config" in logged.texts
+    assert logged.hparams["optimization.steps"] == str(RECIPE.optimization.steps)
+    assert logged.hparams["regularization.depth"] == 1.0 and logged.hparams["data.holdout_every"] == 6
+    assert "hparam/psnr" in logged.metrics
 
 
 def test_the_folder_is_a_perfception_scene(field_folder):
