@@ -16,15 +16,17 @@ Inputs of a wrong shape or type raise RuntimeError. On the CPU all results are t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lib.plenoxel import library, packed
+from lib.library import load_library
+from lib.plenoxel import packed
 from lib.plenoxel.packed import OUTPUT_BITS
 from lib.plenoxel.reference import RayOutputs
 
-library.load()
+load_library(Path(__file__).parent)
 import lib.plenoxel.registrations  # noqa: E402, F401  (after the ops exist)
 
 Vector = Sequence[float]

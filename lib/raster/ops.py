@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lib.library import load_library
 from lib.raster.reference import _rasterize
 
 LARGEST_IMAGE = 16384  # pixels a side: the drivers' bounding boxes are in float32
@@ -126,18 +127,7 @@ def _implementation(backend: str, device: torch.device):
 
 @cache
 def _load_library() -> None:
-    """Register ``torch.ops.raster``; raises ``ImportError`` when it is not compiled, or for another PyTorch."""
-    folder = Path(__file__).parent
-    built = sorted(folder.glob("_C*.so"))
-    if not built:
-        raise ImportError(f"no _C*.so in {folder}, it is not built; run: python setup.py build_ext --inplace")
-    try:
-        torch.ops.load_library(built[-1])
-    except OSError as error:
-        raise ImportError(
-            f"{built[-1]} does not load with torch {torch.__version__} ({error}); it was probably built for another "
-            "version; run: python setup.py build_ext --inplace --force"
-        ) from error
+    load_library(Path(__file__).parent)
     torch.library.register_fake("raster::rasterize", _rasterize_fake)
 
 

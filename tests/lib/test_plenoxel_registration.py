@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.library import opcheck
 
-from lib.plenoxel import library, ops, reference
+from lib.library import load_library
+from lib.plenoxel import ops, reference
 from tests.lib.plenoxel_scenes import Scene, links_from_rows, random_rays, random_scene
 
 namespace = torch.ops.plenoxel
@@ -132,7 +133,9 @@ def test_wrong_options_are_named(name, value):
         ops.render_rays(*random_scene(), **{name: value})
 
 
-def test_missing_library_says_how_to_build_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
-    with pytest.raises(ImportError, match="python setup.py build_ext --inplace"):
-        library.load()
+def test_missing_or_unfit_library_says_how_to_build_it(tmp_path):
+    with pytest.raises(ImportError, match="not built; run: python setup.py build_ext --inplace"):
+        load_library(tmp_path)
+    (tmp_path / "_C.so").write_bytes(b"no library")
+    with pytest.raises(ImportError, match="does not load with torch .* build_ext --inplace --force"):
+        load_library(tmp_path)
