@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from dataloader.frame_checks import count_reasons, image_header, pose_problem
 from dataloader.lens import Lens
-from dataloader.scannet_files import is_rigid, numeric_key
+from dataloader.scannet_files import numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path
 from dataloader.undistortion import common_pinhole, needs_resampling
 from utils.errors import UserError
-from utils.images import is_truncated
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +114,7 @@ def _usable_images(images: list[PosedImage], skipped: dict[str, str]) -> list[_U
     for name in sorted(named, key=lambda name: (numeric_key(name), name)):
         image = named[name]
         reason = pose_problem(image.camera_to_world)
-        header = _header(image.path) if reason is None else None
+        header = image_header(image.path) if reason is None else None
         if reason is None and header is None:
             reason = f"with a damaged image: {image.path}" if image.path.exists() else f"without image: {image.path}"
         if reason is None:
@@ -123,25 +122,6 @@ def _usable_images(images: list[PosedImage], skipped: dict[str, str]) -> list[_U
         else:
             skipped[name] = reason
     return usable
-
-
-def pose_problem(pose: Tensor) -> str | None:
-    """Why a camera-to-world matrix cannot be used, or None."""
-    if pose.shape != (4, 4):
-        return "with an unreadable pose (expected 4x4 numbers)"
-    if not torch.isfinite(pose).all():
-        return "with a lost pose (inf or NaN)"
-    return None if is_rigid(pose) else "with a pose that is not rigid"
-
-
-def _header(path: Path) -> tuple[tuple[int, int], bool] | None:
-    """(height, width) of an image and whether it is transparent somewhere; None when it is damaged or truncated."""
-    try:
-        with Image.open(path) as image:
-            header = (image.height, image.width), image.mode in ("RGBA", "LA", "PA")
-        return None if is_truncated(path) else header
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        return None
 
 
 def frame_names(relatives: list[str]) -> list[str]:
@@ -157,14 +137,3 @@ def frame_names(relatives: list[str]) -> list[str]:
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two images are called {twice}; list each image once, under a name of its own")
     return names
-
-
-def count_reasons(skipped: dict[str, str]) -> str:
-    """How many frames were left out for which reason, with the first file where reasons name one."""
-    first: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    for reason in skipped.values():
-        kind, _, file = reason.partition(": ")
-        counts[kind] = counts.get(kind, 0) + 1
-        first.setdefault(kind, f" (such as {file})" if file else "")
-    return ", ".join(f"{count} {kind}{first[kind]}" for kind, count in counts.items()) or "none listed"

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dataloader.frame_checks import count_reasons
 from dataloader.scannet_files import frame_files, image_sizes, read_intrinsics, read_matrix, read_poses
 from dataloader.scene import Scene, mesh_path
 from utils.cameras import scale_intrinsics
@@ -46,11 +47,11 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     skipped.update(unreadable)
     frames = [name for name in camera_to_world if name not in skipped]
     if not frames:
-        raise UserError(f"{path} has no usable frame: {_count_reasons(skipped)}; expected colour images with finite, "
+        raise UserError(f"{path} has no usable frame: {count_reasons(skipped)}; expected colour images with finite, "
                         "rigid poses of the same number")
     if skipped:
         logger.warning("%s: %d of %d frames left out: %s", path.name, len(skipped), len(colors),
-                       _count_reasons(skipped))
+                       count_reasons(skipped))
     folder = path / "intrinsic"
     intrinsics = read_intrinsics(folder / "intrinsic_color.txt", image_size, intrinsics_size)
     color_extrinsic = read_matrix(folder / "extrinsic_color.txt", optional=True)
@@ -102,17 +103,10 @@ def _depth(
         raise UserError(f"{path / 'depth'}: none of its {len(present)} images can be read; replace or remove "
                         "the folder")
     if unreadable:
-        logger.warning("%s: %d depth images left out: %s", path.name, len(unreadable), _count_reasons(unreadable))
+        logger.warning("%s: %d depth images left out: %s", path.name, len(unreadable), count_reasons(unreadable))
     paths = [None if name in unreadable else present.get(name) for name in frames]
     file = path / "intrinsic" / "intrinsic_depth.txt"
     if file.exists():
         return paths, size, read_intrinsics(file, size)
     logger.warning("%s is absent; taking the colour camera's intrinsics for depth", file)
     return paths, size, scale_intrinsics(intrinsics, image_size, size)
-
-
-def _count_reasons(skipped: dict[str, str]) -> str:
-    counts: dict[str, int] = {}
-    for reason in skipped.values():
-        counts[reason] = counts.get(reason, 0) + 1
-    return ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "none found"

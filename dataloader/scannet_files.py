@@ -6,14 +6,11 @@ import re
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from dataloader.frame_checks import image_header, pose_problem
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
-from utils.images import is_truncated
-
-_RIGID_TOLERANCE = 1e-2  # on R^T R - I: files keep six digits, and fused poses drift a little
 
 
 def frame_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -44,25 +41,14 @@ def read_poses(files: dict[str, Path]) -> tuple[dict[str, Tensor], dict[str, str
     refused: dict[str, str] = {}
     for name, path in files.items():
         numbers = read_numbers(path)
-        if numbers is None or len(numbers) != 16:
-            refused[name] = "with an unreadable pose (expected 4x4 numbers)"
-            continue
-        pose = torch.tensor(numbers, dtype=torch.float64).reshape(4, 4)
-        if not torch.isfinite(pose).all():
-            refused[name] = "with a lost pose (-inf or NaN)"
-        elif not is_rigid(pose):
-            refused[name] = "with a pose that is not rigid"
-        else:
+        readable = numbers is not None and len(numbers) == 16
+        pose = torch.tensor(numbers, dtype=torch.float64).reshape(4, 4) if readable else None
+        problem = pose_problem(pose)
+        if problem is None:
             poses[name] = pose
+        else:
+            refused[name] = problem
     return poses, refused
-
-
-def is_rigid(transform: Tensor) -> bool:
-    """Whether a finite ``[4, 4]`` matrix is a rotation and a translation, to 1%."""
-    rotation = transform[:3, :3]
-    error = (rotation.T @ rotation - torch.eye(3, dtype=transform.dtype)).abs().max()
-    bottom = (transform[3] - transform.new_tensor([0, 0, 0, 1])).abs().max()
-    return bool(error < _RIGID_TOLERANCE and bottom < 1e-6 and torch.det(rotation) > 0)
 
 
 def read_numbers(path: Path) -> list[float] | None:
@@ -134,14 +120,11 @@ def image_sizes(
     frames_of_size: dict[tuple[int, int], list[str]] = {}
     damaged: dict[str, str] = {}
     for name, file in files.items():
-        try:
-            with Image.open(file) as image:
-                width, height = image.size
-            if whole and is_truncated(file):
-                raise OSError
-            frames_of_size.setdefault((height, width), []).append(name)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        header = image_header(file, whole)
+        if header is None:
             damaged[name] = f"with a damaged {kind} image"
+        else:
+            frames_of_size.setdefault(header[0], []).append(name)
     if len(frames_of_size) > 1:
         found = ", ".join(
             f"{width}x{height} ({len(frames)}, such as frame {frames[0]})"

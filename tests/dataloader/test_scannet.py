@@ -43,7 +43,7 @@ def test_bad_poses_are_skipped_counted_and_logged_once(folder, caplog):
     assert "lost" in scene.skipped["3"] and "lost" in scene.skipped["0"]
     assert "unreadable" in scene.skipped["1"] and "not rigid" in scene.skipped["6"]
     assert [record.getMessage() for record in caplog.records] == [
-        "scene0000_00: 6 of 12 frames left out: 2 with a lost pose (-inf or NaN), 2 with an unreadable pose (expected "
+        "scene0000_00: 6 of 12 frames left out: 2 with a lost pose (inf or NaN), 2 with an unreadable pose (expected "
         "4x4 numbers), 2 with a pose that is not rigid"
     ]
 

@@ -1,0 +1,54 @@
+"""Which frames of a recorded scene can be used, and how those that cannot are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from utils.images import is_truncated
+
+_RIGID_TOLERANCE = 1e-2  # on R^T R - I: files keep six digits, and fused poses drift a little
+
+
+def pose_problem(pose: Tensor | None) -> str | None:
+    """Why a camera-to-world matrix cannot be used, or None; the matrix is None where it cannot be read."""
+    if pose is None or pose.shape != (4, 4):
+        return "with an unreadable pose (expected 4x4 numbers)"
+    if not torch.isfinite(pose).all():
+        return "with a lost pose (inf or NaN)"
+    return None if is_rigid(pose) else "with a pose that is not rigid"
+
+
+def is_rigid(transform: Tensor) -> bool:
+    """Whether a finite ``[4, 4]`` matrix is a rotation and a translation, to 1%."""
+    rotation = transform[:3, :3]
+    error = (rotation.T @ rotation - torch.eye(3, dtype=transform.dtype)).abs().max()
+    bottom = (transform[3] - transform.new_tensor([0, 0, 0, 1])).abs().max()
+    return bool(error < _RIGID_TOLERANCE and bottom < 1e-6 and torch.det(rotation) > 0)
+
+
+def image_header(path: Path, whole: bool = True) -> tuple[tuple[int, int], bool] | None:
+    """(height, width) of an image and whether it is transparent somewhere; None when it is absent or damaged.
+
+    With ``whole``, a file that ends too early counts as damaged. No pixels are read.
+    """
+    try:
+        with Image.open(path) as image:
+            header = (image.height, image.width), image.mode in ("RGBA", "LA", "PA")
+        return None if whole and is_truncated(path) else header
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return None
+
+
+def count_reasons(skipped: dict[str, str]) -> str:
+    """How many frames were left out for which reason, with the first file where reasons name one."""
+    first: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for reason in skipped.values():
+        kind, _, file = reason.partition(": ")
+        counts[kind] = counts.get(kind, 0) + 1
+        first.setdefault(kind, f" (such as {file})" if file else "")
+    return ", ".join(f"{count} {kind}{first[kind]}" for kind, count in counts.items()) or "none found"
