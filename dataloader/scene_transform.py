@@ -62,13 +62,6 @@ class SceneTransform:
              pose[..., 3:, :]), -2
         )  # fmt: skip
 
-    def from_grid(self, camera_to_grid: Tensor) -> Tensor:
-        """Inverse of :meth:`to_grid`: camera-to-world ``[..., 4, 4]``, float64."""
-        rotation = self.rotation.to(camera_to_grid.device).T @ camera_to_grid[..., :3, :3].double()
-        position = self.points_from_grid(camera_to_grid[..., :3, 3].double())
-        top = torch.cat((rotation, position[..., None]), -1)
-        return torch.cat((top, camera_to_grid[..., 3:, :].double()), -2)
-
     def points_to_grid(self, points: Tensor) -> Tensor:
         """World points ``[..., 3]`` in metres to grid coordinates, same dtype, computed in float64."""
         transform = self.T.to(points.device)
@@ -81,17 +74,9 @@ class SceneTransform:
         moved = points.double() / self.scene_scale + self.pcd_mean.to(points.device) - transform[:3, 3]
         return (moved @ transform[:3, :3]).to(points.dtype)
 
-    def directions_to_grid(self, directions: Tensor) -> Tensor:
-        """World directions ``[..., 3]`` to the grid's axes; lengths stay."""
-        return (directions.double() @ self.rotation.to(directions.device).T).to(directions.dtype)
-
     def metres(self, length: Tensor | float) -> Tensor | float:
         """A length in grid units, such as a rendered depth, in metres."""
         return length / self.scene_scale
-
-    def grid_units(self, length: Tensor | float) -> Tensor | float:
-        """A length in metres in grid units."""
-        return length * self.scene_scale
 
     def save(self, path: str | Path) -> None:
         """Write ``trans_info.npz`` atomically: ``T``, ``pcd_mean [1, 3]``, ``scene_scale``, ``frame_ids``."""

@@ -15,7 +15,7 @@ from dataloader.view_channels import decode
 from enet.augmentation import NUM_DRAWS, Draws, ViewBatch, augment, mirrored
 from enet.options import AugmentationOptions
 from utils.errors import UserError
-from utils.spherical_harmonics import mirror_matrix, sh_transform, transform_sh_image
+from utils.spherical_harmonics import grid_to_frame, mirror_matrix, sh_transform, transform_sh_image
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,10 @@ def sh_matrices(dataset: ViewDataset, frame: str, mirroring: bool) -> Tensor | N
     for number, store in enumerate(dataset.stores):
         chosen = dataset.store_of_view == number
         camera_to_world = store.cameras.camera_to_world[dataset.index_in_store[chosen]][:, :3, :3]
-        grid_to_frame, camera_to_frame = _frame_rotations(frame, camera_to_world, _world_to_grid(store))
-        plain = sh_transform(grid_to_frame)
+        world_to_grid = _world_to_grid(store)
+        rotations = grid_to_frame(frame, camera_to_world, world_to_grid)
+        camera_to_frame = rotations @ (world_to_grid @ camera_to_world)
+        plain = sh_transform(rotations)
         mirror = sh_transform(mirror_matrix(camera_to_frame[:, :, 0]))
         matrices[chosen] = torch.stack([plain, mirror @ plain], dim=1).float()
     return matrices
@@ -124,14 +126,3 @@ def _world_to_grid(store: ViewStore) -> Tensor:
             "it again, or use sh_frame = 'grid' and mirror = 0"
         )
     return torch.tensor(store.attributes["T"], dtype=torch.float64)[:3, :3]
-
-
-def _frame_rotations(frame: str, camera_to_world: Tensor, world_to_grid: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotations [N, 3, 3] from the grid's axes, and from the camera's, to those of ``frame``."""
-    camera_to_grid = world_to_grid @ camera_to_world
-    grid_to_frame = {
-        "grid": torch.eye(3, dtype=torch.float64).expand_as(camera_to_grid),
-        "gravity": world_to_grid.T.expand_as(camera_to_grid),
-        "camera": camera_to_grid.mT,
-    }[frame]
-    return grid_to_frame, grid_to_frame @ camera_to_grid

@@ -47,6 +47,22 @@ def sh_basis(
     return torch.cat([constant, directions @ linear.mT, degree_2], dim=-1)
 
 
+def grid_to_frame(
+    frame: str,
+    camera_to_world: Tensor,  # [..., 3, 3]
+    world_to_grid: Tensor,  # [3, 3]
+) -> Tensor:  # [..., 3, 3]
+    """Rotations from a field's axes to those its coefficients are wanted in, of views with these cameras.
+
+    Args:
+        frame: "grid" (the field's own), "gravity" (the world's, z up) or "camera".
+    """
+    if frame == "camera":
+        return (world_to_grid @ camera_to_world).mT
+    rotation = torch.eye(3).to(world_to_grid) if frame == "grid" else world_to_grid.mT
+    return rotation.expand_as(camera_to_world)
+
+
 def sh_transform(
     matrix: Tensor,  # [..., 3, 3]
 ) -> Tensor:

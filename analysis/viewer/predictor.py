@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from utils.spherical_harmonics import sh_transform, transform_sh_image
+from utils.spherical_harmonics import grid_to_frame, sh_transform, transform_sh_image
 
 
 class Predictor:
@@ -45,10 +45,3 @@ class Predictor:
             sh = None
         logits = self._module(color.clamp(0, 1).to(self._device)[None], sh)
         return logits[0].argmax(0).to(torch.uint8).cpu()
-
-
-def grid_to_frame(frame: str, camera_to_world: Tensor, world_to_grid: Tensor) -> Tensor:
-    """Rotation ``[3, 3]`` from the grid's axes to those of :attr:`enet.options.ViewOptions.sh_frame`."""
-    if frame == "grid":
-        return torch.eye(3, dtype=torch.float64)
-    return world_to_grid.mT if frame == "gravity" else (world_to_grid @ camera_to_world).mT

@@ -5,7 +5,6 @@ import io
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
 
 from analysis.quality import Observers, QualityOptions, view_quality
 from analysis.viewer import video
@@ -20,14 +19,12 @@ from analysis.viewer.pictures import (
     signed_picture,
     surface_depth,
 )
-from analysis.viewer.predictor import grid_to_frame
 from analysis.viewer.unlit_mesh import before_tone_curve, unlit_glb
 from dataloader import ViewStore
 from model.radiance_field import RenderedView
 from tests.analysis import box_room
 from utils.errors import UserError
 from utils.labels import CLASS_COLORS
-from utils.spherical_harmonics import sh_basis, sh_transform
 
 
 def test_expected_depth_becomes_the_surfaces_depth():
@@ -54,17 +51,6 @@ def test_captioned_grid_places_pictures_and_keeps_labels_pure():
     cell = sheet[22:62, 64:124].reshape(-1, 3)
     assert {tuple(color) for color in cell.tolist()} == {tuple(CLASS_COLORS[k].tolist()) for k in (1, 5)}
     assert sheet[100, 100].tolist() == [255, 255, 255], "the fourth place is empty"
-
-
-def test_sh_turned_into_a_frame_describe_the_same_function():
-    coefficients = torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    world_to_grid, pose = (torch.from_numpy(Rotation.random(random_state=k).as_matrix()) for k in (2, 3))
-    in_camera = torch.nn.functional.normalize(torch.tensor([0.3, -0.2, 0.9], dtype=torch.float64), dim=0)
-    in_grid = world_to_grid @ pose @ in_camera
-    value = sh_basis(in_grid) @ coefficients
-    for frame, direction in {"grid": in_grid, "gravity": pose @ in_camera, "camera": in_camera}.items():
-        turned = sh_transform(grid_to_frame(frame, pose, world_to_grid)) @ coefficients
-        torch.testing.assert_close(sh_basis(direction) @ turned, value)
 
 
 def test_texts_name_the_reason_and_the_classes():

@@ -51,15 +51,13 @@ def test_a_camera_sees_a_point_at_the_same_pixel_in_both_frames(seed):
     torch.testing.assert_close(uv_grid, uv, rtol=0, atol=1e-8)
     # Depth rendered in the grid, in metres, is the depth in the world.
     torch.testing.assert_close(transform.metres(depth_grid), depth, rtol=1e-12, atol=0)
-    assert transform.grid_units(transform.metres(0.3)) == pytest.approx(0.3, rel=1e-15)
 
 
 @settings(deadline=None, max_examples=30)
 @given(seeds)
-def test_inverses(seed):
+def test_points_come_back(seed):
     transform, generator = _transform(seed), torch.Generator().manual_seed(seed + 1)
-    pose, points = _pose(generator), torch.randn(5, 3, dtype=torch.float64, generator=generator)
-    torch.testing.assert_close(transform.from_grid(transform.to_grid(pose)), pose, rtol=0, atol=1e-13)
+    points = torch.randn(5, 3, dtype=torch.float64, generator=generator)
     torch.testing.assert_close(transform.points_from_grid(transform.points_to_grid(points)), points, rtol=0, atol=1e-13)
 
 
@@ -68,7 +66,6 @@ def test_view_directions_turn_by_the_rotation_of_T():
     intrinsics = torch.tensor([[20.0, 0, 8], [0, 20, 6], [0, 0, 1]], dtype=torch.float64)
     _, world = camera_rays(pose, intrinsics, 12, 16)
     _, grid = camera_rays(transform.to_grid(pose), intrinsics, 12, 16)
-    torch.testing.assert_close(transform.directions_to_grid(world), grid, rtol=0, atol=1e-6)
     torch.testing.assert_close(world.double() @ transform.T[:3, :3].T, grid.double(), rtol=0, atol=1e-6)
     assert (world - grid).abs().max() > 0.5  # the rotation matters
 

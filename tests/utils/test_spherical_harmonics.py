@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.spherical_harmonics import mirror_matrix, sh_basis, sh_transform, transform_sh_image
+from utils.spherical_harmonics import grid_to_frame, mirror_matrix, sh_basis, sh_transform, transform_sh_image
 
 
 def random_orthogonal(seed: int, reflect: bool) -> torch.Tensor:
@@ -67,3 +67,14 @@ def test_batch_shapes_and_refusal_of_other_matrices():
     assert sh_transform(torch.eye(3).expand(2, 4, 3, 3)).shape == (2, 4, 9, 9)
     with pytest.raises(ValueError, match="orthogonal"):
         sh_transform(2 * torch.eye(3))
+
+
+def test_sh_turned_into_a_frame_describe_the_same_function():
+    coefficients = torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    world_to_grid, pose = (random_orthogonal(k, reflect=False) for k in (2, 3))
+    in_camera = torch.nn.functional.normalize(torch.tensor([0.3, -0.2, 0.9], dtype=torch.float64), dim=0)
+    in_grid = world_to_grid @ pose @ in_camera
+    value = sh_basis(in_grid) @ coefficients
+    for frame, direction in {"grid": in_grid, "gravity": pose @ in_camera, "camera": in_camera}.items():
+        turned = sh_transform(grid_to_frame(frame, pose, world_to_grid)) @ coefficients
+        torch.testing.assert_close(sh_basis(direction) @ turned, value)
