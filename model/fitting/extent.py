@@ -84,12 +84,12 @@ def place_scene(scene: Scene, frames: Frames, cloud: PointCloud | None, start: s
         return place(cloud.points, centers, margin)
     if cloud is None:
         # What has transparent pixels around it stands between the cameras.
-        placement = _around_cameras(frames.camera_to_world, space if frames.empty is None else 1.0)
+        placement = _around_cameras(frames.camera_to_world, space if frames.alphas is None else 1.0)
     else:
         placement = _around_sparse_points(cloud.points, centers)
     if scene.bounds is not None:
         placement = _within(scene.bounds, placement)
-    return placement if frames.empty is None else shrink_to_hull(placement, frames)
+    return placement if frames.alphas is None else shrink_to_hull(placement, frames)
 
 
 def exposure_nearness(scene: Scene, camera_to_world: Tensor) -> float:

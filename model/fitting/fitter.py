@@ -145,14 +145,26 @@ class Fitter:
         rays = self.sampler.draw(steps * rays_per_step)
         targets = self.exposure.to_field(rays.colors, rays.frames)
         rendered = torch.empty_like(targets)
-        for first in range(0, len(targets), rays_per_step):
+        backgrounds = self._backgrounds(rays, steps)
+        for first, background in zip(range(0, len(targets), rays_per_step), backgrounds, strict=True):
             part = slice(first, first + rays_per_step)
-            rendered[part] = self._optimizer.step(self.step, _slice(rays, part), targets[part])
+            change = 0.0
+            if background is not None:
+                usual = self.recipe.rendering.background_brightness
+                change = (background - usual) * rays.transparency[part, None]
+            seen = self._optimizer.step(self.step, _slice(rays, part), targets[part] + change, background)
+            rendered[part] = seen - change
             self.step += 1
         self._squared_error += ((rendered - targets) ** 2).mean(-1).sum()
         self._errors_of += len(targets)
         self.exposure.observe(rendered, rays.colors, rays.frames)
         self.exposure.update()
+
+    def _backgrounds(self, rays: RayBatch, steps: int) -> list[float | None]:
+        """Another grey level behind transparent pixels in each step, or a fog of the one level would do as well."""
+        if rays.transparency is None:
+            return [None] * steps
+        return torch.rand(steps, generator=self.sampler.generator, device=rays.colors.device).tolist()
 
     def _end_level(self) -> None:
         recipe = self.recipe

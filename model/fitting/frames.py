@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d
 
 from model.fitting.options import FitData
 from utils.cameras import scale_intrinsics
@@ -36,8 +35,8 @@ class Frames:
         depths: int16 ``[N, h, w]`` millimetres along the optical axis, 0 where unknown.
         camera_to_world: float64 ``[N, 4, 4]``.
         intrinsics: float64 ``[3, 3]``, in pixels of ``images``.
-        empty: bool ``[N, h, w]``, of the depth maps' size: pixels that are wholly transparent, so that nothing is on
-            their lines of sight; None where images have no alpha channel.
+        alphas: uint8 ``[N, H, W]``, opacity; None where images have no alpha channel. ``images`` show the background
+            through it.
     """
 
     indices: list[int]
@@ -45,7 +44,7 @@ class Frames:
     depths: Tensor
     camera_to_world: Tensor
     intrinsics: Tensor
-    empty: Tensor | None = None
+    alphas: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -111,7 +110,7 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
     images = torch.empty(len(indices), *size, 3, dtype=torch.uint8, device=device)
     map_shape = (len(indices), *depth_size)
     depths = torch.zeros(map_shape if scene.depth_size else (), dtype=torch.int16, device=device).expand(map_shape)
-    empty = torch.zeros(map_shape, dtype=torch.bool, device=device) if scene.transparent else None
+    alphas = torch.zeros(len(indices), *size, dtype=torch.uint8, device=device) if scene.transparent else None
     kept: list[int] = []
 
     def read(index: int) -> tuple[int, Tensor | None, Tensor | None, Tensor | None]:
@@ -132,7 +131,7 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
                 millimetres = (depth * 1000).round()
                 depths[len(kept)] = torch.where(millimetres < 2**15, millimetres, 0).to(torch.int16).to(device)
             if alpha is not None:
-                empty[len(kept)] = (adaptive_max_pool2d(alpha.float(), depth_size)[0] == 0).to(device)
+                alphas[len(kept)] = alpha[0].to(device)
             kept.append(index)
     return Frames(
         indices=kept,
@@ -140,7 +139,7 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
         depths=depths[: len(kept)],
         camera_to_world=scene.camera_to_world[kept],
         intrinsics=scale_intrinsics(scene.intrinsics, scene.image_size, size),
-        empty=None if empty is None else empty[: len(kept)],
+        alphas=None if alphas is None else alphas[: len(kept)],
     )
 
 

@@ -38,9 +38,14 @@ class GridOptimizer:
         self._touched = torch.zeros_like(grid.density, dtype=torch.bool)
         self.square_density, self.square_sh = torch.zeros_like(grid.density), torch.zeros_like(grid.sh)
 
-    def step(self, index: int, rays: RayBatch, targets: Tensor) -> Tensor:
-        """Make step number ``index`` with these rays; returns the colours ``[B, 3]`` the grid showed before it."""
-        rgb = self._add_ray_gradients(rays, targets)
+    def step(self, index: int, rays: RayBatch, targets: Tensor, background: float | None = None) -> Tensor:
+        """Make step number ``index`` with these rays; returns the colours ``[B, 3]`` the grid showed before it.
+
+        ``background`` is the grey level behind the grid in this step, where it is not the rendering options'.
+        """
+        if background is None:
+            background = self._rendering.background_brightness
+        rgb = self._add_ray_gradients(rays, targets, background)
         self._update(index)
         return rgb
 
@@ -55,13 +60,13 @@ class GridOptimizer:
         )
         return density_rate, sh_rate
 
-    def _add_ray_gradients(self, rays: RayBatch, targets: Tensor) -> Tensor:
+    def _add_ray_gradients(self, rays: RayBatch, targets: Tensor, background: float) -> Tensor:
         grid, rendering, weights = self.grid, self._rendering, self._regularization
         return ops.fit_gradients(
             grid.links, grid.density, grid.sh, rays.origins, rays.directions, targets,
             self._grad_density, self._grad_sh, center=grid.center, radius=grid.radius,
             step_size=rendering.step_size, sigma_thresh=rendering.sigma_thresh, stop_thresh=rendering.stop_thresh,
-            near_clip=rendering.near_clip, background_brightness=rendering.background_brightness,
+            near_clip=rendering.near_clip, background_brightness=background,
             beta_lambda=weights.beta, sparsity_lambda=weights.sparsity,
             depth_target=rays.distances, depth_lambda=weights.depth,
             free_space_lambda=weights.free_space, free_space_margin=weights.free_space_margin * min(grid.voxel_size),

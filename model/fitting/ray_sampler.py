@@ -20,6 +20,7 @@ class RayBatch:
         colors: float32 ``[B, 3]``, the photographs' values, 0 to 1.
         frames: int64 ``[B]``, which photograph.
         distances: float32 ``[B]``, measured distance along the ray in the grid's units, 0 where unknown; or None.
+        transparency: float32 ``[B]``, how much of the background shows; None where images have no alpha channel.
     """
 
     origins: Tensor
@@ -27,6 +28,7 @@ class RayBatch:
     colors: Tensor
     frames: Tensor
     distances: Tensor | None
+    transparency: Tensor | None = None
 
 
 class RaySampler:
@@ -71,18 +73,21 @@ class RaySampler:
         uv1 = torch.stack((column + 0.5, row + 0.5, torch.ones_like(row, dtype=torch.float32)), dim=-1)
         along = (self._pixel_to_grid[frame] @ uv1[..., None])[..., 0]  # z = 1 in the camera's frame
         length = along.norm(dim=-1, keepdim=True)
-        distances = None
+        distances = transparency = None
         if self._with_distances:
             depth_row = row * depths.shape[1] // height
             depth_column = column * depths.shape[2] // width
             depth = depths[frame, depth_row, depth_column].float() / 1000
             distances = depth * length[:, 0] * self._scene_scale
+        if self._frames.alphas is not None:
+            transparency = 1 - self._frames.alphas.reshape(-1)[pixel].float() / 255
         return RayBatch(
             origins=self._positions[frame],
             directions=along / length,
             colors=images.reshape(-1, 3)[pixel].float() / 255,
             frames=frame,
             distances=distances,
+            transparency=transparency,
         )
 
     @property

@@ -7,6 +7,7 @@ import math
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d
 
 from model.fitting.carving import project_cells
 from model.fitting.frames import Frames
@@ -26,7 +27,7 @@ def visual_hull(frames: Frames, camera_to_grid: Tensor, resolution: int, seen_sh
     around its middle, so that things thinner than a cell stay), and when fewer than two show it at all.
 
     Args:
-        frames: with ``empty``.
+        frames: with ``alphas``.
         camera_to_grid: ``[N, 4, 4]``.
         resolution: cells along each axis.
         seen_share: a cell also goes when fewer photographs show it than this share of those that show the cell that
@@ -36,8 +37,10 @@ def visual_hull(frames: Frames, camera_to_grid: Tensor, resolution: int, seen_sh
     views, votes = (torch.zeros((resolution,) * 3, dtype=torch.int16, device=device) for _ in range(2))
     intrinsics = frames.depth_intrinsics.double().cpu()
     reach = float(intrinsics[[0, 1], [0, 1]].max()) * math.sqrt(3) / resolution
-    for empty, pose in zip(frames.empty, camera_to_grid.double().cpu(), strict=True):
-        column, row, distance, inside = project_cells(resolution, intrinsics, pose, empty.shape, device)
+    size = frames.depths.shape[1:]
+    for alpha, pose in zip(frames.alphas, camera_to_grid.double().cpu(), strict=True):
+        empty = adaptive_max_pool2d(alpha[None].float(), size)[0] == 0
+        column, row, distance, inside = project_cells(resolution, intrinsics, pose, size, device)
         cells = inside.nonzero(as_tuple=True)
         to_something = _pixels_to_something(empty)[row[cells], column[cells]]
         views[cells] += 1

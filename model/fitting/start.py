@@ -40,7 +40,7 @@ def starting_grid(
     camera_to_grid = transform.to_grid(frames.camera_to_world)
     space = carve(frames, camera_to_grid, transform.scene_scale, min(resolution, _CARVING_RESOLUTION))
     candidates = resize_mask(space.seen if options.start == "dense" else space.unmeasured, shape)
-    if frames.empty is not None:
+    if frames.alphas is not None:
         hull = visual_hull(frames, camera_to_grid, min(resolution, _CARVING_RESOLUTION))
         candidates &= resize_mask(dilate(hull, 1), shape)
     surface = torch.zeros(shape, dtype=torch.bool, device=device)
