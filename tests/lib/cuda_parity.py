@@ -12,7 +12,7 @@ from tests.lib.plenoxel_scenes import Scene, awkward_rays, random_grid, random_r
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
-TRACED = [(7, 5, 9), (150, 4, 3)]  # rays cross fewer cells than a trace keeps, and more
+TRACED = [(7, 5, 9), (150, 4, 3), (700, 4, 3)]  # a ray's voxels are all kept, or too many; a lane finds too many cells
 RESOLUTIONS = [(2, 2, 2), (2, 3, 40), (7, 5, 9), (33, 64, 20)]
 OPTIONS = [
     {},

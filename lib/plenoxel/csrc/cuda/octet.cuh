@@ -1,6 +1,6 @@
 // Eight lanes walk one ray: lane c of the octet looks after corner c of the cell, and after coefficients c, c + 8, c + 16 and
 // c + 24 when a row is read. A warp walks four rays. Short dependency chains and coalesced rows make this the shape for
-// few or incoherent rays, as in fitting.
+// few or incoherent rays.
 #pragma once
 
 #include "../compositing.h"
@@ -78,8 +78,7 @@ __device__ __forceinline__ bool same_cell(const int a[3], const int b[3]) {
 // visitor.sample(t, sigma, weight of this lane's corner), until it returns false; visitor.leave() at the end.
 template <typename Visitor>
 __device__ __forceinline__ void march(const Grid<float>& grid, int scene, const Ray<float>& ray,
-                                      const RenderOptions<float>& options, const Octet& octet,
-                                      Visitor& visitor) {
+                                      const RenderOptions<float>& options, const Octet& octet, Visitor& visitor) {
   const int64_t first = scene * (int64_t(grid.size[0]) * grid.size[1] * grid.size[2]);
   const int64_t offset = corner_offset(grid.size, octet.lane);
   int before[3] = {-4, -4, -4};  // far from any cell: nothing is kept
@@ -128,15 +127,7 @@ struct RowPart {
       part.value[m] = m * kOctet + lane < kCoefficients ? __ldg(row + m * kOctet + lane) : 0;
     return part;
   }
-  __device__ __forceinline__ float dot(const RowPart& other) const {
-    float sum = 0;
-    for (int m = 0; m < kRowParts; ++m) sum = __fmaf_rn(value[m], other.value[m], sum);
-    return sum;
-  }
 };
-
-// The channel of coefficient m * 8 + lane: red to 8, green to 17, blue to 26.
-__device__ __forceinline__ int channel_of(int part, int lane) { return (part * kOctet + lane) / kBasis; }
 
 // This lane's numbers of a ray's SH basis, as they meet the coefficients of a row.
 __device__ __forceinline__ RowPart basis_part(const float* direction, int lane) {

@@ -9,74 +9,13 @@
 
 #include "../interpolation.h"
 #include "../loss.h"
-#include "cells.cuh"
+#include "voxel_sums.cuh"
 
 namespace plenoxel::cuda {
 
-constexpr int kOctet = 8;    // lanes
-constexpr int kOctets = kLanes / kOctet;
-constexpr int kVoxels = 96;  // of one ray that are kept; a ray that meets more is walked a second time
-
-// A voxel's sums over the samples around it; c is its share in a sample, w the sample's weight.
-struct alignas(16) VoxelSums {
-  float4 look;   // its colour from this ray, before clamping; sum of c
-  float4 parts;  // sum of w c by colour, where that isn't clamped; the part of dL/ddensity that does not depend on g
-  float4 ahead;  // sum of c (colour T_{i+1} + sum_{j <= i} colour_j w_j); the same with distances
-};
-
-// Shared memory of one warp.
-struct WarpMemory {
-  CellList cells;
-  VoxelSums voxels[kVoxels];
-  float2 image[kVoxels];  // the voxel's row times the SH image's cotangent; sum of w c
-  int32_t row[kVoxels];   // its complement until there was a sample
-};
-
-struct GradientRows {
-  float* density;  // [V]
-  float* sh;       // [V, 27]
-  bool* touched;   // [V] or null
-};
-
-__device__ __forceinline__ float4 operator+(const float4& a, const float4& b) {
-  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
-}
-
-__device__ __forceinline__ float dot(const float4& a, const float4& b) {
-  return __fmaf_rn(a.x, b.x, __fmaf_rn(a.y, b.y, __fmaf_rn(a.z, b.z, a.w * b.w)));
-}
-
-// values[which] without an address in memory.
-template <int kCount>
-__device__ __forceinline__ float pick(const float (&values)[kCount], int which) {
-  float value = values[0];
-#pragma unroll
-  for (int i = 1; i < kCount; ++i) value = which == i ? values[i] : value;
-  return value;
-}
-
-constexpr int kSums = 6;
-
-// Sums over the samples in one cell, as if transmittance were 1 before it. All but the last five are the octet's, these the
-// lane's corner's.
-struct CellSums {
-  float optical_depth = 0, transmittance = 1;
-  float ray[kSums] = {};  // sum of weights times: colour, world distance, being in free space, SH image's product
-  bool sampled = false, stopped = false;
-  float share = 0, sparsity = 0;
-  float by_color[3] = {};
-  float ahead[kSums] = {};  // by the numbers of `ray`
-  float weight = 0;     // sum of w c, clamped or not
-};
-
-// What of a RayGradient is known before the ray is walked.
-struct KnownGradient {
-  float free_space = 0, free_until = 0, sparsity = 0;
-};
-
 // kImage: there is a cotangent of the SH image.
 template <bool kImage>
-class RayWalk {
+class RayWalk : FourOctets {
  public:
   float optical_depth = 0;
   bool stopped = false;
@@ -144,27 +83,6 @@ class RayWalk {
  private:
   static constexpr int kUsedSums = kImage ? kSums : kSums - 1;
 
-  __device__ __forceinline__ static int corner() { return threadIdx.x % kOctet; }
-  __device__ __forceinline__ static int octet() { return lane_of_thread() / kOctet; }
-  template <typename T>
-  __device__ __forceinline__ static T from_corner(T value, int corner) {
-    return __shfl_sync(kWarp, value, octet() * kOctet + corner);
-  }
-  __device__ __forceinline__ static bool any_corner(bool answer) {
-    return (__ballot_sync(kWarp, answer) >> (octet() * kOctet) & 0xffu) != 0;
-  }
-  // The sum over the octets before this one, and over all.
-  __device__ __forceinline__ static float sum_before(float value, float& total) {
-    float sum = value;
-    for (int step = kOctet; step < kLanes; step <<= 1) {
-      const float other = __shfl_up_sync(kWarp, sum, step);
-      if (lane_of_thread() >= step) sum += other;
-    }
-    total = __shfl_sync(kWarp, sum, kLanes - kOctet + corner());
-    const float before = __shfl_up_sync(kWarp, sum, kOctet);
-    return octet() ? before : 0;
-  }
-
   // Cells entry .. entry + 3 of the list.
   template <typename Full>
   __device__ __forceinline__ void visit(int entry, int count, Full&& full) {
@@ -208,17 +126,6 @@ class RayWalk {
       }
     }
     collect(sums, row, start);
-  }
-
-  // Corner of the cell before where this lane's corner was, or -1.
-  __device__ __forceinline__ static int corner_before(const int before[3], const int after[3], int corner) {
-    int from = 0;
-#pragma unroll
-    for (int axis = 0; axis < 3; ++axis) {
-      const int source = (corner >> (2 - axis) & 1) + after[axis] - before[axis];
-      from = from >= 0 && (source == 0 || source == 1) ? from * 2 + source : -1;
-    }
-    return from;
   }
 
   // Finds this lane's voxel among those of the cell before, or takes a new slot for it. Returns the first new slot.
@@ -278,15 +185,6 @@ class RayWalk {
     __syncwarp();
   }
 
-  // Sums four numbers over each octet; lane l gets the sum of number l % 4.
-  __device__ __forceinline__ static float transposed_sum(const float (&values)[4]) {
-    const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
-    const float first = (odd ? values[1] : values[0]) + __shfl_xor_sync(kWarp, odd ? values[0] : values[1], 1);
-    const float second = (odd ? values[3] : values[2]) + __shfl_xor_sync(kWarp, odd ? values[2] : values[3], 1);
-    const float sum = (high ? second : first) + __shfl_xor_sync(kWarp, high ? first : second, 2);
-    return sum + __shfl_xor_sync(kWarp, sum, 4);
-  }
-
   // The samples in this octet's cell from t on; `before`: optical depth in front of it, as far as known.
   __device__ __forceinline__ CellSums integrate(float t, const int index[3], bool dense, float density,
                                                 const float (&color)[3], float image, float before) const {
@@ -307,13 +205,6 @@ class RayWalk {
       inside = inside && cell.index[0] == index[0] && cell.index[1] == index[1] && cell.index[2] == index[2];
     }
     return sums;
-  }
-
-  __device__ __forceinline__ static float corner_share(const float fraction[3]) {
-    float share = 1;
-#pragma unroll
-    for (int axis = 0; axis < 3; ++axis) share *= corner() >> (2 - axis) & 1 ? fraction[axis] : 1 - fraction[axis];
-    return share;
   }
 
   __device__ __forceinline__ void add_sample(CellSums& sums, float t, float sigma, float share, const float (&look)[3],

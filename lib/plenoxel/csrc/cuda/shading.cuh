@@ -15,13 +15,10 @@ __device__ __forceinline__ float transposed_sum(const Octet& octet, float a, flo
 }
 
 // What the voxel at this lane's corner looks like from the ray. Rows are read once per voxel and ray, by the whole octet.
-// kImage: also the product of each row with the SH image's cotangent.
-template <bool kImage>
 struct CornerColors {
   const float* sh;
-  RowPart basis, cotangent;
+  RowPart basis;
   float color[3] = {0.5f, 0.5f, 0.5f};  // before clamping
-  float image = 0;
   bool may_clamp = false;  // a corner is below 0, so samples have to be clamped one by one
 
   __device__ __forceinline__ void enter(const Octet& octet, int32_t row, const Move& move) {
@@ -31,10 +28,6 @@ struct CornerColors {
       const float before = octet.from(channel, from);
       channel = moved ? before : 0.5f;
     }
-    if (kImage) {
-      const float before = octet.from(image, from);
-      image = moved ? before : 0;
-    }
     for (unsigned fresh = octet.ballot(row >= 0 && !moved); fresh; fresh &= fresh - 1) read(octet, row, __ffs(fresh) - 1);
     may_clamp = octet.ballot(color[0] < 0 || color[1] < 0 || color[2] < 0) != 0;
   }
@@ -42,18 +35,13 @@ struct CornerColors {
   __device__ __forceinline__ void read(const Octet& octet, int32_t row, int corner) {
     const RowPart part = RowPart::read(sh + int64_t(octet.from(row, corner)) * kCoefficients, octet.lane);
     const float second = part.value[1] * basis.value[1], third = part.value[2] * basis.value[2];
-    const bool red = octet.lane == 0, green = octet.lane < 2;  // channels of the second and third number, see channel_of
+    const bool red = octet.lane == 0, green = octet.lane < 2;  // channels of the second and third number
     const float sum = transposed_sum(octet, __fmaf_rn(part.value[0], basis.value[0], red ? second : 0),
                                      (red ? 0 : second) + (green ? third : 0),
-                                     __fmaf_rn(part.value[3], basis.value[3], green ? 0 : third),
-                                     kImage ? part.dot(cotangent) : 0);
+                                     __fmaf_rn(part.value[3], basis.value[3], green ? 0 : third), 0);
     for (int c = 0; c < 3; ++c) {
       const float channel = octet.from(sum, c) + 0.5f;
       if (octet.lane == corner) color[c] = channel;
-    }
-    if (kImage) {
-      const float product = octet.from(sum, 3);
-      if (octet.lane == corner) image = product;
     }
   }
 };
@@ -64,18 +52,16 @@ __device__ __forceinline__ void for_corners(unsigned corners, Visit&& visit) {
   for (; corners; corners &= corners - 1) visit(__ffs(corners) - 1);
 }
 
-// Composites one ray. kColor: rgb; kImage: the SH image; kCotangent: the image's product with its cotangent.
-template <bool kColor, bool kImage, bool kCotangent = false>
+// Composites one ray. kColor: rgb; kImage: the SH image.
+template <bool kColor, bool kImage>
 struct ForwardVisitor {
   const Octet& octet;
   const RenderOptions<float>& options;
   const Ray<float>& ray;
-  CornerColors<kCotangent> corners;
-  float free_until = 0;  // world
+  CornerColors corners;
   Compositor<float> compositor;
   float rgb[3] = {};  // of this lane's corner; finish() adds up
   float depth = 0;    // world
-  float image_product = 0, free_weight = 0;
   RowPart image{};
   float pending = 0;  // weight that this lane's corner adds to the image
   int32_t row = -1;
@@ -87,17 +73,15 @@ struct ForwardVisitor {
       pending = move.from >= 0 ? before : 0;
       row = next;
     }
-    if (kColor || kCotangent) corners.enter(octet, next, move);
+    if (kColor) corners.enter(octet, next, move);
   }
 
   __device__ __forceinline__ bool sample(float t, float sigma, float corner_weight) {
     const float weight = compositor.pass(sigma * options.step_size * ray.delta, options.stop_thresh);
     const float distance = t * ray.delta;
     depth = __fmaf_rn(weight, distance, depth);
-    if (distance < free_until) free_weight += weight;
     const float part = weight * corner_weight;
     if (kImage) pending += part;
-    if (kCotangent) image_product = __fmaf_rn(part, corners.image, image_product);
     if (kColor) {
       for (int c = 0; c < 3; ++c) {
         if (!corners.may_clamp) {
@@ -114,7 +98,6 @@ struct ForwardVisitor {
     if (kImage) add_rows(row >= 0 && pending != 0);
     if (kColor)
       for (float& channel : rgb) channel = octet.sum(channel) + compositor.remaining() * options.background_brightness;
-    if (kCotangent) image_product = octet.sum(image_product);
   }
 
   __device__ __forceinline__ void add_rows(bool mine) {
