@@ -25,6 +25,7 @@ def report(
     domes_dir: str = gin.REQUIRED,
     domes_filtered_dir: str = gin.REQUIRED,
     runs_dir: str = gin.REQUIRED,
+    search_dir: str | None = None,
     title: str = "Segmentation with implicit representations",
     examples: int = 3,
 ) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def report(
         domes_dir: dome cameras.
         domes_filtered_dir: judged dome cameras.
         runs_dir: training runs.
+        search_dir: the study of a hyper-parameter search; None for none.
         title: of the page.
         examples: how many scenes are shown in pictures.
     """
@@ -48,7 +50,7 @@ def report(
     from analysis.report.page import Sources, collect, render_template, results_csv, without_pictures
 
     sources = Sources(*map(Path, (fields_dir, views_dir, novel_views_dir, analysis_dir, domes_dir, domes_filtered_dir,
-                                  runs_dir)))
+                                  runs_dir)), None if search_dir is None else Path(search_dir))
     content = collect(sources, title, examples)
     folder = Path(report_dir)
     write_text(folder / "index.html", render_template("page.html", content))

@@ -13,10 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from analysis.report.records_section import records_section
 from analysis.report.results_section import results_section
 from analysis.report.scenes_section import classes_section, domes_section, fields_section, tail_gain, views_section
+from analysis.report.search_section import search_section
 from utils.labels import CLASS_COLORS, CLASS_NAMES
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_PICTURES = ("curves", "predictions", "pictures", "before_after", "plans", "pairs", "picture")
+_PICTURES = ("curves", "predictions", "pictures", "before_after", "plans", "pairs", "picture", "plot")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class Sources:
     domes_dir: Path
     domes_filtered_dir: Path
     runs_dir: Path
+    search_dir: Path | None = None
+
+    @property
+    def stage_folders(self) -> list[Path]:
+        """All but the search's, which holds whole trainings."""
+        return [folder for name, folder in vars(self).items() if name != "search_dir"]
 
 
 def collect(sources: Sources, title: str, examples: int) -> dict[str, Any]:
@@ -42,12 +49,13 @@ def collect(sources: Sources, title: str, examples: int) -> dict[str, Any]:
     content = {
         "title": title,
         "results": results_section(sources.runs_dir),
+        "search": search_section(sources.search_dir),
         "fields": fields_section(sources.fields_dir, examples),
         "classes": classes_section(sources.analysis_dir, sources.novel_views_dir),
         "domes": domes_section(sources.domes_filtered_dir, examples),
         "original_views": views_section(sources.views_dir, examples),
         "novel_views": views_section(sources.novel_views_dir, examples),
-        "records": records_section(list(vars(sources).values())),
+        "records": records_section(sources.stage_folders, sources.search_dir),
     }
     content["tail_gain"] = tail_gain(content["classes"]) if content["classes"] else None
     content["missing"] = _missing(content, sources)

@@ -10,9 +10,14 @@ from utils.files import read_json
 _MAX_DEPTH = 3
 
 
-def records_section(folders: list[Path]) -> dict[str, Any] | None:
-    """Time and operative config of every task that left its records in ``folders``; None when none did."""
+def records_section(folders: list[Path], search_dir: Path | None) -> dict[str, Any] | None:
+    """Time and operative config of every task that left its records in ``folders``; None when none did.
+
+    Of a search only its own record is taken: each of its many trials left one too.
+    """
     entries = [_entry(path, folder.parent) for folder in folders for path in _record_files(folder)]
+    if search_dir is not None and (search_dir / "run.json").exists():
+        entries.append(_entry(search_dir / "run.json", search_dir.parent))
     if not entries:
         return None
     entries.sort(key=lambda entry: entry["started"])

@@ -5,9 +5,7 @@ import io
 import json
 import re
 import shutil
-import subprocess
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,11 +13,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from analysis.report.curves import plot_curves, read_curves
 from analysis.report.runs import find_runs, group_runs, paper_table, unequal_budgets
+from analysis.report.search_section import plot_search, search_section
 from analysis.task_analyze import analyze
 from analysis.task_filter import filter as filter_domes
 from analysis.task_report import report
 from analysis.task_sample import sample
 from tests.analysis.box_room import write_scan, write_store
+from tests.analysis.pages import open_page, seen
+from utils.files import read_json, write_json
 from utils.images import write_image
 from utils.labels import CLASS_NAMES, colorize
 
@@ -46,6 +47,15 @@ def write_run(runs_dir, name, mean_iou, stem="rgb", color="rgb", seed=0, novel=F
     write_image(samples / "000.png", torch.cat((truth * 0 + 90, truth, prediction), dim=2))
 
 
+def write_search(folder):
+    """Twelve trials as the search task leaves them: the higher the rate, the better, and weights do not matter."""
+    trials = [{"number": number, "mean_iou": 0.1 + 0.01 * number, "OptimizerOptions.learning_rate": 1e-4 * 2**number,
+               "LossOptions.class_weights": ("enet", "none")[number % 2]} for number in range(12)]
+    best = {name: trials[-1][name] for name in ("OptimizerOptions.learning_rate", "LossOptions.class_weights")}
+    write_json(folder / "metrics.json",
+               {"best_trial": 11, "best_mean_iou": 0.21, "best": best, "trials": trials, "failed": 2})
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("work")
@@ -64,6 +74,9 @@ def work(tmp_path_factory):
     write_run(tmp_path / "runs", "rendered_rgb", 0.30)
     write_run(tmp_path / "runs", "rendered_rgb_1", 0.34, seed=1)
     write_run(tmp_path / "runs", "rendered_rgb_sh", 0.40, stem="conv_sum", tested=False)
+    write_run(tmp_path / "runs", "rendered_rgb_concat", 0.36, stem="concat")
+    write_run(tmp_path / "runs", "rendered_rgb_concat_1", 0.38, stem="concat", seed=1)
+    write_search(tmp_path / "search")
     with SummaryWriter(tmp_path / "runs" / "rendered_rgb" / "training" / "tensorboard") as writer:
         for step, loss in ((10, 2.0), (20, 1.0)):
             writer.add_scalar("train/loss", loss, step)
@@ -72,7 +85,8 @@ def work(tmp_path_factory):
 
 def run_report(work):
     folders = ("fields", "views/original", "views/novel", "analysis", "domes", "domes_filtered", "runs")
-    return report(str(work / "report"), *(str(work / folder) for folder in folders), title="A <b>title</b>")
+    paths = (str(work / folder) for folder in folders)
+    return report(str(work / "report"), *paths, search_dir=str(work / "search"), title="A <b>title</b>")
 
 
 def test_rows_and_deviation_over_seeds(tmp_path):
@@ -148,14 +162,49 @@ def test_an_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path):
     assert all(f"run '{task}'" in page for task in ("train", "fit", "analyze", "sample", "render"))
 
 
-def test_the_page_opens_in_a_browser(work):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
-        pytest.skip("chromium is not installed; the page's structure is tested without it")
+def test_stems_are_compared_over_their_seeds(work):
     run_report(work)
-    picture = work / "page.png"
-    subprocess.run([browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-                    "--window-size=1280,800", f"--user-data-dir={work / 'profile'}", f"--screenshot={picture}",
-                    (work / "report" / "index.html").as_uri()], check=True, capture_output=True, timeout=60)
-    seen = Image.open(picture)
-    assert seen.size == (1280, 800) and len(np.unique(np.asarray(seen.convert("L")))) > 20
+    content = json.loads((work / "report" / "report.json").read_text())
+    fusion = {row["title"]: row for row in content["results"]["fusion"]}
+    assert list(fusion) == ["concat", "conv_sum", "rgb"]
+    assert fusion["concat"]["mean_iou"] == pytest.approx(37) and fusion["concat"]["paper_mean_iou"] == 39.6
+    assert fusion["concat"]["mean_iou_std"] == pytest.approx(100 * 0.02 / 2**0.5)
+    assert fusion["concat"]["class_iou"]["sink"]["std"] == pytest.approx(100 * 0.02 / 2**0.5)
+    assert fusion["conv_sum"]["mean_iou_std"] is None
+    assert "| concat | 37.0 ± 1.4 | 39.6 |" in (work / "report" / "report.md").read_text()
+
+
+def test_the_search_shows_its_best_trials(work):
+    run_report(work)
+    content = json.loads((work / "report" / "report.json").read_text())["search"]
+    assert content["parameters"] == ["OptimizerOptions.learning_rate", "LossOptions.class_weights"]
+    assert [trial["number"] for trial in content["trials"]] == list(range(11, 1, -1))
+    assert content["trials"][0] == {"number": 11, "mean_iou": pytest.approx(21), "values": ["0.205", "none"]}
+    assert (content["count"], content["failed"]) == (12, 2)
+    page = (work / "report" / "index.html").read_text()
+    assert "Hyper-parameter search" in page and "best.gin" in page
+    assert "| 11 | 21.00 | 0.205 | none |" in (work / "report" / "report.md").read_text()
+    assert search_section(work / "absent") is None
+
+
+def test_a_searchs_plot_has_a_panel_for_each_hyper_parameter(work):
+    found = read_json(work / "search" / "metrics.json")
+    figure = plot_search(found["trials"], list(found["best"]))
+    history, rate, weights = figure.axes
+    assert (rate.get_xscale(), weights.get_xscale()) == ("log", "linear")
+    assert [label.get_text() for label in weights.get_xticklabels()] == ["enet", "none"]
+    best = rate.collections[1].get_offsets()[0]
+    assert best == pytest.approx([found["best"]["OptimizerOptions.learning_rate"], 21])
+    assert history.lines[0].get_ydata()[-1] == pytest.approx(21)
+
+
+def test_the_page_opens_in_a_browser(work):
+    run_report(work)
+    with open_page((work / "report" / "index.html").as_uri()) as page:
+        assert page.wait_for("document.readyState === 'complete'")
+        widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+        assert len(widths) >= 12 and min(widths) > 0
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing sticks out"
+        assert page.wait_for(page.shows("Hyper-parameter search"), 1)
+        assert seen(page).std() > 10
+        assert not page.errors, page.errors
