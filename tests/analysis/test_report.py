@@ -194,7 +194,7 @@ def test_a_searchs_plot_has_a_panel_for_each_hyper_parameter(work):
     assert (rate.get_xscale(), weights.get_xscale()) == ("log", "linear")
     assert [label.get_text() for label in weights.get_xticklabels()] == ["enet", "none"]
     best = rate.collections[1].get_offsets()[0]
-    assert best == pytest.approx([found["best"]["OptimizerOptions.learning_rate"], 21])
+    assert list(best) == pytest.approx([found["best"]["OptimizerOptions.learning_rate"], 21])
     assert history.lines[0].get_ydata()[-1] == pytest.approx(21)
 
 
