@@ -7,6 +7,7 @@ no metres, so every length here is relative to the scene.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +23,8 @@ from utils.errors import UserError
 if TYPE_CHECKING:
     from dataloader import Scene
     from model.fitting.options import FitGrid
+
+logger = logging.getLogger(__name__)
 
 _SHARE_AROUND_CAMERAS = 0.025
 _SPARSE_OUTLIER_SHARE = 0.01
@@ -85,6 +88,11 @@ def place_scene(scene: Scene, frames: Frames, cloud: PointCloud | None, start: s
     if cloud is None:
         # What has transparent pixels around it stands between the cameras.
         placement = _around_cameras(frames.camera_to_world, space if frames.alphas is None else 1.0)
+        if frames.alphas is None and scene.bounds is None:
+            logger.warning(
+                "%s: neither depth, points, a box nor transparency tell how large the scene is; the grid reaches %g "
+                "times as far as the cameras (FitGrid.camera_space)", scene.name, space,
+            )
     else:
         placement = _around_sparse_points(cloud.points, centers)
     if scene.bounds is not None:

@@ -1,0 +1,167 @@
+"""Fits of captures without depth: objects with and without a box, rooms with sparse points, and with cameras alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dataloader import load_scene
+from model.exposure import NEAR_METRES, ExposureModel
+from model.fitting.extent import choose_start, exposure_nearness, place_scene, surface_points
+from model.fitting.fitter import Fitter, Recipe
+from model.fitting.frames import load_training_frames, split_frames
+from model.fitting.options import FitData, FitGrid, FitOptimization, FitRegularization
+from model.fitting.placement import Placement
+from model.fitting.scene_fit import FitSettings, fit_scene
+from model.fitting.silhouettes import visual_hull
+from tests.dataloader.scannet_fixture import ROOM, write_scannet_scene
+from tests.dataloader.scene_exports import transforms, write_colmap, write_nsvf, write_transforms
+from tests.model.object_fixture import CENTER, HALF_SIDES, object_capture, room_capture
+from utils.errors import UserError
+
+CPU = torch.device("cpu")
+DATA = FitData(holdout_every=6)
+RECIPE = Recipe(
+    FitGrid(resolutions=(24, 48)),
+    FitOptimization(steps=(64, 96), rays_per_step=(1500,), density_rate=(3.0, 1.0), sh_rate=(3e-2, 3e-3)),
+    FitRegularization(),
+)
+LOWER, UPPER = (torch.tensor(CENTER).double() + sign * torch.tensor(HALF_SIDES).double() for sign in (-1, 1))
+
+
+@pytest.fixture(scope="module")
+def capture():
+    return object_capture()
+
+
+@pytest.fixture(scope="module")
+def room():
+    return room_capture()
+
+
+def placed(folder, start="auto", space=2.0):
+    scene = load_scene(folder)
+    frames = load_training_frames(scene, DATA, CPU)
+    start = choose_start(scene, frames, start)
+    cloud = surface_points(scene, frames, FitGrid(), start)
+    return start, place_scene(scene, frames, cloud, start, space), frames
+
+
+def fitted(folder, output, recipe=RECIPE):
+    return fit_scene(folder, output, FitSettings(DATA, recipe), CPU)
+
+
+def test_object_in_its_box(capture, tmp_path):
+    box = [*(LOWER - 0.05).tolist(), *(UPPER + 0.05).tolist()]
+    results = fitted(write_nsvf(tmp_path / "block", capture, box), tmp_path / "field")
+    assert results["psnr"] > 22 and list(results["held_out"]) == ["0", "6", "12", "18", "24"]
+    assert results["voxel_metres"] == pytest.approx((1.3 / 0.96) / 48, rel=1e-6)  # the box's longest side is 1.3
+
+
+def test_object_that_only_its_transparency_bounds(capture, tmp_path):
+    results = fitted(write_transforms(tmp_path / "block", capture), tmp_path / "field")
+    assert results["psnr"] > 20
+    exposure = ExposureModel.load(tmp_path / "field")
+    assert 0.5 < exposure.near < 2  # 25 cameras on a sphere of radius 3: not the 0.1 m of a hand-held room
+
+
+def test_room_from_sparse_points(room, tmp_path):
+    results = fitted(write_colmap(tmp_path / "room", room), tmp_path / "field")
+    assert results["psnr"] > 18
+
+
+def test_room_from_cameras_alone(room, tmp_path, caplog):
+    grid = replace(RECIPE.grid, camera_space=6.0)
+    results = fitted(write_transforms(tmp_path / "room", room), tmp_path / "field", replace(RECIPE, grid=grid))
+    assert results["psnr"] > 14 and "neither depth, points, a box nor transparency" in caplog.text
+
+
+def test_background_of_the_rendering_options_is_what_is_fitted(capture, tmp_path):
+    recipe = replace(RECIPE, rendering=replace(RECIPE.rendering, background_brightness=0.0))
+    results = fitted(write_transforms(tmp_path / "block", capture), tmp_path / "field", recipe)
+    assert results["psnr"] > 20
+
+
+def test_hull_holds_the_object_and_little_more(capture, tmp_path):
+    folder = write_transforms(tmp_path / "block", capture)
+    start, placement, frames = placed(folder)
+    assert start == "dense" and (placement.lower <= LOWER).all() and (placement.upper >= UPPER).all()
+    assert ((placement.upper - placement.lower) < 2 * (UPPER - LOWER)).all()
+    cube = Placement(torch.full((3,), -1.5).double(), torch.full((3,), 1.5).double())
+    transform = cube.transform()
+    hull = visual_hull(frames, transform.to_grid(frames.camera_to_world), 40)
+    axis = (torch.arange(40) + 0.5) * 2 / 40 - 1
+    middles = transform.points_from_grid(torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)).double()
+    inside = ((middles >= LOWER) & (middles <= UPPER)).all(-1)
+    assert hull[inside].all() and 0.05 < hull.float().mean() < 0.35  # the block alone is 0.06 of the cube
+
+
+def test_placement_does_not_depend_on_the_unit(capture, tmp_path):
+    _, one, frames = placed(write_transforms(tmp_path / "one", capture))
+    _, large, large_frames = placed(write_transforms(tmp_path / "large", object_capture(scale=250.0)))
+    torch.testing.assert_close(large.lower, one.lower * 250)
+    torch.testing.assert_close(large.upper, one.upper * 250)
+    scene = load_scene(tmp_path / "one")
+    near = exposure_nearness(scene, frames.camera_to_world)
+    assert exposure_nearness(scene, large_frames.camera_to_world) == pytest.approx(250 * near)
+
+
+def test_stated_boxes(capture, tmp_path):
+    opaque = replace(capture, images=[image[:3] for image in capture.images])
+    small = write_transforms(tmp_path / "small", opaque, {**transforms(opaque), "aabb_scale": 1})
+    _, placement, _ = placed(small)
+    assert placement.upper.tolist() == pytest.approx([0.5 / 0.33] * 3)
+    huge = write_transforms(tmp_path / "huge", opaque, {**transforms(opaque), "aabb_scale": 64})
+    _, placement, _ = placed(huge)
+    # Cameras look at the middle of the world from 3 away.
+    assert placement.upper.tolist() == pytest.approx([6.0] * 3, abs=1e-3)
+
+
+def test_far_points_do_not_blow_up_the_grid(room, tmp_path):
+    start, placement, _ = placed(write_colmap(tmp_path / "room", room))
+    assert start == "points"
+    size = torch.tensor(ROOM).double()
+    assert (placement.lower < 0.05 * size).all() and (placement.upper[:2] > 0.95 * size[:2]).all()
+    assert placement.upper[2] > 1.7  # as high as the cameras see
+    assert (placement.lower > -0.6 * size).all() and (placement.upper < 1.6 * size).all()
+
+
+def test_outward_looking_cameras_stand_in_the_middle(room, tmp_path):
+    start, placement, _ = placed(write_transforms(tmp_path / "room", room), space=5.0)
+    assert start == "dense"
+    assert placement.middle.tolist() == pytest.approx([2.0, 1.5, 1.3], abs=0.1)
+    assert (placement.upper - placement.lower).tolist() == pytest.approx([2 * 5 * 0.4] * 3, rel=0.1)
+
+
+def test_starts_that_have_no_data_are_refused(capture, tmp_path):
+    folder = write_transforms(tmp_path / "block", capture)
+    for start, message in (("points", "no points of a structure from motion"), ("depth", "no depth measurements"),
+                           ("mesh", "vh_clean_2.ply does not exist")):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            placed(folder, start)
+    assert placed(write_scannet_scene(tmp_path / "scene0000_00"))[0] == "depth"
+
+
+def test_splits_of_the_dataset():
+    splits = ["train"] * 6 + ["val"] * 2 + ["test"] * 3
+    assert split_frames(11, FitData(), splits) == ([0, 1, 2, 3, 4, 5], [8, 9, 10])
+    assert split_frames(8, FitData(), splits[:8]) == ([0, 1, 2, 3, 4, 5], [6, 7])
+    assert split_frames(11, FitData(holdout_every=0), splits) == (list(range(11)), [])
+    assert split_frames(4, FitData(holdout_every=2), ["test"] * 4) == ([1, 3], [0, 2])
+
+
+def test_stopping_changes_nothing_with_random_backgrounds(capture, tmp_path):
+    _, placement, frames = placed(write_transforms(tmp_path / "block", capture))
+    recipe = replace(RECIPE, optimization=replace(RECIPE.optimization, steps=(32, 32), rays_per_step=(500,)))
+    whole, first, second = (Fitter(frames, placement, None, recipe, seed) for seed in (0, 0, 9))
+    whole.run()
+    first.run(stop_at=16)
+    first.save(tmp_path / "state.ckpt")
+    second.load(tmp_path / "state.ckpt")
+    second.run()
+    assert torch.equal(whole.grid.density, second.grid.density) and torch.equal(whole.grid.sh, second.grid.sh)
+
+
+def test_exposures_of_metric_scenes_are_as_near_as_ever(tmp_path):
+    scene = load_scene(write_scannet_scene(tmp_path / "scene0000_00"))
+    assert exposure_nearness(scene, scene.camera_to_world) == NEAR_METRES
