@@ -65,7 +65,7 @@ setup(
     cmdclass={"build_ext": BuildExtension},
     install_requires=requirements("requirements.txt"),
     extras_require={
-        "cluster": ["ray[default]>=2.40"],
+        "cluster": ["ray>=2.40"],
         "search": ["optuna>=4.0"],
         "viewer": ["viser>=1.1", "imageio[ffmpeg]>=2.34"],
         "backbones": ["transformers>=4.45"],

@@ -11,6 +11,7 @@ import gin
 
 from analysis.identity import store_identity
 from utils.files import commit_output, prepare_output, read_json, write_json
+from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
@@ -25,6 +26,7 @@ _MAX_SH_PIXELS = 60000
     summary="count classes in annotated views, find tail classes, plot; PCA of SH by class",
     inputs=("views_dir",),
     records="{analysis_dir}/run",
+    configures=(SceneWorkers,),
 )
 def analyze(
     views_dir: str = gin.REQUIRED,

@@ -20,6 +20,7 @@ from dataloader import CameraList, Mesh, load_mesh, load_scannet_scene
 from model.annotation import annotate_views
 from utils.device import choose_device
 from utils.files import commit_output, prepare_output
+from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
@@ -32,7 +33,7 @@ _SHEET_WIDTH = 1280
     summary="keep the dome cameras whose views show the target's class well",
     inputs=("domes_dir", "scans_dir"),
     records="{filtered_dir}/run",
-    configures=(FilterOptions,),
+    configures=(FilterOptions, SceneWorkers),
 )
 def filter(
     domes_dir: str = gin.REQUIRED,

@@ -11,6 +11,7 @@ import gin
 from analysis.quality import QualityOptions, add_quality, held_out_frames
 from dataloader import ViewStore
 from dataloader.perfception import FIELD_PREFIX
+from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
@@ -19,7 +20,7 @@ from utils.tasks import task
     summary="estimate the render quality of novel views, pixel by pixel",
     inputs=("novel_views_dir", "views_dir"),
     records="{novel_views_dir}/run/rate",
-    configures=(QualityOptions,),
+    configures=(QualityOptions, SceneWorkers),
 )
 def rate(
     novel_views_dir: str = gin.REQUIRED,

@@ -19,6 +19,7 @@ from dataloader import CameraList, ViewStore, load_mesh, load_scannet_scene
 from utils.errors import UserError
 from utils.files import commit_output, prepare_output, read_json
 from utils.labels import CLASS_NAMES, TAIL_CLASSES, class_index
+from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
     summary="find objects of tail classes and put cameras on domes around them",
     inputs=("views_dir", "scans_dir", "statistics"),
     records="{domes_dir}/run",
-    configures=(TargetOptions, DomeOptions),
+    configures=(TargetOptions, DomeOptions, SceneWorkers),
 )
 def sample(
     views_dir: str = gin.REQUIRED,

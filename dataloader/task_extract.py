@@ -8,6 +8,7 @@ import gin
 
 from dataloader.sens_extraction import extract_scene
 from utils.errors import UserError
+from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
@@ -16,6 +17,7 @@ from utils.tasks import task
     summary="unpack ScanNet's .sens streams into scene folders",
     inputs=("sens_dir",),
     records="{scans_dir}/run",
+    configures=(SceneWorkers,),
 )
 def extract(
     sens_dir: str = gin.REQUIRED,

@@ -11,6 +11,7 @@ from dataloader.synthesis.pictures import PictureOptions
 from dataloader.synthesis.room import RoomOptions
 from dataloader.synthesis.scene_folder import scene_name, write_room
 from utils.errors import UserError
+from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene
 from utils.tasks import task
 
@@ -18,7 +19,7 @@ from utils.tasks import task
 @task(
     summary="make furnished demo rooms in ScanNet's layout",
     records="{scans_dir}/run",
-    configures=(RoomOptions, PictureOptions),
+    configures=(RoomOptions, PictureOptions, SceneWorkers),
 )
 def synthesize(
     scans_dir: str = gin.REQUIRED,

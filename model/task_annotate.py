@@ -19,6 +19,7 @@ from utils.files import commit_output, prepare_output
 from utils.images import write_image
 from utils.labels import UNANNOTATED
 from utils.progress import Progress
+from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
@@ -27,7 +28,7 @@ _PIXELS_PER_CHUNK = 2_000_000
 
 
 @task(summary="rasterize the labelled meshes into the rendered views", inputs=("scans_dir", "views_dir"),
-      records="{views_dir}/run/annotate")  # fmt: skip
+      records="{views_dir}/run/annotate", configures=(SceneWorkers,))  # fmt: skip
 def annotate(
     scans_dir: str = gin.REQUIRED,
     views_dir: str = gin.REQUIRED,

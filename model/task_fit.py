@@ -12,6 +12,7 @@ from dataloader.perfception import FIELD_PREFIX
 from model.fitting.options import FitData, FitGrid, FitOptimization, FitRegularization
 from model.options import RenderOptions
 from utils.device import choose_device
+from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
@@ -20,7 +21,7 @@ from utils.tasks import task
     summary="fit a Plenoxel radiance field to each scene's photographs",
     inputs=("scans_dir",),
     records="{fields_dir}/run",
-    configures=(FitData, FitGrid, FitOptimization, FitRegularization, RenderOptions),
+    configures=(FitData, FitGrid, FitOptimization, FitRegularization, RenderOptions, SceneWorkers),
 )
 def fit(
     scans_dir: str = gin.REQUIRED,

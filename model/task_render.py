@@ -15,6 +15,7 @@ from utils.device import choose_device
 from utils.errors import UserError
 from utils.files import read_json
 from utils.records import METRICS_FILE
+from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
 
@@ -26,7 +27,7 @@ TRAJECTORY = "trajectory"
     summary="render each field's views (colour, SH, depth, alpha) into view stores",
     inputs=("fields_dir",),
     records="{views_dir}/run",
-    configures=(RenderOptions,),
+    configures=(RenderOptions, SceneWorkers),
 )
 def render(
     scans_dir: str = gin.REQUIRED,

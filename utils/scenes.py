@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
 from utils.progress import Progress
+from utils.scene_workers import SceneWorkers, on_workers
 
 logger = logging.getLogger(__name__)
 _SHOWN = 10  # names in a message
@@ -72,7 +74,7 @@ def scene_folders(root: str | Path | None, prefix: str = "") -> list[str]:
 def for_each_scene(
     names: Sequence[str], function: Callable[[str], Any], description: str, on_error: str = "refuse"
 ) -> dict[str, Any]:
-    """Call ``function(name)`` for each scene, with progress.
+    """Call ``function(name)`` for each scene, with progress; where :class:`SceneWorkers` says so, several at a time.
 
     Args:
         on_error: ``"refuse"`` stops at the first bad scene; ``"skip"`` logs it and goes on.
@@ -85,18 +87,29 @@ def for_each_scene(
     """
     if on_error not in ("refuse", "skip"):
         raise UserError(f"on_error = {on_error!r} is unknown; use 'refuse' or 'skip'")
+    workers = SceneWorkers()
+    outcomes = on_workers(names, function, workers) if workers.count else _in_turn(names, function)
     results: dict[str, Any] = {}
     failed: dict[str, str] = {}
-    with Progress(description, len(names), "scene") as meter:
-        for name in names:
-            try:
-                results[name] = function(name)
-            except UserError as error:
-                if on_error == "refuse":
-                    raise
-                logger.error("%s skipped: %s", name, error)
-                failed[name] = str(error)
+    with Progress(description, len(names), "scene") as meter, contextlib.closing(outcomes):
+        for name, outcome in outcomes:
+            if not isinstance(outcome, UserError):
+                results[name] = outcome
+            elif on_error == "refuse":
+                raise outcome
+            else:
+                logger.error("%s skipped: %s", name, outcome)
+                failed[name] = str(outcome)
             meter.update(note=name)
     if failed and not results:
         raise UserError(f"all {len(failed)} scenes failed; the first: {next(iter(failed.values()))}")
+    results = {name: results[name] for name in names if name in results}
     return {**results, "failed": failed} if failed else results
+
+
+def _in_turn(names: Sequence[str], function: Callable[[str], Any]) -> Iterator[tuple[str, Any | UserError]]:
+    for name in names:
+        try:
+            yield name, function(name)
+        except UserError as error:
+            yield name, error

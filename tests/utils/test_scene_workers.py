@@ -1,0 +1,96 @@
+"""Scenes on workers give what they give one after the other, with the config of the run."""
+
+import logging
+import os
+import sys
+
+import gin
+import pytest
+
+from utils.errors import UserError
+from utils.run_state import resume_requested
+from utils.scene_workers import SceneWorkers
+from utils.scenes import for_each_scene
+
+
+@pytest.fixture(autouse=True)
+def clean_gin():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    gin.bind_parameter("SceneWorkers.count", 2)
+    with pytest.raises(UserError, match=r"install the 'cluster' extra"):
+        for_each_scene(["a"], len, "x")
+
+
+@pytest.mark.parametrize("binding", [{"count": -1}, {"cores": 0}, {"retries": -1}])
+def test_numbers_that_cannot_be_are_refused(binding):
+    with pytest.raises(UserError, match=f"SceneWorkers.{next(iter(binding))} = "):
+        SceneWorkers(**binding)
+
+
+@pytest.fixture
+def two_workers():
+    """Two at a time; every call of ``for_each_scene`` starts Ray on this machine for itself."""
+    pytest.importorskip("ray", reason="needs the 'cluster' extra")
+    gin.bind_parameter("SceneWorkers.count", 2)
+
+
+def test_results_are_those_of_one_process_in_the_scenes_order(two_workers, resume, tmp_path, monkeypatch):
+    from analysis.domes import DomeOptions
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger(), "level", logging.ERROR)
+    gin.bind_parameter("DomeOptions.azimuths", 7)
+
+    def work(name):
+        if name == "bad":
+            raise UserError("bad is bad")
+        return name, os.getpid(), os.getcwd(), DomeOptions().azimuths, resume_requested(), logging.getLogger().level
+
+    names = ["c", "bad", "a", "b"]
+    results = for_each_scene(names, work, "x", "skip")
+    assert list(results) == ["c", "a", "b", "failed"] and results.pop("failed") == {"bad": "bad is bad"}
+    for name, (given, process, *state) in results.items():
+        assert given == name and process != os.getpid()
+        assert state == [str(tmp_path), 7, True, logging.ERROR]
+
+
+def test_the_first_bad_scene_stops_the_run(two_workers, tmp_path):
+    def work(name):
+        (tmp_path / name).touch()
+        raise UserError(f"{name} is bad")
+
+    with pytest.raises(UserError, match="a is bad|b is bad"):
+        for_each_scene(["a", "b", "c", "d", "e", "f"], work, "x")
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_worker_that_dies_is_tried_again_and_then_told(two_workers, tmp_path):
+    gin.bind_parameter("SceneWorkers.retries", 1)
+
+    def work(name):
+        tries = tmp_path / f"{name}{len(list(tmp_path.glob(f'{name}*')))}"
+        tries.touch()
+        if name == "fatal" or tries.name == "shaky0":
+            os._exit(1)
+        return name
+
+    results = for_each_scene(["shaky", "fatal"], work, "x", "skip")
+    assert results["shaky"] == "shaky" and "its worker died" in results["failed"]["fatal"]
+    assert len(list(tmp_path.glob("fatal*"))) == 2
+
+
+def test_mistakes_in_the_program_are_not_taken_for_bad_scenes(two_workers):
+    with pytest.raises(ZeroDivisionError):
+        for_each_scene(["a"], lambda name: 1 / 0, "x", "skip")
+
+
+def test_more_than_there_is_is_refused(two_workers):
+    gin.bind_parameter("SceneWorkers.gpus", 1000)
+    with pytest.raises(UserError, match="a worker needs 1000 GPUs and Ray has"):
+        for_each_scene(["a"], len, "x")

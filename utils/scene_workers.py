@@ -1,0 +1,151 @@
+"""Scenes on several workers at a time, through Ray: on this machine, or over a cluster that shares its folders.
+
+A worker gets what a scene's work depends on beside its arguments: the gin config, ``--resume``, the current folder and
+the level of the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gin
+import torch
+
+from utils.errors import UserError
+from utils.run_state import resume_requested, set_resume
+
+_ROOT = Path(__file__).resolve().parent.parent
+_ROOMS = ("utils", "lib", "dataloader", "model", "enet", "analysis")
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class SceneWorkers:
+    """How many scenes are worked on at a time, and where.
+
+    Attributes:
+        count: scenes at a time, each in a process of its own, by Ray (extra 'cluster'); 0 takes one after the other in
+            this process.
+        address: of a running Ray cluster ('auto' for the one this machine belongs to), whose machines must see the same
+            folders; None starts Ray on this machine.
+        cores: CPU cores, and so threads, of a worker.
+        gpus: GPUs of a worker, such as 0.5 to put two on one; None gives it one where this machine has any.
+        retries: how often a scene is tried again whose worker died.
+    """
+
+    count: int = 0
+    address: str | None = None
+    cores: int = 1
+    gpus: float | None = None
+    retries: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in (("count", 0), ("cores", 1), ("retries", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"SceneWorkers.{name} = {getattr(self, name)}: expected at least {least}")
+
+
+@dataclass(frozen=True)
+class _ProcessState:
+    """What :func:`_work` restores in a worker."""
+
+    modules: tuple[str, ...]  # that the project has imported, whose gin-configurables the config may name
+    config: str
+    resume: bool
+    folder: str
+    log_level: int
+
+    @classmethod
+    def current(cls) -> _ProcessState:
+        modules = tuple(name for name in list(sys.modules) if name.split(".")[0] in _ROOMS)
+        level = logging.getLogger().level
+        return cls((*modules, "run"), gin.config_str(), resume_requested(), os.getcwd(), level)
+
+    def restore(self) -> None:
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+        logging.getLogger().setLevel(self.log_level)
+        os.chdir(self.folder)
+        set_resume(self.resume)
+        for name in self.modules:
+            importlib.import_module(name)
+        gin.clear_config()
+        gin.parse_config(self.config, skip_unknown=True)  # it was read strictly before
+
+
+def _work(function: Callable[[str], Any], name: str, state: _ProcessState) -> tuple[Any, str | None]:
+    """In a worker: the scene's result, or the message of its :class:`UserError`."""
+    state.restore()
+    try:
+        return function(name), None
+    except UserError as error:
+        return None, str(error)
+
+
+def on_workers(
+    names: Sequence[str], function: Callable[[str], Any], workers: SceneWorkers
+) -> Iterator[tuple[str, Any | UserError]]:
+    """Yield (name, ``function(name)`` or the error) as scenes are done; what still runs is cancelled when closed.
+
+    Raises:
+        UserError: Ray is missing, or what a worker needs is more than there is.
+    """
+    with _ray(workers) as (ray, gpus):
+        remote = ray.remote(_work).options(num_cpus=workers.cores, num_gpus=gpus, max_retries=workers.retries)
+        shared = ray.put(function), ray.put(_ProcessState.current())
+        waiting, running = list(reversed(names)), {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers.count:
+                    name = waiting.pop()
+                    running[remote.remote(shared[0], name, shared[1])] = name
+                finished = ray.wait(list(running))[0][0]
+                yield running.pop(finished), _outcome(ray, finished)
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
+
+
+def _outcome(ray: Any, finished: Any) -> Any | UserError:
+    try:
+        result, message = ray.get(finished)
+    except ray.exceptions.RayTaskError:  # a mistake in the program
+        raise
+    except ray.exceptions.RayError as error:
+        return UserError(f"its worker died ({str(error).strip().splitlines()[0]}); give it more memory or cores")
+    return result if message is None else UserError(message)
+
+
+@contextlib.contextmanager
+def _ray(workers: SceneWorkers) -> Iterator[tuple[Any, float]]:
+    """Ray, started or joined, and the GPUs of a worker."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise UserError("SceneWorkers.count needs ray; install the 'cluster' extra: pip install .[cluster]") from None
+    gpus = (1.0 if torch.cuda.is_available() else 0.0) if workers.gpus is None else workers.gpus
+    ray.init(
+        address=workers.address,
+        runtime_env={"env_vars": {"PYTHONPATH": str(_ROOT)}},
+        logging_level=logging.WARNING,
+        **({"include_dashboard": False} if workers.address is None else {}),
+    )
+    try:
+        there = ray.cluster_resources()
+        for kind, needed in (("CPU", workers.cores), ("GPU", gpus)):
+            if needed > there.get(kind, 0):
+                raise UserError(
+                    f"a worker needs {needed:g} {kind}s and Ray has {there.get(kind, 0):g}; lower SceneWorkers.cores "
+                    "or SceneWorkers.gpus, or give Ray more machines"
+                )
+        yield ray, gpus
+    finally:
+        ray.shutdown()
