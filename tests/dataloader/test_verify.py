@@ -11,6 +11,7 @@ from dataloader import add_channel, save_perfception_scene
 from dataloader.scene_transform import SceneTransform
 from dataloader.task_verify import verify
 from tests.dataloader.scannet_fixture import write_room_mesh, write_scannet_scene
+from tests.dataloader.scene_exports import random_capture, write_colmap, write_nsvf, write_transforms
 from tests.dataloader.test_view_store import write_store
 from utils.errors import UserError
 
@@ -83,6 +84,33 @@ def test_an_empty_folder_is_said_and_stops_nothing(data, caplog):
     shutil.rmtree(data / "scans" / "scene0000_00")
     with pytest.raises(UserError, match="no scenes found"):
         run_verify(data)
+
+
+@pytest.mark.parametrize("write", [write_nsvf, write_transforms, write_colmap])
+def test_folders_without_depth_are_sound(write, tmp_path, caplog):
+    write(tmp_path / "scans" / "bench", random_capture(count=24))
+    with caplog.at_level(logging.INFO):
+        assert verify(str(tmp_path / "scans")) == {"scans": 1, "broken": 0, "notes": 1}
+    start = "20 sparse points" if write is write_colmap else "nothing"
+    assert f"no depth images; fitting starts from {start}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("write", "damage", "message"),
+    [
+        (write_nsvf, lambda scan: _truncate(scan / "rgb" / "3.png"), "rgb/3.png"),
+        (write_nsvf, lambda scan: (scan / "intrinsics.txt").write_text("x"), "intrinsics.txt cannot be read"),
+        (write_transforms, lambda scan: (scan / "transforms.json").write_text("{"), "transforms.json is not valid"),
+        (write_colmap, lambda scan: _truncate(scan / "sparse" / "0" / "images.bin"), "images.bin is damaged"),
+        (write_colmap, lambda scan: shutil.rmtree(scan / "sparse"), "is in no known layout; looked for"),
+    ],
+)
+def test_damage_without_depth_is_found_and_told(write, damage, message, tmp_path, caplog):
+    scan = write(tmp_path / "scans" / "bench", random_capture(count=24))
+    damage(scan)
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match="1 problems in 1 scans"):
+        verify(str(tmp_path / "scans"))
+    assert "BROKEN" in caplog.text and message in caplog.text
 
 
 def test_nothing_to_check(tmp_path):
