@@ -13,6 +13,7 @@ from analysis.report.curves import plot_curves
 from analysis.report.embedding import embed_drawing, embed_figure
 from analysis.report.runs import (
     PAPER_FUSION,
+    Row,
     Run,
     RunGroup,
     find_runs,
@@ -36,7 +37,7 @@ def results_section(runs_dir: Path) -> dict[str, Any] | None:
     rows = paper_table(groups)
     placed = [group for _, group in rows]
     others = [group for group in groups if not any(group is other for other in placed)]
-    table = [describe(row.title, group, row.paper_mean_iou) for row, group in rows]
+    table = [describe(title, group, paper) for title, group, paper in named_rows(rows)]
     table += [describe(group.first.name, group, None) for group in others]
     fusion = [describe(group.first.stem, group, PAPER_FUSION.get(group.first.stem)) for group in fusion_table(groups)]
     curves = plot_curves(runs)
@@ -50,6 +51,19 @@ def results_section(runs_dir: Path) -> dict[str, Any] | None:
         "curves": embed_figure(curves) if curves is not None else None,
         "predictions": prediction_grids([group.first for group in placed + others]),
     }
+
+
+def named_rows(rows: list[tuple[Row, RunGroup]]) -> list[tuple[str, RunGroup, float | None]]:
+    """Title, group and the paper's mIoU of each row; titles that occur several times also name the stem or the run."""
+    named = []
+    for row, group in rows:
+        alike = [other for other_row, other in rows if other_row is row]
+        stems = [other.first.stem for other in alike]
+        addition = group.first.stem if stems.count(group.first.stem) == 1 else group.first.name
+        title = row.title if len(alike) == 1 else f"{row.title} ({addition})"
+        fusion = row.uses_sh and not row.novel_views
+        named.append((title, group, PAPER_FUSION.get(group.first.stem) if fusion else row.paper_mean_iou))
+    return named
 
 
 def describe(title: str, group: RunGroup, paper_mean_iou: float | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from analysis.report.embedding import embed_figure
 from utils.files import read_json
 
 _BEST_TRIALS = 10
-_COLUMNS = 4
+_MOST_COLUMNS = 4
 _LOG_RANGE = 20.0  # from this ratio of largest to smallest on, values are told apart on a logarithmic axis
 _TRIAL_COLOR = "#186faf"
 
@@ -48,8 +48,8 @@ def plot_search(trials: list[dict[str, Any]], parameters: list[str]) -> Figure:
         parameters: gin bindings.
     """
     panels = 1 + len(parameters)
-    rows = math.ceil(panels / _COLUMNS)
-    columns = min(panels, _COLUMNS)
+    rows = math.ceil(panels / _MOST_COLUMNS)
+    columns = math.ceil(panels / rows)
     figure, axes = new_figure(12.0, 3.4 * rows, rows, columns, squeeze=False, sharey=True)
     places = axes.flatten()
     ordered = sorted(trials, key=lambda trial: trial["number"])

@@ -171,6 +171,8 @@ def test_stems_are_compared_over_their_seeds(work):
     assert fusion["concat"]["mean_iou_std"] == pytest.approx(100 * 0.02 / 2**0.5)
     assert fusion["concat"]["class_iou"]["sink"]["std"] == pytest.approx(100 * 0.02 / 2**0.5)
     assert fusion["conv_sum"]["mean_iou_std"] is None
+    rows = {row["title"]: row["paper_mean_iou"] for row in content["results"]["rows"]}
+    assert rows == {"rendered RGB": 40.0, "rendered RGB + SH (concat)": 39.6, "rendered RGB + SH (conv_sum)": 41.0}
     assert "| concat | 37.0 ± 1.4 | 39.6 |" in (work / "report" / "report.md").read_text()
 
 
