@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ACCEPTED_KIND, REJECTED_KIND = "accepted", "rejected"
 _TRAJECTORY_COLOR = (37, 99, 235)
+_MARK_COLOR = (234, 138, 0)
 _FRUSTUM_SCALE = 0.05
 _FRUSTUM_LINE = 1.5  # pixels
 _MOST_FRUSTA = 400
@@ -139,17 +140,27 @@ class Frusta:
 
 
 class CameraMark:
-    """A sign beside one camera that says what it is."""
+    """Makes one camera stand out, with a sign beside it that says what it is."""
 
     def __init__(self, server: viser.ViserServer):
-        self._sign = server.scene.add_label("/mark", "", visible=False, anchor="bottom-center")
+        scene, off = server.scene, {"visible": False, "cast_shadow": False, "receive_shadow": False}
+        self._sign = scene.add_label("/mark/sign", "", visible=False, anchor="bottom-center", font_screen_scale=1.3)
+        self._frustum = scene.add_camera_frustum(
+            "/mark/frustum", 1.0, 1.0, scale=_FRUSTUM_SCALE, thickness=3 * _FRUSTUM_LINE, thickness_units="screen",
+            color=_MARK_COLOR, **off,
+        )  # fmt: skip
 
     def put(self, source: CameraSource, index: int) -> None:
-        """Put the sign at a camera."""
-        status = camera_status(source, index)
-        self._sign.text = camera_sign(source.cameras.names[index], status.kind, source.cameras.info[index])
-        self._sign.position = source.cameras.camera_to_world[index, :3, 3].numpy()
-        self._sign.visible = True
+        """Mark a camera instead of the one before."""
+        cameras, status = source.cameras, camera_status(source, index)
+        pose, intrinsics = cameras.camera_to_world[index], cameras.intrinsics[index]
+        self._sign.text = camera_sign(cameras.names[index], status.kind, cameras.info[index])
+        self._frustum.fov = vertical_fov(intrinsics, cameras.image_size[0])
+        self._frustum.aspect = view_aspect(intrinsics, cameras.image_size)
+        self._frustum.wxyz = quaternion(pose[:3, :3])
+        for node in (self._sign, self._frustum):
+            node.position = pose[:3, 3].numpy()
+            node.visible = True
 
 
 def _rgb(color: str) -> tuple[int, int, int]:
