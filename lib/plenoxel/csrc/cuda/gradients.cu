@@ -5,13 +5,9 @@
 namespace plenoxel::cuda {
 namespace {
 
-#ifndef FIT_WARPS
-#define FIT_WARPS 4
-#endif
-#ifndef FIT_BLOCKS
-#define FIT_BLOCKS 4
-#endif
-constexpr int kWarps = FIT_WARPS;  // of a block
+// A block is one warp, so that a ray that ends makes room for another at once.
+constexpr int kFitBlocks = 16;  // per multiprocessor: they leave 128 registers a thread
+static_assert(kFitBlocks * (sizeof(RayMemory) + 1024) <= 228 * 1024, "so many blocks must fit in Hopper's shared memory");
 
 // Walks a ray, again where it met too many voxels to keep, and adds its gradients to `out`. gradient_of(walk) is the loss's
 // gradient; rgb [3] includes the background.
@@ -47,17 +43,15 @@ __device__ __forceinline__ int64_t first_cell(const Grid<float>& grid, const Ray
   return rays.scene ? rays.scene[i] * (int64_t(grid.size[0]) * grid.size[1] * grid.size[2]) : 0;
 }
 
-__global__ void __launch_bounds__(kWarps* kLanes, FIT_BLOCKS)
+__global__ void __launch_bounds__(kLanes, kFitBlocks)
     fit_kernel(Grid<float> grid, Rays<float> rays, RenderOptions<float> options, FitLoss<float> loss, float* rgb,
                GradientRows out) {
-  __shared__ WarpMemory memory[kWarps];
-  const int warp = threadIdx.x / kLanes;
-  const int64_t i = int64_t(blockIdx.x) * kWarps + warp;
-  if (i >= rays.count) return;
+  __shared__ RayMemory memory;
+  const int64_t i = blockIdx.x;
   const float* const direction = rays.directions + 3 * i;
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, direction);
   const KnownGradient known{loss.free_space_lambda / rays.count, free_until(loss, i), loss.sparsity_lambda};
-  RayWalk<false> walk(grid, first_cell(grid, rays, i), options, direction, nullptr, ray, known, memory[warp]);
+  RayWalk<false> walk(grid, first_cell(grid, rays, i), options, direction, nullptr, ray, known, memory);
   add_gradients(walk, options.background_brightness, out,
                 [&](const Compositor<float>& compositor, const float (&color)[3], float depth) {
                   if (const int c = lane_of_thread(); c < 3) rgb[3 * i + c] = pick(color, c);
@@ -66,13 +60,11 @@ __global__ void __launch_bounds__(kWarps* kLanes, FIT_BLOCKS)
 }
 
 template <bool kImage>
-__global__ void __launch_bounds__(kWarps* kLanes)
+__global__ void __launch_bounds__(kLanes)
     backward_kernel(Grid<float> grid, Rays<float> rays, RenderOptions<float> options, Image<float> cotangent,
                     GradientRows out) {
-  __shared__ WarpMemory memory[kWarps];
-  const int warp = threadIdx.x / kLanes;
-  const int64_t i = int64_t(blockIdx.x) * kWarps + warp;
-  if (i >= rays.count) return;
+  __shared__ RayMemory memory;
+  const int64_t i = blockIdx.x;
   const float* const direction = rays.directions + 3 * i;
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, direction);
   const float* const by_image = kImage ? cotangent.sh + i * kCoefficients : nullptr;
@@ -84,12 +76,10 @@ __global__ void __launch_bounds__(kWarps* kLanes)
   if (cotangent.depth) gradient.depth = cotangent.depth[i];
   if (cotangent.alpha) gradient.transmittance -= cotangent.alpha[i];
   const KnownGradient known;
-  RayWalk<kImage> walk(grid, first_cell(grid, rays, i), options, direction, by_image, ray, known, memory[warp]);
+  RayWalk<kImage> walk(grid, first_cell(grid, rays, i), options, direction, by_image, ray, known, memory);
   add_gradients(walk, options.background_brightness, out,
                 [&](const Compositor<float>&, const float (&)[3], float) { return gradient; });
 }
-
-unsigned blocks_of(int64_t rays) { return unsigned((rays + kWarps - 1) / kWarps); }
 
 }  // namespace
 
@@ -97,16 +87,16 @@ void fit_gradients(const Grid<float>& grid, const Rays<float>& rays, const Rende
                    const FitLoss<float>& loss, float* rgb, float* grad_density, float* grad_sh, bool* touched,
                    Stream stream) {
   if (rays.count == 0) return;
-  fit_kernel<<<blocks_of(rays.count), kWarps * kLanes, 0, stream>>>(grid, rays, options, loss, rgb,
-                                                                    {grad_density, grad_sh, touched});
+  fit_kernel<<<unsigned(rays.count), kLanes, 0, stream>>>(grid, rays, options, loss, rgb,
+                                                          {grad_density, grad_sh, touched});
 }
 
 void render_backward(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                      const Image<float>& cotangent, float* grad_density, float* grad_sh, Stream stream) {
   if (rays.count == 0) return;
   const auto kernel = cotangent.sh ? backward_kernel<true> : backward_kernel<false>;
-  kernel<<<blocks_of(rays.count), kWarps * kLanes, 0, stream>>>(grid, rays, options, cotangent,
-                                                                {grad_density, grad_sh, nullptr});
+  kernel<<<unsigned(rays.count), kLanes, 0, stream>>>(grid, rays, options, cotangent,
+                                                      {grad_density, grad_sh, nullptr});
 }
 
 }  // namespace plenoxel::cuda

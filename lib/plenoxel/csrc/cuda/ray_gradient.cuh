@@ -23,7 +23,7 @@ class RayWalk : FourOctets {
 
   __device__ __forceinline__ RayWalk(const Grid<float>& grid, int64_t first_cell, const RenderOptions<float>& options,
                                      const float* direction, const float* cotangent, const Ray<float>& ray,
-                                     const KnownGradient& known, WarpMemory& memory)
+                                     const KnownGradient& known, RayMemory& memory)
       : grid_(grid), first_(first_cell), options_(options), ray_(ray), known_(known), memory_(memory),
         stop_depth_(-logf(options.stop_thresh)) {
     float basis[kBasis];
@@ -256,7 +256,7 @@ class RayWalk : FourOctets {
   const RenderOptions<float>& options_;
   const Ray<float>& ray_;
   const KnownGradient& known_;
-  WarpMemory& memory_;
+  RayMemory& memory_;
   const float stop_depth_;            // optical depth beyond which a ray ends
   float basis_ = 0;                   // of coefficient number `lane`
   float band_, last_band_;            // basis function number `corner`; the ninth, in the lanes that add a channel's

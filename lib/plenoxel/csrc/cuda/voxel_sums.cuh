@@ -14,8 +14,8 @@ struct alignas(16) VoxelSums {
   float4 ahead;  // sum of c (colour T_{i+1} + sum_{j <= i} colour_j w_j); the same with distances
 };
 
-// Shared memory of one warp.
-struct WarpMemory {
+// Shared memory of the warp that walks a ray.
+struct RayMemory {
   CellList cells;
   VoxelSums voxels[kVoxels];
   float2 image[kVoxels];  // the voxel's row times the SH image's cotangent; sum of w c
