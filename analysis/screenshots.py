@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy.spatial import cKDTree
 
 from analysis.browser import Page
 from analysis.quality import QualityOptions
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 _SECONDS = 120
 _SETTLE = 3.0  # seconds from the last change of a page to its picture
 _ROW = "rendered_rgb"  # the run whose network the viewer shows
-_MAX_COLORS, _WHITE = 256, 255
+_MAX_COLORS, _RARE_COLORS, _WHITE = 256, 50, 255
 _BESIDE_PANEL = (0.05, 0.62)  # of the window's width: where nothing covers the scene
 _CLOSE_NOTICES = "document.querySelectorAll('.mantine-Notification-closeButton').forEach(button => button.click())"
 
@@ -109,7 +110,7 @@ def _viewer(work: Path) -> bytes:
     )
     size = ViewStore.open(paths.views).size
     state = load_scene_state(scene, paths, RenderOptions(), QualityOptions(), size, torch.device("cpu"))
-    viewer = Viewer(state)
+    viewer = Viewer(state, max_height=480)
     try:
         with Page(viewer.url) as page:
             page.wait_for("document.querySelector('canvas')", _SECONDS)
@@ -135,6 +136,7 @@ def _arrange(viewer: Viewer, state: SceneState, page: Page) -> None:
     time.sleep(_SETTLE)
     if rejected:
         viewer.inspect_camera(DOMES, rejected[0])
+    time.sleep(_SETTLE)  # what is said of the camera moves the tabs down
     page.click_text("Cameras")
 
 
@@ -165,17 +167,26 @@ def _scene_with_most_novel_views(domes: Path) -> str:
 
 def save_picture(png: bytes, path: Path) -> None:
     """Write a picture with 256 colours, which is a third of its size; class colours and white stay exact."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    exact = [*CLASS_COLORS.tolist(), [_WHITE] * 3]
-    chosen = picture.quantize(_MAX_COLORS - len(exact), dither=Image.Dither.NONE)
-    pixels, indices = np.asarray(picture), np.asarray(chosen) + len(exact)
-    for index, color in enumerate(exact):
-        indices[(pixels == color).all(-1)] = index
-    small = Image.fromarray(indices.astype(np.uint8), "P")
-    small.putpalette([value for color in exact for value in color] + chosen.getpalette())
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    palette = _palette(pixels)
+    colors, places = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    nearest = cKDTree(palette).query(colors)[1].astype(np.uint8)
+    small = Image.fromarray(nearest[places].reshape(pixels.shape[:2]), "P")
+    small.putpalette(palette.flatten().tolist())
     with atomic_path(path) as temporary:
         small.save(temporary, optimize=True)
     logger.info("%s: %d kB", path, path.stat().st_size // 1000)
+
+
+def _palette(pixels: np.ndarray) -> np.ndarray:
+    """256 colours uint8 ``[256, 3]`` for a picture: exact ones, then its commonest, then rare ones such as of lines."""
+    exact = np.concatenate((CLASS_COLORS, np.full((1, 3), _WHITE)))
+    methods = {Image.Quantize.MAXCOVERAGE: _RARE_COLORS,
+               Image.Quantize.MEDIANCUT: _MAX_COLORS - _RARE_COLORS - len(exact)}  # fmt: skip
+    picture = Image.fromarray(pixels)
+    chosen = [picture.quantize(count, method).getpalette() for method, count in methods.items()]
+    found = np.concatenate([np.array(colors).reshape(-1, 3) for colors in (exact.flatten().tolist(), *chosen)])
+    return found[:_MAX_COLORS].astype(np.uint8)
 
 
 def main() -> int:
