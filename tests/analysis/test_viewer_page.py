@@ -173,12 +173,22 @@ def test_a_click_on_a_rejected_camera_tells_the_reason(viewer, page):
     assert page.wait_for(page.shows("too_close"), SECONDS)
     assert page.wait_for(page.shows("toilet"), 1) and page.wait_for(page.shows("a surface is nearer"), 1)
     assert page_position(viewer, torch.zeros(3, dtype=torch.float64)) == before, "the view stays"
-    assert page.click_text("Cameras") and page.click_text("Look through this camera")
+    press(page, "Cameras", "Look through this camera")
     (client,) = viewer.server.get_clients().values()
     deadline = time.monotonic() + SECONDS
     while np.abs(client.camera.position - eye.numpy()).max() > 1e-3:
         assert time.monotonic() < deadline, "the button jumps to the camera"
         time.sleep(0.1)
+
+
+def press(page, *texts):
+    """Click what has these texts, one after the other, each as soon as it is there."""
+    for text in texts:
+        deadline = time.monotonic() + SECONDS
+        while not page.click_text(text):
+            assert time.monotonic() < deadline, f"there is no {text!r}"
+            time.sleep(0.2)
+        time.sleep(0.5)  # what follows from a click may move what is clicked next
 
 
 def downloaded(page, name):
@@ -193,13 +203,13 @@ def downloaded(page, name):
 
 
 def test_pictures_can_be_taken_away(viewer, page):
-    assert page.click_text("Export") and page.click_text("Rendered picture")
+    press(page, "Export", "Rendered picture")
     rendered = iio.imread(downloaded(page, "small.png"), extension=".png")
     assert rendered.shape[:2] == (480, 768) and rendered.std() > 10
     viewer.set_mode("nothing")
     viewer.mesh.show(True)
     wait_for(page, lambda picture: share_of(CLASS_COLORS[CHAIR])(picture) > 0.1)
-    assert page.click_text("Screenshot")
+    press(page, "Screenshot")
     screenshot = iio.imread(downloaded(page, "small.png"), extension=".png")[..., :3]
     height, width = screenshot.shape[:2]  # the page itself lowers its resolution where it draws slowly
     assert height >= 200 and width / height == pytest.approx(1.6, abs=0.01)
@@ -211,7 +221,7 @@ def test_a_film_along_the_trajectory_can_be_taken_away(viewer, page, tmp_path):
     import imageio.v2
 
     viewer.panels.export.set_film(seconds=1, frames_per_second=5, rows="240")
-    assert page.click_text("Export") and page.click_text("Write film")
+    press(page, "Export", "Write film")
     film = tmp_path / "film.mp4"
     film.write_bytes(downloaded(page, "small.mp4"))
     with imageio.v2.get_reader(film) as reader:
@@ -222,7 +232,7 @@ def test_a_film_along_the_trajectory_can_be_taken_away(viewer, page, tmp_path):
 
 def test_a_film_without_ffmpeg_is_refused_in_a_sentence(page, monkeypatch):
     monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
-    assert page.click_text("Export") and page.click_text("Write film")
+    press(page, "Export", "Write film")
     assert page.wait_for(page.shows("writing a video needs imageio-ffmpeg"), SECONDS)
 
 

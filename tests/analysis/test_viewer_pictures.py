@@ -1,6 +1,7 @@
 """What the viewer shows of depth, classes, meshes, quality and cameras, and its films; without a browser."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from analysis.quality import Observers, QualityOptions, view_quality
 from analysis.viewer import video
+from analysis.viewer.comparison import compare
 from analysis.viewer.legend import camera_facts, camera_sign, camera_verdict, class_legend
 from analysis.viewer.live_quality import LiveQuality
 from analysis.viewer.mesh_view import mesh_view
@@ -19,8 +21,10 @@ from analysis.viewer.pictures import (
     signed_picture,
     surface_depth,
 )
+from analysis.viewer.scene_state import DOMES, TRAJECTORY, CameraSource, SceneState
 from analysis.viewer.unlit_mesh import before_tone_curve, unlit_glb
-from dataloader import ViewStore
+from dataloader import SceneTransform, ViewStore
+from model import PlenoxelGrid, RadianceField, RenderOptions
 from model.radiance_field import RenderedView
 from tests.analysis import box_room
 from utils.errors import UserError
@@ -128,3 +132,37 @@ def test_missing_ffmpeg_is_one_clear_sentence(monkeypatch):
     monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="imageio-ffmpeg.*pip install"):
         video.require_ffmpeg()
+
+
+class Always:
+    """Stands for a network that sees one class everywhere."""
+
+    outputs = ("rgb", "sh")
+
+    def predict(self, color, sh, camera_to_world, world_to_grid):
+        assert color.shape == (3, *box_room.SIZE) and sh.shape == (27, *box_room.SIZE)
+        return torch.full(box_room.SIZE, 9, dtype=torch.uint8)
+
+
+def room_state(store):
+    links = torch.arange(8)
+    grid = PlenoxelGrid.from_sparse((2, 2, 2), links, torch.ones(8), torch.zeros(8, 27))
+    field = RadianceField(grid, SceneTransform.identity())
+    quality = LiveQuality(Observers.from_store(store.path, max_views=2), QualityOptions(), box_room.mesh())
+    return SceneState("room", field, RenderOptions(), {}, box_room.mesh(), Always(), quality)
+
+
+def test_a_camera_is_compared_by_what_is_stored_and_else_by_what_can_be_made(tmp_path):
+    store = ViewStore.open(box_room.write_store(tmp_path / "room"))
+    state, trajectory = room_state(store), CameraSource(TRAJECTORY, store.cameras, store)
+    stored = compare(state, trajectory, 3)
+    assert list(stored.pictures) == ["render", "annotation", "prediction", "quality"]
+    torch.testing.assert_close(stored.pictures["render"], store.read("rgb", 3))
+    torch.testing.assert_close(stored.pictures["annotation"], class_picture(store.read("label", 3)))
+    assert stored.classes == sorted({*store.read("label", 3).unique().tolist(), 9})
+    assert compare(state, trajectory, 3, hidden={9}).classes == [number for number in stored.classes if number != 9]
+    rejected = CameraSource(DOMES, replace(store.cameras, names=[f"dome{name}" for name in store.cameras.names]), store)
+    made = compare(state, rejected, 3)
+    assert made.pictures["render"].shape == (3, *box_room.SIZE)
+    agreement = (made.pictures["annotation"] == stored.pictures["annotation"]).float().mean()
+    assert agreement > 0.99, "the mesh shows what the store holds"
