@@ -16,7 +16,7 @@ from analysis.coverage import view_chunks
 from analysis.domes import floor_height
 from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class
 from analysis.identity import file_identity
-from dataloader import CameraList, Mesh, load_mesh, load_scannet_scene
+from dataloader import CameraList, Mesh, load_mesh, load_scene
 from model.annotation import annotate_views
 from utils.device import choose_device
 from utils.files import commit_output, prepare_output
@@ -79,7 +79,7 @@ def _filter_scene(
     partial = prepare_output(folder, settings, overwrite or not path.exists())
     if partial is None:
         return count_reasons(CameraList.load(path).info)
-    mesh = load_mesh(load_scannet_scene(scan).label_mesh_path, require_labels=True)
+    mesh = load_mesh(load_scene(scan).label_mesh_path, require_labels=True)
     judged = limit_per_class(_judge(domes, mesh, options, device), options.max_per_class)
     domes = replace(domes, info=judged)
     _plot(domes, mesh, partial, device)

@@ -15,7 +15,7 @@ from analysis.domes import DomeOptions, dome_cameras, floor_height
 from analysis.identity import store_identity
 from analysis.surface import DEPTH_CHANNELS
 from analysis.targets import TargetOptions, find_targets
-from dataloader import CameraList, ViewStore, load_mesh, load_scannet_scene
+from dataloader import CameraList, ViewStore, load_mesh, load_scene
 from utils.errors import UserError
 from utils.files import commit_output, prepare_output, read_json
 from utils.labels import CLASS_NAMES, TAIL_CLASSES, class_index
@@ -101,7 +101,7 @@ def _sample_scene(
                 "domes": asdict(dome_options)}
     partial = prepare_output(folder, settings, overwrite or not path.exists())
     if partial is not None:
-        mesh = load_mesh(load_scannet_scene(scan).label_mesh_path, require_labels=True)
+        mesh = load_mesh(load_scene(scan).label_mesh_path, require_labels=True)
         floor = floor_height(mesh.vertices, mesh.labels)
         targets = find_targets(store, [class_index(name) for name in classes], target_options)
         originals = ViewStore.open(store).cameras

@@ -10,7 +10,7 @@ from typing import Any
 import gin
 import torch
 
-from dataloader import CameraList, Mesh, ViewStore, add_channel, load_mesh, load_scannet_scene
+from dataloader import CameraList, Mesh, ViewStore, add_channel, load_mesh, load_scene
 from dataloader.view_channels import encode
 from model.annotation import LABEL_RULES, LABEL_SETS, annotate_views, count_labels
 from utils.device import choose_device
@@ -90,7 +90,7 @@ class _SceneAnnotator:
         self, scan: Path, store_path: Path, label_rule: str, near: float, device: torch.device, overwrite: bool
     ):
         self._store = ViewStore(store_path)
-        self._mesh_path = load_scannet_scene(scan).label_mesh_path
+        self._mesh_path = load_scene(scan).label_mesh_path
         self._mesh: Mesh = load_mesh(self._mesh_path, require_labels=True)
         self._label_rule, self._near, self._device, self._overwrite = label_rule, near, device, overwrite
         self._counts = count_labels(self._mesh, self._store.scene)

@@ -48,7 +48,7 @@ def render(
     resumable view by view, and the same input gives the same bytes.
 
     Args:
-        scans_dir: folder of scenes in ScanNet's layout; read for the trajectory only.
+        scans_dir: folder of scenes in any layout that 'fit' reads; read for the trajectory only.
         fields_dir: folder of fitted or downloaded fields.
         views_dir: folder that receives one store a scene.
         cameras: "trajectory" for every recorded frame, or a folder of camera lists, SCENE.json, of which the accepted

@@ -12,7 +12,7 @@ from analysis.quality import Observers, QualityOptions, held_out_frames
 from analysis.viewer.camera_math import BrowserCamera, vertical_fov, view_aspect
 from analysis.viewer.live_quality import LiveQuality
 from analysis.viewer.predictor import Predictor
-from dataloader import CameraList, Mesh, ViewStore, load_mesh, load_scannet_scene
+from dataloader import CameraList, Mesh, ViewStore, load_mesh, load_scene
 from dataloader.perfception import FIELD_PREFIX
 from model import RadianceField, RenderOptions
 from utils.cameras import look_at
@@ -164,7 +164,7 @@ def _sources(paths: ScenePaths, size: tuple[int, int]) -> list[CameraSource]:
         store = ViewStore.open(views)
         sources.append(CameraSource(TRAJECTORY, store.cameras, store))
     elif scan is not None:
-        sources.append(CameraSource(TRAJECTORY, load_scannet_scene(scan).cameras(size)))
+        sources.append(CameraSource(TRAJECTORY, load_scene(scan).cameras(size)))
     store = None if novel is None else ViewStore.open(novel)
     if domes is not None:
         sources.append(CameraSource(DOMES, CameraList.load(domes), store))
@@ -176,7 +176,7 @@ def _sources(paths: ScenePaths, size: tuple[int, int]) -> list[CameraSource]:
 def _mesh(paths: ScenePaths) -> Mesh | None:
     if paths.scan is None or not paths.scan.exists():
         return None
-    path = _existing(load_scannet_scene(paths.scan).label_mesh_path, "the labelled mesh")
+    path = _existing(load_scene(paths.scan).label_mesh_path, "the labelled mesh")
     return None if path is None else load_mesh(path, require_labels=True)
 
 
