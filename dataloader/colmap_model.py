@@ -157,9 +157,10 @@ def _read_points_text(path: Path) -> SparsePoints:
 
 
 def _points(positions: np.ndarray, colors: np.ndarray) -> SparsePoints:
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and goes
+        positions = positions.astype(np.float32)
     finite = np.isfinite(positions).all(axis=1)
-    return SparsePoints(torch.from_numpy(positions[finite].astype(np.float32)),
-                        torch.from_numpy(colors[finite].astype(np.uint8)))  # fmt: skip
+    return SparsePoints(torch.from_numpy(positions[finite]), torch.from_numpy(colors[finite].astype(np.uint8)))
 
 
 class _Bytes:

@@ -241,6 +241,33 @@ def test_mistakes_get_one_sentence(layout, damage, message, tmp_path):
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("layout", "file"),
+    [
+        ("colmap", "sparse/0/cameras.bin"), ("colmap", "sparse/0/images.bin"), ("colmap", "sparse/0/points3D.bin"),
+        ("colmap text", "sparse/0/cameras.txt"), ("colmap text", "sparse/0/images.txt"),
+        ("colmap text", "sparse/0/points3D.txt"), ("instant-ngp", "transforms.json"), ("nsvf", "intrinsics.txt"),
+        ("nsvf", "pose/1.txt"),
+    ],
+)  # fmt: skip
+def test_random_damage_is_never_a_traceback(layout, file, tmp_path):
+    folder = WRITERS[layout](tmp_path / "scene", random_capture())
+    original = (folder / file).read_bytes()
+    generator = np.random.default_rng(0)
+    for turn in range(30):
+        damaged = bytearray(original)
+        if turn % 3 == 0:
+            damaged = damaged[: generator.integers(len(damaged))]
+        else:
+            for _ in range(1 + 5 * (turn % 2)):
+                damaged[generator.integers(len(damaged))] = generator.integers(256)
+        (folder / file).write_bytes(damaged)
+        try:
+            load_scene(folder).read_color(0)
+        except UserError as error:
+            assert "\n" not in str(error)
+
+
 @pytest.mark.parametrize("model", [5, 6, 10, 99])
 def test_unsupported_camera_models_in_binary(model, tmp_path):
     folder = write_colmap(tmp_path / "scene", random_capture())
