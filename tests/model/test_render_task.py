@@ -9,6 +9,7 @@ from model import PlenoxelGrid, RadianceField, RenderOptions, radiance_field
 from model.task_render import render
 from model.view_rendering import sh_range
 from tests.dataloader.scannet_fixture import ROOM, write_scannet_scene
+from tests.dataloader.scene_exports import Capture, write_colmap, write_nsvf, write_transforms
 from utils.errors import UserError
 from utils.files import write_json
 from utils.records import METRICS_FILE
@@ -60,6 +61,20 @@ def test_stores_render_bit_identically(work, tmp_path, monkeypatch):
     call(work, tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert metrics["views"] == 6  # frame 3 is lost
+
+
+@pytest.mark.parametrize("write", [write_nsvf, write_transforms, write_colmap])
+def test_trajectories_of_other_layouts_render_the_same_views(write, work, tmp_path):
+    scene = load_scannet_scene(work / "scans" / "scene0000_00")
+    pictures = [scene.read_color(index) for index in range(len(scene))]
+    write(tmp_path / "scans" / "scene0000_00", Capture(pictures, scene.camera_to_world, scene.intrinsics))
+    call(work, tmp_path / "one")
+    render(str(tmp_path / "scans"), str(work / "fields"), str(tmp_path / "two"), size=SIZE, device="cpu")
+    one, other = (ViewStore.open(tmp_path / name / "scene0000_00") for name in ("one", "two"))
+    torch.testing.assert_close(one.cameras.camera_to_world, other.cameras.camera_to_world, rtol=0, atol=1e-8)
+    torch.testing.assert_close(one.cameras.intrinsics, other.cameras.intrinsics, rtol=0, atol=1e-8)
+    assert torch.equal(one.tensor("photo"), other.tensor("photo"))
+    assert (one.tensor("rgb").int() - other.tensor("rgb").int()).abs().max() <= 1
 
 
 def test_what_a_store_holds(work, tmp_path):
