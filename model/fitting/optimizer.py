@@ -34,6 +34,20 @@ class GridOptimizer:
         self.grid, self.generator = grid, generator
         self._optimization, self._regularization, self._rendering = optimization, regularization, rendering
         self._total_steps = total_steps
+        self._variation_cells = min(grid.links.numel(), max(1, int(grid.links.numel() * regularization.tv_fraction)))
+        self._ray_options = {
+            "center": grid.center,
+            "radius": grid.radius,
+            "step_size": rendering.step_size,
+            "sigma_thresh": rendering.sigma_thresh,
+            "stop_thresh": rendering.stop_thresh,
+            "near_clip": rendering.near_clip,
+            "beta_lambda": regularization.beta,
+            "sparsity_lambda": regularization.sparsity,
+            "depth_lambda": regularization.depth,
+            "free_space_lambda": regularization.free_space,
+            "free_space_margin": regularization.free_space_margin * min(grid.voxel_size),
+        }
         self._grad_density, self._grad_sh = torch.zeros_like(grid.density), torch.zeros_like(grid.sh)
         self._touched = torch.zeros_like(grid.density, dtype=torch.bool)
         self.square_density, self.square_sh = torch.zeros_like(grid.density), torch.zeros_like(grid.sh)
@@ -54,31 +68,22 @@ class GridOptimizer:
         options = self._optimization
         progress = index / max(1, self._total_steps - 1)
         delay = index / options.delay_steps if options.delay_steps else 1.0
-        density_rate, sh_rate = (
-            log_linear(first, last, progress, delay, options.delay_factor)
-            for first, last in (options.density_rate, options.sh_rate)
-        )
-        return density_rate, sh_rate
+        density_rate = log_linear(*options.density_rate, progress, delay, options.delay_factor)
+        return density_rate, log_linear(*options.sh_rate, progress, delay, options.delay_factor)
 
     def _add_ray_gradients(self, rays: RayBatch, targets: Tensor, background: float) -> Tensor:
-        grid, rendering, weights = self.grid, self._rendering, self._regularization
+        grid = self.grid
         return ops.fit_gradients(
             grid.links, grid.density, grid.sh, rays.origins, rays.directions, targets,
-            self._grad_density, self._grad_sh, center=grid.center, radius=grid.radius,
-            step_size=rendering.step_size, sigma_thresh=rendering.sigma_thresh, stop_thresh=rendering.stop_thresh,
-            near_clip=rendering.near_clip, background_brightness=background,
-            beta_lambda=weights.beta, sparsity_lambda=weights.sparsity,
-            depth_target=rays.distances, depth_lambda=weights.depth,
-            free_space_lambda=weights.free_space, free_space_margin=weights.free_space_margin * min(grid.voxel_size),
-            touched=self._touched,
+            self._grad_density, self._grad_sh, background_brightness=background, depth_target=rays.distances,
+            touched=self._touched, **self._ray_options,
         )  # fmt: skip
 
     def _update(self, index: int) -> None:
         grid, weights, options = self.grid, self._regularization, self._optimization
         progress = index / max(1, self._total_steps - 1)
-        cells = grid.links.numel()
-        count = min(cells, max(1, int(cells * weights.tv_fraction)))
-        first = int(torch.randint(cells - count + 1, (1,), generator=self.generator))
+        count = self._variation_cells
+        first = int(torch.randint(grid.links.numel() - count + 1, (1,), generator=self.generator))
         density_rate, sh_rate = self.rates(index)
         ops.update_grid(
             grid.links, grid.density, grid.sh, self._grad_density, self._grad_sh, self.square_density, self.square_sh,
