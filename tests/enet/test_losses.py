@@ -34,7 +34,7 @@ def test_cross_entropy_is_the_weighted_mean_of_the_pixels():
     assert float(normalizer.detach()) == pytest.approx(expected_normalizer, rel=1e-12)
     builtin = torch.nn.functional.cross_entropy(logits, label, weights)
     total, normalizer = weighted_cross_entropy(logits, label, weights)
-    assert float((total / normalizer).detach()) == pytest.approx(float(builtin), rel=1e-12)
+    assert float((total / normalizer).detach()) == pytest.approx(float(builtin.detach()), rel=1e-12)
 
 
 def test_unannotated_pixels_have_no_gradient():
