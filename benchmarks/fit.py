@@ -80,8 +80,7 @@ def fit_and_measure(
     fitter.run()
     if frames.images.device.type == "cuda":
         torch.cuda.synchronize()
-    model = fitter.exposure.model(frames.camera_to_world)
-    radiance_field = RadianceField(fitter.grid, placement.transform(), model)
+    radiance_field = RadianceField(fitter.grid, placement.transform(), fitter.capture())
     views = held_out_views(radiance_field, scene, held_out, frames.size, recipe.rendering)
     return mean_measurements([view.measurements() for view in views]), fitter
 

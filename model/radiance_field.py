@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from model.exposure import ExposureModel
+from model.capture import CaptureModel
 from model.grid import PlenoxelGrid
 from model.options import RenderOptions
 from model.rendering import OUTPUTS, render_rays
@@ -37,18 +37,18 @@ class RenderedView(NamedTuple):
 
 @dataclass
 class RadianceField:
-    """A grid, where it stands in the scene's world (metres), and how its cameras exposed.
+    """A grid, where it stands in the scene's world (metres), and what its cameras did.
 
     Attributes:
         grid: the voxels.
         transform: from the world into the grid's frame.
-        exposure: applied to rendered colours, so that they are what a camera there would have taken; None leaves the
-            grid's own colours. SH images are always the grid's own.
+        capture: its exposures are applied to rendered colours, so that they are what a camera there would have taken;
+            None leaves the grid's own colours. SH images are always the grid's own.
     """
 
     grid: PlenoxelGrid
     transform: SceneTransform
-    exposure: ExposureModel | None = None
+    capture: CaptureModel | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> RadianceField:
@@ -56,7 +56,7 @@ class RadianceField:
         from dataloader import load_perfception_scene
 
         scene = load_perfception_scene(path)
-        return cls(PlenoxelGrid.from_scene(scene).to(device), scene.transform, ExposureModel.load(scene.path))
+        return cls(PlenoxelGrid.from_scene(scene).to(device), scene.transform, CaptureModel.load(scene.path))
 
     def to(self, device: torch.device | str) -> RadianceField:
         """The same field on ``device``."""
@@ -64,14 +64,14 @@ class RadianceField:
 
     def expose(self, rgb: Tensor, camera_to_world: Tensor) -> Tensor:
         """The grid's colours ``[..., 3, H, W]`` as cameras ``[..., 4, 4]`` would have taken them."""
-        if self.exposure is None:
+        if self.capture is None:
             return rgb
-        gain, offset = (values.to(rgb.device)[..., None, None] for values in self.exposure.at(camera_to_world))
+        gain, offset = (values.to(rgb.device)[..., None, None] for values in self.capture.exposure(camera_to_world))
         return rgb * gain + offset
 
     def neutral(self) -> RadianceField:
         """The same field, rendered at the training photographs' average exposure everywhere."""
-        return replace(self, exposure=None)
+        return replace(self, capture=None)
 
     def view_rays(self, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Origins and unit directions ``[..., H, W, 3]`` of views in the grid's frame, on the grid's device."""

@@ -9,7 +9,7 @@ from typing import Any
 import gin
 
 from dataloader.perfception import FIELD_PREFIX
-from model.fitting.options import FitData, FitGrid, FitOptimization, FitRegularization
+from model.fitting.options import FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
 from model.options import RenderOptions
 from utils.device import choose_device
 from utils.scene_workers import SceneWorkers
@@ -21,7 +21,7 @@ from utils.tasks import task
     summary="fit a Plenoxel radiance field to each scene's photographs",
     inputs=("scans_dir",),
     records="{fields_dir}/run",
-    configures=(FitData, FitGrid, FitOptimization, FitRegularization, RenderOptions, SceneWorkers),
+    configures=(FitData, FitGrid, FitOptimization, FitRegularization, FitPoses, RenderOptions, SceneWorkers),
 )
 def fit(
     scans_dir: str = gin.REQUIRED,
@@ -40,7 +40,7 @@ def fit(
     beside the photographs) and ``tensorboard/``.
 
     Args:
-        scans_dir: folder of scenes in ScanNet's layout.
+        scans_dir: folder of scenes in ScanNet's, instant-ngp's, NSVF's or COLMAP's layout.
         fields_dir: folder that receives one folder a scene.
         scenes: "all", a list of names, or a text file with one name a line.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -53,7 +53,7 @@ def fit(
     from model.fitting.fitter import Recipe
     from model.fitting.scene_fit import FitSettings, fit_scene
 
-    recipe = Recipe(FitGrid(), FitOptimization(), FitRegularization(), RenderOptions())
+    recipe = Recipe(FitGrid(), FitOptimization(), FitRegularization(), RenderOptions(), FitPoses())
     settings = FitSettings(FitData(), recipe, seed, bits, checkpoint_seconds)
     chosen = choose_device(device)
 

@@ -27,23 +27,26 @@ class HeldOutView:
 
     Attributes:
         frame: the frame's name.
-        rendered: float32 ``[3, H, W]``, 0 to 1, at the exposure the field expects of this camera.
-        neutral: the same at the average exposure.
+        rendered: float32 ``[3, H, W]``, 0 to 1, at the pose and exposure the field expects of this camera.
+        exposed: the same at the given pose.
+        neutral: the same at the given pose and at the average exposure.
         photo: float32 ``[3, H, W]``, 0 to 1.
         depth: float32 ``[H, W]`` metres along the optical axis.
     """
 
     frame: str
     rendered: Tensor
+    exposed: Tensor
     neutral: Tensor
     photo: Tensor
     depth: Tensor
 
     def measurements(self) -> dict[str, float]:
-        """PSNR and SSIM, and PSNR at the average exposure."""
+        """PSNR and SSIM, and PSNR at the given pose, and at that and the average exposure."""
         return {
             "psnr": psnr(self.rendered, self.photo),
             "ssim": ssim(self.rendered, self.photo),
+            "psnr_given_pose": psnr(self.exposed, self.photo),
             "psnr_neutral": psnr(self.neutral, self.photo),
         }
 
@@ -69,9 +72,15 @@ def held_out_views(
     for index, photo in zip(indices, photos, strict=True):
         pose = scene.camera_to_world[index]
         view = field.neutral().render_view(pose, intrinsics, size, options, outputs=("rgb", "depth"))
+        exposed = field.expose(view.rgb, pose)
+        likely = exposed
+        if field.capture is not None and field.capture.moved:
+            mended = field.neutral().render_view(field.capture.likely_pose(pose), intrinsics, size, options, ("rgb",))
+            likely = field.expose(mended.rgb, pose)
         yield HeldOutView(
             frame=scene.frames[index],
-            rendered=field.expose(view.rgb, pose).clamp(0, 1),
+            rendered=likely.clamp(0, 1),
+            exposed=exposed.clamp(0, 1),
             neutral=view.rgb.clamp(0, 1),
             photo=photo.to(view.rgb.device).float() / 255,
             depth=view.depth,
@@ -80,7 +89,7 @@ def held_out_views(
 
 def mean_measurements(measured: list[dict[str, float]]) -> dict[str, float | None]:
     """Means over views; None where there are none."""
-    names = ("psnr", "ssim", "psnr_neutral")
+    names = ("psnr", "ssim", "psnr_given_pose", "psnr_neutral")
     return {
         name: math.fsum(values[name] for values in measured) / len(measured) if measured else None for name in names
     }

@@ -10,8 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.exposure import ExposureModel
-
 _FORGET = 0.9
 _PRIOR_RAYS = 64.0
 _GAIN_LIMITS = (0.4, 2.5)
@@ -69,12 +67,6 @@ class ExposureEstimate:
         self.gain = gain / gain.log().mean(0).exp()
         self.offset = offset - offset.mean(0)
         self._sums *= _FORGET
-
-    def model(self, camera_to_world: Tensor) -> ExposureModel | None:
-        """The exposures by camera ``[N, 4, 4]``; None when they are not estimated."""
-        if not self.enabled:
-            return None
-        return ExposureModel(camera_to_world.double().cpu(), self.gain.cpu(), self.offset.cpu())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything needed to go on."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from model.exposure import NEAR_METRES
+from model.capture import NEAR_METRES
 from model.fitting.frames import Frames
 from model.fitting.placement import SPACE_AROUND_CAMERAS, Placement, place
 from model.fitting.point_cloud import PointCloud, depth_point_cloud, mesh_point_cloud
@@ -100,8 +100,8 @@ def place_scene(scene: Scene, frames: Frames, cloud: PointCloud | None, start: s
     return placement if frames.alphas is None else shrink_to_hull(placement, frames)
 
 
-def exposure_nearness(scene: Scene, camera_to_world: Tensor) -> float:
-    """Within which distance cameras expose alike: 0.1 m, or the usual distance of neighbours without metres."""
+def camera_nearness(scene: Scene, camera_to_world: Tensor) -> float:
+    """Within which distance cameras are alike: 0.1 m, or the usual distance of neighbours without metres."""
     if scene.metric:
         return NEAR_METRES
     centers = camera_to_world[:, :3, 3].double()

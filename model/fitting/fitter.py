@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from model.capture import CaptureModel
 from model.fitting.exposure import ExposureEstimate
 from model.fitting.frames import Frames
 from model.fitting.optimizer import GridOptimizer
-from model.fitting.options import FitGrid, FitOptimization, FitRegularization
+from model.fitting.options import FitGrid, FitOptimization, FitPoses, FitRegularization
 from model.fitting.placement import Placement
 from model.fitting.point_cloud import PointCloud
+from model.fitting.poses import PoseRefinement
 from model.fitting.ray_sampler import RayBatch, RaySampler
 from model.fitting.refinement import prune, refine
 from model.fitting.schedule import level_of
@@ -41,6 +43,7 @@ class Recipe:
     optimization: FitOptimization = field(default_factory=FitOptimization)
     regularization: FitRegularization = field(default_factory=FitRegularization)
     rendering: RenderOptions = field(default_factory=RenderOptions)
+    poses: FitPoses = field(default_factory=FitPoses)
 
     def __post_init__(self) -> None:
         levels = len(self.grid.resolutions)
@@ -84,8 +87,11 @@ class Fitter:
     ):
         self.recipe, self.step, self.seconds = recipe, 0, 0.0
         device, transform = frames.images.device, placement.transform()
+        self._frames, self._transform = frames, transform
+        given = transform.to_grid(frames.camera_to_world)
+        self.poses, self._pose_rounds = PoseRefinement(frames, given, recipe.poses), 0
         self.sampler = RaySampler(
-            frames, transform.to_grid(frames.camera_to_world), transform.scene_scale,
+            frames, given, transform.scene_scale,
             generator(seed, "rays", device=device),
             with_distances=recipe.regularization.depth > 0 or recipe.regularization.free_space > 0,
         )
@@ -119,6 +125,7 @@ class Fitter:
         started = time.monotonic() - self.seconds
         while self.step < last:
             level = self.level
+            self._mend_poses()
             self._run_draw(level)
             level_ended = self.level != level or self.finished
             if level_ended:
@@ -138,6 +145,23 @@ class Fitter:
     def rates(self) -> tuple[float, float]:
         """The learning rates of densities and SH coefficients in the next step."""
         return self._optimizer.rates(self.step)
+
+    def capture(self) -> CaptureModel | None:
+        """Exposures and movements of the training cameras so far; None when neither is estimated."""
+        if not self.exposure.enabled and not self.recipe.poses.rounds:
+            return None
+        turn, shift = self.poses.movements()
+        to_world = self._transform.rotation  # of row vectors: the transpose of what turns world into grid
+        return CaptureModel(
+            self._frames.camera_to_world.double().cpu(), self.exposure.gain.cpu(), self.exposure.offset.cpu(),
+            turn @ to_world, shift @ to_world / self._transform.scene_scale,
+        )  # fmt: skip
+
+    def _mend_poses(self) -> None:
+        if self._pose_rounds < self.recipe.poses.due(self.step, self.recipe.total_steps):
+            self.poses.update(self.grid, self.exposure, self.recipe.rendering)
+            self.sampler.move_cameras(self.poses.camera_to_grid)
+            self._pose_rounds += 1
 
     def _run_draw(self, level: int) -> None:
         rays_per_step = self.recipe.rays_per_step(level)
@@ -202,6 +226,8 @@ class Fitter:
             "exposure": self.exposure.state_dict(),
             "ray_generator": self.sampler.generator.get_state(),
             "tv_generator": self._tv_generator.get_state(),
+            "camera_to_grid": self.poses.camera_to_grid,
+            "pose_rounds": self._pose_rounds,
         }
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
@@ -217,6 +243,9 @@ class Fitter:
             self.exposure.load_state_dict(state["exposure"])
             self.sampler.generator.set_state(state["ray_generator"].cpu())
             self._tv_generator.set_state(state["tv_generator"].cpu())
+            self.poses.camera_to_grid = state["camera_to_grid"].double()
+            self._pose_rounds = state["pose_rounds"]
+            self.sampler.move_cameras(self.poses.camera_to_grid)
             self.step, self.seconds = state["step"], state["seconds"]
         except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
             raise UserError(f"{path} cannot be resumed from ({error}); delete it to start this scene anew") from None

@@ -1,4 +1,4 @@
-"""What a fit can be told, in four groups."""
+"""What a fit can be told, in five groups."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ class FitGrid:
             that is seen through transparent pixels never starts.
         fill_unknown: whether "depth", "mesh" and "points" also start voxels that no depth measurement found empty.
             Black and glass surfaces return no depth; without this they stay holes.
+        camera_clearance: metres around every training camera in which such voxels do not start, since whoever carried
+            the camera stood there; without this they become floaters that explain one photograph each. Counts where
+            there is measured depth.
         camera_space: how far the grid reaches where nothing else tells how large the scene is: a multiple of the
             cameras' largest distance from what they look at, or from their middle when they look outwards.
         thicken: voxels by which the starting surfaces grow in all directions.
@@ -60,12 +63,13 @@ class FitGrid:
     resolutions: tuple[int, ...] = (128, 256)
     start: str = "auto"
     fill_unknown: bool = True
+    camera_clearance: float = 0.6
     camera_space: float = 2.0
     thicken: int = 1
     surface_opacity: float = 0.3
     unknown_opacity: float = 0.01
     prune_by: str = "weight"
-    weight_threshold: float = 0.02
+    weight_threshold: float = 0.005
     density_threshold: float = 1.0
     dilate: int = 1
 
@@ -95,10 +99,10 @@ class FitOptimization:
         epsilon: RMSProp's epsilon.
     """
 
-    steps: tuple[int, ...] = (4000, 8000)
-    rays_per_step: tuple[int, ...] = (5000,)
+    steps: tuple[int, ...] = (1500, 4500)
+    rays_per_step: tuple[int, ...] = (16384,)
     density_rate: tuple[float, float] = (30.0, 1.0)
-    sh_rate: tuple[float, float] = (1e-2, 5e-4)
+    sh_rate: tuple[float, float] = (3e-2, 1e-3)
     delay_steps: int = 0
     delay_factor: float = 0.01
     smoothing: float = 0.95
@@ -129,3 +133,47 @@ class FitRegularization:
     depth: float = 0.0
     free_space: float = 0.0
     free_space_margin: float = 2.0
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class FitPoses:
+    """How the training cameras' poses are mended along with the field.
+
+    Attributes:
+        rounds: how often during the fit every camera is moved a step; 0 keeps the poses as they are given.
+        tracked_only: only where there is measured depth, so that poses come from tracking. Structure from motion has
+            fitted its poses to the photographs already, and those of generated pictures are exact.
+        first: share of all steps after which the first round comes.
+        last: share of all steps after which the last round comes.
+        max_image_side: photographs are compared at this size.
+        translation_sigma: standard deviation of the given positions, as a share of the median depth of what they see.
+        rotation_sigma: standard deviation of the given rotations, radians.
+    """
+
+    rounds: int = 10
+    tracked_only: bool = True
+    first: float = 0.1
+    last: float = 0.8
+    max_image_side: int = 270
+    translation_sigma: float = 0.01
+    rotation_sigma: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0:
+            raise ValueError(f"FitPoses.rounds must not be negative, found {self.rounds}")
+        if not 0 <= self.first <= self.last <= 1:
+            raise ValueError(
+                f"FitPoses.first and last are shares of all steps, 0 <= first <= last <= 1; found {self.first} and "
+                f"{self.last}"
+            )
+        if min(self.translation_sigma, self.rotation_sigma) <= 0 or self.max_image_side < 8:
+            raise ValueError("FitPoses: the sigmas must be positive, and max_image_side at least 8")
+
+    def due(self, step: int, total_steps: int) -> int:
+        """How many rounds should be over when ``step`` of ``total_steps`` steps are."""
+        progress = step / max(1, total_steps)
+        if not self.rounds or progress < self.first:
+            return 0
+        share = (progress - self.first) / max(self.last - self.first, 1e-9)
+        return min(self.rounds, 1 + int(share * (self.rounds - 1) + 1e-9))

@@ -52,9 +52,14 @@ class RaySampler:
     ):
         self._frames, self._scene_scale, self.generator = frames, scene_scale, generator
         self._with_distances = with_distances
-        device = frames.images.device
+        self.move_cameras(camera_to_grid)
+
+    def move_cameras(self, camera_to_grid: Tensor) -> None:
+        """Draw rays from these poses ``[N, 4, 4]`` from now on."""
+        device = self._frames.images.device
         self._positions = camera_to_grid[:, :3, 3].float().to(device)
-        pixel_to_grid = camera_to_grid[:, :3, :3].double().cpu() @ torch.linalg.inv(frames.intrinsics.double().cpu())
+        inverse = torch.linalg.inv(self._frames.intrinsics.double().cpu())
+        pixel_to_grid = camera_to_grid[:, :3, :3].double() @ inverse.to(camera_to_grid.device)
         self._pixel_to_grid = pixel_to_grid.float().to(device)
 
     def draw(self, count: int) -> RayBatch:

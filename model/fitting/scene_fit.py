@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gin
 import torch
 
-from model.exposure import ExposureModel
+from model.capture import CaptureModel
 from model.fitting.evaluation import (
     HeldOutView,
     depth_picture,
@@ -20,7 +20,7 @@ from model.fitting.evaluation import (
     mean_measurements,
     side_by_side,
 )
-from model.fitting.extent import choose_start, exposure_nearness, place_scene, surface_points
+from model.fitting.extent import camera_nearness, choose_start, place_scene, surface_points
 from model.fitting.fitter import Fitter, Recipe
 from model.fitting.frames import Frames, fitted_size, load_training_frames, split_frames
 from model.fitting.options import FitData
@@ -102,7 +102,10 @@ class _SceneFit:
         cloud = surface_points(self.scene, frames, grid, start)
         placement = place_scene(self.scene, frames, cloud, start, grid.camera_space)
         self.transform = placement.transform([self.scene.frames[index] for index in frames.indices])
-        recipe = replace(settings.recipe, grid=replace(grid, start=start))
+        poses = settings.recipe.poses
+        if poses.tracked_only and not bool((frames.depths > 0).any()):
+            poses = replace(poses, rounds=0)
+        recipe = replace(settings.recipe, grid=replace(grid, start=start), poses=poses)
         fitter = Fitter(frames, placement, cloud, recipe, settings.seed, settings.data.exposure)
         del cloud
         checkpoint = self.partial / _CHECKPOINT
@@ -155,7 +158,7 @@ class _SceneFit:
         return held_out_views(field, self.scene, indices, self.size, self.settings.recipe.rendering)
 
     def _log_views(self, fitter: Fitter, frames: Frames, writer: SummaryWriter) -> None:
-        field = RadianceField(fitter.grid, self.transform, self._exposure(fitter, frames))
+        field = RadianceField(fitter.grid, self.transform, self._capture(fitter, frames))
         measured = []
         for view in self._views(field, self.held_out[:_LOGGED_VIEWS]):
             _log_pictures(view, writer, fitter.step)
@@ -163,15 +166,15 @@ class _SceneFit:
         if measured:
             writer.add_scalar("psnr/held_out_sample", mean_measurements(measured)["psnr"], fitter.step)
 
-    def _exposure(self, fitter: Fitter, frames: Frames) -> ExposureModel | None:
-        exposure = fitter.exposure.model(frames.camera_to_world)
-        return exposure and replace(exposure, near=exposure_nearness(self.scene, frames.camera_to_world))
+    def _capture(self, fitter: Fitter, frames: Frames) -> CaptureModel | None:
+        capture = fitter.capture()
+        return capture and replace(capture, near=camera_nearness(self.scene, frames.camera_to_world))
 
     def _save(self, fitter: Fitter, frames: Frames) -> None:
         fitter.grid.save(self.partial, self.transform, bits=self.settings.bits)
-        exposure = self._exposure(fitter, frames)
-        if exposure is not None:
-            exposure.save(self.partial)
+        capture = self._capture(fitter, frames)
+        if capture is not None:
+            capture.save(self.partial)
 
     def _measure(self, fitter: Fitter, frames: Frames, writer: SummaryWriter, loading_seconds: float) -> None:
         """Measure what was saved, not what was in memory, and write ``results.json``."""
@@ -195,7 +198,7 @@ class _SceneFit:
         write_json(self.partial / RESULTS_FILE, results)
         _log_settings(self.settings, mean, writer)
         if mean["psnr"] is not None:
-            logger.info("%s: held-out PSNR %.2f dB (%.2f dB at the average exposure), SSIM %.3f",
+            logger.info("%s: held-out PSNR %.2f dB (%.2f dB at the given poses and average exposure), SSIM %.3f",
                         self.scene.name, mean["psnr"], mean["psnr_neutral"], mean["ssim"])  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
-from model.fitting.carving import carve
+from model.fitting.carving import carve, near_cameras
 from model.fitting.frames import Frames
 from model.fitting.options import FitGrid
 from model.fitting.placement import Placement
@@ -38,11 +38,15 @@ def starting_grid(
     device = frames.images.device
     transform = placement.transform()
     camera_to_grid = transform.to_grid(frames.camera_to_world)
-    space = carve(frames, camera_to_grid, transform.scene_scale, min(resolution, _CARVING_RESOLUTION))
+    carved = min(resolution, _CARVING_RESOLUTION)
+    space = carve(frames, camera_to_grid, transform.scene_scale, carved)
     candidates = resize_mask(space.seen if options.start == "dense" else space.unmeasured, shape)
     if frames.alphas is not None:
-        hull = visual_hull(frames, camera_to_grid, min(resolution, _CARVING_RESOLUTION))
+        hull = visual_hull(frames, camera_to_grid, carved)
         candidates &= resize_mask(dilate(hull, 1), shape)
+    if bool((frames.depths > 0).any()):
+        reach = options.camera_clearance * transform.scene_scale
+        candidates &= ~resize_mask(near_cameras(camera_to_grid.to(device), reach, carved), shape)
     surface = torch.zeros(shape, dtype=torch.bool, device=device)
     if cloud is not None:
         cloud = PointCloud(transform.points_to_grid(cloud.points), cloud.colors)

@@ -82,7 +82,7 @@ def test_tensorboard_has_scalars_pictures_config_and_hyper_parameters(field_fold
 def test_the_folder_is_a_perfception_scene(field_folder):
     names = {path.name for path in field_folder.iterdir()}
     assert {"last.ckpt", "trans_info.npz", "init.npy", "thick.npy", "config.gin", "results.json", "render_model",
-            "tensorboard", "exposure.npz"} <= names  # fmt: skip
+            "tensorboard", "capture.npz"} <= names  # fmt: skip
     assert "resume.ckpt" not in names
     assert {path.name for path in (field_folder / "render_model").iterdir()} == {"0.png", "7.png", "13.png", "19.png"}
     scene = load_perfception_scene(field_folder)

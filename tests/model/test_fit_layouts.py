@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dataloader import load_scene
-from model.exposure import NEAR_METRES, ExposureModel
-from model.fitting.extent import choose_start, exposure_nearness, place_scene, surface_points
+from model.capture import NEAR_METRES, CaptureModel
+from model.fitting.extent import camera_nearness, choose_start, place_scene, surface_points
 from model.fitting.fitter import Fitter, Recipe
 from model.fitting.frames import load_training_frames, split_frames
 from model.fitting.options import FitData, FitGrid, FitOptimization, FitRegularization
@@ -61,8 +61,8 @@ def test_object_in_its_box(capture, tmp_path):
 def test_object_that_only_its_transparency_bounds(capture, tmp_path):
     results = fitted(write_transforms(tmp_path / "block", capture), tmp_path / "field")
     assert results["psnr"] > 20
-    exposure = ExposureModel.load(tmp_path / "field")
-    assert 0.5 < exposure.near < 2  # 25 cameras on a sphere of radius 3: not the 0.1 m of a hand-held room
+    capture_model = CaptureModel.load(tmp_path / "field")
+    assert 0.5 < capture_model.near < 2  # 25 cameras on a sphere of radius 3: not the 0.1 m of a hand-held room
 
 
 def test_room_from_sparse_points(room, tmp_path):
@@ -102,8 +102,8 @@ def test_placement_does_not_depend_on_the_unit(capture, tmp_path):
     torch.testing.assert_close(large.lower, one.lower * 250)
     torch.testing.assert_close(large.upper, one.upper * 250)
     scene = load_scene(tmp_path / "one")
-    near = exposure_nearness(scene, frames.camera_to_world)
-    assert exposure_nearness(scene, large_frames.camera_to_world) == pytest.approx(250 * near)
+    near = camera_nearness(scene, frames.camera_to_world)
+    assert camera_nearness(scene, large_frames.camera_to_world) == pytest.approx(250 * near)
 
 
 def test_stated_boxes(capture, tmp_path):
@@ -164,4 +164,4 @@ def test_stopping_changes_nothing_with_random_backgrounds(capture, tmp_path):
 
 def test_exposures_of_metric_scenes_are_as_near_as_ever(tmp_path):
     scene = load_scene(write_scannet_scene(tmp_path / "scene0000_00"))
-    assert exposure_nearness(scene, scene.camera_to_world) == NEAR_METRES
+    assert camera_nearness(scene, scene.camera_to_world) == NEAR_METRES

@@ -8,7 +8,7 @@ import torch
 
 from dataloader import load_scannet_scene
 from model import PlenoxelGrid, RenderOptions
-from model.fitting.carving import carve
+from model.fitting.carving import carve, near_cameras
 from model.fitting.exposure import ExposureEstimate
 from model.fitting.frames import fitted_size, load_training_frames, sharpness, split_frames
 from model.fitting.options import FitData, FitGrid
@@ -127,7 +127,13 @@ def test_exposure_that_is_switched_off_changes_nothing():
     estimate.observe(colors * 2, colors, frames)
     estimate.update()
     assert torch.equal(estimate.to_field(colors, frames), colors)
-    assert estimate.model(torch.eye(4).expand(2, 4, 4)) is None
+
+
+def test_unmeasured_space_beside_cameras_does_not_start():
+    near = near_cameras(torch.eye(4, dtype=torch.float64)[None], 0.5, 8)
+    middles = (torch.arange(8) + 0.5) / 4 - 1
+    distance = (middles[:, None, None] ** 2 + middles[None, :, None] ** 2 + middles[None, None, :] ** 2) ** 0.5
+    assert torch.equal(near, distance < 0.5) and 0 < near.sum() < near.numel()
 
 
 def test_log_linear_schedule():

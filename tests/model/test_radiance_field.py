@@ -6,7 +6,7 @@ import torch
 from dataloader import CameraList, SceneTransform
 from lib.raster import rasterize
 from model import PlenoxelGrid, RadianceField, RenderOptions, radiance_field
-from model.exposure import ExposureModel
+from model.capture import CaptureModel
 from utils.cameras import look_at, pixel_grid, rigid_inverse, unproject
 from utils.errors import UserError
 
@@ -81,35 +81,37 @@ def test_render_cameras_in_order(box):
 def exposure():
     eyes = torch.tensor([[0.0, 0, 0], [2.0, 0, 0]], dtype=torch.float64)
     gain = torch.tensor([[0.8, 0.8, 0.8], [1.25, 1.3, 1.2]])
-    return ExposureModel(look_at(eyes, eyes.new_tensor([5.0, 0, 0]).expand(2, 3)), gain, (1 - gain) / 4)
+    still = torch.zeros(2, 3, dtype=torch.float64)
+    return CaptureModel(look_at(eyes, eyes.new_tensor([5.0, 0, 0]).expand(2, 3)), gain, (1 - gain) / 4, still, still)
 
 
 def test_exposure_of_new_cameras():
     model = exposure()
-    gain, offset = model.at(model.camera_to_world)
+    gain, offset = model.exposure(model.camera_to_world)
     assert torch.allclose(gain, model.gain, atol=1e-6) and torch.allclose(offset, model.offset, atol=1e-6)
     beside = model.camera_to_world[0].clone()
     beside[:3, 3] += 0.02
-    assert torch.allclose(model.at(beside)[0], model.gain[0], atol=0.01)
+    assert torch.allclose(model.exposure(beside)[0], model.gain[0], atol=0.01)
     far = model.camera_to_world[0].clone()
     far[:3, 3] += 50
-    assert torch.allclose(model.at(far)[0], torch.ones(3), atol=1e-6)
+    assert torch.allclose(model.exposure(far)[0], torch.ones(3), atol=1e-6)
     turned = model.camera_to_world[0].clone()
     turned[:3, :3] = turned[:3, :3] @ torch.diag(torch.tensor([-1.0, 1, -1])).double()
-    assert (model.at(turned)[0] - 1).abs().max() < 0.2 * (model.gain[0] - 1).abs().max()
+    assert (model.exposure(turned)[0] - 1).abs().max() < 0.2 * (model.gain[0] - 1).abs().max()
 
 
 def test_exposure_is_saved_with_the_field(box, tmp_path):
     field, world, _ = box
-    model = ExposureModel(poses(world), torch.full((2, 3), 0.5), torch.full((2, 3), 0.1))
+    still = torch.zeros(2, 3, dtype=torch.float64)
+    model = CaptureModel(poses(world), torch.full((2, 3), 0.5), torch.full((2, 3), 0.1), still, still)
     field.grid.save(tmp_path, field.transform)
-    assert RadianceField.load(tmp_path).exposure is None
+    assert RadianceField.load(tmp_path).capture is None
     model.save(tmp_path)
     loaded = RadianceField.load(tmp_path)
     pose = poses(world)[0]
     exposed, neutral = (one.render_view(pose, INTRINSICS, SIZE) for one in (loaded, loaded.neutral()))
     assert torch.allclose(exposed.rgb, neutral.rgb * 0.5 + 0.1, atol=1e-6)
     assert torch.equal(exposed.sh, neutral.sh)
-    (tmp_path / "exposure.npz").write_bytes(b"PK nonsense")
-    with pytest.raises(UserError, match="exposure.npz is damaged"):
+    (tmp_path / "capture.npz").write_bytes(b"PK nonsense")
+    with pytest.raises(UserError, match="capture.npz is damaged"):
         RadianceField.load(tmp_path)

@@ -1,0 +1,127 @@
+"""What a camera does to a field's colours, and where it really stood, and what both would be for a camera anywhere.
+
+photograph = gain * field + offset for each colour channel, seen from near the pose that was given. Automatic exposure
+follows what the camera sees, and tracking drifts slowly, so cameras close to each other that look the same way have
+like exposures and like errors of their poses: a new camera takes the mean of the training cameras, weighted by how near
+they are in position and direction. Nothing of a new camera's own picture is used.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.files import atomic_path
+
+CAPTURE_FILE = "capture.npz"
+NEAR_METRES = 0.1
+_NEAR_RADIANS = 0.2
+_FADE = 8.0
+
+
+@dataclass(frozen=True)
+class CaptureModel:
+    """Exposures of the training cameras, and how they had to be moved.
+
+    Attributes:
+        camera_to_world: float64 ``[N, 4, 4]``, the given poses, metres.
+        gain: float32 ``[N, 3]``.
+        offset: float32 ``[N, 3]``.
+        turn: float64 ``[N, 3]``, rotation vectors in the world's axes, about the cameras' centres.
+        shift: float64 ``[N, 3]``, of the cameras' centres, metres.
+        near: distance within which cameras are alike, in the world's unit.
+    """
+
+    camera_to_world: Tensor
+    gain: Tensor
+    offset: Tensor
+    turn: Tensor
+    shift: Tensor
+    near: float = NEAR_METRES
+
+    @property
+    def moved(self) -> bool:
+        """Whether any camera had to be moved."""
+        return bool((self.turn != 0).any() or (self.shift != 0).any())
+
+    def exposure(self, camera_to_world: Tensor) -> tuple[Tensor, Tensor]:
+        """Gain and offset ``[..., 3]`` of cameras ``[..., 4, 4]``, float32 on the CPU.
+
+        Far from all training cameras (by about eight times ``near``, or turned by 1.6 rad) they fade to 1 and 0.
+        """
+        weights = self._weights(camera_to_world).float()
+        return 1 + weights @ (self.gain - 1), weights @ self.offset
+
+    def likely_pose(self, camera_to_world: Tensor) -> Tensor:
+        """Where cameras ``[..., 4, 4]`` that are said to stand there most likely stood, float64 on the CPU."""
+        weights = self._weights(camera_to_world)
+        pose = camera_to_world.double().cpu().clone()
+        pose[..., :3, :3] = rotation_matrix(weights @ self.turn) @ pose[..., :3, :3]
+        pose[..., :3, 3] += weights @ self.shift
+        return pose
+
+    def _weights(self, camera_to_world: Tensor) -> Tensor:
+        """How much each training camera counts, float64 ``[..., N]``; sums to at most 1."""
+        pose = camera_to_world.double().cpu()
+        distance = (pose[..., None, :3, 3] - self.camera_to_world[:, :3, 3]).norm(dim=-1)
+        trace = (pose[..., None, :3, :3] * self.camera_to_world[:, :3, :3]).sum((-1, -2))
+        angle = torch.arccos(((trace - 1) / 2).clamp(-1, 1))
+        squared = (distance / self.near) ** 2 + (angle / _NEAR_RADIANS) ** 2
+        nearest = squared.amin(-1, keepdim=True)
+        return torch.softmax(-squared / 2, dim=-1) * torch.exp(-nearest / (2 * _FADE**2))
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``capture.npz`` into a field's folder."""
+        with atomic_path(Path(folder) / CAPTURE_FILE) as temporary:
+            np.savez(
+                temporary, camera_to_world=self.camera_to_world.numpy(), gain=self.gain.numpy(),
+                offset=self.offset.numpy(), turn=self.turn.numpy(), shift=self.shift.numpy(),
+                near=np.float64(self.near),
+            )  # fmt: skip
+
+    @classmethod
+    def load(cls, folder: str | Path) -> CaptureModel | None:
+        """Read ``capture.npz`` of a field's folder; None where there is none.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = Path(folder) / CAPTURE_FILE
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                pose = torch.from_numpy(archive["camera_to_world"]).double().reshape(-1, 4, 4)
+                gain, offset, turn, shift = (
+                    torch.from_numpy(archive[name]).reshape(len(pose), 3)
+                    for name in ("gain", "offset", "turn", "shift")
+                )
+                near = float(archive["near"])
+            return cls(pose, gain.float(), offset.float(), turn.double(), shift.double(), near)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} is damaged ({error}); fit the scene again, or delete it to render every view at "
+                            "the average exposure") from None
+
+
+def rotation_matrix(turn: Tensor) -> Tensor:
+    """Rotations ``[..., 3, 3]`` by rotation vectors ``[..., 3]``, radians."""
+    x, y, z = turn.unbind(-1)
+    zero = torch.zeros_like(x)
+    rows = (torch.stack((zero, -z, y), -1), torch.stack((z, zero, -x), -1), torch.stack((-y, x, zero), -1))
+    return torch.linalg.matrix_exp(torch.stack(rows, -2))
+
+
+def rotation_vector(rotation: Tensor) -> Tensor:
+    """Rotation vectors ``[..., 3]`` of rotations ``[..., 3, 3]`` by less than half a turn."""
+    skew = (rotation - rotation.transpose(-1, -2)) / 2
+    vector = torch.stack((skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]), dim=-1)
+    sine = vector.norm(dim=-1, keepdim=True)
+    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True) - 1) / 2
+    angle = torch.atan2(sine, cosine)
+    return vector * torch.where(sine > 1e-12, angle / sine.clamp(min=1e-12), torch.ones_like(sine))
