@@ -85,7 +85,9 @@ def verify_views(path: Path) -> list[Finding]:
 def _start_without_depth(scene: Scene) -> str:
     if scene.mesh_path.exists():
         return "the mesh"
-    return "nothing" if scene.points is None else f"{len(scene.points.positions)} sparse points"
+    if scene.points is not None:
+        return f"{len(scene.points.positions)} sparse points"
+    return "the space that transparent pixels leave" if scene.transparent else "nothing"
 
 
 def _read_frame(scene: Scene, index: int) -> None:
