@@ -80,26 +80,21 @@ def fit_cases(grid: Grid, count: int, device: str) -> list[Case]:
     cells = grid.links.numel() // 100
 
     def gradient_step():
-        ops.fit_gradients(grid.links, density, sh, *rays, target, *gradients, beta_lambda=1e-5, sparsity_lambda=1e-11,
-                          touched=touched)
-
-    def smoothness():
-        ops.tv_gradients(grid.links, density[:, None], gradients[0][:, None], grid.links.numel() // 2, cells,
-                         scale=1e-5 / cells, touched=touched)
-        ops.tv_gradients(grid.links, sh, gradients[1], grid.links.numel() // 2, cells, scale=1e-3 / cells,
-                         ignore_edge=True, touched=touched)
-
-    def update():
-        ops.rmsprop_step(density, gradients[0], means[0], 1e-6, touched=touched)
-        ops.rmsprop_step(sh, gradients[1], means[1], 1e-6, touched=touched)
+        ops.fit_gradients(
+            grid.links, density, sh, *rays, target, *gradients, beta_lambda=1e-5, sparsity_lambda=1e-11, touched=touched
+        )
 
     def whole():
-        gradient_step(), smoothness(), update()
-        touched.zero_()
+        gradient_step()
+        ops.update_grid(
+            grid.links, density, sh, *gradients, *means, touched, lr_density=1e-6, lr_sh=1e-6,
+            first_cell=grid.links.numel() // 2, num_cells=cells, tv_density=1e-5 / cells, tv_sh=1e-3 / cells,
+        )  # fmt: skip
 
     def reference_step():
-        reference._fit_gradients(grid.links, density, sh, *rays, target, *gradients, beta_lambda=1e-5,
-                                 sparsity_lambda=1e-11)
+        reference._fit_gradients(
+            grid.links, density, sh, *rays, target, *gradients, beta_lambda=1e-5, sparsity_lambda=1e-11
+        )
 
     voxels = voxels_read(grid, rays, 0.5)
     return [
