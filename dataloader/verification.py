@@ -14,6 +14,8 @@ from dataloader.view_dataset import check_labels
 from dataloader.view_store import ViewStore
 from utils.errors import UserError
 
+_LEAST_EXTENT, _MOST_EXTENT = 0.2, 30.0
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -45,6 +47,8 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20) -> l
         report.note(f"only {len(scene)} usable frames; a radiance field wants {min_frames} or more")
     if all(path is None for path in scene.depth_paths):
         report.note(f"no depth images; fitting starts from {_start_without_depth(scene)}")
+    if not scene.metric and (problem := _unit_problem(scene)):
+        report.note(problem)
     if read_images:
         for index in range(len(scene)):
             report.attempt(lambda index=index: _read_frame(scene, index))
@@ -80,6 +84,16 @@ def verify_views(path: Path) -> list[Finding]:
     elif "label" not in store.channels:
         report.note("no annotation yet; run the 'annotate' task before training")
     return report.findings
+
+
+def _unit_problem(scene: Scene) -> str | None:
+    """Whether view stores, which keep depth in thousandths of the world's unit, are too coarse or too small for it."""
+    centers = scene.camera_to_world[:, :3, 3]
+    extent = float((centers.amax(0) - centers.amin(0)).max())
+    if _LEAST_EXTENT < extent < _MOST_EXTENT:
+        return None
+    return (f"its cameras are {extent:.3g} units apart; rendered depth is stored in thousandths of a unit, up to 65: "
+            "scale the reconstruction if you need that depth (colours do not depend on it)")
 
 
 def _start_without_depth(scene: Scene) -> str:

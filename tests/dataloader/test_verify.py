@@ -113,6 +113,16 @@ def test_damage_without_depth_is_found_and_told(write, damage, message, tmp_path
     assert "BROKEN" in caplog.text and message in caplog.text
 
 
+@pytest.mark.parametrize("scale", [0.01, 20.0])
+def test_units_that_stored_depth_does_not_suit_are_noted(scale, tmp_path, caplog):
+    capture = random_capture(count=24)
+    capture.poses[:, :3, 3] *= scale
+    write_nsvf(tmp_path / "scans" / "bench", capture)
+    with caplog.at_level(logging.INFO):
+        assert verify(str(tmp_path / "scans"))["notes"] == 2
+    assert "rendered depth is stored in thousandths" in caplog.text
+
+
 def test_nothing_to_check(tmp_path):
     with pytest.raises(UserError, match="nothing to check"):
         verify(None, str(tmp_path / "fields"), str(tmp_path / "views"))
