@@ -137,7 +137,7 @@ def _rasterize_fake(
     torch._check(vertices.dim() == 2 and vertices.shape[1] == 3)
     torch._check(faces.dim() == 2 and faces.shape[1] == 3)
     views = world_to_camera.shape[0]
-    torch._check(intrinsics.shape[0] == views and mesh_ranges.shape[0] == views)
+    torch._check(intrinsics.shape[0] == views and mesh_ranges.shape[0] in (1, views))
     return (
         vertices.new_empty((views, height, width), dtype=torch.int32),
         vertices.new_empty((views if with_depth else 0, height, width)),
@@ -154,10 +154,11 @@ def _mesh_ranges(
     vertex_offsets: Tensor | None,
     face_offsets: Tensor | None,
 ) -> Tensor:
-    """Per view: first vertex, end of vertices, first face, end of faces; int64 ``[B, 4]`` on the CPU."""
+    """First vertex, end of vertices, first face, end of faces, of each view, int64 ``[B, 4]`` on the CPU; or of all,
+    ``[1, 4]``."""
     given = [argument is not None for argument in (mesh_index, vertex_offsets, face_offsets)]
     if not any(given):
-        return torch.tensor([[0, len(vertices), 0, len(faces)]]).expand(views, 4).contiguous()
+        return torch.tensor([[0, len(vertices), 0, len(faces)]])
     if not all(given):
         raise ValueError("mesh_index, vertex_offsets and face_offsets go together; see pack_meshes")
     mesh, vertex_offsets, face_offsets = mesh_index.cpu().long(), vertex_offsets.cpu().long(), face_offsets.cpu().long()

@@ -13,7 +13,7 @@ def _rasterize(
     faces: Tensor,  # [F, 3]
     world_to_camera: Tensor,  # [B, 4, 4] float64
     intrinsics: Tensor,  # [B, 3, 3] float64
-    mesh_ranges: Tensor,  # [B, 4] int64: first vertex, end of vertices, first face, end of faces
+    mesh_ranges: Tensor,  # [B, 4] or [1, 4] int64: first vertex, end of vertices, first face, end of faces
     height: int,
     width: int,
     near: float,
@@ -28,7 +28,7 @@ def _rasterize(
     """
     views, bad_face = [], -1
     for camera, k, (first_vertex, end_vertex, first_face, end_face) in zip(
-        world_to_camera, intrinsics, mesh_ranges.tolist(), strict=True
+        world_to_camera, intrinsics, mesh_ranges.expand(len(world_to_camera), 4).tolist(), strict=True
     ):
         mesh_faces = faces[first_face:end_face].long() - first_vertex
         points = _project(vertices[first_vertex:end_vertex], camera, k)

@@ -28,8 +28,9 @@ std::vector<View> make_views(const Tensor& world_to_camera, const Tensor& intrin
   const double* camera = world_to_camera.const_data_ptr<double>();
   const double* k = intrinsics.const_data_ptr<double>();
   const int64_t* range = mesh_ranges.const_data_ptr<int64_t>();
-  std::vector<View> views(mesh_ranges.size(0));
-  for (size_t i = 0; i < views.size(); ++i, camera += 16, k += 9, range += 4) {
+  const int64_t next = mesh_ranges.size(0) == 1 ? 0 : 4;
+  std::vector<View> views(world_to_camera.size(0));
+  for (size_t i = 0; i < views.size(); ++i, camera += 16, k += 9, range += next) {
     views[i] = {camera, k, range[0], range[1], range[2], range[3]};
   }
   return views;
@@ -45,6 +46,8 @@ void check_inputs(const Tensor& vertices, const Tensor& faces, const Tensor& wor
               "cameras must be contiguous float64");
   TORCH_CHECK(mesh_ranges.scalar_type() == at::kLong && mesh_ranges.is_contiguous() && mesh_ranges.is_cpu(),
               "mesh_ranges must be contiguous int64 on the CPU");
+  TORCH_CHECK(mesh_ranges.size(0) == 1 || mesh_ranges.size(0) == world_to_camera.size(0),
+              "mesh_ranges must be one for all views or one for each");
 }
 
 struct Fragments {
@@ -74,7 +77,7 @@ Result rasterize_cpu(const Tensor& vertices, const Tensor& faces, const Tensor& 
   check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges);
   const std::vector<View> views = make_views(world_to_camera, intrinsics, mesh_ranges);
   const raster::Image image(height, width, near);
-  Fragments out(mesh_ranges.size(0), height, width, with_depth, with_barycentric, vertices.options());
+  Fragments out(world_to_camera.size(0), height, width, with_depth, with_barycentric, vertices.options());
   const float* points = vertices.const_data_ptr<float>();
   const int64_t count = static_cast<int64_t>(views.size());
   const int threads = at::get_num_threads();
@@ -107,14 +110,24 @@ Result rasterize_cuda(const Tensor& vertices, const Tensor& faces, const Tensor&
   check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges);
   const c10::cuda::CUDAGuard guard(vertices.device());
   const raster::Image image(height, width, near);
-  const int64_t count = mesh_ranges.size(0);
+  const int64_t count = world_to_camera.size(0);
   Fragments out(count, height, width, with_depth, with_barycentric, vertices.options());
-  int64_t most_faces = 0;
   const int64_t* range = mesh_ranges.const_data_ptr<int64_t>();
-  for (int64_t i = 0; i < count; ++i) most_faces = std::max(most_faces, range[4 * i + 3] - range[4 * i + 2]);
-  const Tensor ranges = mesh_ranges.to(vertices.device());
+  raster::MeshRange first{};
+  if (mesh_ranges.size(0)) first = {range[0], range[1], range[2], range[3]};
+  int64_t most_faces = 0;
+  for (int64_t i = 0; i < mesh_ranges.size(0); ++i) {
+    most_faces = std::max(most_faces, range[4 * i + 3] - range[4 * i + 2]);
+  }
+  // One range travels with the launches; a copy to the device would take as long as a kernel.
+  Tensor ranges;
+  const raster::MeshRange* device_ranges = nullptr;
+  if (mesh_ranges.size(0) != 1) {
+    ranges = mesh_ranges.to(vertices.device());
+    device_ranges = reinterpret_cast<const raster::MeshRange*>(ranges.const_data_ptr<int64_t>());
+  }
   const raster::DeviceViews views{world_to_camera.const_data_ptr<double>(), intrinsics.const_data_ptr<double>(),
-                                  ranges.const_data_ptr<int64_t>(), count, most_faces};
+                                  device_ranges, first, count, most_faces};
   if (faces.scalar_type() == at::kInt) {
     enqueue<int32_t>(vertices, faces, views, image, out);
   } else {

@@ -65,14 +65,18 @@ __global__ void project_views(Group<Index> group) {
       group.views.world_to_camera + 16 * view, group.views.intrinsics + 9 * view, entry / 4, entry % 4);
 }
 
+__device__ MeshRange range_of(const DeviceViews& views, int64_t view) {
+  return views.mesh_ranges ? views.mesh_ranges[view] : views.common_range;
+}
+
 // Image positions of a face's vertices; false where one is outside the mesh.
 template <class Index>
 __device__ bool load_face(const Group<Index>& group, int64_t view, int64_t face, Point* points) {
   const Projection& projection = group.workspace.projections[view];
-  const int64_t* range = group.views.mesh_ranges + 4 * view;
+  const MeshRange range = range_of(group.views, view);
   for (int i = 0; i < 3; ++i) {
     const int64_t vertex = group.meshes.faces[3 * face + i];
-    if (vertex < range[0] || vertex >= range[1]) return false;
+    if (vertex < range.vertex_begin || vertex >= range.vertex_end) return false;
     const float* position = group.meshes.vertices + 3 * vertex;
     points[i] = project(projection, position[0], position[1], position[2]);
   }
@@ -115,16 +119,16 @@ template <class Index>
 __global__ void __launch_bounds__(kThreads) draw_faces(Group<Index> group) {
   __shared__ unsigned long long queued, queue_begin;  // of this block: faces << kTileBits | tiles
   const int64_t view = blockIdx.y;
-  const int64_t* range = group.views.mesh_ranges + 4 * view;
-  const int64_t face = range[2] + static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const MeshRange range = range_of(group.views, view);
+  const int64_t face = range.face_begin + static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (threadIdx.x == 0) queued = 0;
   __syncthreads();
 
   VisibleFace visible;
-  const uint32_t number = static_cast<uint32_t>(face - range[2]);
+  const uint32_t number = static_cast<uint32_t>(face - range.face_begin);
   bool large = false;
   unsigned long long place = 0;
-  if (face < range[3] && find_visible(group, view, face, visible)) {
+  if (face < range.face_end && find_visible(group, view, face, visible)) {
     const Bounds& b = visible.bounds;
     large = static_cast<int64_t>(b.x1 - b.x0) * (b.y1 - b.y0) > kSmallPixels;
     if (large) {
@@ -187,7 +191,7 @@ __global__ void __launch_bounds__(kThreads) draw_tiles(Group<Index> group) {
     const uint64_t stop = entry_end < end ? entry_end : end;
     Point p[3];
     Triangle triangle;
-    load_face(group, entry.view, group.views.mesh_ranges[4 * entry.view + 2] + entry.face, p);
+    load_face(group, entry.view, range_of(group.views, entry.view).face_begin + entry.face, p);
     if (make_triangle(p[0], p[1], p[2], group.image, triangle)) {
       for (uint64_t t = tile; t < stop; ++t) draw_tile(triangle, entry, t, group.image, group.keys_of(entry.view));
     }
@@ -202,7 +206,7 @@ __global__ void __launch_bounds__(kThreads) read_pixels(Group<Index> group, Outp
   if (pixel >= pixels) return;
   const int64_t out = view * pixels + pixel;
   const uint64_t key = group.workspace.keys[out];
-  const int64_t face = key ? group.views.mesh_ranges[4 * view + 2] + face_of_key(key) : -1;
+  const int64_t face = key ? range_of(group.views, view).face_begin + face_of_key(key) : -1;
   float depth = 0.0f, weights[3] = {0.0f, 0.0f, 0.0f};
   if (key && (outputs.depth || outputs.barycentric)) {
     Point p[3];
@@ -279,7 +283,8 @@ cudaError_t rasterize_cuda(const Meshes<Index>& meshes, const DeviceViews& views
   const int64_t pixels = static_cast<int64_t>(image.height) * image.width;
   for (int64_t first = 0; first < views.count; first += step) {
     DeviceViews part = views;
-    part.world_to_camera += 16 * first, part.intrinsics += 9 * first, part.mesh_ranges += 4 * first;
+    part.world_to_camera += 16 * first, part.intrinsics += 9 * first;
+    if (part.mesh_ranges) part.mesh_ranges += first;
     part.count = std::min(step, views.count - first);
     Outputs into = outputs;
     into.face += pixels * first;

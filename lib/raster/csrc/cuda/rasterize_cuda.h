@@ -7,10 +7,16 @@
 
 namespace raster {
 
+// What a view shows: vertices from, to, faces from, to.
+struct MeshRange {
+  int64_t vertex_begin, vertex_end, face_begin, face_end;
+};
+
 struct DeviceViews {
   const double* world_to_camera;  // [B, 4, 4] on the device
   const double* intrinsics;       // [B, 3, 3] on the device
-  const int64_t* mesh_ranges;     // [B, 4] on the device: vertices from, to, faces from, to
+  const MeshRange* mesh_ranges;   // [B] on the device; null where all views show common_range
+  MeshRange common_range;
   int64_t count;
   int64_t most_faces;  // of any view
 };
