@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,9 +208,11 @@ class Fitter:
 
     def _set_grid(self, grid: PlenoxelGrid) -> None:
         recipe = self.recipe
+        rate = recipe.optimization.density_rate_from(recipe.grid.start)
         self._optimizer = GridOptimizer(
-            grid, recipe.optimization, recipe.regularization, recipe.rendering, recipe.total_steps, self._tv_generator
-        )
+            grid, replace(recipe.optimization, density_rate=rate), recipe.regularization, recipe.rendering,
+            recipe.total_steps, self._tv_generator,
+        )  # fmt: skip
 
     def save(self, path: Path) -> None:
         """Write all that is needed to go on, atomically."""

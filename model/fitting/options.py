@@ -91,7 +91,9 @@ class FitOptimization:
     Attributes:
         steps: optimisation steps of each level.
         rays_per_step: random rays in a step, one entry a level, or one for all.
-        density_rate: learning rate of densities, at the first and at the last step.
+        density_rate: learning rate of densities, at the first and at the last step. None takes 30 to 1 where the grid
+            starts from measured surfaces (depth or mesh), 3 to 0.3 where it starts as faint fog (points or dense):
+            fog must not run ahead of the colours, or it takes on the colours behind it instead of going.
         sh_rate: learning rate of SH coefficients, at the first and at the last step.
         delay_steps: rates are reduced during this many steps at the beginning.
         delay_factor: by this factor at the very first step.
@@ -101,12 +103,18 @@ class FitOptimization:
 
     steps: tuple[int, ...] = (1500, 4500)
     rays_per_step: tuple[int, ...] = (16384,)
-    density_rate: tuple[float, float] = (30.0, 1.0)
+    density_rate: tuple[float, float] | None = None
     sh_rate: tuple[float, float] = (3e-2, 1e-3)
     delay_steps: int = 0
     delay_factor: float = 0.01
     smoothing: float = 0.95
     epsilon: float = 1e-8
+
+    def density_rate_from(self, start: str) -> tuple[float, float]:
+        """``density_rate``, or what it means for a grid that starts from ``FitGrid.start``."""
+        if self.density_rate is not None:
+            return self.density_rate
+        return (3.0, 0.3) if start in ("points", "dense") else (30.0, 1.0)
 
 
 @gin.configurable

@@ -11,7 +11,7 @@ from model import PlenoxelGrid, RenderOptions
 from model.fitting.carving import carve, near_cameras
 from model.fitting.exposure import ExposureEstimate
 from model.fitting.frames import fitted_size, load_training_frames, sharpness, split_frames
-from model.fitting.options import FitData, FitGrid
+from model.fitting.options import FitData, FitGrid, FitOptimization
 from model.fitting.placement import place
 from model.fitting.point_cloud import depth_point_cloud, mesh_point_cloud
 from model.fitting.ray_sampler import RaySampler
@@ -232,3 +232,10 @@ def test_pruning_keeps_what_shows(frames):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         FitGrid(**options)
+
+
+def test_fog_thickens_slower_than_surfaces():
+    options = FitOptimization()
+    assert options.density_rate_from("depth") == options.density_rate_from("mesh") == (30.0, 1.0)
+    assert options.density_rate_from("points") == options.density_rate_from("dense") == (3.0, 0.3)
+    assert FitOptimization(density_rate=(7.0, 1.0)).density_rate_from("dense") == (7.0, 1.0)
