@@ -1,7 +1,7 @@
 """What each part of the fitting recipe is worth: held-out PSNR and SSIM with it changed, one row a change.
 
-    python benchmarks/fit.py SCENE [--device cuda] [--side 540] [--resolution 256] [--steps 4000] [--rays 8192]
-                             [--rows baseline,no exposure,...]
+    python benchmarks/fit.py SCENE [--device cuda] [--side 540] [--resolution 256] [--steps 6000] [--rays 16384]
+                             [--rows "baseline;poses as given;..."]
 
 SCENE is a folder in ScanNet's layout. Frames 0, 8, 16, ... in numeric order are held out. Seconds are of the
 optimisation alone; the frames are read once.
@@ -24,7 +24,7 @@ from model import RadianceField  # noqa: E402
 from model.fitting.evaluation import held_out_views, mean_measurements  # noqa: E402
 from model.fitting.fitter import Fitter, Recipe  # noqa: E402
 from model.fitting.frames import Frames, load_training_frames, split_frames  # noqa: E402
-from model.fitting.options import FitData, FitGrid, FitOptimization, FitRegularization  # noqa: E402
+from model.fitting.options import FitData, FitGrid, FitOptimization, FitPoses, FitRegularization  # noqa: E402
 from model.fitting.placement import place  # noqa: E402
 from model.fitting.point_cloud import depth_point_cloud  # noqa: E402
 from utils.device import choose_device  # noqa: E402
@@ -32,41 +32,44 @@ from utils.device import choose_device  # noqa: E402
 
 @dataclass(frozen=True)
 class Change:
-    """How one row differs from the baseline."""
+    """How one row differs from the baseline: half the resolution for a third of the steps, then all of it."""
 
     grid: dict[str, Any] = field(default_factory=dict)
     optimization: dict[str, Any] = field(default_factory=dict)
     regularization: dict[str, Any] = field(default_factory=dict)
+    poses: dict[str, Any] = field(default_factory=dict)
     exposure: bool = True
 
 
 def changes(resolution: int, steps: int) -> dict[str, Change]:
     """The rows by name."""
+    one_level = {"resolutions": (resolution,)}
     return {
         "baseline": Change(),
         "no exposure compensation": Change(exposure=False),
-        "unmeasured space filled": Change(grid={"fill_unknown": True}),
+        "poses as given": Change(poses={"rounds": 0}),
+        "20 rounds of poses": Change(poses={"rounds": 20}),
         "unmeasured space left empty": Change(grid={"fill_unknown": False}),
-        "no depth loss": Change(regularization={"depth": 0.0}),
-        "no free-space loss": Change(regularization={"free_space": 0.0}),
-        "neither depth nor free-space loss": Change(regularization={"depth": 0.0, "free_space": 0.0}),
+        "it starts at the cameras too": Change(grid={"camera_clearance": 0.0}),
+        "pruned at 0.02": Change(grid={"weight_threshold": 0.02}),
+        "pruned at 0.1": Change(grid={"weight_threshold": 0.1}),
+        "depth 0.3, free space 0.03": Change(regularization={"depth": 0.3, "free_space": 0.03}),
+        "free space 0.1": Change(regularization={"free_space": 0.1}),
         "no total variation": Change(regularization={"tv_density": (0.0, 0.0), "tv_sh": (0.0, 0.0)}),
         "total variation x10": Change(regularization={"tv_density": (5e-3, 5e-3), "tv_sh": (5e-2, 5e-2)}),
         "beta loss 1e-3": Change(regularization={"beta": 1e-3}),
         "sparsity 1e-10": Change(regularization={"sparsity": 1e-10}),
         "surfaces not thickened": Change(grid={"thicken": 0}),
         "surfaces thickened by 2": Change(grid={"thicken": 2}),
-        "SH rates x5": Change(optimization={"sh_rate": (1e-1, 5e-3)}),
-        "half the resolution first": Change(
-            grid={"resolutions": (resolution // 2, resolution)},
-            optimization={"steps": (steps // 2, steps - steps // 2)},
-        ),
-        "full grid, half the resolution first": Change(
-            grid={"resolutions": (resolution // 2, resolution), "start": "dense"},
-            optimization={"steps": (steps // 2, steps - steps // 2)},
-        ),
-        "half the resolution": Change(grid={"resolutions": (resolution // 2,)}),
-        "twice the steps": Change(optimization={"steps": (2 * steps,)}),
+        "SH rate 1e-2": Change(optimization={"sh_rate": (1e-2, 5e-4)}),
+        "SH rate 6e-2": Change(optimization={"sh_rate": (6e-2, 1e-3)}),
+        "density rate 10": Change(optimization={"density_rate": (10.0, 1.0)}),
+        "density rate 3": Change(optimization={"density_rate": (3.0, 0.3)}),
+        "one level": Change(grid=one_level, optimization={"steps": (steps,)}),
+        "full grid": Change(grid={"start": "dense"}),
+        "half the resolution": Change(grid={"resolutions": (resolution // 4, resolution // 2)}),
+        "1.5 times the resolution": Change(grid={"resolutions": (3 * resolution // 4, 3 * resolution // 2)}),
+        "three times the steps": Change(optimization={"steps": (steps, 2 * steps)}),
     }
 
 
@@ -91,13 +94,15 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--side", type=int, default=640, help="longer side of the photographs, pixels")
     parser.add_argument("--resolution", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--rays", type=int, default=8192)
-    parser.add_argument("--rows", help="comma-separated names of rows (default: all)")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--rays", type=int, default=16384)
+    parser.add_argument("--rows", help="names of rows, with semicolons between (default: all)")
     options = parser.parse_args()
 
     rows = changes(options.resolution, options.steps)
-    chosen = options.rows.split(",") if options.rows else list(rows)
+    chosen = options.rows.split(";") if options.rows else list(rows)
+    if unknown := [name for name in chosen if name not in rows]:
+        parser.error(f"no row is called {unknown[0]!r}; there are: {'; '.join(rows)}")
     data = FitData(max_image_side=options.side)
     scene = load_scannet_scene(options.scene)
     started = time.perf_counter()
@@ -106,18 +111,20 @@ def main() -> None:
     print(f"{scene.name}: {len(frames)} training frames of {frames.size}, {len(held_out)} held out, read in "
           f"{time.perf_counter() - started:.1f} s")
     print(f"{options.resolution}^3 voxels, {options.steps} steps of {options.rays} rays")
-    print(f"{'':38s} {'PSNR':>6s} {'SSIM':>6s} {'neutral':>8s} {'voxels':>9s} {'seconds':>8s}")
+    print(f"{'':38s} {'PSNR':>6s} {'SSIM':>6s} {'given':>6s} {'neutral':>8s} {'voxels':>9s} {'seconds':>8s}")
+    levels = {"resolutions": (options.resolution // 2, options.resolution), "start": "depth"}
+    steps = (options.steps // 3, options.steps - options.steps // 3)
     for name in chosen:
         change = rows[name]
         recipe = Recipe(
-            replace(FitGrid(), **{"resolutions": (options.resolution,), **change.grid}),
-            replace(FitOptimization(), **{
-                "steps": (options.steps,), "rays_per_step": (options.rays,), **change.optimization,
-            }),  # fmt: skip
+            replace(FitGrid(), **{**levels, **change.grid}),
+            replace(FitOptimization(), **{"steps": steps, "rays_per_step": (options.rays,), **change.optimization}),
             replace(FitRegularization(), **change.regularization),
+            poses=replace(FitPoses(), **change.poses),
         )
         mean, fitter = fit_and_measure(scene, frames, held_out, recipe, change.exposure)
-        print(f"{name:38s} {mean['psnr']:6.2f} {mean['ssim']:6.3f} {mean['psnr_neutral']:8.2f} "
+        print(f"{name:38s} {mean['psnr']:6.2f} {mean['ssim']:6.3f} {mean['psnr_given_pose']:6.2f} "
+              f"{mean['psnr_neutral']:8.2f} "
               f"{fitter.grid.num_voxels:9d} {fitter.seconds:8.1f}", flush=True)
 
 
