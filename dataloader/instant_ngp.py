@@ -30,6 +30,7 @@ _CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "SIMPLE_
 _OTHER_PROJECTIONS = ("is_fisheye", "ftheta_p0", "latlong", "equirectangular")
 _DEFAULT_SCALE = 0.33
 _DEFAULT_OFFSET = 0.5
+_LARGEST = 1e300  # JSON's whole numbers can be too large for floats
 
 
 def load_transforms_scene(path: Path, background: float) -> Scene:
@@ -123,7 +124,10 @@ def _focal(source: str, values: dict[str, Any], width: float, height: float) -> 
         if f"fl_{axis}" in values:
             focal[axis] = _number(source, values, f"fl_{axis}")
         elif f"camera_angle_{axis}" in values:
-            focal[axis] = extent / 2 / math.tan(_number(source, values, f"camera_angle_{axis}") / 2)
+            angle = _number(source, values, f"camera_angle_{axis}")
+            if not 0 < angle < math.pi:
+                raise UserError(f"{source}: camera_angle_{axis} is {angle:g}; expected radians between 0 and pi")
+            focal[axis] = extent / 2 / math.tan(angle / 2)
     if not focal:
         raise UserError(f"{source} has no focal length; expected fl_x or camera_angle_x at the top or in the frame")
     return focal.get("x", focal.get("y")), focal.get("y", focal.get("x"))
@@ -131,7 +135,7 @@ def _focal(source: str, values: dict[str, Any], width: float, height: float) -> 
 
 def _number(source: str, values: dict[str, Any], name: str) -> float:
     value = values[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST < value < _LARGEST:
         raise UserError(f"{source}: {name} is {value!r}; expected a number")
     return float(value)
 

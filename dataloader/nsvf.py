@@ -10,6 +10,7 @@ is not read. ``intrinsics.txt`` is a 4x4 or 3x3 matrix, the same in one line, or
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,9 +98,9 @@ def _number_rows(path: Path) -> list[list[float]]:
         rows = [[float(word) for word in line.split()] for line in text.splitlines() if line.strip()]
     except (OSError, ValueError):
         rows = []
-    if not rows:
-        raise UserError(f"{path} cannot be read as lines of numbers; expected a 4x4 or 3x3 matrix, or a first line "
-                        "'focal cx cy 0'")
+    if not rows or not all(math.isfinite(number) for row in rows for number in row):
+        raise UserError(f"{path} cannot be read as rows of finite numbers; expected a 4x4 or 3x3 matrix, or a first "
+                        "line 'focal cx cy 0'")
     return rows
 
 

@@ -32,7 +32,7 @@ def frame_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
 
 def numeric_key(name: str) -> list[tuple[int, int, str]]:
     """A sort key: sorts 2 before 10, and names with text by their numbers too."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def read_poses(files: dict[str, Path]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -249,8 +250,9 @@ class Fitter:
             self._pose_rounds = state["pose_rounds"]
             self.sampler.move_cameras(self.poses.camera_to_grid)
             self.step, self.seconds = state["step"], state["seconds"]
-        except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
-            raise UserError(f"{path} cannot be resumed from ({error}); delete it to start this scene anew") from None
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"{path} cannot be resumed from ({reason}); delete it to start this scene anew") from None
 
 
 def _slice(rays: RayBatch, part: slice) -> RayBatch:

@@ -194,7 +194,8 @@ def _cut(path, count):
 @pytest.mark.parametrize(
     ("layout", "damage", "message"),
     [
-        ("nsvf", lambda f: (f / "intrinsics.txt").write_text("focal"), "intrinsics.txt cannot be read as lines"),
+        ("nsvf", lambda f: (f / "intrinsics.txt").write_text("focal"), "intrinsics.txt cannot be read as rows"),
+        ("nsvf", lambda f: (f / "intrinsics.txt").write_text("40 16 12 0\nnan 32\n"), "as rows of finite numbers"),
         ("nsvf", lambda f: (f / "intrinsics.txt").unlink(), "intrinsics.txt cannot be read"),
         ("nsvf", lambda f: (f / "intrinsics.txt").write_text("1 2\n"), "intrinsics.txt holds 2 numbers"),
         ("nsvf", lambda f: (f / "intrinsics.txt").write_text("-4 16 12 0\n"), "intrinsics.txt: a camera of 32x24"),
@@ -211,6 +212,10 @@ def _cut(path, count):
         ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: [c.pop("fl_x"), c.pop("fl_y")]),
          "has no focal length"),
         ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(k1="a")), "k1 is 'a'"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(cx=10**400)), "cx is 1000"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json",
+                                        lambda c: [c.pop("fl_x"), c.pop("fl_y"), c.update(camera_angle_x=0)]),
+         "camera_angle_x is 0; expected radians"),
         ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c["frames"][1].pop("file_path")),
          "a frame without 'file_path'"),
         ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(aabb_scale=0)), "make no box"),

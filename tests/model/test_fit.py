@@ -169,9 +169,11 @@ def test_a_damaged_checkpoint_is_named(scan, tmp_path):
     fitter = make_fitter(scan)
     fitter.save(tmp_path / "state.ckpt")
     data = (tmp_path / "state.ckpt").read_bytes()
-    (tmp_path / "state.ckpt").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match="state.ckpt cannot be resumed from"):
-        fitter.load(tmp_path / "state.ckpt")
+    for damaged in (data[: len(data) // 2], b"no checkpoint at all", b""):
+        (tmp_path / "state.ckpt").write_bytes(damaged)
+        with pytest.raises(UserError, match="state.ckpt cannot be resumed from") as caught:
+            fitter.load(tmp_path / "state.ckpt")
+        assert "\n" not in str(caught.value)
 
 
 def test_pruning_everything_is_an_error(scan):
