@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from model.capture import CAPTURE_FILE
 from model.grid import SH_CHANNELS, PlenoxelGrid
 from model.options import RenderOptions
 from model.radiance_field import RadianceField
@@ -157,9 +158,9 @@ def sh_range(grid: PlenoxelGrid) -> Tensor:
 
 
 def folder_identity(path: Path) -> str:
-    """A short digest of a field's checkpoint and transform, so that views of an older field are noticed."""
+    """A short digest of a field's files, exposures among them, so that views of an older field are noticed."""
     digest = hashlib.sha256()
-    for name in ("last.ckpt", "data.ckpt", "trans_info.npz"):
+    for name in ("last.ckpt", "data.ckpt", "trans_info.npz", CAPTURE_FILE):
         if (path / name).is_file():
             with open(path / name, "rb") as file:
                 while block := file.read(_HASH_BLOCK):

@@ -1,5 +1,7 @@
 """View stores from fields: the same bytes again, resumable, aligned with the camera's pictures, camera lists."""
 
+import shutil
+
 import gin
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from dataloader import CameraList, SceneTransform, ViewStore, load_scannet_scene
 from model import PlenoxelGrid, RadianceField, RenderOptions, radiance_field
 from model.task_render import render
-from model.view_rendering import sh_range
+from model.view_rendering import folder_identity, sh_range
 from tests.dataloader.scannet_fixture import ROOM, write_scannet_scene
 from tests.dataloader.scene_exports import Capture, write_colmap, write_nsvf, write_transforms
 from utils.errors import UserError
@@ -104,6 +106,14 @@ def test_finished_stores_are_left_alone_and_other_settings_refused(work, tmp_pat
         call(work, tmp_path)
     with pytest.raises(UserError, match=r"other settings \(size = \[31, 40\] there, \[20, 30\] now\)"):
         call(work, tmp_path, size=(20, 30))
+
+
+def test_views_at_other_exposures_are_not_taken_for_finished(work, tmp_path):
+    field = tmp_path / "field"
+    shutil.copytree(work / "fields" / "plenoxel_scannet_scene0000_00", field)
+    before = folder_identity(field)
+    (field / "capture.npz").write_bytes(b"other exposures")
+    assert folder_identity(field) != before
 
 
 def test_a_run_with_nothing_to_do_keeps_the_measured_rate(work, tmp_path):
