@@ -69,7 +69,8 @@ def work(tmp_path_factory):
     field = tmp_path / "fields" / "plenoxel_scannet_room"
     (field / "render_model").mkdir(parents=True)
     (field / "results.json").write_text(json.dumps(
-        {"psnr": 21.5, "psnr_neutral": 20.25, "ssim": 0.7, "held_out": {"0": {"psnr": 21.5, "ssim": 0.7}}}))
+        {"psnr": 21.5, "psnr_given_pose": 21.0, "psnr_neutral": 20.25, "ssim": 0.7,
+         "held_out": {"0": {"psnr": 21.5, "ssim": 0.7}}}))
     write_image(field / "render_model" / "0.png", torch.rand(3, 10, 40))
     write_run(tmp_path / "runs", "rendered_rgb", 0.30)
     write_run(tmp_path / "runs", "rendered_rgb_1", 0.34, seed=1)
@@ -141,7 +142,7 @@ def test_other_forms_hold_the_same_numbers(work):
     assert content["results"]["rows"][0]["mean_iou"] == pytest.approx(32)
     assert "base64" not in json.dumps(content)
     markdown = (work / "report" / "report.md").read_text()
-    assert "| rendered RGB | 32.0 ± 2.8 |" in markdown and "| room | 21.50 | 20.25 | 0.700 |" in markdown
+    assert "| rendered RGB | 32.0 ± 2.8 |" in markdown and "| room | 21.50 | 21.00 | 20.25 | 0.700 |" in markdown
     header, first, *_ = (work / "report" / "results.csv").read_text().splitlines()
     row = dict(zip(header.split(","), first.split(","), strict=True))
     assert (row["mean_iou"], row["seeds"], row["iou_sink"], row["iou_bed"]) == ("32.000", "2", "32.000", "")
