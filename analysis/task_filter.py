@@ -49,7 +49,7 @@ def filter(
 
     Args:
         domes_dir: folder of SCENE.json camera lists that 'sample' wrote.
-        scans_dir: folder of ScanNet scenes with labelled meshes.
+        scans_dir: folder of scenes with labelled meshes, in any layout that 'fit' reads.
         filtered_dir: where the judged cameras go.
         scenes: "all", a list of names, or a text file with one name a line.
         device: "auto", "cpu" or "cuda", for rasterizing.

@@ -48,7 +48,7 @@ def sample(
 
     Args:
         views_dir: folder of annotated view stores with depth, one a scene.
-        scans_dir: folder of ScanNet scenes, for the floor's height and the plan.
+        scans_dir: folder of scenes with labelled meshes, for the floor's height and the plan.
         domes_dir: where the cameras go.
         statistics: the statistics.json that 'analyze' wrote, for classes = "tail".
         classes: "tail" (those found by 'analyze'), "paper" (the paper's list), or a list of class names.

@@ -41,7 +41,7 @@ def view(
     Args:
         scene: name of the scene, such as 'scene0000_00'.
         fields_dir: folder of plenoxel_scannet_SCENE folders.
-        scans_dir: folder of ScanNet scenes, for the labelled mesh and the trajectory.
+        scans_dir: folder of scenes in any layout that 'fit' reads, for the labelled mesh and the trajectory.
         views_dir: folder of the trajectories' view stores, for photographs and annotations.
         novel_views_dir: folder of the domes' view stores.
         domes_dir: folder of SCENE.json camera lists from 'filter' or 'sample'.

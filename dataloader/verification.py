@@ -101,7 +101,7 @@ def _start_without_depth(scene: Scene) -> str:
         return "the mesh"
     if scene.points is not None:
         return f"{len(scene.points.positions)} sparse points"
-    return "the space that transparent pixels leave" if scene.transparent else "nothing"
+    return "the space that transparent pixels leave" if scene.transparent else "all space that cameras see"
 
 
 def _read_frame(scene: Scene, index: int) -> None:

@@ -45,7 +45,7 @@ def annotate(
     """Add the channel ``label`` to each scene's view store; finished scenes are left alone.
 
     Args:
-        scans_dir: folder of ScanNet scenes with labelled meshes.
+        scans_dir: folder of scenes with labelled meshes, in any layout that 'fit' reads.
         views_dir: folder of view stores that 'render' wrote, of recorded or of novel views.
         scenes: "all", a list of names, or a text file with one name a line.
         label_rule: "majority": a face has the class of at least two of its vertices; "nearest_vertex": a pixel has

@@ -31,7 +31,7 @@ class ScenePaths:
 
     Attributes:
         field: a PeRFception scene folder.
-        scan: the ScanNet folder: trajectory and labelled mesh.
+        scan: the scene's folder: trajectory and labelled mesh.
         views, novel_views: view stores of the trajectory and of the domes.
         domes: camera list that 'filter' (or 'sample') wrote.
         checkpoint: of a trained network.

@@ -91,7 +91,7 @@ def test_folders_without_depth_are_sound(write, tmp_path, caplog):
     write(tmp_path / "scans" / "bench", random_capture(count=24))
     with caplog.at_level(logging.INFO):
         assert verify(str(tmp_path / "scans")) == {"scans": 1, "broken": 0, "notes": 1}
-    start = "20 sparse points" if write is write_colmap else "nothing"
+    start = "20 sparse points" if write is write_colmap else "all space that cameras see"
     assert f"no depth images; fitting starts from {start}" in caplog.text
 
 
