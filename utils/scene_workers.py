@@ -132,12 +132,19 @@ def _ray(workers: SceneWorkers) -> Iterator[tuple[Any, float]]:
     except ModuleNotFoundError:
         raise UserError("SceneWorkers.count needs ray; install the 'cluster' extra: pip install .[cluster]") from None
     gpus = (1.0 if torch.cuda.is_available() else 0.0) if workers.gpus is None else workers.gpus
-    ray.init(
-        address=workers.address,
-        runtime_env={"env_vars": {"PYTHONPATH": str(_ROOT)}},
-        logging_level=logging.WARNING,
-        **({"include_dashboard": False} if workers.address is None else {}),
-    )
+    try:
+        ray.init(
+            address=workers.address,
+            runtime_env={"env_vars": {"PYTHONPATH": str(_ROOT)}},
+            logging_level=logging.WARNING,
+            **({"include_dashboard": False} if workers.address is None else {}),
+        )
+    except (OSError, RuntimeError, ValueError) as error:  # such as ConnectionError, an OSError
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"Ray cannot be reached with SceneWorkers.address = {workers.address!r} ({reason}); give a running "
+            "cluster's, or None to start Ray here"
+        ) from None
     try:
         there = ray.cluster_resources()
         for kind, needed in (("CPU", workers.cores), ("GPU", gpus)):

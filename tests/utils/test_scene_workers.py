@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+import types
+from unittest.mock import Mock
 
 import gin
 import pytest
@@ -24,6 +26,15 @@ def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     gin.bind_parameter("SceneWorkers.count", 2)
     with pytest.raises(UserError, match=r"install the 'cluster' extra"):
+        for_each_scene(["a"], len, "x")
+
+
+def test_a_cluster_that_is_not_there_is_told(monkeypatch):
+    ray = types.SimpleNamespace(init=Mock(side_effect=ConnectionError("Could not find any running Ray instance.\nx")))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    gin.bind_parameter("SceneWorkers.count", 2)
+    gin.bind_parameter("SceneWorkers.address", "auto")
+    with pytest.raises(UserError, match=r"SceneWorkers.address = 'auto' \(Could not find any running Ray instance.\)"):
         for_each_scene(["a"], len, "x")
 
 
