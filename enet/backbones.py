@@ -31,7 +31,7 @@ class SegFormer(nn.Module):
         try:
             from transformers import SegformerConfig, SegformerForSemanticSegmentation
         except ModuleNotFoundError:
-            raise UserError("segformer_b0 needs transformers; install it: pip install .[backbones]") from None
+            raise UserError("segformer_b0 needs transformers; install it: pip install transformers") from None
         self.uses_sh = stem == "concat"
         channels = COLOR_CHANNELS + SH_CHANNELS * self.uses_sh
         self.segformer = SegformerForSemanticSegmentation(

@@ -29,7 +29,7 @@ def export_onnx(checkpoint: Path, output: Path, size: tuple[int, int], tolerance
     """
     missing = [name for name in _REQUIRED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"the export task needs {', '.join(missing)}; install it: pip install .[export]")
+        raise UserError(f"the export task needs {', '.join(missing)}; install it: pip install {' '.join(missing)}")
     module = load_module(checkpoint, torch.device("cpu"))
     with atomic_path(output) as temporary:
         _write(module, temporary, size)

@@ -51,7 +51,7 @@ class NetworkOptions:
     """Which network.
 
     Attributes:
-        backbone: 'enet', or 'segformer_b0' (random weights; needs the 'backbones' extra).
+        backbone: 'enet', or 'segformer_b0' (random weights; needs the package transformers).
         stem: 'rgb', or how the SH image is taken in: 'concat', 'conv_concat', 'conv_sum'.
         dropout: ENet's channel dropout in its first encoder stage, and after it.
     """

@@ -62,7 +62,7 @@ def run_search(search: Search) -> dict[str, Any]:
     try:
         import optuna
     except ModuleNotFoundError:
-        raise UserError("the search task needs optuna; install the 'search' extra: pip install .[search]") from None
+        raise UserError("the search task needs optuna; install it: pip install optuna") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search.folder.mkdir(parents=True, exist_ok=True)
     write_text(search.folder / "trial.gin", search.config)

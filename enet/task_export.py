@@ -23,7 +23,7 @@ def export(
 ) -> dict[str, Any]:
     """Write ``output_dir/network.onnx``: colour in 0..1 (and raw SH) to logits, normalisation included.
 
-    The batch's size is free, the image's is fixed. Needs the 'export' extra (onnx, onnxscript, onnxruntime).
+    The batch's size is free, the image's is fixed. Needs the packages onnx, onnxscript and onnxruntime.
 
     Args:
         checkpoint: best.ckpt or last.ckpt of a training run.

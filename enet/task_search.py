@@ -26,7 +26,7 @@ def search(
 
     Every trial is a training run of this config with other bindings, in ``study_dir/trials``. The study lies in
     ``study_dir/study.db``: started again, a search goes on until it has tried ``trials`` times; with other settings use
-    another folder. Needs the 'search' extra (optuna).
+    another folder. Needs the package optuna.
 
     Args:
         study_dir: folder of the study.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Takes the pictures of viewer, report and TensorBoard that the README shows, from what scripts/demo.sh wrote.
 #   bash scripts/screenshots.sh [WORK] [OUTPUT]        (default: outputs/demo docs/images)
-# Needs Chromium (Debian: apt-get install chromium) and the 'viewer' extra.
+# Needs Chromium (Debian: apt-get install chromium) and the package viser.
 
 set -euo pipefail
 work="$(realpath -m "${1:-outputs/demo}")" output="$(realpath -m "${2:-docs/images}")"

@@ -32,7 +32,7 @@ class SceneWorkers:
     """How many scenes are worked on at a time, and where.
 
     Attributes:
-        count: scenes at a time, each in a process of its own, by Ray (extra 'cluster'); 0 takes one after the other in
+        count: scenes at a time, each in a process of its own, by Ray (package ray); 0 takes one after the other in
             this process.
         address: of a running Ray cluster ('auto' for the one this machine belongs to), whose machines must see the same
             folders; None starts Ray on this machine.
@@ -130,7 +130,7 @@ def _ray(workers: SceneWorkers) -> Iterator[tuple[Any, float]]:
     try:
         import ray
     except ModuleNotFoundError:
-        raise UserError("SceneWorkers.count needs ray; install the 'cluster' extra: pip install .[cluster]") from None
+        raise UserError("SceneWorkers.count needs ray; install it: pip install ray") from None
     gpus = (1.0 if torch.cuda.is_available() else 0.0) if workers.gpus is None else workers.gpus
     try:
         ray.init(

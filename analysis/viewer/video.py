@@ -15,7 +15,7 @@ from utils.files import atomic_path
 def require_ffmpeg() -> None:
     """Raise :class:`UserError` where imageio's ffmpeg plugin is not installed."""
     if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise UserError("writing a video needs imageio-ffmpeg; install it: pip install .[viewer]")
+        raise UserError("writing a video needs imageio-ffmpeg; install it: pip install 'imageio[ffmpeg]'")
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], frames_per_second: int) -> int:

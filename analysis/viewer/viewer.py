@@ -53,7 +53,7 @@ class Viewer:
         try:
             import viser
         except ImportError:
-            raise UserError("the view task needs viser; install it: pip install .[viewer]") from None
+            raise UserError("the view task needs viser; install it: pip install viser") from None
         self.state = state
         self.settings = DisplaySettings()
         self.renderer = ViewRenderer(state, self.settings)

@@ -13,7 +13,7 @@ from tests.enet.bindings import bind_split
 from utils.errors import UserError
 
 needs_transformers = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="needs the 'backbones' extra"
+    importlib.util.find_spec("transformers") is None, reason="needs transformers"
 )
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-pytest.importorskip("onnxruntime", reason="needs the 'export' extra")
-pytest.importorskip("onnxscript", reason="needs the 'export' extra")
+pytest.importorskip("onnxruntime", reason="needs onnx, onnxscript and onnxruntime")
+pytest.importorskip("onnxscript", reason="needs onnx, onnxscript and onnxruntime")
 
 from enet import onnx_export  # noqa: E402
 from enet.task_train import train  # noqa: E402

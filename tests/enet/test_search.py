@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-optuna = pytest.importorskip("optuna", reason="needs the 'search' extra")
+optuna = pytest.importorskip("optuna", reason="needs optuna")
 
 from enet.search import Search, run_search  # noqa: E402
 from utils.errors import UserError  # noqa: E402

@@ -22,10 +22,10 @@ def clean_gin():
     gin.clear_config()
 
 
-def test_without_ray_the_extra_is_named(monkeypatch):
+def test_without_ray_the_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     gin.bind_parameter("SceneWorkers.count", 2)
-    with pytest.raises(UserError, match=r"install the 'cluster' extra"):
+    with pytest.raises(UserError, match="pip install ray"):
         for_each_scene(["a"], len, "x")
 
 
@@ -47,7 +47,7 @@ def test_numbers_that_cannot_be_are_refused(binding):
 @pytest.fixture
 def two_workers():
     """Two at a time; every call of ``for_each_scene`` starts Ray on this machine for itself."""
-    pytest.importorskip("ray", reason="needs the 'cluster' extra")
+    pytest.importorskip("ray", reason="needs ray")
     gin.bind_parameter("SceneWorkers.count", 2)
 
 
