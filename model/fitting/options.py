@@ -32,6 +32,15 @@ class FitData:
     blurry_share: float = 0.0
     exposure: bool = True
 
+    def __post_init__(self) -> None:
+        if self.holdout_every < 0 or self.holdout_every == 1:
+            raise ValueError(f"FitData.holdout_every = {self.holdout_every}: expected 2 or more, or 0 to keep none out")
+        if self.max_frames < 1 or self.max_image_side < 1 or not 0 <= self.blurry_share < 1:
+            raise ValueError(
+                f"FitData.max_frames = {self.max_frames}, FitData.max_image_side = {self.max_image_side} and "
+                f"FitData.blurry_share = {self.blurry_share}: expected positive numbers, and a share from 0 to below 1"
+            )
+
 
 @gin.configurable
 @dataclass(frozen=True)
@@ -109,6 +118,11 @@ class FitOptimization:
     delay_factor: float = 0.01
     smoothing: float = 0.95
     epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "rays_per_step"):
+            if min(getattr(self, name), default=0) < 1:
+                raise ValueError(f"FitOptimization.{name} = {getattr(self, name)}: expected numbers of at least 1")
 
     def density_rate_from(self, start: str) -> tuple[float, float]:
         """``density_rate``, or what it means for a grid that starts from ``FitGrid.start``."""

@@ -198,6 +198,16 @@ def test_recipes_must_fit_together():
         Recipe(FitGrid(resolutions=(8, 16)), FitOptimization(steps=(10, 10), rays_per_step=(1, 2, 3)))
 
 
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [(FitData, {"holdout_every": 1}), (FitData, {"max_frames": 0}), (FitData, {"blurry_share": 1.0}),
+     (FitOptimization, {"steps": (0, 10)}), (FitOptimization, {"rays_per_step": ()})],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_refused(options, wrong):
+    with pytest.raises(ValueError, match=f"{options.__name__}.{next(iter(wrong))} = "):
+        options(**wrong)
+
+
 @pytest.fixture
 def gin_recipe():
     gin.clear_config()
