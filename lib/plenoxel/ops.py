@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from lib.library import load_library
 from lib.plenoxel import packed
@@ -232,6 +233,7 @@ def rmsprop_step(
 ) -> None:
     """One RMSProp step; a running mean of 0 starts at the gradient's square. `touched` is left for you to clear."""
     torch.ops.plenoxel.rmsprop_step(param, grad, square_avg, lr, beta, epsilon, touched)
+    increment_version(param)  # or a packed copy of the old values would be rendered
 
 
 def update_grid(
@@ -263,6 +265,7 @@ def update_grid(
         links, density, sh, grad_density, grad_sh, square_avg_density, square_avg_sh, touched, first_cell, count,
         tv_density, tv_sh, lr_density, lr_sh, beta, epsilon,
     )
+    increment_version((density, sh))  # or a packed copy of the old values would be rendered
 
 
 def sample_grid(

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.plenoxel import ops
+
 
 class Scene(NamedTuple):
     links: Tensor
@@ -43,6 +45,14 @@ def random_rays(count: int, generator: torch.Generator, dtype) -> tuple[Tensor, 
 def random_scene(resolution=(7, 5, 9), share=0.4, rays=64, seed=0, dtype=torch.float64) -> Scene:
     generator = torch.Generator().manual_seed(seed)
     return Scene(*random_grid(resolution, share, generator, dtype), *random_rays(rays, generator, dtype))
+
+
+def update_with_equal_gradients(scene: Scene) -> None:
+    """One step of `update_grid` with the gradient 1 everywhere."""
+    gradients = torch.ones_like(scene.density), torch.ones_like(scene.sh)
+    means = torch.zeros_like(scene.density), torch.zeros_like(scene.sh)
+    touched = torch.ones_like(scene.density, dtype=torch.bool)
+    ops.update_grid(scene.links, scene.density, scene.sh, *gradients, *means, touched, lr_density=1.0, lr_sh=0.01)
 
 
 def awkward_rays(dtype) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from lib.plenoxel import ops, packed
 from lib.plenoxel.reference_march import sh_basis
 from tests.lib.cuda_parity import assert_agrees, needs_gpu, on_gpu, render_packed, scene_of
-from tests.lib.plenoxel_scenes import random_scene
+from tests.lib.plenoxel_scenes import random_scene, update_with_equal_gradients
 
 pytestmark = needs_gpu
 
@@ -48,6 +48,15 @@ def test_packed_grid_follows_changes():
     before = ops.render_rays(*scene).rgb
     assert torch.equal(ops.render_rays(*scene).rgb, before)
     scene.density.mul_(0.5)
+    after = ops.render_rays(*scene).rgb
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, render_packed(scene).rgb)
+
+
+def test_packed_grid_follows_a_fits_steps():
+    scene = on_gpu(random_scene((7, 5, 9), rays=9000, dtype=torch.float32))
+    before = ops.render_rays(*scene).rgb
+    update_with_equal_gradients(scene)
     after = ops.render_rays(*scene).rgb
     assert not torch.equal(after, before)
     torch.testing.assert_close(after, render_packed(scene).rgb)

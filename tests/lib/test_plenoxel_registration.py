@@ -6,7 +6,7 @@ from torch.library import opcheck
 
 from lib.library import load_library
 from lib.plenoxel import ops, reference
-from tests.lib.plenoxel_scenes import Scene, links_from_rows, random_rays, random_scene
+from tests.lib.plenoxel_scenes import Scene, links_from_rows, random_rays, random_scene, update_with_equal_gradients
 
 namespace = torch.ops.plenoxel
 GEOMETRY = ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.5, 1e-10, 1e-7, 0.0, 1.0])
@@ -103,6 +103,15 @@ def test_cell_distance_follows_changes_of_links():
     assert ops.cell_distance(scene.links) is ops.cell_distance(scene.links)
     scene.links.fill_(-1)
     assert before.any() and not ops.render_rays(*scene).alpha.any()
+
+
+def test_steps_count_as_changes_in_place():
+    """A GPU keeps a packed copy of a grid until PyTorch says that it changed."""
+    scene = random_scene()
+    update_with_equal_gradients(scene)
+    assert scene.density._version == scene.sh._version == 1
+    ops.rmsprop_step(scene.sh, torch.ones_like(scene.sh), torch.zeros_like(scene.sh), 0.1)
+    assert scene.sh._version == 2
 
 
 @pytest.mark.parametrize(
