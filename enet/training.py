@@ -30,6 +30,7 @@ from utils.files import commit_output, prepare_output, read_json, write_json
 logger = logging.getLogger(__name__)
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
+COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
 BEST, LAST, RESULTS = "best.ckpt", "last.ckpt", "results.json"
 _SAMPLES = 12
 
@@ -62,6 +63,8 @@ class Budget:
             )
         if self.precision not in PRECISIONS:
             raise UserError(f"train.precision = {self.precision!r}; use {', '.join(map(repr, PRECISIONS))}")
+        if self.compile not in COMPILE_MODES:
+            raise UserError(f"train.compile = {self.compile!r}; use {', '.join(map(repr, COMPILE_MODES))}")
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,12 @@ def test_finished_run_is_not_repeated_and_other_settings_are_refused(views, tmp_
         start(views, tmp_path, epochs=3)
 
 
+@pytest.mark.parametrize("option", ["precision", "compile"])
+def test_unknown_modes_are_refused(views, tmp_path, option):
+    with pytest.raises(UserError, match=f"train.{option} = 'fast'; use '"):
+        start(views, tmp_path, **{option: "fast"})
+
+
 @pytest.mark.parametrize("option", ["batch_size", "epochs", "val_interval", "devices"])
 def test_counts_below_one_are_refused(views, tmp_path, option):
     with pytest.raises(UserError, match=f"train.{option} = 0: expected at least 1"):
