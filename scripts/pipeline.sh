@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # From posed photographs to a report: fit, render, annotate, analyze, sample, filter, novel views, train, test, report.
 #   bash scripts/pipeline.sh DATA WORK CONFIG [ROW ...]
-# DATA/scans holds ScanNet-layout folders; everything made goes to WORK. CONFIG is a gin file read after each stage's
+# DATA/scans holds scenes with labelled meshes; everything made goes to WORK. CONFIG is a gin file read after each stage's
 # own; ROWs are the experiments of configs/exp to train (default: the paper's five). What is finished is not repeated.
 
 set -euo pipefail
+if [ $# -lt 3 ]; then
+    echo "error: expected data and output folders and a config: bash scripts/pipeline.sh DATA WORK CONFIG [ROW ...]" >&2
+    exit 2
+fi
 data="$1" work="$2" config="$3"
 shift 3
 rows=("${@:-}")
