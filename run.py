@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -105,6 +106,17 @@ def _print_task_help(task: Task) -> None:
         print()
 
 
+def _print_help(task: Task | None, tasks: dict[str, Task]) -> None:
+    try:
+        if task is None:
+            _print_overview(tasks)
+        else:
+            _print_task_help(task)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has gone, such as 'head'; Python would complain once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _find_task(name: str | None, tasks: dict[str, Task]) -> Task:
     if name is None:
         raise UserError("no task is given; name one on the command line or bind run.task (run.py --help lists them)")
@@ -124,10 +136,7 @@ def _run(argv: Sequence[str]) -> None:
     arguments = _parse_arguments(argv)
     tasks = _import_tasks()
     if arguments.help:
-        if arguments.task:
-            _print_task_help(_find_task(arguments.task, tasks))
-        else:
-            _print_overview(tasks)
+        _print_help(_find_task(arguments.task, tasks) if arguments.task else None, tasks)
         return
     if arguments.task:
         name = _find_task(arguments.task, tasks).name

@@ -37,7 +37,7 @@ def fit(
     """Fit fields and write ``{fields_dir}/plenoxel_scannet_SCENE`` in PeRFception's format.
 
     Each folder also gets ``results.json`` (PSNR and SSIM of every held-out frame), ``render_model/`` (held-out renders
-    beside the photographs) and ``tensorboard/``.
+    beside the photographs), ``capture.npz`` (exposures and movements of the training cameras) and ``tensorboard/``.
 
     Args:
         scans_dir: folder of scenes in ScanNet's, instant-ngp's, NSVF's or COLMAP's layout.
@@ -46,7 +46,7 @@ def fit(
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: of the random rays.
         bits: of the saved SH coefficients: 4, 8 (as PeRFception's), 16 or 32.
-        checkpoint_seconds: time between checkpoints; --resume goes on from the last one, bit for bit.
+        checkpoint_seconds: time between checkpoints; --resume goes on from the last one, on a CPU bit for bit.
         on_error: "refuse" stops at the first scene that cannot be fitted, "skip" logs it and goes on.
         overwrite: fit scenes again that were fitted with other settings.
     """
