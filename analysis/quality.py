@@ -26,10 +26,9 @@ from torch import Tensor
 
 from analysis.identity import store_identity
 from analysis.surface import DEPTH_CHANNELS, field_depth, surface_depth
-from dataloader import ViewStore, add_channel
+from dataloader import SceneTransform, ViewStore, add_channel
 from utils.cameras import pixel_grid, project, unproject
 from utils.errors import UserError
-from utils.files import read_json
 from utils.progress import progress
 
 _SMOOTHING = 5
@@ -83,10 +82,12 @@ class Observers:
         )
 
 
-def held_out_frames(field: str | Path) -> frozenset[str]:
-    """Frames that a field was not fitted to, as far as the results in its folder tell."""
-    results = Path(field) / "results.json"
-    return frozenset(read_json(results).get("held_out", {})) if results.exists() else frozenset()
+def frames_not_fitted(field: str | Path, store: str | Path) -> frozenset[str]:
+    """Frames of a view store that a field was not fitted to, as far as the field's folder tells."""
+    transform = Path(field) / "trans_info.npz"
+    names = frozenset(ViewStore.open(store).cameras.names)
+    fitted = names.intersection(SceneTransform.load(transform).frame_ids) if transform.exists() else frozenset()
+    return names - fitted if fitted else frozenset()
 
 
 def observation_support(

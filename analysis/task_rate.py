@@ -8,7 +8,7 @@ from typing import Any
 
 import gin
 
-from analysis.quality import QualityOptions, add_quality, held_out_frames
+from analysis.quality import QualityOptions, add_quality, frames_not_fitted
 from dataloader import ViewStore
 from dataloader.perfception import FIELD_PREFIX
 from utils.scene_workers import SceneWorkers
@@ -34,15 +34,17 @@ def rate(
     Args:
         novel_views_dir: folder of rendered stores to rate, one a scene.
         views_dir: folder of the original views' stores, which say what was observed.
-        fields_dir: fitted fields; frames that their results.json names as held out count as not observed.
+        fields_dir: fitted fields; frames that were not fitted count as not observed.
         scenes: "all", a list of names, or a text file with one name a line.
         overwrite: replace a quality that was made with other settings.
     """
     novel_root, root, options = Path(novel_views_dir), Path(views_dir), QualityOptions()
 
     def rate_one(scene: str) -> float:
-        held_out = frozenset() if fields_dir is None else held_out_frames(Path(fields_dir) / f"{FIELD_PREFIX}{scene}")
-        add_quality(novel_root / scene, root / scene, options, held_out, overwrite)
+        unseen = frozenset()
+        if fields_dir is not None:
+            unseen = frames_not_fitted(Path(fields_dir) / f"{FIELD_PREFIX}{scene}", root / scene)
+        add_quality(novel_root / scene, root / scene, options, unseen, overwrite)
         return round(float(ViewStore.open(novel_root / scene).tensor("quality").float().mean()) / 255, 4)
 
     quality = for_each_scene(resolve_scenes(scenes, novel_root), rate_one, "rate")

@@ -66,9 +66,15 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "density rate 10": Change(optimization={"density_rate": (10.0, 1.0)}),
         "density rate 3": Change(optimization={"density_rate": (3.0, 0.3)}),
         "one level": Change(grid=one_level, optimization={"steps": (steps,)}),
-        "full grid": Change(grid={"start": "dense"}),
+        "full grid": Change(grid={"start": "dense"}, optimization={"density_rate": (30.0, 1.0)}),
         "half the resolution": Change(grid={"resolutions": (resolution // 4, resolution // 2)}),
         "1.5 times the resolution": Change(grid={"resolutions": (3 * resolution // 4, 3 * resolution // 2)}),
+        "exact depth": Change(
+            grid=one_level, optimization={"steps": (steps,)}, poses={"rounds": 0},
+            regularization={
+                "depth": 0.3, "free_space": 0.03, "tv_density": (1e-4, 1e-4), "tv_sh": (1e-3, 1e-3),
+            },
+        ),  # fmt: skip
         "three times the steps": Change(optimization={"steps": (steps, 2 * steps)}),
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from analysis.quality import Observers, QualityOptions, held_out_frames
+from analysis.quality import Observers, QualityOptions, frames_not_fitted
 from analysis.viewer.camera_math import BrowserCamera, vertical_fov, view_aspect
 from analysis.viewer.live_quality import LiveQuality
 from analysis.viewer.predictor import Predictor
@@ -188,7 +188,7 @@ def _quality(paths: ScenePaths, options: QualityOptions, mesh: Mesh | None) -> L
         logger.info("without quality: %s has no depth", paths.views)
         return None
     try:
-        observers = Observers.from_store(paths.views, options.max_views, held_out_frames(paths.field))
+        observers = Observers.from_store(paths.views, options.max_views, frames_not_fitted(paths.field, paths.views))
     except UserError as error:
         logger.info("without quality: %s", error)
         return None

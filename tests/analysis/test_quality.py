@@ -1,6 +1,7 @@
 """Render quality: what was seen, from where, and whether that predicts error."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,11 +11,12 @@ from analysis.quality import (
     QualityOptions,
     add_quality,
     estimate_quality,
+    frames_not_fitted,
     observation_support,
     roughness,
     view_quality,
 )
-from dataloader import ViewStore
+from dataloader import SceneTransform, ViewStore
 from tests.analysis.box_room import INTRINSICS, ray_cast, trajectory, write_store
 from utils.cameras import look_at
 from utils.errors import UserError
@@ -102,3 +104,16 @@ def test_held_out_frames_do_not_count_as_observed(tmp_path):
     with pytest.raises(UserError, match="no views"):
         Observers.from_store(original, 200, frozenset(names))
     assert len(Observers.from_store(original, 3).depth) == 3
+
+
+def test_only_frames_that_were_fitted_count_as_observed(tmp_path):
+    """Held-out frames, and those that another split or the limit of frames left out, all count as not observed."""
+    original, field = write_store(tmp_path / "original"), tmp_path / "field"
+    names = ViewStore.open(original).cameras.names
+    assert frames_not_fitted(field, original) == frozenset()  # nothing is known of the field
+    field.mkdir()
+    transform = SceneTransform.identity()
+    replace(transform, frame_ids=names[1:3]).save(field / "trans_info.npz")
+    assert frames_not_fitted(field, original) == frozenset(names) - set(names[1:3])
+    replace(transform, frame_ids=["other"]).save(field / "trans_info.npz")  # names of another numbering say nothing
+    assert frames_not_fitted(field, original) == frozenset()
