@@ -23,7 +23,8 @@ class FitData:
         max_image_side: larger photographs are reduced so that their longer side has this many pixels.
         blurry_share: leave out this share of the training frames, those that are blurriest for their neighbourhood.
         exposure: find a gain and an offset for each photograph and colour channel along with the field, which is then
-            the scene at the average exposure.
+            the scene at the average exposure. Never for pictures with transparency: what shows through it has the
+            same brightness in all of them, and fog would have to make up for any other.
     """
 
     holdout_every: int = 8
@@ -101,7 +102,7 @@ class FitOptimization:
         steps: optimisation steps of each level.
         rays_per_step: random rays in a step, one entry a level, or one for all.
         density_rate: learning rate of densities, at the first and at the last step. None takes 30 to 1 where the grid
-            starts from measured surfaces (depth or mesh), 3 to 0.3 where it starts as faint fog (points or dense):
+            starts from measured surfaces (depth or mesh), 1.5 to 0.3 where it starts as faint fog (points or dense):
             fog must not run ahead of the colours, or it takes on the colours behind it instead of going.
         sh_rate: learning rate of SH coefficients, at the first and at the last step.
         delay_steps: rates are reduced during this many steps at the beginning.
@@ -128,7 +129,7 @@ class FitOptimization:
         """``density_rate``, or what it means for a grid that starts from ``FitGrid.start``."""
         if self.density_rate is not None:
             return self.density_rate
-        return (3.0, 0.3) if start in ("points", "dense") else (30.0, 1.0)
+        return (1.5, 0.3) if start in ("points", "dense") else (30.0, 1.0)
 
 
 @gin.configurable

@@ -106,7 +106,8 @@ class _SceneFit:
         if poses.tracked_only and not bool((frames.depths > 0).any()):
             poses = replace(poses, rounds=0)
         recipe = replace(settings.recipe, grid=replace(grid, start=start), poses=poses)
-        fitter = Fitter(frames, placement, cloud, recipe, settings.seed, settings.data.exposure)
+        exposure = settings.data.exposure and frames.alphas is None
+        fitter = Fitter(frames, placement, cloud, recipe, settings.seed, exposure)
         del cloud
         checkpoint = self.partial / _CHECKPOINT
         if checkpoint.exists():

@@ -237,5 +237,5 @@ def test_bad_options_are_refused(options, message):
 def test_fog_thickens_slower_than_surfaces():
     options = FitOptimization()
     assert options.density_rate_from("depth") == options.density_rate_from("mesh") == (30.0, 1.0)
-    assert options.density_rate_from("points") == options.density_rate_from("dense") == (3.0, 0.3)
+    assert options.density_rate_from("points") == options.density_rate_from("dense") == (1.5, 0.3)
     assert FitOptimization(density_rate=(7.0, 1.0)).density_rate_from("dense") == (7.0, 1.0)
