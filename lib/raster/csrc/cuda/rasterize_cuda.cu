@@ -152,9 +152,11 @@ __device__ uint32_t find_entry(const QueuedFace* queue, uint32_t count, uint64_t
   uint32_t low = 0, high = count - 1;
   while (low < high) {
     const uint32_t middle = low + (high - low + 1) / 2;
-    const bool begun = queue[middle].first_tile <= tile;
-    low = begun ? middle : low;
-    high = begun ? high : middle - 1;
+    if (queue[middle].first_tile <= tile) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
   }
   return low;
 }
@@ -166,7 +168,9 @@ __device__ void draw_tile(const Triangle& triangle, const QueuedFace& entry, uin
   const int x0 = b.x0 + kTile * (number % columns), y0 = b.y0 + kTile * (number / columns);
   const int lane = threadIdx.x % kWarp;
   for (int y = y0 + lane / 8; y < min(y0 + kTile, b.y1); y += 4) {  // a warp covers 8 x 4 pixels
-    for (int x = x0 + lane % 8; x < min(x0 + kTile, b.x1); x += 8) draw_pixel(triangle, image, x, y, entry.face, keys);
+    for (int x = x0 + lane % 8; x < min(x0 + kTile, b.x1); x += 8) {
+      draw_pixel(triangle, image, x, y, entry.face, keys);
+    }
   }
 }
 
