@@ -39,7 +39,7 @@ def choose_start(scene: Scene, frames: Frames, start: str) -> str:
     Raises:
         UserError: there are no data for the start that was asked for.
     """
-    has = {"depth": bool((frames.depths > 0).any()), "mesh": scene.mesh_path.exists(),
+    has = {"depth": frames.have_depth, "mesh": scene.mesh_path.exists(),
            "points": scene.points is not None, "dense": True}  # fmt: skip
     if start == "auto":
         return next(name for name, there in has.items() if there)
@@ -82,7 +82,7 @@ def place_scene(scene: Scene, frames: Frames, cloud: PointCloud | None, start: s
         space: ``FitGrid.camera_space``.
     """
     centers = frames.camera_to_world[:, :3, 3]
-    if start == "mesh" or bool((frames.depths > 0).any()):
+    if start == "mesh" or frames.have_depth:
         margin = SPACE_AROUND_CAMERAS if scene.metric else _SHARE_AROUND_CAMERAS * _extent(centers)
         return place(cloud.points, centers, margin)
     if cloud is None:

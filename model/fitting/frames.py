@@ -35,7 +35,7 @@ class Frames:
         depths: int16 ``[N, h, w]`` millimetres along the optical axis, 0 where unknown.
         camera_to_world: float64 ``[N, 4, 4]``.
         intrinsics: float64 ``[3, 3]``, in pixels of ``images``.
-        alphas: uint8 ``[N, H, W]``, opacity; None where images have no alpha channel. ``images`` show the background
+        alphas: uint8 ``[N, H, W]``, opacity; None where all pixels are opaque. ``images`` show the background
             through it.
     """
 
@@ -52,6 +52,11 @@ class Frames:
     @property
     def size(self) -> tuple[int, int]:
         return tuple(self.images.shape[1:3])
+
+    @property
+    def have_depth(self) -> bool:
+        """Whether depth was measured anywhere."""
+        return bool((self.depths > 0).any())
 
     @property
     def depth_intrinsics(self) -> Tensor:
@@ -133,6 +138,8 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
             if alpha is not None:
                 alphas[len(kept)] = alpha[0].to(device)
             kept.append(index)
+    if alphas is not None and bool((alphas[: len(kept)] == 255).all()):
+        alphas = None  # photographs that happen to be stored with an alpha channel
     return Frames(
         indices=kept,
         images=images[: len(kept)],

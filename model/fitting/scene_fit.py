@@ -103,7 +103,7 @@ class _SceneFit:
         placement = place_scene(self.scene, frames, cloud, start, grid.camera_space)
         self.transform = placement.transform([self.scene.frames[index] for index in frames.indices])
         poses = settings.recipe.poses
-        if poses.tracked_only and not bool((frames.depths > 0).any()):
+        if poses.tracked_only and not frames.have_depth:
             poses = replace(poses, rounds=0)
         recipe = replace(settings.recipe, grid=replace(grid, start=start), poses=poses)
         exposure = settings.data.exposure and frames.alphas is None

@@ -44,7 +44,7 @@ def starting_grid(
     if frames.alphas is not None:
         hull = visual_hull(frames, camera_to_grid, carved)
         candidates &= resize_mask(dilate(hull, 1), shape)
-    if bool((frames.depths > 0).any()):
+    if frames.have_depth:
         reach = options.camera_clearance * transform.scene_scale
         candidates &= ~resize_mask(near_cameras(camera_to_grid.to(device), reach, carved), shape)
     surface = torch.zeros(shape, dtype=torch.bool, device=device)

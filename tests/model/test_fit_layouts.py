@@ -64,6 +64,13 @@ def test_object_that_only_its_transparency_bounds(capture, tmp_path):
     assert CaptureModel.load(tmp_path / "field") is None  # no exposure: it would apply to the background as well
 
 
+def test_an_alpha_channel_that_hides_nothing_is_no_transparency(room, tmp_path):
+    opaque = [torch.cat((image, torch.full_like(image[:1], 255))) for image in room.images]
+    _, _, frames = placed(write_transforms(tmp_path / "rgba", replace(room, images=opaque)))
+    _, _, plain = placed(write_transforms(tmp_path / "rgb", room))
+    assert frames.alphas is None and torch.equal(frames.images, plain.images)
+
+
 def test_room_from_sparse_points(room, tmp_path):
     results = fitted(write_colmap(tmp_path / "room", room), tmp_path / "field")
     assert results["psnr"] > 18
