@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from model.sphere_layers import SphereLayers
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class PlenoxelGrid:
         sh: float32 ``[V, 27]``, channel-major (R0..R8, G0..G8, B0..B8), degree 2.
         center: the grid's middle in world units.
         radius: half of the grid's extent along each axis in world units.
+        background: what is seen behind the grid; None is the rendering options' ``background_brightness``.
     """
 
     links: Tensor
@@ -38,6 +40,7 @@ class PlenoxelGrid:
     sh: Tensor
     center: tuple[float, float, float] = (0.0, 0.0, 0.0)
     radius: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    background: SphereLayers | None = None
 
     def __post_init__(self) -> None:
         self.center = _triple(self.center, "center")
@@ -110,7 +113,9 @@ class PlenoxelGrid:
     def from_scene(cls, scene: PerfceptionScene) -> PlenoxelGrid:
         """The grid of a scene that was read; raises :class:`UserError` when its values make no grid."""
         try:
-            return cls.from_sparse(scene.resolution, scene.links_idx, scene.density, scene.sh)
+            grid = cls.from_sparse(scene.resolution, scene.links_idx, scene.density, scene.sh)
+            layers = None if scene.background is None else SphereLayers.from_stored(scene.background)
+            return replace(grid, background=layers)
         except ValueError as error:
             raise UserError(f"{scene.path} does not hold a valid Plenoxel scene: {error}") from None
 
@@ -130,7 +135,10 @@ class PlenoxelGrid:
         if self.center != (0.0, 0.0, 0.0) or self.radius != (1.0, 1.0, 1.0):
             raise ValueError(f"PeRFception's format needs centre 0 and radius 1, found {self.center}, {self.radius}")
         transform = transform or SceneTransform.identity()
-        save_perfception_scene(path, self.resolution, self.links_idx, self.density, self.sh, transform, bits)
+        save_perfception_scene(
+            path, self.resolution, self.links_idx, self.density, self.sh, transform, bits,
+            background=None if self.background is None else self.background.to_stored(),
+        )  # fmt: skip
 
     @property
     def resolution(self) -> tuple[int, int, int]:
@@ -167,8 +175,9 @@ class PlenoxelGrid:
     def to(self, device: torch.device | str) -> PlenoxelGrid:
         """The same grid on ``device``."""
         return replace(
-            self, links=self.links.to(device), density=self.density.to(device), sh=self.sh.to(device)
-        )
+            self, links=self.links.to(device), density=self.density.to(device), sh=self.sh.to(device),
+            background=None if self.background is None else self.background.to(device),
+        )  # fmt: skip
 
     def detach(self) -> PlenoxelGrid:
         """The same values outside any autograd graph."""

@@ -14,6 +14,7 @@ from model.options import RenderOptions
 
 OUTPUTS = ("rgb", "sh", "depth", "alpha")
 BACKENDS = ("auto", "reference", "cpu", "cuda")
+_LEAST_TRANSMITTANCE = 1e-7
 
 
 class RenderedRays(NamedTuple):
@@ -58,12 +59,14 @@ def render_rays(
         render, layout = reference._render_rays, {}
     else:
         render, layout = _compiled_render_rays(), {"image_width": shape[-1] if len(shape) > 1 else 0}
+    flat_origins, flat_directions = (rays.reshape(-1, 3).contiguous() for rays in (origins, directions))
+    layered = grid.background is not None and "rgb" in outputs
     out = render(
         grid.links,
         grid.density,
         grid.sh,
-        origins.reshape(-1, 3).contiguous(),
-        directions.reshape(-1, 3).contiguous(),
+        flat_origins,
+        flat_directions,
         grid.center,
         grid.radius,
         options.step_size,
@@ -71,16 +74,31 @@ def render_rays(
         options.stop_thresh,
         options.near_clip,
         options.background_brightness,
-        outputs=tuple(outputs),
+        outputs=(*outputs, "alpha") if layered else tuple(outputs),
         sh_background=options.sh_background,
         **layout,
     )
+    rgb = out.rgb
+    if layered:
+        rgb = _before_layers(grid, rgb, 1 - out.alpha, flat_origins, flat_directions, options)
     return RenderedRays(
-        rgb=None if out.rgb is None else out.rgb.reshape(*shape, 3),
+        rgb=None if rgb is None else rgb.reshape(*shape, 3),
         sh=None if out.sh is None else out.sh.reshape(*shape, SH_CHANNELS),
         depth=None if out.depth is None else out.depth.reshape(shape),
-        alpha=None if out.alpha is None else out.alpha.reshape(shape),
+        alpha=out.alpha.reshape(shape) if "alpha" in outputs else None,
     )
+
+
+def _before_layers(
+    grid: PlenoxelGrid, rgb: Tensor, transmittance: Tensor, origins: Tensor, directions: Tensor, options: RenderOptions
+) -> Tensor:
+    """``rgb [N, 3]`` in front of the grid's sphere layers instead of a grey background."""
+    seen = (transmittance.detach() >= _LEAST_TRANSMITTANCE).nonzero()[:, 0]
+    center, radius = origins.new_tensor(grid.center), origins.new_tensor(grid.radius)
+    layers = grid.background.shade(
+        (origins[seen] - center) / radius, directions[seen] / radius, options.step_size, options.background_brightness
+    )
+    return rgb.index_add(0, seen, transmittance[seen, None] * (layers - options.background_brightness))
 
 
 def _compiled_render_rays() -> Callable[..., reference.RayOutputs]:

@@ -9,7 +9,7 @@ from typing import Any
 import gin
 
 from dataloader.perfception import FIELD_PREFIX
-from model.fitting.options import FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
+from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
 from model.options import RenderOptions
 from utils.device import choose_device
 from utils.scene_workers import SceneWorkers
@@ -21,7 +21,9 @@ from utils.tasks import task
     summary="fit a Plenoxel radiance field to each scene's photographs",
     inputs=("scans_dir",),
     records="{fields_dir}/run",
-    configures=(FitData, FitGrid, FitOptimization, FitRegularization, FitPoses, RenderOptions, SceneWorkers),
+    configures=(
+        FitData, FitGrid, FitOptimization, FitRegularization, FitPoses, FitBackground, RenderOptions, SceneWorkers
+    ),
 )
 def fit(
     scans_dir: str = gin.REQUIRED,
@@ -53,7 +55,7 @@ def fit(
     from model.fitting.fitter import Recipe
     from model.fitting.scene_fit import FitSettings, fit_scene
 
-    recipe = Recipe(FitGrid(), FitOptimization(), FitRegularization(), RenderOptions(), FitPoses())
+    recipe = Recipe(FitGrid(), FitOptimization(), FitRegularization(), RenderOptions(), FitPoses(), FitBackground())
     settings = FitSettings(FitData(), recipe, seed, bits, checkpoint_seconds)
     chosen = choose_device(device)
 

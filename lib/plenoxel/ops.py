@@ -165,6 +165,8 @@ def fit_gradients(
     depth_lambda: float = 0.0,
     free_space_lambda: float = 0.0,
     free_space_margin: float = 0.0,
+    background: Tensor | None = None,  # [N, 3], instead of background_brightness
+    transmittance: Tensor | None = None,  # [N], written
     touched: Tensor | None = None,  # [V] bool, set where a row's gradient was added to
     scene_index: Tensor | None = None,
 ) -> Tensor:
@@ -179,7 +181,8 @@ def fit_gradients(
         + free_space_lambda / N sum_known sum of weights nearer than D* - free_space_margin.
 
     An exposure per image, rgb -> gain * rgb + bias, is fitted by passing the target (target - bias) / gain and weights
-    gain^2; the returned colours give the gain's and the bias's own gradient.
+    gain^2; the returned colours give the gain's and the bias's own gradient. Likewise a background that is fitted too:
+    its colours' gradient is `transmittance`, T, times that of the returned colours.
 
     Returns:
         The rendered rgb [N, 3].
@@ -191,7 +194,7 @@ def fit_gradients(
     weights = None if ray_weights is None else ray_weights.contiguous()
     return torch.ops.plenoxel.fit_gradients(
         links, cell_distance(links), density, sh, origins, directions, scene_index, list(center), list(radius), options,
-        target_rgb, weights, depth_target, losses, grad_density, grad_sh, touched,
+        target_rgb, weights, depth_target, background, losses, grad_density, grad_sh, touched, transmittance,
     )
 
 

@@ -127,6 +127,8 @@ def _fit_gradients(
     depth_lambda: float = 0.0,
     free_space_lambda: float = 0.0,
     free_space_margin: float = 0.0,
+    background: Tensor | None = None,
+    transmittance: Tensor | None = None,
 ) -> Tensor:
     """Adds the gradient of the loss that `ops.fit_gradients` writes out, by autograd; returns rgb [N, 3]."""
     density, sh = density.detach().requires_grad_(), sh.detach().requires_grad_()
@@ -141,7 +143,9 @@ def _fit_gradients(
         depth = depth + sample.weight * distance
         near = near + (sample.weight * (distance < target_depth - free_space_margin)).sum()
         sparsity = sparsity + torch.log1p(2 * sample.sigma[sample.active] ** 2).sum()
-    rgb = rgb + march.transmittance[:, None] * background_brightness
+    rgb = rgb + march.transmittance[:, None] * (background_brightness if background is None else background)
+    if transmittance is not None:
+        transmittance.copy_(march.transmittance.detach())
     weights = 1 if ray_weights is None else ray_weights.reshape(count, -1)
     # log T keeps its gradient where a ray was stopped, at the value it has for T = 0
     absorbed = torch.where(march.stopped, torch.ones_like(rays.delta), -torch.expm1(-march.tau))

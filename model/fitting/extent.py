@@ -22,7 +22,7 @@ from utils.errors import UserError
 
 if TYPE_CHECKING:
     from dataloader import Scene
-    from model.fitting.options import FitGrid
+    from model.fitting.options import FitBackground, FitGrid
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ _SPARSE_OUTLIER_SHARE = 0.01
 _FARTHEST_IN_MEDIANS = 3.0
 _LOOKING_INWARDS = 0.8
 _MOST_POINTS = 1 << 20
+_LAYERS = 16
 
 
 def choose_start(scene: Scene, frames: Frames, start: str) -> str:
@@ -48,6 +49,14 @@ def choose_start(scene: Scene, frames: Frames, start: str) -> str:
         possible = " or ".join(repr(name) for name, there in has.items() if there)
         raise UserError(f"{scene.path} has no {what}, which FitGrid.start = {start!r} needs; use {possible}, or 'auto'")
     return start
+
+
+def background_layers(options: FitBackground, frames: Frames, start: str) -> int:
+    """How many sphere layers stand behind the grid; those of "auto" where nothing says where the scene ends."""
+    if options.layers is not None:
+        return options.layers
+    closed = frames.have_depth or start == "mesh" or frames.alphas is not None
+    return 0 if closed else _LAYERS
 
 
 def surface_points(scene: Scene, frames: Frames, grid: FitGrid, start: str) -> PointCloud | None:

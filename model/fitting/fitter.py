@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from model.capture import CaptureModel
+from model.fitting.background import BackgroundOptimizer
 from model.fitting.exposure import ExposureEstimate
 from model.fitting.frames import Frames
 from model.fitting.optimizer import GridOptimizer
-from model.fitting.options import FitGrid, FitOptimization, FitPoses, FitRegularization
+from model.fitting.options import FitBackground, FitGrid, FitOptimization, FitPoses, FitRegularization
 from model.fitting.placement import Placement
 from model.fitting.point_cloud import PointCloud
 from model.fitting.poses import PoseRefinement
@@ -26,6 +27,7 @@ from model.fitting.schedule import level_of
 from model.fitting.start import starting_grid
 from model.grid import PlenoxelGrid
 from model.options import RenderOptions
+from model.sphere_layers import SphereLayers
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.seeding import generator
@@ -45,6 +47,7 @@ class Recipe:
     regularization: FitRegularization = field(default_factory=FitRegularization)
     rendering: RenderOptions = field(default_factory=RenderOptions)
     poses: FitPoses = field(default_factory=FitPoses)
+    background: FitBackground = field(default_factory=FitBackground)
 
     def __post_init__(self) -> None:
         levels = len(self.grid.resolutions)
@@ -100,7 +103,13 @@ class Fitter:
         self._tv_generator = generator(seed, "total variation")
         self._squared_error = torch.zeros((), device=device)
         self._errors_of = 0
-        self._set_grid(starting_grid(recipe.grid.resolutions[0], recipe.grid, cloud, frames, placement))
+        grid = starting_grid(recipe.grid.resolutions[0], recipe.grid, cloud, frames, placement)
+        self._background: BackgroundOptimizer | None = None
+        if recipe.background.layers:
+            layers = SphereLayers.around(recipe.background.layers, recipe.background.rows, device)
+            grid = replace(grid, background=layers)
+            self._background = BackgroundOptimizer(layers, recipe.background, recipe.rendering, recipe.total_steps)
+        self._set_grid(grid)
 
     @property
     def grid(self) -> PlenoxelGrid:
@@ -212,7 +221,7 @@ class Fitter:
         rate = recipe.optimization.density_rate_from(recipe.grid.start)
         self._optimizer = GridOptimizer(
             grid, replace(recipe.optimization, density_rate=rate), recipe.regularization, recipe.rendering,
-            recipe.total_steps, self._tv_generator,
+            recipe.total_steps, self._tv_generator, self._background,
         )  # fmt: skip
 
     def save(self, path: Path) -> None:
@@ -232,6 +241,8 @@ class Fitter:
             "camera_to_grid": self.poses.camera_to_grid,
             "pose_rounds": self._pose_rounds,
         }
+        if self._background is not None:
+            state["background"], state["square_background"] = self._background.layers.texture, self._background.square
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
 
@@ -240,7 +251,10 @@ class Fitter:
         device = self.grid.device
         try:
             state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-            self._set_grid(PlenoxelGrid(state["links"], state["density"], state["sh"]))
+            self._set_grid(PlenoxelGrid(state["links"], state["density"], state["sh"], background=self.grid.background))
+            if self._background is not None:
+                self._background.layers.texture.copy_(state["background"])
+                self._background.square.copy_(state["square_background"])
             self._optimizer.square_density.copy_(state["square_density"])
             self._optimizer.square_sh.copy_(state["square_sh"])
             self.exposure.load_state_dict(state["exposure"])

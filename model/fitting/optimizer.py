@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lib.plenoxel import ops
+from model.fitting.background import BackgroundOptimizer
 from model.fitting.options import FitOptimization, FitRegularization
 from model.fitting.ray_sampler import RayBatch
 from model.fitting.schedule import log_linear
@@ -20,6 +21,7 @@ class GridOptimizer:
         grid: densities and SH coefficients are updated in place.
         total_steps: over which rates and weights change.
         generator: CPU generator for the cells whose total variation is looked at.
+        background: steps along with the grid, where there is one.
     """
 
     def __init__(
@@ -30,10 +32,11 @@ class GridOptimizer:
         rendering: RenderOptions,
         total_steps: int,
         generator: torch.Generator,
+        background: BackgroundOptimizer | None = None,
     ):
         self.grid, self.generator = grid, generator
         self._optimization, self._regularization, self._rendering = optimization, regularization, rendering
-        self._total_steps = total_steps
+        self._total_steps, self._background = total_steps, background
         self._variation_cells = min(grid.links.numel(), max(1, int(grid.links.numel() * regularization.tv_fraction)))
         self._ray_options = {
             "center": grid.center,
@@ -59,7 +62,12 @@ class GridOptimizer:
         """
         if background is None:
             background = self._rendering.background_brightness
-        rgb = self._add_ray_gradients(rays, targets, background)
+        if self._background is None:
+            rgb = self._add_ray_gradients(rays, targets, background_brightness=background)
+        else:
+            behind, transmittance = self._background.render(rays), torch.empty_like(targets[:, 0])
+            rgb = self._add_ray_gradients(rays, targets, background=behind, transmittance=transmittance)
+            self._background.update(index, transmittance[:, None] * (rgb - targets) * (2 / targets.numel()))
         self._update(index)
         return rgb
 
@@ -71,12 +79,12 @@ class GridOptimizer:
         density_rate = log_linear(*options.density_rate, progress, delay, options.delay_factor)
         return density_rate, log_linear(*options.sh_rate, progress, delay, options.delay_factor)
 
-    def _add_ray_gradients(self, rays: RayBatch, targets: Tensor, background: float) -> Tensor:
+    def _add_ray_gradients(self, rays: RayBatch, targets: Tensor, **background: float | Tensor) -> Tensor:
         grid = self.grid
         return ops.fit_gradients(
             grid.links, grid.density, grid.sh, rays.origins, rays.directions, targets,
-            self._grad_density, self._grad_sh, background_brightness=background, depth_target=rays.distances,
-            touched=self._touched, **self._ray_options,
+            self._grad_density, self._grad_sh, depth_target=rays.distances, touched=self._touched, **background,
+            **self._ray_options,
         )  # fmt: skip
 
     def _update(self, index: int) -> None:

@@ -1,4 +1,4 @@
-"""What a fit can be told, in five groups."""
+"""What a fit can be told, in six groups."""
 
 from __future__ import annotations
 
@@ -91,6 +91,32 @@ class FitGrid:
             raise ValueError(f"FitGrid.start {self.start!r} is unknown; use one of {', '.join(STARTS)}")
         if self.prune_by not in PRUNE_RULES:
             raise ValueError(f"FitGrid.prune_by {self.prune_by!r} is unknown; use one of {', '.join(PRUNE_RULES)}")
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class FitBackground:
+    """What lies beyond the grid: layered sphere images out to infinity (svox2's background model).
+
+    Attributes:
+        layers: how many; 0 for none. None takes 16 where neither depth, a mesh nor transparency says where the scene
+            ends, else none.
+        rows: of each image, from pole to pole; it has twice as many columns.
+        color_rate: learning rate of their colours, at the first and at the last step.
+        density_rate: likewise of their densities.
+    """
+
+    layers: int | None = None
+    rows: int = 512
+    color_rate: tuple[float, float] = (3e-2, 1e-3)
+    density_rate: tuple[float, float] = (1.0, 0.03)
+
+    def __post_init__(self) -> None:
+        if self.layers is not None and (self.layers < 0 or self.layers == 1) or self.rows < 2:
+            raise ValueError(
+                f"FitBackground.layers = {self.layers} and rows = {self.rows}: expected 0 or at least 2 layers, and at "
+                "least 2 rows"
+            )
 
 
 @gin.configurable

@@ -20,7 +20,7 @@ from model.fitting.evaluation import (
     mean_measurements,
     side_by_side,
 )
-from model.fitting.extent import camera_nearness, choose_start, place_scene, surface_points
+from model.fitting.extent import background_layers, camera_nearness, choose_start, place_scene, surface_points
 from model.fitting.fitter import Fitter, Recipe
 from model.fitting.frames import Frames, fitted_size, load_training_frames, split_frames
 from model.fitting.options import FitData
@@ -105,7 +105,11 @@ class _SceneFit:
         poses = settings.recipe.poses
         if poses.tracked_only and not frames.have_depth:
             poses = replace(poses, rounds=0)
-        recipe = replace(settings.recipe, grid=replace(grid, start=start), poses=poses)
+        layers = background_layers(settings.recipe.background, frames, start)
+        recipe = replace(
+            settings.recipe, grid=replace(grid, start=start), poses=poses,
+            background=replace(settings.recipe.background, layers=layers),
+        )  # fmt: skip
         exposure = settings.data.exposure and frames.alphas is None
         fitter = Fitter(frames, placement, cloud, recipe, settings.seed, exposure)
         del cloud

@@ -55,24 +55,27 @@ def test_backward_as_the_cpu(resolution, options, outputs):
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("resolution", TRACED)
-def test_fit_gradients_as_the_cpu(resolution, options):
+@pytest.mark.parametrize("colored", [False, True])
+def test_fit_gradients_as_the_cpu(colored, resolution, options):
     scene = scene_of(resolution)
     options = {name: value for name, value in options.items() if name != "sh_background"}
     generator = torch.Generator().manual_seed(2)
-    target, weights = (torch.rand(len(scene.origins), 3, generator=generator) for _ in range(2))
+    target, weights, background = (torch.rand(len(scene.origins), 3, generator=generator) for _ in range(3))
     distances = torch.rand(len(scene.origins), generator=generator) * 2 - 0.5
     results = []
     for move in (lambda tensor: tensor, lambda tensor: tensor.cuda()):
         moved = [move(tensor) for tensor in scene]
         gradients = [torch.zeros_like(moved[1]), torch.zeros_like(moved[2])]
         touched = torch.zeros_like(moved[1], dtype=torch.bool)
+        left = torch.full_like(moved[3][:, 0], torch.nan)
         rgb = ops.fit_gradients(
             *moved, move(target), *gradients, beta_lambda=1e-2, sparsity_lambda=1e-4, ray_weights=move(weights),
             depth_target=move(distances), depth_lambda=0.1, free_space_lambda=0.2, free_space_margin=0.05,
-            touched=touched, **options,
+            background=move(background) if colored else None, touched=touched, transmittance=left, **options,
         )  # fmt: skip
-        results.append((rgb, *gradients, touched))
+        results.append((rgb, *gradients, touched, left))
     expected, actual = results
+    assert_agrees(actual[4], expected[4], flips=1)
     assert_agrees(actual[0], expected[0], flips=1)
     assert_close_to_largest(actual[1], expected[1], 1e-4)
     assert_close_to_largest(actual[2], expected[2], 1e-4)

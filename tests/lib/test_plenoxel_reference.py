@@ -145,7 +145,8 @@ FIT_TERMS = [
 
 @pytest.mark.parametrize("options", FIT_TERMS)
 @pytest.mark.parametrize("weights", [None, (64,), (64, 3)])
-def test_fit_gradients(options, weights):
+@pytest.mark.parametrize("colored", [False, True])
+def test_fit_gradients(options, weights, colored):
     scene = random_scene(seed=4)
     generator = torch.Generator().manual_seed(5)
     target = torch.rand(64, 3, generator=generator, dtype=torch.float64)
@@ -153,11 +154,14 @@ def test_fit_gradients(options, weights):
     extra = {
         "depth_target": depth,
         "ray_weights": None if weights is None else torch.rand(weights, generator=generator, dtype=torch.float64),
+        "background": torch.rand(64, 3, generator=generator, dtype=torch.float64) if colored else None,
     }
+    left = [torch.full_like(depth, torch.nan) for _ in range(2)]
     sums = [[torch.full_like(values, 0.125) for values in (scene.density, scene.sh)] for _ in range(2)]
-    rgb = ops.fit_gradients(*scene, target, *sums[0], **extra, **options)
-    expected = reference._fit_gradients(*scene, target, *sums[1], **extra, **options)
+    rgb = ops.fit_gradients(*scene, target, *sums[0], transmittance=left[0], **extra, **options)
+    expected = reference._fit_gradients(*scene, target, *sums[1], transmittance=left[1], **extra, **options)
     assert_same(rgb, expected, torch.float64)
+    assert_same(*left, torch.float64)
     for actual, wanted in zip(*sums, strict=True):
         assert_same(actual, wanted, torch.float64)
 

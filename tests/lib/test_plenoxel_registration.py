@@ -64,8 +64,9 @@ CASES = {
     "first_surface_depth": lambda scene: ray_arguments(scene, with_sh=False),
     "max_weight": lambda scene: (*ray_arguments(scene, with_sh=False), zeros(scene)[0]),
     "fit_gradients": lambda scene: (
-        *ray_arguments(scene), torch.zeros_like(scene.origins), None, None, [0.1, 0.1, 0.0, 0.0, 0.0], *zeros(scene),
-        torch.zeros(len(scene.density), dtype=torch.bool),
+        *ray_arguments(scene), torch.zeros_like(scene.origins), None, None, torch.ones_like(scene.origins),
+        [0.1, 0.1, 0.0, 0.0, 0.0], *zeros(scene), torch.zeros(len(scene.density), dtype=torch.bool),
+        torch.empty(len(scene.origins), dtype=scene.origins.dtype),
     ),
     "tv_gradients": lambda scene: (scene.links, scene.sh, zeros(scene)[1], 5, 12, 9, 18, 0.5, True, None),
     "rmsprop_step": lambda scene: (scene.sh, torch.ones_like(scene.sh), zeros(scene)[1], 0.1, 0.9, 1e-8, None),

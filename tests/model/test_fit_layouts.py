@@ -10,7 +10,7 @@ from model.capture import NEAR_METRES, CaptureModel
 from model.fitting.extent import camera_nearness, choose_start, place_scene, surface_points
 from model.fitting.fitter import Fitter, Recipe
 from model.fitting.frames import load_training_frames, split_frames
-from model.fitting.options import FitData, FitGrid, FitOptimization, FitRegularization
+from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitRegularization
 from model.fitting.placement import Placement
 from model.fitting.scene_fit import FitSettings, fit_scene
 from model.fitting.silhouettes import visual_hull
@@ -25,6 +25,7 @@ RECIPE = Recipe(
     FitGrid(resolutions=(24, 48)),
     FitOptimization(steps=(64, 96), rays_per_step=(1500,), density_rate=(3.0, 1.0), sh_rate=(3e-2, 3e-3)),
     FitRegularization(),
+    background=FitBackground(rows=16),
 )
 LOWER, UPPER = (torch.tensor(CENTER).double() + sign * torch.tensor(HALF_SIDES).double() for sign in (-1, 1))
 

@@ -121,8 +121,9 @@ void max_weight(const Tensor& links, const Tensor& distance, const Tensor& densi
 Tensor fit_gradients(const Tensor& links, const Tensor& distance, const Tensor& density, const Tensor& sh,
                      const Tensor& origins, const Tensor& directions, const OptionalTensor& scene_index, Numbers center,
                      Numbers radius, Numbers options, const Tensor& target_rgb, const OptionalTensor& ray_weights,
-                     const OptionalTensor& depth_target, Numbers losses, const Tensor& grad_density, const Tensor& grad_sh,
-                     const OptionalTensor& touched) {
+                     const OptionalTensor& depth_target, const OptionalTensor& background, Numbers losses,
+                     const Tensor& grad_density, const Tensor& grad_sh, const OptionalTensor& touched,
+                     const OptionalTensor& transmittance) {
   const OptionalTensor coefficients = sh;
   const Scene scene{links, distance, density, coefficients, origins, directions, scene_index, center, radius, options, false};
   scene.check_all();
@@ -130,16 +131,19 @@ Tensor fit_gradients(const Tensor& links, const Tensor& distance, const Tensor& 
   check(target_rgb, "target_rgb", type, {origins.size(0), 3});
   if (ray_weights) check(*ray_weights, "ray_weights", type, {origins.size(0), 3});
   if (depth_target) check(*depth_target, "depth_target", type, {origins.size(0)});
+  if (background) check(*background, "background", type, {origins.size(0), 3});
+  if (transmittance) check(*transmittance, "transmittance", type, {origins.size(0)});
   check(grad_density, "grad_density", type, density.sizes());
   check(grad_sh, "grad_sh", type, sh.sizes());
   if (touched) check(*touched, "touched", at::kBool, density.sizes());
-  check_device(density, {target_rgb, ray_weights, depth_target, grad_density, grad_sh, touched});
+  check_device(density, {target_rgb, ray_weights, depth_target, background, grad_density, grad_sh, touched, transmittance});
   TORCH_CHECK(losses.size() == 5, "losses has 5 numbers");
   const Tensor rgb = empty_for_rays(origins, 3, true);
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
     const plenoxel::FitLoss<T> loss{data<T>(target_rgb), data<T>(ray_weights), data<T>(depth_target), T(losses[0]),
-                                    T(losses[1]),        T(losses[2]),         T(losses[3]),          T(losses[4])};
+                                    T(losses[1]),        T(losses[2]),         T(losses[3]),          T(losses[4]),
+                                    data<T>(background), data<T>(transmittance)};
     PLENOXEL_RUN(density, fit_gradients, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), loss, data<T>(rgb),
         data<T>(grad_density), data<T>(grad_sh), data<bool>(touched));
   });
@@ -161,8 +165,9 @@ TORCH_LIBRARY(plenoxel, library) {
   library.def("first_surface_depth(" PLENOXEL_GRID ", " PLENOXEL_RAYS ") -> Tensor");
   library.def("max_weight(" PLENOXEL_GRID ", " PLENOXEL_RAYS ", Tensor(a!) weights) -> ()");
   library.def("fit_gradients(" PLENOXEL_GRID ", Tensor sh, " PLENOXEL_RAYS
-              ", Tensor target_rgb, Tensor? ray_weights, Tensor? depth_target, float[] losses,"
-              " Tensor(a!) grad_density, Tensor(b!) grad_sh, Tensor(c!)? touched) -> Tensor");
+              ", Tensor target_rgb, Tensor? ray_weights, Tensor? depth_target, Tensor? background,"
+              " float[] losses, Tensor(a!) grad_density, Tensor(b!) grad_sh, Tensor(c!)? touched, Tensor(d!)? transmittance)"
+              " -> Tensor");
 }
 
 namespace {

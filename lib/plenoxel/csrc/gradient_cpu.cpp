@@ -52,9 +52,11 @@ struct ForwardRay {
   Ray<T> ray;
   Compositor<T> compositor;
   std::vector<Shaded<T>> samples;
-  T rgb[3], depth;
+  T rgb[3], depth, background[3];
 
-  void run(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, const T* sh_cotangent, int64_t i) {
+  void run(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, const T* backgrounds,
+           const T* sh_cotangent, int64_t i) {
+    background_of(backgrounds, options.background_brightness, i, background);
     ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
     const RowBasis<T> basis(rays.directions + 3 * i);
     compositor = Compositor<T>();
@@ -75,7 +77,7 @@ struct ForwardRay {
             samples.push_back(shaded);
             return !compositor.stopped;
           });
-    for (T& channel : rgb) channel += compositor.remaining() * options.background_brightness;
+    for (int c = 0; c < 3; ++c) rgb[c] += compositor.remaining() * background[c];
   }
 };
 
@@ -84,9 +86,9 @@ void add_records(const Grid<T>& grid, const ForwardRay<T>& forward, const Render
                  const RayGradient<T>& gradient, int64_t i, TaskRecords<T>& out) {
   const int64_t plane_size = int64_t(grid.size[1]) * grid.size[2];
   const T optical_length = options.step_size * forward.ray.delta;
-  const T brightness = options.background_brightness * (gradient.rgb[0] + gradient.rgb[1] + gradient.rgb[2]);
-  BackwardCompositor<T> backward{(brightness + gradient.transmittance) * forward.compositor.remaining() +
-                                 gradient.log_transmittance};
+  T by_transmittance = gradient.transmittance;
+  for (int c = 0; c < 3; ++c) by_transmittance += forward.background[c] * gradient.rgb[c];
+  BackwardCompositor<T> backward{by_transmittance * forward.compositor.remaining() + gradient.log_transmittance};
   for (size_t s = forward.samples.size(); s-- > 0;) {
     const Shaded<T>& shaded = forward.samples[s];
     const T distance = shaded.sample.t * forward.ray.delta;
@@ -196,17 +198,17 @@ std::vector<int> balanced_planes(const std::vector<TaskRecords<T>>& tasks, int p
   return borders;
 }
 
-// The two passes; gradient_of(forward, i) gives the RayGradient of ray i once it is rendered.
+// The two passes; gradient_of(forward, i) gives the RayGradient of ray i once it is rendered in front of `backgrounds`.
 template <typename T, typename GradientOf>
-void accumulate(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, const GradientRows<T>& out,
-                int threads, GradientOf&& gradient_of) {
+void accumulate(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, const T* backgrounds,
+                const GradientRows<T>& out, int threads, GradientOf&& gradient_of) {
   std::vector<TaskRecords<T>> tasks((std::min(rays.count, kRaysPerPass) + kRaysPerTask - 1) / kRaysPerTask);
   for (int64_t start = 0; start < rays.count; start += kRaysPerPass) {
     for (TaskRecords<T>& task : tasks) task.clear();
     for_ray_tasks(std::min(kRaysPerPass, rays.count - start), threads, [&](int64_t first, int64_t last, int64_t task) {
       ForwardRay<T> forward;
       for (int64_t i = start + first; i < start + last; ++i) {
-        forward.run(grid, rays, options, out.sh_cotangent ? out.sh_cotangent + i * kCoefficients : nullptr, i);
+        forward.run(grid, rays, options, backgrounds, out.sh_cotangent ? out.sh_cotangent + i * kCoefficients : nullptr, i);
         add_records(grid, forward, options, gradient_of(forward, i), i, tasks[task]);
       }
     });
@@ -224,7 +226,8 @@ template <typename T>
 void render_backward(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, const Image<T>& cotangent,
                      T* grad_density, T* grad_sh, int threads) {
   const GradientRows<T> out{cotangent.sh, grad_density, grad_sh, nullptr};
-  accumulate(grid, rays, options, out, threads, [&](const ForwardRay<T>&, int64_t i) {
+  const T* const plain = nullptr;
+  accumulate(grid, rays, options, plain, out, threads, [&](const ForwardRay<T>&, int64_t i) {
     RayGradient<T> gradient;
     if (cotangent.rgb) std::copy_n(cotangent.rgb + 3 * i, 3, gradient.rgb);
     if (cotangent.depth) gradient.depth = cotangent.depth[i];
@@ -240,8 +243,9 @@ template <typename T>
 void fit_gradients(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, const FitLoss<T>& loss, T* rgb,
                    T* grad_density, T* grad_sh, bool* touched, int threads) {
   const GradientRows<T> out{nullptr, grad_density, grad_sh, touched};
-  accumulate(grid, rays, options, out, threads, [&](const ForwardRay<T>& forward, int64_t i) {
+  accumulate(grid, rays, options, loss.background, out, threads, [&](const ForwardRay<T>& forward, int64_t i) {
     std::copy_n(forward.rgb, 3, rgb + 3 * i);
+    if (loss.transmittance) loss.transmittance[i] = forward.compositor.remaining();
     return loss_gradient(loss, forward.compositor, forward.rgb, forward.depth, rays.count, i);
   });
 }

@@ -22,6 +22,12 @@ PLENOXEL_HD T free_until(const FitLoss<T>& loss, int64_t i) {
   return loss.depth_target && loss.depth_target[i] > 0 ? loss.depth_target[i] - loss.free_space_margin : T(0);
 }
 
+// The colour behind the grid on ray i: a row of `colors`, or grey where there are none.
+template <typename T>
+PLENOXEL_HD void background_of(const T* colors, T brightness, int64_t i, T background[3]) {
+  for (int c = 0; c < 3; ++c) background[c] = colors ? colors[3 * i + c] : brightness;
+}
+
 // For ray i of `count`, composited to `rgb` and the expected distance `depth`.
 template <typename T>
 PLENOXEL_HD RayGradient<T> loss_gradient(const FitLoss<T>& loss, const Compositor<T>& compositor, const T rgb[3], T depth,

@@ -61,6 +61,8 @@ struct FitLoss {
   const T* depth_target;   // [count] world distance along the ray, <= 0 where unknown; or null
   T beta_lambda, sparsity_lambda, depth_lambda, free_space_lambda;
   T free_space_margin;  // world
+  const T* background;     // [count, 3] colour behind the grid; null: the options' brightness
+  T* transmittance;        // [count], written: how much of it is seen; or null
 };
 
 // What a fit's step changes: a grid, and the gradient and the running mean square of each of its numbers.

@@ -12,7 +12,7 @@ static_assert(kFitBlocks * (sizeof(RayMemory) + 1024) <= 228 * 1024, "so many bl
 // Walks a ray, again where it met too many voxels to keep, and adds its gradients to `out`. gradient_of(walk) is the loss's
 // gradient; rgb [3] includes the background.
 template <bool kImage, typename GradientOf>
-__device__ __forceinline__ void add_gradients(RayWalk<kImage>& walk, float background, const GradientRows& out,
+__device__ __forceinline__ void add_gradients(RayWalk<kImage>& walk, const float (&background)[3], const GradientRows& out,
                                               GradientOf&& gradient_of) {
   RayGradient<float> gradient;
   float behind = 0;
@@ -27,7 +27,7 @@ __device__ __forceinline__ void add_gradients(RayWalk<kImage>& walk, float backg
       compositor.stopped = walk.stopped;
       const float depth = walk.sum(3);
       float rgb[3];
-      for (int c = 0; c < 3; ++c) rgb[c] = walk.sum(c) + compositor.remaining() * background;
+      for (int c = 0; c < 3; ++c) rgb[c] = walk.sum(c) + compositor.remaining() * background[c];
       gradient = gradient_of(compositor, rgb, depth);
       behind = gradient.depth * depth + gradient.free_space * walk.sum(4) + gradient.log_transmittance +
                gradient.transmittance * compositor.remaining();
@@ -52,9 +52,13 @@ __global__ void __launch_bounds__(kLanes, kFitBlocks)
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, direction);
   const KnownGradient known{loss.free_space_lambda / rays.count, free_until(loss, i), loss.sparsity_lambda};
   RayWalk<false> walk(grid, first_cell(grid, rays, i), options, direction, nullptr, ray, known, memory);
-  add_gradients(walk, options.background_brightness, out,
+  float background[3];
+  background_of(loss.background, options.background_brightness, i, background);
+  add_gradients(walk, background, out,
                 [&](const Compositor<float>& compositor, const float (&color)[3], float depth) {
-                  if (const int c = lane_of_thread(); c < 3) rgb[3 * i + c] = pick(color, c);
+                  const int lane = lane_of_thread();
+                  if (lane < 3) rgb[3 * i + lane] = pick(color, lane);
+                  if (lane == 3 && loss.transmittance) loss.transmittance[i] = compositor.remaining();
                   return loss_gradient(loss, compositor, color, depth, rays.count, i);
                 });
 }
@@ -77,7 +81,8 @@ __global__ void __launch_bounds__(kLanes)
   if (cotangent.alpha) gradient.transmittance -= cotangent.alpha[i];
   const KnownGradient known;
   RayWalk<kImage> walk(grid, first_cell(grid, rays, i), options, direction, by_image, ray, known, memory);
-  add_gradients(walk, options.background_brightness, out,
+  const float grey = options.background_brightness;
+  add_gradients(walk, {grey, grey, grey}, out,
                 [&](const Compositor<float>&, const float (&)[3], float) { return gradient; });
 }
 
