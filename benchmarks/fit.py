@@ -3,8 +3,8 @@
     python benchmarks/fit.py SCENE [--device cuda] [--side 540] [--resolution 256] [--steps 6000] [--rays 16384]
                              [--rows "baseline;poses as given;..."]
 
-SCENE is a folder in ScanNet's layout. Frames 0, 8, 16, ... in numeric order are held out. Seconds are of the
-optimisation alone; the frames are read once.
+SCENE is a folder in any layout that `run.py fit` reads. Frames 0, 8, 16, ... in numeric order are held out, unless it
+has splits of its own. Seconds are of the optimisation alone; the frames are read once.
 """
 
 from __future__ import annotations
@@ -19,14 +19,21 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from dataloader import Scene, load_scannet_scene  # noqa: E402
+from dataloader import Scene, load_scene  # noqa: E402
 from model import RadianceField  # noqa: E402
 from model.fitting.evaluation import held_out_views, mean_measurements  # noqa: E402
 from model.fitting.fitter import Fitter, Recipe  # noqa: E402
 from model.fitting.frames import Frames, load_training_frames, split_frames  # noqa: E402
-from model.fitting.options import FitData, FitGrid, FitOptimization, FitPoses, FitRegularization  # noqa: E402
-from model.fitting.placement import place  # noqa: E402
-from model.fitting.point_cloud import depth_point_cloud  # noqa: E402
+from model.fitting.options import (  # noqa: E402
+    FitBackground,
+    FitData,
+    FitGrid,
+    FitOptimization,
+    FitPoses,
+    FitRegularization,
+)
+from model.fitting.preparation import prepare_fitter  # noqa: E402
+from model.options import RenderOptions  # noqa: E402
 from utils.device import choose_device  # noqa: E402
 
 
@@ -38,6 +45,7 @@ class Change:
     optimization: dict[str, Any] = field(default_factory=dict)
     regularization: dict[str, Any] = field(default_factory=dict)
     poses: dict[str, Any] = field(default_factory=dict)
+    background: dict[str, Any] = field(default_factory=dict)
     exposure: bool = True
 
 
@@ -67,6 +75,20 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "density rate 3": Change(optimization={"density_rate": (3.0, 0.3)}),
         "one level": Change(grid=one_level, optimization={"steps": (steps,)}),
         "full grid": Change(grid={"start": "dense"}, optimization={"density_rate": (30.0, 1.0)}),
+        "no background layers": Change(background={"layers": 0}),
+        "4 background layers": Change(background={"layers": 4}),
+        "32 background layers": Change(background={"layers": 32}),
+        "background of 256 rows": Change(background={"rows": 256}),
+        "background of 1024 rows": Change(background={"rows": 1024}),
+        "fog of 0.002": Change(grid={"unknown_opacity": 0.002}),
+        "fog of 0.002, density rate 5": Change(
+            grid={"unknown_opacity": 0.002}, optimization={"density_rate": (5.0, 0.5)}
+        ),
+        "fog of 0.002, density rate 15": Change(
+            grid={"unknown_opacity": 0.002}, optimization={"density_rate": (15.0, 0.5)}
+        ),
+        "grid to 1.3 times the cameras": Change(grid={"camera_space": 1.3}),
+        "grid to 3 times the cameras": Change(grid={"camera_space": 3.0}),
         "half the resolution": Change(grid={"resolutions": (resolution // 4, resolution // 2)}),
         "1.5 times the resolution": Change(grid={"resolutions": (3 * resolution // 4, 3 * resolution // 2)}),
         "exact depth": Change(
@@ -80,12 +102,10 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
 
 
 def fit_and_measure(
-    scene: Scene, frames: Frames, held_out: list[int], recipe: Recipe, exposure: bool
+    scene: Scene, frames: Frames, held_out: list[int], recipe: Recipe, data: FitData
 ) -> tuple[dict[str, float | None], Fitter]:
     """Fit once; returns the means over the held-out frames, and the fitter."""
-    cloud = depth_point_cloud(frames)
-    placement = place(cloud.points, frames.camera_to_world[:, :3, 3])
-    fitter = Fitter(frames, placement, cloud if len(cloud.points) else None, recipe, seed=0, exposure=exposure)
+    fitter, placement = prepare_fitter(scene, frames, data, recipe)
     fitter.run()
     if frames.images.device.type == "cuda":
         torch.cuda.synchronize()
@@ -110,15 +130,15 @@ def main() -> None:
     if unknown := [name for name in chosen if name not in rows]:
         parser.error(f"no row is called {unknown[0]!r}; there are: {'; '.join(rows)}")
     data = FitData(max_image_side=options.side)
-    scene = load_scannet_scene(options.scene)
+    scene = load_scene(options.scene, RenderOptions().background_brightness)
     started = time.perf_counter()
     frames = load_training_frames(scene, data, choose_device(options.device))
-    _, held_out = split_frames(len(scene.frames), data)
+    _, held_out = split_frames(len(scene.frames), data, scene.splits)
     print(f"{scene.name}: {len(frames)} training frames of {frames.size}, {len(held_out)} held out, read in "
           f"{time.perf_counter() - started:.1f} s")
     print(f"{options.resolution}^3 voxels, {options.steps} steps of {options.rays} rays")
     print(f"{'':38s} {'PSNR':>6s} {'SSIM':>6s} {'given':>6s} {'neutral':>8s} {'voxels':>9s} {'seconds':>8s}")
-    levels = {"resolutions": (options.resolution // 2, options.resolution), "start": "depth"}
+    levels = {"resolutions": (options.resolution // 2, options.resolution)}
     steps = (options.steps // 3, options.steps - options.steps // 3)
     for name in chosen:
         change = rows[name]
@@ -127,8 +147,9 @@ def main() -> None:
             replace(FitOptimization(), **{"steps": steps, "rays_per_step": (options.rays,), **change.optimization}),
             replace(FitRegularization(), **change.regularization),
             poses=replace(FitPoses(), **change.poses),
+            background=replace(FitBackground(), **change.background),
         )
-        mean, fitter = fit_and_measure(scene, frames, held_out, recipe, change.exposure)
+        mean, fitter = fit_and_measure(scene, frames, held_out, recipe, replace(data, exposure=change.exposure))
         print(f"{name:38s} {mean['psnr']:6.2f} {mean['ssim']:6.3f} {mean['psnr_given_pose']:6.2f} "
               f"{mean['psnr_neutral']:8.2f} "
               f"{fitter.grid.num_voxels:9d} {fitter.seconds:8.1f}", flush=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from model.capture import CaptureModel
+from model.capture import NEAR_METRES, CaptureModel
 from model.fitting.background import BackgroundOptimizer
 from model.fitting.exposure import ExposureEstimate
 from model.fitting.frames import Frames
@@ -78,6 +78,7 @@ class Fitter:
         frames: training photographs, on the device to fit on.
         placement: where the grid stands in the world.
         cloud: surface points in metres to start from; None where there are none.
+        near: distance within which cameras are alike, see :class:`CaptureModel`.
     """
 
     def __init__(
@@ -88,10 +89,11 @@ class Fitter:
         recipe: Recipe,
         seed: int = 0,
         exposure: bool = True,
+        near: float = NEAR_METRES,
     ):
         self.recipe, self.step, self.seconds = recipe, 0, 0.0
         device, transform = frames.images.device, placement.transform()
-        self._frames, self._transform = frames, transform
+        self._frames, self._transform, self._near = frames, transform, near
         given = transform.to_grid(frames.camera_to_world)
         self.poses, self._pose_rounds = PoseRefinement(frames, given, recipe.poses), 0
         self.sampler = RaySampler(
@@ -164,7 +166,7 @@ class Fitter:
         to_world = self._transform.rotation  # of row vectors: the transpose of what turns world into grid
         return CaptureModel(
             self._frames.camera_to_world.double().cpu(), self.exposure.gain.cpu(), self.exposure.offset.cpu(),
-            turn @ to_world, shift @ to_world / self._transform.scene_scale,
+            turn @ to_world, shift @ to_world / self._transform.scene_scale, self._near,
         )  # fmt: skip
 
     def _mend_poses(self) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gin
 import torch
 
-from model.capture import CaptureModel
 from model.fitting.evaluation import (
     HeldOutView,
     depth_picture,
@@ -20,10 +19,10 @@ from model.fitting.evaluation import (
     mean_measurements,
     side_by_side,
 )
-from model.fitting.extent import background_layers, camera_nearness, choose_start, place_scene, surface_points
 from model.fitting.fitter import Fitter, Recipe
-from model.fitting.frames import Frames, fitted_size, load_training_frames, split_frames
+from model.fitting.frames import fitted_size, load_training_frames, split_frames
 from model.fitting.options import FitData
+from model.fitting.preparation import prepare_fitter
 from model.radiance_field import RadianceField
 from utils.files import commit_output, prepare_output, read_json, write_json
 from utils.images import write_image
@@ -96,36 +95,28 @@ class _SceneFit:
         from torch.utils.tensorboard import SummaryWriter
 
         started = time.monotonic()
-        frames = load_training_frames(self.scene, self.settings.data, self.device)
-        settings, grid = self.settings, self.settings.recipe.grid
-        start = choose_start(self.scene, frames, grid.start)
-        cloud = surface_points(self.scene, frames, grid, start)
-        placement = place_scene(self.scene, frames, cloud, start, grid.camera_space)
+        settings = self.settings
+        frames = load_training_frames(self.scene, settings.data, self.device)
+        fitter, placement = prepare_fitter(self.scene, frames, settings.data, settings.recipe, settings.seed)
         self.transform = placement.transform([self.scene.frames[index] for index in frames.indices])
-        poses = settings.recipe.poses
-        if poses.tracked_only and not frames.have_depth:
-            poses = replace(poses, rounds=0)
-        layers = background_layers(settings.recipe.background, frames, start)
-        recipe = replace(
-            settings.recipe, grid=replace(grid, start=start), poses=poses,
-            background=replace(settings.recipe.background, layers=layers),
-        )  # fmt: skip
-        exposure = settings.data.exposure and frames.alphas is None
-        fitter = Fitter(frames, placement, cloud, recipe, settings.seed, exposure)
-        del cloud
         checkpoint = self.partial / _CHECKPOINT
         if checkpoint.exists():
             fitter.load(checkpoint)
             logger.info("%s: going on after step %d", self.scene.name, fitter.step)
+        loaded = time.monotonic()
         with SummaryWriter(self.partial / "tensorboard", purge_step=fitter.step) as writer:
             writer.add_text("config", f"```\n{gin.config_str()}\n```")
-            self._optimize(fitter, frames, writer)
-            loading_seconds = time.monotonic() - started - fitter.seconds
-            self._save(fitter, frames)
-            self._measure(fitter, frames, writer, loading_seconds)
+            self._optimize(fitter, writer)
+            self._save(fitter)
+            results = self._measure(fitter, len(frames), writer)
+        seconds = {
+            "training_seconds": round(fitter.seconds, 2), "loading_seconds": round(loaded - started, 2),
+            "seconds": round(time.monotonic() - started, 2),
+        }  # fmt: skip
+        write_json(self.partial / RESULTS_FILE, {**results, **seconds})
         checkpoint.unlink(missing_ok=True)
 
-    def _optimize(self, fitter: Fitter, frames: Frames, writer: SummaryWriter) -> None:
+    def _optimize(self, fitter: Fitter, writer: SummaryWriter) -> None:
         total = fitter.recipe.total_steps
         with Progress(f"fitting {self.scene.name}", total, "step") as meter:
             meter.update(fitter.step)
@@ -139,7 +130,7 @@ class _SceneFit:
                     self._last_scalars = now
                     note = self._log_scalars(fitter, writer)
                 if level_ended and not fitter.finished:
-                    self._log_views(fitter, frames, writer)
+                    self._log_views(fitter, writer)
                 if level_ended or now - self._last_checkpoint > self.settings.checkpoint_seconds:
                     fitter.save(self.partial / _CHECKPOINT)
                     self._last_checkpoint = time.monotonic()
@@ -162,8 +153,8 @@ class _SceneFit:
     def _views(self, field: RadianceField, indices: list[int]) -> Iterator[HeldOutView]:
         return held_out_views(field, self.scene, indices, self.size, self.settings.recipe.rendering)
 
-    def _log_views(self, fitter: Fitter, frames: Frames, writer: SummaryWriter) -> None:
-        field = RadianceField(fitter.grid, self.transform, self._capture(fitter, frames))
+    def _log_views(self, fitter: Fitter, writer: SummaryWriter) -> None:
+        field = RadianceField(fitter.grid, self.transform, fitter.capture())
         measured = []
         for view in self._views(field, self.held_out[:_LOGGED_VIEWS]):
             _log_pictures(view, writer, fitter.step)
@@ -171,18 +162,14 @@ class _SceneFit:
         if measured:
             writer.add_scalar("psnr/held_out_sample", mean_measurements(measured)["psnr"], fitter.step)
 
-    def _capture(self, fitter: Fitter, frames: Frames) -> CaptureModel | None:
-        capture = fitter.capture()
-        return capture and replace(capture, near=camera_nearness(self.scene, frames.camera_to_world))
-
-    def _save(self, fitter: Fitter, frames: Frames) -> None:
+    def _save(self, fitter: Fitter) -> None:
         fitter.grid.save(self.partial, self.transform, bits=self.settings.bits)
-        capture = self._capture(fitter, frames)
+        capture = fitter.capture()
         if capture is not None:
             capture.save(self.partial)
 
-    def _measure(self, fitter: Fitter, frames: Frames, writer: SummaryWriter, loading_seconds: float) -> None:
-        """Measure what was saved, not what was in memory, and write ``results.json``."""
+    def _measure(self, fitter: Fitter, num_frames: int, writer: SummaryWriter) -> dict[str, Any]:
+        """Measure what was saved, not what was in memory."""
         field = RadianceField.load(self.partial, self.device)
         per_frame: dict[str, dict[str, float]] = {}
         for view in self._views(field, self.held_out):
@@ -194,17 +181,18 @@ class _SceneFit:
         for name, value in mean.items():
             if value is not None:
                 writer.add_scalar(f"{name}/held_out", value, fitter.step)
-        results = {
-            **mean, "training_seconds": round(fitter.seconds, 2), "loading_seconds": round(loading_seconds, 2),
-            "training_frames": len(frames), "voxels": field.grid.num_voxels, "resolution": list(field.grid.resolution),
-            "voxel_metres": field.grid.voxel_size[0] / self.transform.scene_scale, "image_size": list(self.size),
-            "held_out": per_frame,
-        }  # fmt: skip
-        write_json(self.partial / RESULTS_FILE, results)
         _log_settings(self.settings, mean, writer)
         if mean["psnr"] is not None:
             logger.info("%s: held-out PSNR %.2f dB (%.2f dB at the given poses and average exposure), SSIM %.3f",
                         self.scene.name, mean["psnr"], mean["psnr_neutral"], mean["ssim"])  # fmt: skip
+        layers = field.grid.background
+        return {
+            **mean, "training_frames": num_frames, "voxels": field.grid.num_voxels,
+            "resolution": list(field.grid.resolution),
+            "voxel_metres": field.grid.voxel_size[0] / self.transform.scene_scale,
+            "background_layers": 0 if layers is None else layers.texture.shape[2], "image_size": list(self.size),
+            "held_out": per_frame,
+        }  # fmt: skip
 
 
 def _log_pictures(view: HeldOutView, writer: SummaryWriter, step: int) -> None:

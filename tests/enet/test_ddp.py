@@ -1,4 +1,4 @@
-"""Two CPU processes over gloo train as one process with the doubled batch does, to rounding.
+"""Two processes, on the CPU over gloo or on two GPUs over NCCL, train as one with the doubled batch does, to rounding.
 
 In double precision: an untrained network amplifies rounding by orders of magnitude within a few steps.
 """
@@ -26,26 +26,31 @@ CONFIG = {
 }
 
 
+needs_two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+
+
 @pytest.fixture(autouse=True)
 def one_thread_a_process(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def start(views, runs, devices):
+def start(views, runs, devices, device):
     for name, value in CONFIG.items():
         gin.bind_parameter(name, value)
     bind_split()
     results = train(
-        views=[str(views)], runs_dir=str(runs), name=f"on_{devices}", epochs=2, batch_size=8, device="cpu",
+        views=[str(views)], runs_dir=str(runs), name=f"on_{devices}", epochs=2, batch_size=8, device=device,
         devices=devices, precision="64",
     )  # fmt: skip
     gin.clear_config()
-    return results, torch.load(runs / f"on_{devices}/training/last.ckpt", weights_only=True)["state_dict"]
+    checkpoint = torch.load(runs / f"on_{devices}/training/last.ckpt", map_location="cpu", weights_only=True)
+    return results, checkpoint["state_dict"]
 
 
-def test_two_processes_equal_one(views, tmp_path, capfd):
-    one, expected = start(views, tmp_path, 1)
-    two, found = start(views, tmp_path, 2)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_two_gpus)])
+def test_two_processes_equal_one(device, views, tmp_path, capfd):
+    one, expected = start(views, tmp_path, 1, device)
+    two, found = start(views, tmp_path, 2, device)
     initial = SegmentationModule(network={"stem": "conv_sum", "dropout": (0.0, 0.0)}).state_dict()
     parameters = [name for name in expected if name.startswith("network.") and expected[name].is_floating_point()]
     parameters = [name for name in parameters if "running" not in name]

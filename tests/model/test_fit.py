@@ -11,7 +11,7 @@ from model import RadianceField, RenderOptions
 from model.fitting import scene_fit
 from model.fitting.fitter import Fitter, Recipe
 from model.fitting.frames import load_training_frames
-from model.fitting.options import FitData, FitGrid, FitOptimization, FitRegularization
+from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitRegularization
 from model.fitting.placement import place
 from model.fitting.point_cloud import depth_point_cloud
 from model.fitting.scene_fit import FitSettings, fit_scene
@@ -55,6 +55,8 @@ def assert_same_state(one, other):
     for name in ("links", "density", "sh"):
         assert torch.equal(getattr(one.grid, name), getattr(other.grid, name)), name
     assert torch.equal(one.exposure.gain, other.exposure.gain)
+    if one.grid.background is not None:
+        assert torch.equal(one.grid.background.texture, other.grid.background.texture)
 
 
 def test_quality_on_held_out_frames(field_folder):
@@ -102,14 +104,16 @@ def test_views_of_the_fitted_field_match_the_room_in_colour_and_depth(field_fold
     assert (view.depth - depth).abs().median() < 0.06 and view.alpha.mean() > 0.98
 
 
-def test_stopping_anywhere_changes_nothing(scan, tmp_path):
-    whole = make_fitter(scan)
+@pytest.mark.parametrize("layers", [0, 4])
+def test_stopping_anywhere_changes_nothing(layers, scan, tmp_path):
+    recipe = replace(RECIPE, background=FitBackground(layers=layers, rows=8))
+    whole = make_fitter(scan, recipe)
     whole.run()
     for stop in (16, 48, 80):  # in the first level, between the levels, in the second
-        first = make_fitter(scan)
+        first = make_fitter(scan, recipe)
         first.run(stop_at=stop)
         first.save(tmp_path / "state.ckpt")
-        second = make_fitter(scan, seed=99)  # nothing may come from the new fitter's own state
+        second = make_fitter(scan, recipe, seed=99)  # nothing may come from the new fitter's own state
         second.load(tmp_path / "state.ckpt")
         assert_same_state(first, second)
         second.run()

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from dataloader import load_scannet_scene
 from model import PlenoxelGrid, RenderOptions
 from model.fitting.carving import carve, near_cameras
+from model.fitting.evaluation import ssim
 from model.fitting.exposure import ExposureEstimate
 from model.fitting.frames import fitted_size, load_training_frames, sharpness, split_frames
 from model.fitting.options import FitData, FitGrid, FitOptimization
@@ -34,6 +36,14 @@ def scene(tmp_path_factory):
 @pytest.fixture(scope="module")
 def frames(scene):
     return load_training_frames(scene, FitData(holdout_every=5), CPU)
+
+
+def test_structural_similarity_is_that_of_torchmetrics():
+    generator = torch.Generator().manual_seed(0)
+    image, other = torch.rand(2, 3, 40, 50, generator=generator)
+    for target in (image, other, (image + 0.1 * other).clamp(0, 1), torch.zeros_like(image)):
+        expected = structural_similarity_index_measure(image[None], target[None], data_range=1.0)
+        assert ssim(image, target) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_held_out_frames_are_not_trained_on(scene, frames):
