@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import matplotlib
+import numpy as np
 import torch
 from torch import Tensor
 
 _ROBUST_QUANTILE = 0.99
+_VIRIDIS = torch.from_numpy(matplotlib.colormaps["viridis"](np.arange(256), bytes=True)[:, :3].copy())
 
 
 def sh_false_color(
@@ -27,7 +29,7 @@ def depth_color(
     """Near is bright, far is dark, nothing is black; the scale is the picture's own range without 2% outliers."""
     known = depth > 0
     sample = depth[known][:: max(1, int(known.sum()) // 100_000)] if known.any() else depth.new_zeros(1)
-    near, far = torch.quantile(sample, torch.tensor([0.02, 0.98])).tolist()
+    near, far = torch.quantile(sample, sample.new_tensor([0.02, 0.98])).tolist()
     closeness = 1 - (depth - near) / max(far - near, 1e-6)
-    colors = torch.from_numpy(matplotlib.colormaps["viridis"](closeness.clamp(0, 1).numpy())[..., :3])
-    return (colors * known[..., None] * 255).round().to(torch.uint8).permute(2, 0, 1)
+    index = (closeness.clamp(0, 1) * 255).round().long()
+    return (_VIRIDIS.to(depth.device)[index] * known[..., None]).permute(2, 0, 1)

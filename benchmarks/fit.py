@@ -76,10 +76,8 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "one level": Change(grid=one_level, optimization={"steps": (steps,)}),
         "full grid": Change(grid={"start": "dense"}, optimization={"density_rate": (30.0, 1.0)}),
         "no background layers": Change(background={"layers": 0}),
-        "4 background layers": Change(background={"layers": 4}),
-        "32 background layers": Change(background={"layers": 32}),
-        "background of 256 rows": Change(background={"rows": 256}),
-        "background of 1024 rows": Change(background={"rows": 1024}),
+        **{f"{layers} background layers": Change(background={"layers": layers}) for layers in (2, 4, 8, 16, 32)},
+        **{f"background of {rows} rows": Change(background={"rows": rows}) for rows in (64, 128, 256, 1024)},
         "fog of 0.002": Change(grid={"unknown_opacity": 0.002}),
         "fog of 0.002, density rate 5": Change(
             grid={"unknown_opacity": 0.002}, optimization={"density_rate": (5.0, 0.5)}

@@ -36,16 +36,19 @@ def outputs_of(mode: str) -> tuple[str, ...]:
 
 
 def mode_picture(view: RenderedView, mode: str, channel: int = 0, limit: float = 1.0) -> Tensor:
-    """A rendered view as uint8 ``[3, H, W]``; ``channel`` and ``limit`` are for a single SH channel."""
+    """A rendered view as uint8 ``[3, H, W]``; ``channel`` and ``limit`` are for a single SH channel.
+
+    It is made where the view is, so that a GPU hands over three bytes a pixel.
+    """
     if mode == COLOR:
-        return (view.rgb.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        return (view.rgb.clamp(0, 1) * 255).round().to(torch.uint8)
     if mode == SH_CHANNEL:
-        return signed_picture(view.sh[channel].cpu(), limit)
+        return signed_picture(view.sh[channel], limit)
     if mode == SH_GRADIENT:
-        return sh_false_color(view.sh.cpu())
+        return sh_false_color(view.sh)
     if mode == DEPTH:
-        return depth_color(surface_depth(view.depth, view.alpha).cpu())
-    return (view.alpha.clamp(0, 1) * 255).round().to(torch.uint8).cpu().expand(3, -1, -1)
+        return depth_color(surface_depth(view.depth, view.alpha))
+    return (view.alpha.clamp(0, 1) * 255).round().to(torch.uint8).expand(3, -1, -1)
 
 
 def signed_picture(
@@ -54,7 +57,7 @@ def signed_picture(
 ) -> Tensor:  # uint8 [3, H, W]
     """Blue for -limit and below, grey for 0, red for limit and above."""
     index = ((values / max(limit, 1e-12) * 0.5 + 0.5).clamp(0, 1) * 255).round().long()
-    return _COOLWARM[index].movedim(-1, 0)
+    return _COOLWARM.to(index.device)[index].movedim(-1, 0)
 
 
 def quality_picture(

@@ -147,4 +147,4 @@ def sh_limits(
 
 
 def _channels_last(picture: Tensor) -> np.ndarray:
-    return picture.permute(1, 2, 0).contiguous().numpy()
+    return picture.permute(1, 2, 0).contiguous().cpu().numpy()

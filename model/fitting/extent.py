@@ -31,7 +31,7 @@ _SPARSE_OUTLIER_SHARE = 0.01
 _FARTHEST_IN_MEDIANS = 3.0
 _LOOKING_INWARDS = 0.8
 _MOST_POINTS = 1 << 20
-_LAYERS = 16
+_LAYERS = 4
 
 
 def choose_start(scene: Scene, frames: Frames, start: str) -> str:

@@ -99,7 +99,7 @@ class FitBackground:
     """What lies beyond the grid: layered sphere images out to infinity (svox2's background model).
 
     Attributes:
-        layers: how many; 0 for none. None takes 16 where neither depth, a mesh nor transparency says where the scene
+        layers: how many; 0 for none. None takes 4 where neither depth, a mesh nor transparency says where the scene
             ends, else none.
         rows: of each image, from pole to pole; it has twice as many columns.
         color_rate: learning rate of their colours, at the first and at the last step.
@@ -135,6 +135,8 @@ class FitOptimization:
         delay_factor: by this factor at the very first step.
         smoothing: RMSProp's beta.
         epsilon: RMSProp's epsilon.
+        stop_thresh: a step's rays end when their transmittance falls below this; what lies behind would change by less
+            than a grey level's hundredth part.
     """
 
     steps: tuple[int, ...] = (1500, 4500)
@@ -145,6 +147,7 @@ class FitOptimization:
     delay_factor: float = 0.01
     smoothing: float = 0.95
     epsilon: float = 1e-8
+    stop_thresh: float = 3e-5
 
     def __post_init__(self) -> None:
         for name in ("steps", "rays_per_step"):

@@ -15,8 +15,9 @@ struct FourOctets {
   __device__ __forceinline__ static T from_corner(T value, int corner) {
     return __shfl_sync(kWarp, value, octet() * kOctet + corner);
   }
-  __device__ __forceinline__ static bool any_corner(bool answer) {
-    return (__ballot_sync(kWarp, answer) >> (octet() * kOctet) & 0xffu) != 0;
+  // Whether any lane of an octet is set in a ballot.
+  __device__ __forceinline__ static bool in_octet(unsigned ballot, int octet) {
+    return (ballot >> (octet * kOctet) & 0xffu) != 0;
   }
   // The sum over the octets before this one, and over all.
   __device__ __forceinline__ static float sum_before(float value, float& total) {

@@ -7,7 +7,7 @@ namespace {
 
 // A block is one warp, so that a ray that ends makes room for another at once.
 constexpr int kFitBlocks = 16;  // per multiprocessor: they leave 128 registers a thread
-static_assert(kFitBlocks * (sizeof(RayMemory) + 1024) <= 228 * 1024, "so many blocks must fit in Hopper's shared memory");
+static_assert(kFitBlocks * (sizeof(RayMemory<false>) + 1024) <= 228 * 1024, "so many blocks must fit in Hopper's shared memory");
 
 // Walks a ray, again where it met too many voxels to keep, and adds its gradients to `out`. gradient_of(walk) is the loss's
 // gradient; rgb [3] includes the background.
@@ -46,7 +46,7 @@ __device__ __forceinline__ int64_t first_cell(const Grid<float>& grid, const Ray
 __global__ void __launch_bounds__(kLanes, kFitBlocks)
     fit_kernel(Grid<float> grid, Rays<float> rays, RenderOptions<float> options, FitLoss<float> loss, float* rgb,
                GradientRows out) {
-  __shared__ RayMemory memory;
+  __shared__ RayMemory<false> memory;
   const int64_t i = blockIdx.x;
   const float* const direction = rays.directions + 3 * i;
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, direction);
@@ -67,7 +67,7 @@ template <bool kImage>
 __global__ void __launch_bounds__(kLanes)
     backward_kernel(Grid<float> grid, Rays<float> rays, RenderOptions<float> options, Image<float> cotangent,
                     GradientRows out) {
-  __shared__ RayMemory memory;
+  __shared__ RayMemory<kImage> memory;
   const int64_t i = blockIdx.x;
   const float* const direction = rays.directions + 3 * i;
   const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, direction);

@@ -23,7 +23,7 @@ class RayWalk : FourOctets {
 
   __device__ __forceinline__ RayWalk(const Grid<float>& grid, int64_t first_cell, const RenderOptions<float>& options,
                                      const float* direction, const float* cotangent, const Ray<float>& ray,
-                                     const KnownGradient& known, RayMemory& memory)
+                                     const KnownGradient& known, RayMemory<kImage>& memory)
       : grid_(grid), first_(first_cell), options_(options), ray_(ray), known_(known), memory_(memory),
         stop_depth_(-logf(options.stop_thresh)) {
     float basis[kBasis];
@@ -94,10 +94,17 @@ class RayWalk : FourOctets {
     int index[3], before[3];
     locate(grid_.size, ray_, t, nearby, index);
     const int64_t number = first_ + cell_number(grid_, index) + corner_offset(grid_.size, corner());
-    const int32_t row = valid ? __ldg(grid_.links + number) : -1;
+    int32_t row = valid ? __ldg(grid_.links + number) : -1;
     const float density = row >= 0 ? __ldg(grid_.density + row) : 0;
+    // Cells without density hold no samples: their voxels are not read and take no slots.
+    const unsigned denses = __ballot_sync(kWarp, density > 0);
+    const bool dense = in_octet(denses, octet());
+    const bool linked = octet() ? in_octet(denses, octet() - 1) : last_dense_;
+    last_dense_ = in_octet(denses, kOctets - 1);
+    if (denses == 0) return;
+    if (!dense) row = -1;
     int from = -1;
-    if (valid && mine > 0) {
+    if (valid && mine > 0 && linked) {
       locate(grid_.size, ray_, list[mine - 1], nearby, before);
       from = corner_before(before, index, corner());
     }
@@ -107,7 +114,6 @@ class RayWalk : FourOctets {
     const float4 look = row >= 0 ? memory_.voxels[slot_].look : make_float4(0.5f, 0.5f, 0.5f, 0);
     const float color[3] = {look.x, look.y, look.z};
     const float image = kImage && row >= 0 ? memory_.image[slot_].x : 0;
-    const bool dense = any_corner(density > 0);
     CellSums sums;
     float start;
     for (bool again = false;; again = true) {
@@ -256,7 +262,7 @@ class RayWalk : FourOctets {
   const RenderOptions<float>& options_;
   const Ray<float>& ray_;
   const KnownGradient& known_;
-  RayMemory& memory_;
+  RayMemory<kImage>& memory_;
   const float stop_depth_;            // optical depth beyond which a ray ends
   float basis_ = 0;                   // of coefficient number `lane`
   float band_, last_band_;            // basis function number `corner`; the ninth, in the lanes that add a channel's
@@ -264,7 +270,8 @@ class RayWalk : FourOctets {
   float own_cotangent_ = 0;           // of coefficient number `lane`
   float sums_ = 0;                    // lane k: number k of CellSums::ray, over the ray so far
   int used_ = 0;                      // slots
-  int slot_ = -1;                     // of this lane's corner, where its voxel isn't empty
+  int slot_ = -1;                     // of this lane's corner, where its cell has density and its voxel isn't empty
+  bool last_dense_ = false;           // whether the last octet's cell had density
 };
 
 }  // namespace plenoxel::cuda

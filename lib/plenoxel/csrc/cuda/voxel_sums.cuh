@@ -5,7 +5,7 @@
 
 namespace plenoxel::cuda {
 
-constexpr int kVoxels = 96;  // of one ray that are kept; a ray that meets more is walked a second time
+constexpr int kVoxels = 176;  // of one ray that are kept; a ray that meets more is walked a second time
 
 // A voxel's sums over the samples around it; c is its share in a sample, w the sample's weight.
 struct alignas(16) VoxelSums {
@@ -14,12 +14,13 @@ struct alignas(16) VoxelSums {
   float4 ahead;  // sum of c (colour T_{i+1} + sum_{j <= i} colour_j w_j); the same with distances
 };
 
-// Shared memory of the warp that walks a ray.
+// Shared memory of the warp that walks a ray. kImage: there is a cotangent of the SH image.
+template <bool kImage>
 struct RayMemory {
   CellList cells;
   VoxelSums voxels[kVoxels];
-  float2 image[kVoxels];  // the voxel's row times the SH image's cotangent; sum of w c
-  int32_t row[kVoxels];   // its complement until there was a sample
+  float2 image[kImage ? kVoxels : 1];  // the voxel's row times that cotangent; sum of w c
+  int32_t row[kVoxels];                // its complement until there was a sample
 };
 
 struct GradientRows {
