@@ -34,10 +34,15 @@ def class_legend(classes: Iterable[int]) -> str:
     return swatches({CLASS_NAMES[index]: CLASS_COLORS[index] for index in classes})
 
 
+def short_reason(info: Mapping[str, Any]) -> str:
+    """Why a camera was rejected in two or three words; empty where it was not."""
+    return info.get("reason", "").replace("_", " ")
+
+
 def camera_sign(name: str, kind: str, info: Mapping[str, Any]) -> str:
     """A line about one camera: its name, its target's class, whether it was rejected and for which reason."""
-    reason = info.get("reason", "")
-    verdict = f"{kind}: {reason.replace('_', ' ')}" if reason else kind
+    reason = short_reason(info)
+    verdict = f"{kind}: {reason}" if reason else kind
     return ", ".join(part for part in (name, info.get("target_class"), verdict) if part)
 
 

@@ -68,6 +68,8 @@ class Panels:
         self._kinds: dict[str, viser.GuiCheckboxHandle] = {}
         for kind in viewer.frusta.kinds:
             self._add_kind(kind)
+            if kind == REJECTED_KIND:
+                self._add_reasons(self._kinds[kind])
         if viewer.frusta.kinds:
             gui.add_html(swatches(viewer.frusta.kinds, columns=len(viewer.frusta.kinds)))
         for title, (shown, count) in viewer.frusta.thinned.items():
@@ -77,6 +79,18 @@ class Panels:
         label = kind.capitalize() if kind == TRAJECTORY else f"{kind.capitalize()} domes"
         box = self._kinds[kind] = self._gui.add_checkbox(label, kind != REJECTED_KIND)
         box.on_update(lambda _: self._viewer.frusta.show(kind, box.value))
+
+    def _add_reasons(self, cameras: viser.GuiCheckboxHandle) -> None:
+        hint = "The reason beside each rejected camera, first those nearest to the middle of the view"
+        box = self._gui.add_checkbox("Why rejected", False, hint=hint)
+
+        def ticked() -> None:
+            if box.value:
+                cameras.value = True  # a reason beside a camera that is not there says nothing
+            self._viewer.reasons.show(box.value)
+
+        box.on_update(lambda _: ticked())
+        cameras.on_update(lambda _: self._viewer.reasons.show(cameras.value and box.value))
 
     def show_kind(self, kind: str, visible: bool) -> None:
         """Tick the box of a kind of cameras, which shows or hides them."""

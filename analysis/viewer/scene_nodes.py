@@ -96,11 +96,13 @@ class Frusta:
 
     Attributes:
         kinds: colour of each kind that occurs.
+        drawn: kind -> (source, index) of the cameras that are drawn.
         thinned: title -> (shown, all) of the sources that are not shown in full.
     """
 
     def __init__(self, server: viser.ViserServer, sources: Iterable[CameraSource], on_clicked: OnClicked):
         self.kinds: dict[str, tuple[int, int, int]] = {}
+        self.drawn: dict[str, list[tuple[CameraSource, int]]] = {}
         self.thinned: dict[str, tuple[int, int]] = {}
         self._nodes: dict[str, list[viser.CameraFrustumHandle]] = {}
         for source in sources:
@@ -131,6 +133,7 @@ class Frusta:
         )
         node.on_click(lambda _: on_clicked(source.title, index))
         self.kinds[status.kind] = status.color
+        self.drawn.setdefault(status.kind, []).append((source, index))
         self._nodes.setdefault(status.kind, []).append(node)
 
     def show(self, kind: str, visible: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 _REFINEMENT = 2  # each pass has twice the height of the one before
 _SMALLEST_HEIGHT = 32
 _MEMORY = 0.7  # share of the old estimate that a new measurement leaves
+FIRST_GUESS = {"cpu": 1e-5, "cuda": 2e-8}  # seconds per pixel by type of device: a GPU need not begin coarsely
 
 
 class ResolutionSchedule:
@@ -14,7 +15,8 @@ class ResolutionSchedule:
     ``full_height``. A device that draws the full height within the budget draws nothing else.
     """
 
-    def __init__(self, full_height: int, budget: float = 0.1, seconds_per_pixel: float = 1e-5):
+    def __init__(self, full_height: int, budget: float = 0.1, seconds_per_pixel: float = FIRST_GUESS["cpu"]):
+        """Begin with a guess of what a pixel costs; the first renderings correct it."""
         self.full_height = full_height
         self.budget = budget
         self._seconds_per_pixel = seconds_per_pixel

@@ -10,10 +10,11 @@ import numpy as np
 from analysis.viewer.camera_math import BrowserCamera, quaternion
 from analysis.viewer.panels import Panels
 from analysis.viewer.pictures import ANNOTATION, MODES, PREDICTION, QUALITY
+from analysis.viewer.reason_labels import ReasonLabels
 from analysis.viewer.render_loop import RenderLoop
-from analysis.viewer.scene_nodes import CameraMark, ClassMesh, Frusta
+from analysis.viewer.scene_nodes import REJECTED_KIND, CameraMark, ClassMesh, Frusta
 from analysis.viewer.scene_state import SceneState
-from analysis.viewer.schedule import ResolutionSchedule
+from analysis.viewer.schedule import FIRST_GUESS, ResolutionSchedule
 from analysis.viewer.view_renderer import DisplaySettings, Picture, ViewRenderer
 from utils.errors import UserError
 
@@ -57,7 +58,9 @@ class Viewer:
         self.state = state
         self.settings = DisplaySettings()
         self.renderer = ViewRenderer(state, self.settings)
-        self.loop = RenderLoop(self.renderer.draw, self._deliver, ResolutionSchedule(max_height))
+        guess = FIRST_GUESS[state.field.grid.device.type]
+        schedule = ResolutionSchedule(max_height, seconds_per_pixel=guess)
+        self.loop = RenderLoop(self.renderer.draw, self._deliver, schedule)
         self.server = viser.ViserServer(host, port, label=state.name, verbose=False)
         self.server.gui.configure_theme(control_width="large", show_logo=False, show_share_button=False)
         self.server.scene.set_up_direction("+z")
@@ -66,9 +69,11 @@ class Viewer:
         self.server.scene.configure_environment_map(None)
         self.frusta = Frusta(self.server, state.sources.values(), self.inspect_camera)
         self.mark = CameraMark(self.server)
+        rejected = self.frusta.drawn.get(REJECTED_KIND, [])
+        self.reasons = ReasonLabels(self.server, rejected, self.browser_camera)
         self.panels = Panels(self)
         self.server.on_client_connect(self._connected)
-        self.server.on_client_disconnect(lambda client: self.loop.forget(client.client_id))
+        self.server.on_client_disconnect(self._disconnected)
         self.loop.start()
 
     @property
@@ -113,6 +118,7 @@ class Viewer:
     def set_occlusion(self, occlude: bool) -> None:
         """Whether the field's surfaces hide meshes and cameras behind them."""
         self.settings.occlude = occlude
+        self.reasons.hide_behind_surfaces(occlude)
         self.loop.refresh()
 
     def inspect_camera(self, title: str, index: int) -> None:
@@ -140,8 +146,16 @@ class Viewer:
         initial.fov = camera.fov
 
     def _connected(self, client: viser.ClientHandle) -> None:
-        client.camera.on_update(lambda _: self.loop.submit(client.client_id, self.browser_camera(client)))
+        client.camera.on_update(lambda _: self._moved(client))
+        self._moved(client)
+
+    def _moved(self, client: viser.ClientHandle) -> None:
         self.loop.submit(client.client_id, self.browser_camera(client))
+        self.reasons.moved(client)
+
+    def _disconnected(self, client: viser.ClientHandle) -> None:
+        self.loop.forget(client.client_id)
+        self.reasons.forget(client.client_id)
 
     def _deliver(self, browser: int, picture: Picture, last: bool) -> None:
         client = self.server.get_clients().get(browser)

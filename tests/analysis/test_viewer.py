@@ -18,8 +18,9 @@ from analysis.viewer.camera_math import (
     vertical_fov,
     view_aspect,
 )
+from analysis.viewer.reason_labels import legible_labels
 from analysis.viewer.render_loop import RenderLoop
-from analysis.viewer.schedule import ResolutionSchedule
+from analysis.viewer.schedule import FIRST_GUESS, ResolutionSchedule
 from analysis.viewer.view_renderer import DisplaySettings, ViewRenderer
 from utils.cameras import camera_rays, look_at, project, scale_intrinsics
 
@@ -104,6 +105,38 @@ def test_schedule_is_coarse_on_a_slow_device_and_full_at_once_on_a_fast_one():
         slow.measured(1_000_000, 0.001)
     assert slow.heights(1.6) == [720]
     assert ResolutionSchedule(720, seconds_per_pixel=1.0).heights(1.6)[0] in range(16, 33)
+
+
+def test_a_gpu_draws_in_full_from_the_first_view_on_and_a_cpu_begins_coarsely():
+    assert ResolutionSchedule(1080, seconds_per_pixel=FIRST_GUESS["cuda"]).heights(16 / 9) == [1080]
+    assert ResolutionSchedule(720, seconds_per_pixel=FIRST_GUESS["cpu"]).heights(1.6) == [45, 90, 180, 360, 720]
+
+
+def choose_labels(pixels, depth=None, width=50, most=40):
+    pixels = np.array(pixels, dtype=float)
+    depth = np.ones(len(pixels)) if depth is None else np.array(depth)
+    return legible_labels(pixels, depth, np.full(len(pixels), width), (400, 600), most)
+
+
+def test_reasons_are_shown_nearest_to_the_middle_first_and_only_in_view():
+    pixels = [[30, 30], [310, 205], [590, 390], [300, 100], [601, 200], [300, -1], [300, 300.2]]
+    assert choose_labels(pixels) == [1, 3, 6, 0, 2]
+    assert choose_labels(pixels, most=2) == [1, 3]
+    assert choose_labels(pixels, depth=[1, -1, 1, 0, 1, 1, 1]) == [6, 0, 2]
+    assert choose_labels(np.empty((0, 2))) == []
+    assert choose_labels([[300, 200], [300, 200]], depth=[2, 1]) == [1], "the nearer of two that are one on the page"
+
+
+def test_no_reason_covers_another():
+    assert choose_labels([[300, 200], [340, 210], [361, 210], [310, 219]]) == [0, 3, 2]
+    pixels = np.random.default_rng(0).uniform((0, 0), (600, 400), (400, 2))
+    chosen = choose_labels(pixels)
+    assert len(chosen) == 40
+    for first, second in itertools.combinations(pixels[chosen], 2):
+        across, down = np.abs(first - second)
+        assert across >= 50 or down >= 18
+    distances = np.linalg.norm(pixels - (300, 200), axis=1)
+    assert chosen[0] == distances.argmin(), "the camera that one aims at always has its reason"
 
 
 class Recorder:

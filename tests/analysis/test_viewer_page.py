@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from analysis.viewer import video
+from analysis.viewer.camera_math import BrowserCamera
 from analysis.viewer.scene_nodes import REJECTED_KIND
 from analysis.viewer.scene_state import DOMES, TRAJECTORY, CameraSource, SceneState
+from analysis.viewer.viewer import look_through
 from dataloader import CameraList, Mesh, SceneTransform
 from model import PlenoxelGrid, RadianceField, RenderOptions
 from tests.analysis.pages import open_page, seen
@@ -179,6 +181,53 @@ def test_a_click_on_a_rejected_camera_tells_the_reason(viewer, page):
     while np.abs(client.camera.position - eye.numpy()).max() > 1e-3:
         assert time.monotonic() < deadline, "the button jumps to the camera"
         time.sleep(0.1)
+
+
+def reasons(viewer):
+    """Texts of the labels that open pages were sent and still have."""
+    return [label.text for labels in viewer.reasons._labels.values() for label in labels.values()]
+
+
+def until(holds, what):
+    """Wait until that is so."""
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def test_reasons_stand_beside_rejected_cameras_in_view_while_their_box_is_ticked(viewer, page):
+    viewer.set_mode("nothing")
+    viewer.panels.show_kind(REJECTED_KIND, True)
+    eye = viewer.state.sources[DOMES].cameras.camera_to_world[1, :3, 3]
+    time.sleep(1)
+    x, y = (round(value) for value in page_position(viewer, eye))
+    beside = (slice(y + 2, y + 18), slice(x - 30, x + 30))
+    without = seen(page)[beside]
+    assert not viewer.reasons._labels, "nothing is made before it is asked for"
+    viewer.panels.show_kind(REJECTED_KIND, False)
+    press(page, "View", "Why rejected")
+    until(lambda: reasons(viewer) == ["too close"], "the box also shows the rejected cameras")
+    until(lambda: np.abs(seen(page)[beside] - without).mean() > 10, "the label is seen under the camera")
+    ((label,),) = (labels.values() for labels in viewer.reasons._labels.values())
+    for hide in (True, False):
+        viewer.set_occlusion(hide)
+        assert label.depth_test == hide, "what hides the camera hides its label too"
+    viewer.choose_camera(TRAJECTORY, 2)
+    assert reasons(viewer) == ["too close"], "what stays in view stays"
+    (client,) = viewer.server.get_clients().values()
+    away = torch.tensor([0.0, -9.0, 0.0], dtype=torch.float64)
+    look_through(client, BrowserCamera(look_at(eye + away, eye + 2 * away), 0.9, 1.6))
+    until(lambda: not reasons(viewer), "a camera behind the view has no label")
+    viewer.choose_camera(TRAJECTORY, 0)
+    until(lambda: reasons(viewer), "it has one again")
+    viewer.panels.show_kind(REJECTED_KIND, False)
+    until(lambda: not reasons(viewer), "no reasons beside cameras that are not shown")
+    viewer.panels.show_kind(REJECTED_KIND, True)
+    until(lambda: reasons(viewer), "they come back with the cameras")
+    press(page, "Why rejected")
+    until(lambda: not reasons(viewer), "off")
+    assert not page.errors, page.errors
 
 
 def press(page, *texts):
