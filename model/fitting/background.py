@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from lib.plenoxel import ops
+from lib.plenoxel.layers import shade_layers_gradients
 from model.fitting.options import FitBackground
 from model.fitting.ray_sampler import RayBatch
 from model.fitting.schedule import log_linear
 from model.options import RenderOptions
-from model.sphere_layers import SphereLayers
+from model.sphere_layers import DENSITY_UNIT, SphereLayers
 
 
 class BackgroundOptimizer:
@@ -18,31 +19,30 @@ class BackgroundOptimizer:
 
     Args:
         layers: their texture is updated in place.
-        total_steps: over which rates change.
+        total_steps: over which the rate changes.
     """
 
     def __init__(self, layers: SphereLayers, options: FitBackground, rendering: RenderOptions, total_steps: int):
         self.layers = layers
-        self._options, self._rendering, self._total_steps = options, rendering, total_steps
-        self.square = torch.zeros_like(layers.texture)
-        self._colors: Tensor | None = None
+        self._options, self._total_steps = options, total_steps
+        self._step_size, self._brightness = rendering.step_size, rendering.background_brightness
+        self.square, self._gradient = torch.zeros_like(layers.texture), torch.zeros_like(layers.texture)
+        self._touched = torch.zeros(layers.texture.shape[:2], dtype=torch.bool, device=layers.texture.device)
+        self._rays: RayBatch | None = None
 
     def render(self, rays: RayBatch) -> Tensor:
         """Colours ``[B, 3]`` behind the grid, whose gradient the next :meth:`update` is given."""
-        texture = self.layers.texture.requires_grad_()
-        with torch.enable_grad():
-            self._colors = self.layers.shade(
-                rays.origins, rays.directions, self._rendering.step_size, self._rendering.background_brightness
-            )
-        self._texture = texture
-        return self._colors.detach()
+        self._rays = rays
+        return self.layers.shade(rays.origins, rays.directions, self._step_size, self._brightness)
 
     def update(self, index: int, gradient: Tensor) -> None:
-        """One RMSProp step, number ``index``, on the texels that the rays saw; ``gradient`` is by their colours."""
-        (by_texture,) = torch.autograd.grad(self._colors, self._texture, gradient)
-        texture, self._colors = self._texture.detach_(), None
-        progress = index / max(1, self._total_steps - 1)
-        rates = (log_linear(*self._options.color_rate, progress), log_linear(*self._options.density_rate, progress))
-        for part, rate in zip((slice(0, 3), slice(3, 4)), rates, strict=True):
-            flat = by_texture[part].reshape(-1)
-            ops.rmsprop_step(texture[part].view(-1), flat, self.square[part].view(-1), rate, touched=flat != 0)
+        """One RMSProp step, number ``index``, in the directions that the rays saw; ``gradient`` is by their colours."""
+        texture, rays = self.layers.texture, self._rays
+        shade_layers_gradients(
+            texture, rays.origins, rays.directions, gradient, self._gradient, self._touched, self._step_size,
+            self._brightness, DENSITY_UNIT,
+        )  # fmt: skip
+        rate = log_linear(*self._options.rate, index / max(1, self._total_steps - 1))
+        by_direction = [values.flatten(0, 1).flatten(1) for values in (texture, self._gradient, self.square)]
+        ops.rmsprop_step(*by_direction, rate, touched=self._touched.flatten())
+        self._touched.zero_()

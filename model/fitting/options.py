@@ -102,14 +102,12 @@ class FitBackground:
         layers: how many; 0 for none. None takes 4 where neither depth, a mesh nor transparency says where the scene
             ends, else none.
         rows: of each image, from pole to pole; it has twice as many columns.
-        color_rate: learning rate of their colours, at the first and at the last step.
-        density_rate: likewise of their densities.
+        rate: learning rate of their colours and, in units of 30, of their densities, at the first and at the last step.
     """
 
     layers: int | None = None
     rows: int = 512
-    color_rate: tuple[float, float] = (3e-2, 1e-3)
-    density_rate: tuple[float, float] = (1.0, 0.03)
+    rate: tuple[float, float] = (3e-2, 1e-3)
 
     def __post_init__(self) -> None:
         if self.layers is not None and (self.layers < 0 or self.layers == 1) or self.rows < 2:
