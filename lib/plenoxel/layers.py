@@ -9,6 +9,7 @@ Rays are `origins` [N, 3] in the sphere's frame and `directions` [N, 3] of any l
 svox2 measures the optical depth along them. `step_size` is in layers; `brightness` is the grey level behind the last.
 
 Inputs of a wrong shape or type raise RuntimeError. On the CPU all results are the same bits for any number of threads.
+GPUs compute with PyTorch's own operations, as the reference does.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import torch
 from torch import Tensor
 
 from lib.library import load_library
+from lib.plenoxel.reference_layers import _shade_layers, _shade_layers_gradients
 
 load_library(Path(__file__).parent)
 import lib.plenoxel.layer_registrations  # noqa: E402, F401  (after the ops exist)
+
+_SAMPLES_AT_ONCE = 1 << 23  # on a GPU
 
 
 def shade_layers(
@@ -33,6 +37,10 @@ def shade_layers(
     density_unit: float = 1.0,
 ) -> Tensor:
     """Colours [N, 3] that rays see; differentiable with respect to `texture`."""
+    if texture.is_cuda:
+        at_once = max(1, int(_SAMPLES_AT_ONCE * step_size / texture.shape[2]))
+        parts = zip(origins.split(at_once), directions.split(at_once), strict=True)
+        return torch.cat([_shade_layers(texture, *part, step_size, brightness, density_unit) for part in parts])
     return torch.ops.plenoxel.shade_layers(texture, origins, directions, step_size, brightness, density_unit)
 
 
@@ -48,6 +56,7 @@ def shade_layers_gradients(
     density_unit: float = 1.0,
 ) -> None:
     """Shades the rays again and adds the gradient by `texture`."""
-    torch.ops.plenoxel.shade_layers_gradients(
+    add = _shade_layers_gradients if texture.is_cuda else torch.ops.plenoxel.shade_layers_gradients
+    add(
         texture, origins, directions, grad_rgb, grad_texture, touched, step_size, brightness, density_unit
     )
