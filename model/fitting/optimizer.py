@@ -43,7 +43,7 @@ class GridOptimizer:
             "radius": grid.radius,
             "step_size": rendering.step_size,
             "sigma_thresh": rendering.sigma_thresh,
-            "stop_thresh": max(rendering.stop_thresh, optimization.stop_thresh),
+            "stop_thresh": rendering.stop_thresh,
             "near_clip": rendering.near_clip,
             "beta_lambda": regularization.beta,
             "sparsity_lambda": regularization.sparsity,

@@ -133,8 +133,6 @@ class FitOptimization:
         delay_factor: by this factor at the very first step.
         smoothing: RMSProp's beta.
         epsilon: RMSProp's epsilon.
-        stop_thresh: a step's rays end when their transmittance falls below this; what lies behind would change by less
-            than a grey level's hundredth part.
     """
 
     steps: tuple[int, ...] = (1500, 4500)
@@ -145,7 +143,6 @@ class FitOptimization:
     delay_factor: float = 0.01
     smoothing: float = 0.95
     epsilon: float = 1e-8
-    stop_thresh: float = 3e-5
 
     def __post_init__(self) -> None:
         for name in ("steps", "rays_per_step"):
