@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lib.plenoxel import ops
 from model.capture import rotation_matrix, rotation_vector
 from model.fitting.exposure import ExposureEstimate
 from model.fitting.frames import Frames, fitted_size
 from model.fitting.options import FitPoses
 from model.grid import PlenoxelGrid
 from model.options import RenderOptions
+from model.rendering import render_rays
 from utils.cameras import camera_rays, rigid_inverse, scale_intrinsics
 
 _RAYS_AT_ONCE = 1 << 18
@@ -78,15 +78,9 @@ class PoseRefinement:
         """Movements ``[B, 6]`` in the cameras' own axes: shift, then rotation vector."""
         pose = self.camera_to_grid[chosen]
         origins, directions = camera_rays(pose, self._intrinsics.to(pose), *self.size)
-        out = ops.render_rays(
-            grid.links, grid.density, grid.sh, origins.reshape(-1, 3), directions.reshape(-1, 3).contiguous(),
-            grid.center, grid.radius, rendering.step_size, rendering.sigma_thresh, rendering.stop_thresh,
-            rendering.near_clip, rendering.background_brightness, outputs=("rgb", "depth", "alpha"),
-            image_width=self.size[1],
-        )  # fmt: skip
-        shape = photos.shape[:1] + self.size
-        rendered, alpha = out.rgb.view(*shape, 3).movedim(-1, 1), out.alpha.view(shape)
-        distance = out.depth.view(shape) / alpha.clamp(min=_LEAST_ALPHA)
+        out = render_rays(grid, origins, directions, rendering, outputs=("rgb", "depth", "alpha"))
+        rendered, alpha = out.rgb.movedim(-1, 1), out.alpha
+        distance = out.depth / alpha.clamp(min=_LEAST_ALPHA)
         local = directions @ pose[:, None, :3, :3].float()
         points = local * distance[..., None]
         jacobian = _motion_jacobian((rendered + photos) / 2, points, self._intrinsics)
