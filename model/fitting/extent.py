@@ -51,12 +51,19 @@ def choose_start(scene: Scene, frames: Frames, start: str) -> str:
     return start
 
 
-def background_layers(options: FitBackground, frames: Frames, start: str) -> int:
-    """How many sphere layers stand behind the grid; those of "auto" where nothing says where the scene ends."""
-    if options.layers is not None:
-        return options.layers
+def background_layers(scene: Scene, frames: Frames, options: FitBackground, start: str) -> int:
+    """How many sphere layers stand behind the grid; without a number, some where nothing says where the scene ends.
+
+    Raises:
+        UserError: layers are asked for behind transparent pictures, whose background is known.
+    """
+    if frames.alphas is not None and options.layers:
+        raise UserError(
+            f"{scene.path} has transparent pictures, behind which nothing is to be fitted, but FitBackground.layers = "
+            f"{options.layers}; use 0 or None"
+        )
     closed = frames.have_depth or start == "mesh" or frames.alphas is not None
-    return 0 if closed else _LAYERS
+    return (0 if closed else _LAYERS) if options.layers is None else options.layers
 
 
 def surface_points(scene: Scene, frames: Frames, grid: FitGrid, start: str) -> PointCloud | None:

@@ -29,7 +29,7 @@ def prepare_fitter(
     placement = place_scene(scene, frames, cloud, start, grid.camera_space)
     if poses.tracked_only and not frames.have_depth:
         poses = replace(poses, rounds=0)
-    layers = background_layers(recipe.background, frames, start)
+    layers = background_layers(scene, frames, recipe.background, start)
     recipe = replace(
         recipe, grid=replace(grid, start=start), poses=poses, background=replace(recipe.background, layers=layers)
     )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dataloader import load_scene
+from model import PlenoxelGrid
 from model.capture import NEAR_METRES, CaptureModel
 from model.fitting.extent import camera_nearness, choose_start, place_scene, surface_points
 from model.fitting.fitter import Fitter, Recipe
@@ -174,3 +175,21 @@ def test_stopping_changes_nothing_with_random_backgrounds(capture, tmp_path):
 def test_exposures_of_metric_scenes_are_as_near_as_ever(tmp_path):
     scene = load_scene(write_scannet_scene(tmp_path / "scene0000_00"))
     assert camera_nearness(scene, scene.camera_to_world) == NEAR_METRES
+
+
+def test_layers_behind_transparent_pictures_are_refused(capture, tmp_path):
+    recipe = replace(RECIPE, background=FitBackground(layers=4))
+    with pytest.raises(UserError, match=r"transparent pictures.*FitBackground.layers = 4; use 0 or None"):
+        fitted(write_transforms(tmp_path / "block", capture), tmp_path / "field", recipe)
+
+
+def test_a_scene_without_an_edge_gets_layers_and_one_with_depth_does_not(room, tmp_path):
+    opaque = write_transforms(tmp_path / "room", room)
+    short = replace(RECIPE, optimization=FitOptimization(steps=(1, 1), rays_per_step=(10,)),
+                    background=FitBackground(rows=4))  # fmt: skip
+    results = fitted(opaque, tmp_path / "field", short)
+    assert results["background_layers"] == 4
+    assert PlenoxelGrid.load(tmp_path / "field").background.texture.shape == (4, 8, 4, 4)
+    scan = write_scannet_scene(tmp_path / "scene0000_00", size=(30, 40), num_frames=8)
+    assert fitted(scan, tmp_path / "other", short)["background_layers"] == 0
+    assert PlenoxelGrid.load(tmp_path / "other").background is None
