@@ -91,9 +91,10 @@ def load_perfception_scene(path: str | Path) -> PerfceptionScene:
         density = reader.read("density_data", path).reshape(-1)
         sh = reader.read("sh_data", path)
         background = _read_background(checkpoint, path)
-    except (KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is not a PeRFception checkpoint: {error} is missing or of another type; expected "
-                        "state_dict with model.links_idx, model.density_data and model.sh_data, and reso_idx") from None
+    except (KeyError, AttributeError, TypeError, RuntimeError) as error:
+        raise UserError(f"{path} is not a PeRFception checkpoint: {error} is missing, of another type or shape; "
+                        "expected state_dict with model.links_idx, model.density_data and model.sh_data, and "
+                        "reso_idx") from None
     if find_value(config, "logarithmic_quant", False) is True:
         raise UserError(f"{path.parent} has logarithmic_quant = True, for which the public code has no consistent "
                         "reading; save the scene again without it")
@@ -173,11 +174,18 @@ def _read_background(checkpoint: dict[str, Any], path: Path) -> PerfceptionBackg
             raise UserError(f"{path} has a background of {len(stored)} rows without model.background_links; expected "
                             "2 R^2 rows: quantized backgrounds of less than 8 bits are read only with their links")
         links = torch.arange(len(stored), dtype=torch.int32).reshape(2 * side, side)
+    if links.dim() != 2 or len(links) != 2 * links.shape[1] or stored.dim() != 3 or stored.shape[1] < 2:
+        raise UserError(f"{path}: model.background_links is {list(links.shape)} and model.background_data "
+                        f"{list(stored.shape)}; expected [2 R, R] and [rows, layers, 4] with at least 2 layers: the "
+                        "file is damaged")
     rows = int(links.max()) + 1
     bits = 0
     if stored.dtype == torch.uint8:
         bits = next((bits for bits in PACKED_BITS if packed_rows(rows, bits) == len(stored)), 8)
     data = dequantize(checkpoint, "background_data", stored.detach(), bits, rows, path)
+    if len(data) < rows or data.shape[1:] != (stored.shape[1], 4) or not torch.isfinite(data).all():
+        raise UserError(f"{path}: model.background_data is {list(stored.shape)} for {rows} rows; expected finite "
+                        "numbers [rows, layers, 4]: the file is damaged")
     return PerfceptionBackground(data, links.int())
 
 

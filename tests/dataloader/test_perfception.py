@@ -245,3 +245,27 @@ def test_mistakes_get_one_sentence(tmp_path, damage, message):
     with pytest.raises(UserError, match=message) as caught:
         load_perfception_scene(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda state: {"background_data": state["background_data"][:5]}, "for 32 rows"),
+        (lambda state: {"background_links": state["background_links"][:5]}, "expected \\[2 R, R\\]"),
+        (lambda state: {"background_links": state["background_links"].reshape(-1)}, "expected \\[2 R, R\\]"),
+        (lambda state: {"background_links": state["background_links"] + 1000}, "for 1032 rows"),
+        (lambda state: {"background_data": state["background_data"][:, :1]}, "at least 2 layers"),
+        (lambda state: {"background_data": state["background_data"].reshape(32, 12)}, "rows, layers, 4"),
+        (lambda state: {"background_data": state["background_data"][..., :3]}, "shape|layers, 4"),
+        (lambda state: {"background_data": torch.full((32, 3, 4), torch.nan)}, "expected finite"),
+    ],
+)
+def test_damaged_background_is_refused_in_one_sentence(damage, message, tmp_path):
+    links = torch.arange(32, dtype=torch.int32).reshape(8, 4)
+    save(tmp_path, 8, background=PerfceptionBackground(torch.rand(32, 3, 4), links))
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    state = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
+    checkpoint["state_dict"].update({f"model.{name}": value for name, value in damage(state).items()})
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match=message):
+        load_perfception_scene(tmp_path)
