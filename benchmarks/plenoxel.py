@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.scenes import Grid, furnished_room, room_rays  # noqa: E402
 from lib.plenoxel import ops, reference  # noqa: E402
+from lib.plenoxel.layers import shade_layers, shade_layers_gradients  # noqa: E402
+from lib.plenoxel.reference_layers import _shade_layers, _shade_layers_gradients  # noqa: E402
 
 VOXEL_BYTES = 28 * 4  # density and 27 coefficients
 FOCAL_PER_PIXEL = 578 / 640  # the anchors' camera: 578 px at a width of 640
@@ -103,6 +105,23 @@ def fit_cases(grid: Grid, count: int, device: str) -> list[Case]:
     ]
 
 
+def layer_cases(count: int, device: str) -> list[Case]:
+    """The background layers of a fit's step: 4 layers of 128 rows."""
+    generator = torch.Generator().manual_seed(0)
+    texture = torch.rand(128, 256, 4, 4, generator=generator).to(device)
+    origins, directions, cotangent = (torch.randn(3, count, 3, generator=generator) * 0.3).to(device)
+    gradient, touched = torch.zeros_like(texture), torch.zeros(128, 256, dtype=torch.bool, device=device)
+    rays, floor = (texture, origins, directions), count * 10 * 8 * 16  # samples, corners, bytes
+    return [
+        Case(f"background layers, {count} rays", lambda: shade_layers(*rays), floor, lambda: _shade_layers(*rays)),
+        Case(
+            f"background layers' gradients, {count} rays",
+            lambda: shade_layers_gradients(*rays, cotangent, gradient, touched), 2 * floor,
+            lambda: _shade_layers_gradients(*rays, cotangent, gradient, touched),
+        ),
+    ]  # fmt: skip
+
+
 def other_cases(grid: Grid, device: str) -> list[Case]:
     rays = tuple(values.to(device) for values in room_rays(1, CPU_VIEW, FOCAL_PER_PIXEL * CPU_VIEW[1]))
     weights = torch.zeros_like(grid.density)
@@ -164,7 +183,7 @@ def main() -> None:
         grid = Grid(*(values.to(device) for values in room))
         cases = render_cases(grid, CPU_VIEW if device == "cpu" else CUDA_VIEW, device)
         for count in FIT_RAYS[device]:
-            cases += fit_cases(grid, count, device)
+            cases += fit_cases(grid, count, device) + layer_cases(count, device)
         print(f"\n{device}: {len(grid.density):,} voxels")
         print_table(cases + other_cases(grid, device), device, arguments.repeats, not arguments.no_reference)
 

@@ -174,10 +174,13 @@ def _read_background(checkpoint: dict[str, Any], path: Path) -> PerfceptionBackg
             raise UserError(f"{path} has a background of {len(stored)} rows without model.background_links; expected "
                             "2 R^2 rows: quantized backgrounds of less than 8 bits are read only with their links")
         links = torch.arange(len(stored), dtype=torch.int32).reshape(2 * side, side)
-    if links.dim() != 2 or len(links) != 2 * links.shape[1] or stored.dim() != 3 or stored.shape[1] < 2:
-        raise UserError(f"{path}: model.background_links is {list(links.shape)} and model.background_data "
-                        f"{list(stored.shape)}; expected [2 R, R] and [rows, layers, 4] with at least 2 layers: the "
-                        "file is damaged")
+    whole = links.dtype in (torch.int32, torch.int64) and stored.dtype in (torch.uint8, torch.float16, torch.float32)
+    if not whole or not links.numel() or links.dim() != 2 or len(links) != 2 * links.shape[1] or stored.dim() != 3 or (
+        stored.shape[1] < 2
+    ):
+        raise UserError(f"{path}: model.background_links is {links.dtype} {list(links.shape)} and "
+                        f"model.background_data {stored.dtype} {list(stored.shape)}; expected integers [2 R, R] and "
+                        "[rows, layers, 4] with at least 2 layers: the file is damaged")
     rows = int(links.max()) + 1
     bits = 0
     if stored.dtype == torch.uint8:

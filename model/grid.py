@@ -181,7 +181,8 @@ class PlenoxelGrid:
 
     def detach(self) -> PlenoxelGrid:
         """The same values outside any autograd graph."""
-        return replace(self, density=self.density.detach(), sh=self.sh.detach())
+        background = None if self.background is None else SphereLayers(self.background.texture.detach())
+        return replace(self, density=self.density.detach(), sh=self.sh.detach(), background=background)
 
     def to_dense(self) -> tuple[Tensor, Tensor]:
         """Density ``[Rx, Ry, Rz]`` and SH ``[Rx, Ry, Rz, 27]``, 0 in empty voxels."""

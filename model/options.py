@@ -17,7 +17,7 @@ class RenderOptions:
         sigma_thresh: samples with a density at or below this are empty.
         stop_thresh: a ray ends when its transmittance falls below this.
         near_clip: distance from the camera, in the grid's world units, before which nothing is sampled.
-        background_brightness: grey level seen behind the grid, 0 to 1.
+        background_brightness: grey level seen behind the grid and its background layers, if there are any, 0 to 1.
         sh_background: add transmittance * background_brightness to all SH channels of rays that meet the grid, as the
             paper's code does; an empty ray has no coefficients, so the default leaves it out.
     """

@@ -80,7 +80,7 @@ def render_rays(
     )
     rgb = out.rgb
     if layered:
-        rgb = _before_layers(grid, rgb, 1 - out.alpha, flat_origins, flat_directions, options)
+        rgb = _before_layers(grid, rgb, 1 - out.alpha, flat_origins, flat_directions, options, backend)
     return RenderedRays(
         rgb=None if rgb is None else rgb.reshape(*shape, 3),
         sh=None if out.sh is None else out.sh.reshape(*shape, SH_CHANNELS),
@@ -90,14 +90,21 @@ def render_rays(
 
 
 def _before_layers(
-    grid: PlenoxelGrid, rgb: Tensor, transmittance: Tensor, origins: Tensor, directions: Tensor, options: RenderOptions
+    grid: PlenoxelGrid,
+    rgb: Tensor,  # [N, 3]
+    transmittance: Tensor,  # [N]
+    origins: Tensor,  # [N, 3]
+    directions: Tensor,  # [N, 3]
+    options: RenderOptions,
+    backend: str,
 ) -> Tensor:
-    """``rgb [N, 3]`` in front of the grid's sphere layers instead of a grey background."""
+    """The colours in front of the grid's sphere layers instead of a grey background."""
     seen = (transmittance.detach() >= _LEAST_TRANSMITTANCE).nonzero()[:, 0]
     center, radius = origins.new_tensor(grid.center), origins.new_tensor(grid.radius)
     layers = grid.background.shade(
-        (origins[seen] - center) / radius, directions[seen] / radius, options.step_size, options.background_brightness
-    )
+        (origins[seen] - center) / radius, directions[seen] / radius, options.step_size, options.background_brightness,
+        backend,
+    )  # fmt: skip
     return rgb.index_add(0, seen, transmittance[seen, None] * (layers - options.background_brightness))
 
 

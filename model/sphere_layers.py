@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lib.plenoxel.reference_layers import _shade_layers
+
 if TYPE_CHECKING:
     from dataloader.perfception import PerfceptionBackground
 
@@ -76,15 +78,17 @@ class SphereLayers:
         directions: Tensor,  # [N, 3], of any length
         step_size: float = 0.5,
         brightness: float = 1.0,
+        backend: str = "auto",
     ) -> Tensor:
         """Colours ``[N, 3]`` that rays see behind the grid, in front of a last ``brightness``; differentiable.
 
         Args:
             directions: their length is that of a world unit, as svox2 measures the optical depth along them.
             step_size: between samples, in layers.
+            backend: "reference" for plain PyTorch, anything else for the op.
         """
-        from lib.plenoxel.layers import shade_layers  # here, so that layers can be loaded without the built extension
-
-        return shade_layers(
-            self.texture, origins.contiguous(), directions.contiguous(), step_size, brightness, DENSITY_UNIT
-        )
+        if backend == "reference":
+            shade = _shade_layers
+        else:
+            from lib.plenoxel.layers import shade_layers as shade  # here: a checkout may not have the built extension
+        return shade(self.texture, origins.contiguous(), directions.contiguous(), step_size, brightness, DENSITY_UNIT)

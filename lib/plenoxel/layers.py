@@ -8,12 +8,13 @@ float64, of one type and device.
 Rays are `origins` [N, 3] in the sphere's frame and `directions` [N, 3] of any length: it is that of a world unit, as
 svox2 measures the optical depth along them. `step_size` is in layers; `brightness` is the grey level behind the last.
 
-Inputs of a wrong shape or type raise RuntimeError. On the CPU all results are the same bits for any number of threads.
-GPUs compute with PyTorch's own operations, as the reference does.
+On the CPU inputs of a wrong shape or type raise RuntimeError, and all results are the same bits for any number of
+threads. GPUs compute with PyTorch's own operations, as the reference does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -28,6 +29,12 @@ import lib.plenoxel.layer_registrations  # noqa: E402, F401  (after the ops exis
 _SAMPLES_AT_ONCE = 1 << 23  # on a GPU
 
 
+def _parts(texture: Tensor, step_size: float, *rays: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The rays' tensors in parts that bound the memory which samples take."""
+    at_once = max(1, int(_SAMPLES_AT_ONCE * step_size / texture.shape[2]))
+    return zip(*(values.split(at_once) for values in rays), strict=True)
+
+
 def shade_layers(
     texture: Tensor,  # [R, 2R, L, 4]
     origins: Tensor,  # [N, 3]
@@ -38,8 +45,7 @@ def shade_layers(
 ) -> Tensor:
     """Colours [N, 3] that rays see; differentiable with respect to `texture`."""
     if texture.is_cuda:
-        at_once = max(1, int(_SAMPLES_AT_ONCE * step_size / texture.shape[2]))
-        parts = zip(origins.split(at_once), directions.split(at_once), strict=True)
+        parts = _parts(texture, step_size, origins, directions)
         return torch.cat([_shade_layers(texture, *part, step_size, brightness, density_unit) for part in parts])
     return torch.ops.plenoxel.shade_layers(texture, origins, directions, step_size, brightness, density_unit)
 
@@ -56,7 +62,10 @@ def shade_layers_gradients(
     density_unit: float = 1.0,
 ) -> None:
     """Shades the rays again and adds the gradient by `texture`."""
-    add = _shade_layers_gradients if texture.is_cuda else torch.ops.plenoxel.shade_layers_gradients
-    add(
+    if texture.is_cuda:
+        for rays in _parts(texture, step_size, origins, directions, grad_rgb):
+            _shade_layers_gradients(texture, *rays, grad_texture, touched, step_size, brightness, density_unit)
+        return
+    torch.ops.plenoxel.shade_layers_gradients(
         texture, origins, directions, grad_rgb, grad_texture, touched, step_size, brightness, density_unit
     )

@@ -192,9 +192,10 @@ def fit_gradients(
     options = [step_size, sigma_thresh, stop_thresh, near_clip, background_brightness]
     losses = [beta_lambda, sparsity_lambda, depth_lambda, free_space_lambda, free_space_margin]
     weights = None if ray_weights is None else ray_weights.contiguous()
+    behind = None if background is None else background.contiguous()
     return torch.ops.plenoxel.fit_gradients(
         links, cell_distance(links), density, sh, origins, directions, scene_index, list(center), list(radius), options,
-        target_rgb, weights, depth_target, background, losses, grad_density, grad_sh, touched, transmittance,
+        target_rgb, weights, depth_target, behind, losses, grad_density, grad_sh, touched, transmittance,
     )
 
 

@@ -1,7 +1,8 @@
 """Sphere layers in plain PyTorch: slow and obvious, the yardstick of the ops in `layers.py`, with the same arguments.
 
 A ray takes `int(L / step_size) + 2` samples where it leaves spheres whose inverse radii are evenly spaced, interpolated
-trilinearly. The distance between two samples is the difference of their inverse radii.
+trilinearly. The distance between two samples is the difference of their inverse radii. Unlike in svox2, spheres that a
+ray left before it began do not count.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ def _shade_layers(
     inverse = 1 - (number + 0.5) / steps  # of the spheres' radii, [S]
     inner = 1 / (nearest.sqrt() + _APART).clamp(min=1)  # inverse radius at which the spheres begin, [N, 1]
     before = torch.minimum(torch.cat((torch.ones_like(inverse[:1]), inverse[:-1])), inner)
-    interval = (before - inverse).clamp(min=0)  # 0 for spheres that the ray does not leave
     distance = (inverse**-2 - nearest).clamp(min=0).sqrt() - along
+    # 0 for spheres that the ray does not leave, or left before it began
+    interval = torch.where(distance > 0, (before - inverse).clamp(min=0), 0.0)
     # [N, S, 3], on the unit sphere
     points = (origins[:, None] + distance[..., None] * ahead[:, None]) * inverse[:, None]
     values = _interpolated(texture, points, (1 - inverse) * layers - 0.5)

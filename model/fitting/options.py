@@ -102,7 +102,8 @@ class FitBackground:
         layers: how many; 0 for none. None takes 4 where neither depth, a mesh nor transparency says where the scene
             ends, else none.
         rows: of each image, from pole to pole; it has twice as many columns.
-        rate: learning rate of their colours and, in units of 30, of their densities, at the first and at the last step.
+        rate: learning rate of their colours and, in units of 30, of their densities, at the first and at the last step;
+            RMSProp's constants are the usual ones.
     """
 
     layers: int | None = None

@@ -1,6 +1,7 @@
 """Layered sphere images: svox2's mathematics, written out sample by sample, and what they are good for."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,10 @@ from torch.nn.functional import normalize
 
 from dataloader import load_perfception_scene
 from model import PlenoxelGrid, RenderOptions, render_rays
+from model.fitting import background
+from model.fitting.optimizer import GridOptimizer
+from model.fitting.options import FitBackground, FitOptimization, FitRegularization
+from model.fitting.ray_sampler import RayBatch
 from model.sphere_layers import DENSITY_UNIT, SphereLayers
 
 BAND_0 = 0.28209479177387814
@@ -29,7 +34,7 @@ def rays(count=60, seed=1, dtype=torch.float32):
 
 
 def one_ray(texture, origin, direction, step_size, brightness):
-    """svox2's render_background_forward for one ray, in Python's own floats."""
+    """svox2's render_background_forward for one ray, in Python's own floats; nothing is seen behind the camera."""
     rows, _, layers, _ = texture.shape
     origin, direction = origin.double(), direction.double()
     world_step = float(1 / direction.norm())
@@ -43,7 +48,11 @@ def one_ray(texture, origin, direction, step_size, brightness):
         radius = steps / (steps - number - 0.5)
         if radius < inner:
             continue
-        x, y, z = ((origin + (-along + (radius**2 - nearest**2) ** 0.5) * direction) / radius).tolist()
+        distance = -along + (radius**2 - nearest**2) ** 0.5
+        if distance <= 0:
+            last = 1 / radius
+            continue
+        x, y, z = ((origin + distance * direction) / radius).tolist()
         column = 2 * rows * (0.5 + math.atan2(x, z) / (2 * math.pi))
         row = rows * (0.5 - math.asin(max(-1.0, min(y, 1.0))) / math.pi)
         layer = min(max((1 - 1 / radius) * layers - 0.5, 0), layers - 1)
@@ -84,6 +93,14 @@ def test_no_rays():
     assert random_layers().shade(torch.empty(0, 3), torch.empty(0, 3)).shape == (0, 3)
 
 
+def test_nothing_is_seen_behind_the_camera():
+    sky = SphereLayers(torch.zeros(8, 16, 4, 4))
+    sky.texture[:, :, 0] = 1e3  # a white shell at radius 1 to 1.3
+    origins, away = torch.tensor([[0.0, 0, -1.7]]), torch.tensor([[0.0, 0, -1]])
+    assert sky.shade(origins, away, brightness=0.25).allclose(torch.tensor(0.25))
+    assert (sky.shade(origins, -away, brightness=0.25) > 100).all()  # its far side
+
+
 def test_what_is_infinitely_far_has_no_parallax():
     sky = SphereLayers.around(16, 64, torch.device("cpu"))
     sky.texture[:, :, -1, :3] = torch.randn(64, 128, 3, generator=torch.Generator().manual_seed(0))
@@ -120,6 +137,47 @@ def test_the_grid_is_rendered_in_front(backend):
         assert torch.equal(getattr(out, name), getattr(alone, name))
     only = render_rays(grid, origins, directions, options, outputs=("rgb",), backend=backend)
     assert only.alpha is None and torch.equal(only.rgb, out.rgb)
+
+
+def test_the_grids_frame_and_gradients():
+    """Off-centre and of three radii: layers live in the grid's own frame, and directions shrink with it."""
+    grid = replace(layered_grid(random_layers()), center=(1.0, 2.0, 3.0), radius=(0.5, 1.0, 2.0))
+    center, radius = torch.tensor(grid.center), torch.tensor(grid.radius)
+    origins, directions = rays()
+    origins, directions = origins + center, normalize(directions, dim=-1)
+    grid.background.texture.requires_grad_(), grid.density.requires_grad_()
+    out = render_rays(grid, origins, directions)
+    alone = render_rays(replace(grid, background=None), origins, directions)
+    behind = grid.background.shade((origins - center) / radius, directions / radius)
+    expected = alone.rgb + (1 - alone.alpha)[:, None] * (behind - 1)
+    torch.testing.assert_close(out.rgb, expected, rtol=1e-5, atol=1e-6)
+    cotangent = torch.randn(out.rgb.shape, generator=torch.Generator().manual_seed(3))
+    wanted = grid.density, grid.background.texture
+    for actual, by_hand in zip(
+        torch.autograd.grad(out.rgb, wanted, cotangent), torch.autograd.grad(expected, wanted, cotangent), strict=True
+    ):
+        torch.testing.assert_close(actual, by_hand, rtol=1e-4, atol=1e-5)
+    assert not grid.detach().background.texture.requires_grad
+
+
+def test_a_fits_step_takes_the_gradient_of_its_loss(monkeypatch):
+    grid = layered_grid(random_layers())
+    origins, directions = rays()
+    directions, target = normalize(directions, dim=-1), torch.rand(60, 3, generator=torch.Generator().manual_seed(4))
+    layers = SphereLayers(grid.background.texture.clone().requires_grad_())
+    loss = ((render_rays(replace(grid, background=layers), origins, directions).rgb - target) ** 2).mean()
+    (expected,) = torch.autograd.grad(loss, layers.texture)
+    gradients = []
+    monkeypatch.setattr(
+        background.ops, "rmsprop_step", lambda param, grad, *rest, **named: gradients.append(grad.clone())
+    )
+    optimizer = GridOptimizer(
+        grid, FitOptimization(density_rate=(1.0, 1.0)), FitRegularization(), RenderOptions(), 10, torch.Generator(),
+        background.BackgroundOptimizer(grid.background, FitBackground(), RenderOptions(), 10),
+    )  # fmt: skip
+    optimizer.step(0, RayBatch(origins, directions, target, torch.zeros(60, dtype=torch.long), None), target)
+    torch.testing.assert_close(gradients[0].view_as(expected), expected, rtol=1e-4, atol=1e-8)
+    assert expected.abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("bits, tolerance", [(32, 1e-7), (16, 4e-3), (8, 4e-2)])

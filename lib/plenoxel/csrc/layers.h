@@ -80,12 +80,14 @@ class LayerRay {
     inner_ = 1 / larger(std::sqrt(nearest_) + kApart, T(1));
   }
 
-  // Sample number 0 <= n < steps, the nearest first; false where it lies before the first sphere that the ray leaves.
+  // Sample number 0 <= n < steps, the nearest first; false where it lies before the first sphere that the ray leaves, or
+  // behind where the ray begins.
   PLENOXEL_HD bool at(int n, LayerSample<T>& sample) const {
     const T inverse = inverse_radius(n), before = n > 0 ? smaller(inverse_radius(n - 1), inner_) : inner_;
     const T interval = before - inverse;
     if (!(interval > 0)) return false;
     const T distance = std::sqrt(larger(1 / (inverse * inverse) - nearest_, T(0))) - along_;
+    if (distance <= 0) return false;
     T point[3];
     for (int axis = 0; axis < 3; ++axis) point[axis] = (origin_[axis] + distance * ahead_[axis]) * inverse;
     const T longitude = std::atan2(point[0], point[2]) * T(1 / kPi);
