@@ -25,7 +25,6 @@ from scipy.spatial import cKDTree
 
 from analysis.browser import Page
 from analysis.quality import QualityOptions
-from analysis.viewer.scene_nodes import REJECTED_KIND
 from analysis.viewer.scene_state import DOMES, TRAJECTORY, ScenePaths, SceneState, field_path, load_scene_state
 from analysis.viewer.viewer import Viewer
 from dataloader import CameraList, ViewStore
@@ -124,10 +123,10 @@ def _viewer(work: Path) -> bytes:
 
 
 def _arrange(viewer: Viewer, state: SceneState, page: Page) -> None:
-    """Look at the domes from where most of their cameras are seen, and say of one why it was rejected."""
+    """Look at the domes from where most of their cameras are seen, and say why they were rejected, of one in full."""
     page.evaluate(_CLOSE_NOTICES)
     viewer.panels.show_kind(TRAJECTORY, False)
-    viewer.panels.show_kind(REJECTED_KIND, True)
+    page.click_text("Why rejected")
     cameras = state.sources[DOMES].cameras
     view = _overview(state)
     viewer.choose_camera(TRAJECTORY, view)
