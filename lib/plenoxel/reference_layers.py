@@ -49,27 +49,6 @@ def _shade_layers(
     return (weight * color).sum(-1).T + through[:, -1:] * brightness
 
 
-def _shade_layers_gradients(
-    texture: Tensor,  # [R, 2R, L, 4]
-    origins: Tensor,  # [N, 3]
-    directions: Tensor,  # [N, 3]
-    grad_rgb: Tensor,  # [N, 3]
-    grad_texture: Tensor,  # [R, 2R, L, 4], added to
-    touched: Tensor | None = None,  # [R, 2R] bool, set where there is a gradient
-    step_size: float = 0.5,
-    brightness: float = 1.0,
-    density_unit: float = 1.0,
-) -> None:
-    """Adds the gradient of `_shade_layers` by `texture`, by autograd."""
-    leaf = texture.detach().requires_grad_()
-    with torch.enable_grad():
-        rgb = _shade_layers(leaf, origins, directions, step_size, brightness, density_unit)
-    (by_texture,) = torch.autograd.grad(rgb, leaf, grad_rgb)
-    grad_texture += by_texture
-    if touched is not None:
-        touched |= (by_texture != 0).flatten(2).any(-1)
-
-
 def _interpolated(
     texture: Tensor,  # [R, 2R, L, 4]
     points: Tensor,  # [N, S, 3] on the unit sphere

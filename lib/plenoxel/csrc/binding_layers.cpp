@@ -1,6 +1,9 @@
 // Ops on the sphere layers behind a grid.
 #include "backend.h"
 #include "layers_cpu.h"
+#ifdef WITH_CUDA
+#include "cuda/layers_cuda.h"
+#endif
 
 namespace {
 
@@ -47,7 +50,7 @@ Tensor shade_layers(const Tensor& texture, const Tensor& origins, const Tensor& 
   const Tensor rgb = empty_for_rays(origins, 3, true);
   dispatch(texture.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    plenoxel::cpu::shade_layers(sky.spheres<T>(), sky.rays<T>(), data<T>(rgb), at::get_num_threads());
+    PLENOXEL_RUN(texture, shade_layers, sky.spheres<T>(), sky.rays<T>(), data<T>(rgb));
   });
   return rgb;
 }
@@ -65,10 +68,14 @@ void shade_layers_gradients(const Tensor& texture, const Tensor& origins, const 
   check_device(texture, {grad_rgb, grad_texture, touched});
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
-    plenoxel::cpu::shade_layers_gradients(sky.spheres<T>(), sky.rays<T>(), data<T>(grad_rgb),
-                                          data<plenoxel::Texel<T>>(grad_texture), data<bool>(touched),
-                                          at::get_num_threads());
+    PLENOXEL_RUN(texture, shade_layers_gradients, sky.spheres<T>(), sky.rays<T>(), data<T>(grad_rgb),
+        data<plenoxel::Texel<T>>(grad_texture), data<bool>(touched));
   });
+}
+
+void implement(torch::Library& library) {
+  library.impl("shade_layers", &shade_layers);
+  library.impl("shade_layers_gradients", &shade_layers_gradients);
 }
 
 }  // namespace
@@ -81,7 +88,7 @@ TORCH_LIBRARY_FRAGMENT(plenoxel, library) {
               " -> ()");
 }
 
-TORCH_LIBRARY_IMPL(plenoxel, CPU, library) {
-  library.impl("shade_layers", &shade_layers);
-  library.impl("shade_layers_gradients", &shade_layers_gradients);
-}
+TORCH_LIBRARY_IMPL(plenoxel, CPU, library) { implement(library); }
+#ifdef WITH_CUDA
+TORCH_LIBRARY_IMPL(plenoxel, CUDA, library) { implement(library); }
+#endif

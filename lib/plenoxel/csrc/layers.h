@@ -114,13 +114,24 @@ class LayerRay {
 };
 
 template <typename T>
+PLENOXEL_HD Texel<T> load(const Texel<T>* texel) {
+  return *texel;
+}
+#if defined(__CUDA_ARCH__)
+__device__ __forceinline__ Texel<float> load(const Texel<float>* texel) {
+  const float4 value = __ldg(reinterpret_cast<const float4*>(texel));
+  return {{value.x, value.y, value.z}, value.w};
+}
+#endif
+
+template <typename T>
 PLENOXEL_HD Texel<T> interpolate(const SphereLayers<T>& spheres, const LayerSample<T>& sample) {
   Texel<T> sum = {};
   for (int corner = 0; corner < kTexelCorners; ++corner) {
     const Texel<T>* texels = spheres.texels + sample.direction(spheres.rows, corner) * spheres.layers + sample.layer;
     const T share = sample.share(corner), far = share * sample.fraction[2];
-    sum.add_scaled(share - far, texels[0]);
-    sum.add_scaled(far, texels[1]);
+    sum.add_scaled(share - far, load(texels));
+    sum.add_scaled(far, load(texels + 1));
   }
   return sum;
 }
