@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.scenes import Grid, furnished_room, room_rays  # noqa: E402
 from lib.plenoxel import ops, reference  # noqa: E402
 from lib.plenoxel.layers import shade_layers, shade_layers_gradients  # noqa: E402
-from lib.plenoxel.reference_layers import _shade_layers, _shade_layers_gradients  # noqa: E402
+from lib.plenoxel.reference_layers import _shade_layers  # noqa: E402
 
 VOXEL_BYTES = 28 * 4  # density and 27 coefficients
 FOCAL_PER_PIXEL = 578 / 640  # the anchors' camera: 578 px at a width of 640
@@ -112,12 +112,17 @@ def layer_cases(count: int, device: str) -> list[Case]:
     origins, directions, cotangent = (torch.randn(3, count, 3, generator=generator) * 0.3).to(device)
     gradient, touched = torch.zeros_like(texture), torch.zeros(128, 256, dtype=torch.bool, device=device)
     rays, floor = (texture, origins, directions), count * 10 * 8 * 16  # samples, corners, bytes
+
+    def reference_gradients():
+        leaf = texture.clone().requires_grad_()
+        torch.autograd.grad(_shade_layers(leaf, *rays[1:]), leaf, cotangent)
+
     return [
         Case(f"background layers, {count} rays", lambda: shade_layers(*rays), floor, lambda: _shade_layers(*rays)),
         Case(
             f"background layers' gradients, {count} rays",
             lambda: shade_layers_gradients(*rays, cotangent, gradient, touched), 2 * floor,
-            lambda: _shade_layers_gradients(*rays, cotangent, gradient, touched),
+            reference_gradients,
         ),
     ]  # fmt: skip
 

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.scenes import Grid, furnished_room, room_rays  # noqa: E402
 from lib.plenoxel import ops, packed  # noqa: E402
+from lib.plenoxel.layers import shade_layers, shade_layers_gradients  # noqa: E402
 
 VOXEL_BYTES = 28 * 4
 STEPS = (0.5, 0.05)
@@ -161,6 +162,27 @@ def add_fit(table: Table, room: Room, count: int) -> None:
     table.add("   total variation and RMSProp, as a graph", captured(lambda: (touched.copy_(marked), update())), floor)
 
 
+def add_layers(table: Table, room: Room, count: int) -> None:
+    """The background of a fit's step: four layers of 512 rows, seen from within the room."""
+    views = room.views(8, 480, 640)
+    chosen = torch.randint(len(views[0]), (count,), device="cuda")
+    origins, directions = (values[chosen] for values in views)
+    texture = torch.rand(512, 1024, 4, 4, device="cuda")
+    gradient, touched = torch.zeros_like(texture), torch.zeros(512, 1024, dtype=torch.bool, device="cuda")
+    by_rgb = torch.randn(count, 3, device="cuda")
+
+    def shade():
+        return shade_layers(texture, origins, directions)
+
+    def add_gradients():
+        shade_layers_gradients(texture, origins, directions, by_rgb, gradient, touched)
+
+    add_gradients()
+    floor = int(touched.sum()) * 4 * 16 + count * 9 * 4
+    table.add(f"4 background layers, {count} rays", shade, floor)
+    table.add("   their gradients", add_gradients, 3 * floor)
+
+
 def add_preparation(table: Table, grid: Grid) -> None:
     distance = ops.cell_distance(grid.links)
     table.add("cell distance", lambda: torch.ops.plenoxel.cell_distance(grid.links), grid.links.numel() * 5)
@@ -181,6 +203,7 @@ def main() -> None:
     if arguments.only != "render":
         for count in (5000, 65536):
             add_fit(table, room, count)
+            add_layers(table, room, count)
     if arguments.only is None:
         dark = room.grid._replace(sh=room.grid.sh * 4)
         add_render(table, dark, room.rays(0, 480, 640), 640, "640x480, colours that clamp", variants=False)

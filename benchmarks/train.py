@@ -4,8 +4,8 @@
     python benchmarks/train.py --variant rgb bf16 reduce-overhead  # one variant: stem, precision, compile mode
 
 A run goes through the same code as the train task, from a cached store of random views. Images per second are of whole
-epochs after the first, which compiles; busy is the share of the time in which the GPU computes, from a profile of a few
-steps; the loss is that of the last epoch, for comparing variants. Each variant runs in its own process.
+epochs after the first, which compiles; busy is the share of the time in which the GPU computes or copies, from a
+profile of 20 steps; the loss is that of the last epoch, for comparing variants. Each variant runs in its own process.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from enet.training import PRECISIONS  # noqa: E402
 from enet.view_data import view_data  # noqa: E402
 
 SIZE = (124, 124)
+PROFILE_FROM, PROFILE_WARMUP, PROFILE_STEPS = 3, 3, 20  # of the last epoch's steps
 GPU_VARIANTS = [
     (stem, precision, mode)
     for stem in ("rgb", "conv_sum")
@@ -80,20 +81,37 @@ class Stopwatch(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch, batch_idx: int) -> None:
         if trainer.current_epoch < trainer.max_epochs - 1 or not torch.cuda.is_available():
             return
-        if batch_idx == 5:
+        if batch_idx == PROFILE_FROM:
             _synchronize()
-            self._profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
-            self._profiler.__enter__()
-            self._profile_start = time.perf_counter()
-        elif batch_idx == 15:
-            _synchronize()
-            elapsed = time.perf_counter() - self._profile_start
-            self._profiler.__exit__(None, None, None)
-            averages = self._profiler.key_averages()
-            self.busy = sum(event.self_device_time_total for event in averages) * 1e-6 / elapsed
-            if self._profile_to:
-                table = averages.table(sort_by="self_cuda_time_total", row_limit=60, max_name_column_width=110)
-                self._profile_to.write_text(table)
+            self._profiler = torch.profiler.profile(
+                activities=[torch.profiler.ProfilerActivity.CUDA],
+                schedule=torch.profiler.schedule(wait=0, warmup=PROFILE_WARMUP, active=PROFILE_STEPS),
+                on_trace_ready=self._read_profile,
+            )
+            self._profiler.start()
+        elif self._profiler is not None:
+            self._profiler.step()
+            if batch_idx == PROFILE_FROM + PROFILE_WARMUP + PROFILE_STEPS:
+                self._profiler.stop()
+                self._profiler = None
+
+    def _read_profile(self, profiler: torch.profiler.profile) -> None:
+        gpu = torch.autograd.DeviceType.CUDA
+        on_gpu = [event.time_range for event in profiler.events() if event.device_type == gpu]
+        self.busy = _covered(on_gpu) / (max(e.end for e in on_gpu) - min(e.start for e in on_gpu))
+        if self._profile_to:
+            averages = profiler.key_averages()
+            table = averages.table(sort_by="self_cuda_time_total", row_limit=60, max_name_column_width=110)
+            self._profile_to.write_text(table)
+
+
+def _covered(intervals: list) -> float:
+    """Length of the union of intervals."""
+    covered, end = 0.0, float("-inf")
+    for interval in sorted(intervals, key=lambda interval: interval.start):
+        covered += max(0.0, interval.end - max(interval.start, end))
+        end = max(end, interval.end)
+    return covered
 
 
 def _synchronize() -> None:
