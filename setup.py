@@ -8,6 +8,7 @@ TORCH_CUDA_ARCH_LIST names the GPUs, as usual (default: the ones present).
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -16,6 +17,9 @@ from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, C
 
 ROOT = Path(__file__).parent
 EXTENSIONS = {"plenoxel": [], "raster": ["-ffp-contract=off"]}
+# Some compilers link their C++ library statically. Beside PyTorch's its symbols must not be seen: where numbers are
+# printed by one with the other's tables, the process dies in the middle of an error message.
+LINK = ["-fopenmp", *(["-Wl,--exclude-libs,libstdc++.a"] if sys.platform == "linux" else [])]
 
 
 def cuda_refusal() -> str | None:
@@ -35,7 +39,7 @@ def extension(name: str, flags: list[str], with_cuda: bool):
     sources = [str(path) for path in sorted(folder.glob("*.cpp"))]
     march = os.environ.get("SSIR_MARCH", "native")
     cxx = ["-O3", f"-march={march}", "-fopenmp", *flags]
-    kwargs = {"include_dirs": [str(ROOT / folder)], "extra_link_args": ["-fopenmp"]}
+    kwargs = {"include_dirs": [str(ROOT / folder)], "extra_link_args": LINK}
     if not with_cuda:
         return CppExtension(f"lib.{name}._C", sources, extra_compile_args={"cxx": cxx}, **kwargs)
     sources += [str(path) for path in sorted((folder / "cuda").glob("*.cu"))]
