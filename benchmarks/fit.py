@@ -61,6 +61,7 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "it starts at the cameras too": Change(grid={"camera_clearance": 0.0}),
         "pruned at 0.02": Change(grid={"weight_threshold": 0.02}),
         "pruned at 0.1": Change(grid={"weight_threshold": 0.1}),
+        "no losses of depth": Change(regularization={"depth": 0.0, "free_space": 0.0}),
         "depth 0.3, free space 0.03": Change(regularization={"depth": 0.3, "free_space": 0.03}),
         "free space 0.1": Change(regularization={"free_space": 0.1}),
         "no total variation": Change(regularization={"tv_density": (0.0, 0.0), "tv_sh": (0.0, 0.0)}),
@@ -91,10 +92,8 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "1.5 times the resolution": Change(grid={"resolutions": (3 * resolution // 4, 3 * resolution // 2)}),
         "exact depth": Change(
             grid=one_level, optimization={"steps": (steps,)}, poses={"rounds": 0},
-            regularization={
-                "depth": 0.3, "free_space": 0.03, "tv_density": (1e-4, 1e-4), "tv_sh": (1e-3, 1e-3),
-            },
-        ),  # fmt: skip
+            regularization={"tv_density": (1e-4, 1e-4), "tv_sh": (1e-3, 1e-3)},
+        ),
         "twice the resolution": Change(grid={"resolutions": (resolution, 2 * resolution)}),
         "three times the steps": Change(optimization={"steps": (steps, 2 * steps)}),
         "1.5 times the resolution and three times the steps": Change(
