@@ -1,7 +1,7 @@
 """What each part of the fitting recipe is worth: held-out PSNR and SSIM with it changed, one row a change.
 
     python benchmarks/fit.py SCENE [--device cuda] [--side 540] [--resolution 256] [--steps 6000] [--rays 16384]
-                             [--rows "baseline;poses as given;..."]
+                             [--rows "baseline;poses as given;..."] [--given-poses] [--depth-error 0.02]
 
 SCENE is a folder in any layout that `run.py fit` reads. Frames 0, 8, 16, ... in numeric order are held out, unless it
 has splits of its own. Seconds are of the optimisation alone; the frames are read once.
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dataloader import Scene, load_scene  # noqa: E402
@@ -62,6 +64,7 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "pruned at 0.02": Change(grid={"weight_threshold": 0.02}),
         "pruned at 0.1": Change(grid={"weight_threshold": 0.1}),
         "no losses of depth": Change(regularization={"depth": 0.0, "free_space": 0.0}),
+        "depth 0.03, free space 0.003": Change(regularization={"depth": 0.03, "free_space": 0.003}),
         "depth 0.3, free space 0.03": Change(regularization={"depth": 0.3, "free_space": 0.03}),
         "free space 0.1": Change(regularization={"free_space": 0.1}),
         "no total variation": Change(regularization={"tv_density": (0.0, 0.0), "tv_sh": (0.0, 0.0)}),
@@ -102,6 +105,14 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
     }
 
 
+def spoil_depth(depths: Tensor, error: float) -> Tensor:
+    """Depth maps that are wrong by the share ``error`` everywhere, and by as much again from region to region."""
+    generator = torch.Generator().manual_seed(0)
+    regions = torch.randn(len(depths), 1, 8, 10, generator=generator)
+    regions = interpolate(regions, depths.shape[1:]).squeeze(1).to(depths.device)
+    return (depths * (1 + error) * (1 + error * regions)).round().clamp(0, 2**15 - 1).to(depths.dtype)
+
+
 def fit_and_measure(
     scene: Scene, frames: Frames, held_out: list[int], recipe: Recipe, data: FitData
 ) -> tuple[dict[str, float | None], Fitter]:
@@ -124,6 +135,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--rays", type=int, default=16384)
     parser.add_argument("--rows", help="names of rows, with semicolons between (default: all)")
+    parser.add_argument("--given-poses", action="store_true", help="no row mends poses")
+    parser.add_argument("--depth-error", type=float, default=0.0, help="make measured depth wrong by this share")
     options = parser.parse_args()
 
     rows = changes(options.resolution, options.steps)
@@ -134,6 +147,8 @@ def main() -> None:
     scene = load_scene(options.scene, RenderOptions().background_brightness)
     started = time.perf_counter()
     frames = load_training_frames(scene, data, choose_device(options.device))
+    if options.depth_error:
+        frames.depths = spoil_depth(frames.depths, options.depth_error)
     _, held_out = split_frames(len(scene.frames), data, scene.splits)
     print(f"{scene.name}: {len(frames)} training frames of {frames.size}, {len(held_out)} held out, read in "
           f"{time.perf_counter() - started:.1f} s")
@@ -141,13 +156,14 @@ def main() -> None:
     print(f"{'':50s} {'PSNR':>6s} {'SSIM':>6s} {'given':>6s} {'neutral':>8s} {'voxels':>9s} {'seconds':>8s}")
     levels = {"resolutions": (options.resolution // 2, options.resolution)}
     steps = (options.steps // 3, options.steps - options.steps // 3)
+    given_poses = {"rounds": 0} if options.given_poses else {}
     for name in chosen:
         change = rows[name]
         recipe = Recipe(
             replace(FitGrid(), **{**levels, **change.grid}),
             replace(FitOptimization(), **{"steps": steps, "rays_per_step": (options.rays,), **change.optimization}),
             replace(FitRegularization(), **change.regularization),
-            poses=replace(FitPoses(), **change.poses),
+            poses=replace(FitPoses(), **{**change.poses, **given_poses}),
             background=replace(FitBackground(), **change.background),
         )
         mean, fitter = fit_and_measure(scene, frames, held_out, recipe, replace(data, exposure=change.exposure))
