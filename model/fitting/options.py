@@ -168,8 +168,8 @@ class FitRegularization:
         tv_fraction: share of the grid's cells that a step looks at, a random contiguous run.
         beta: pulls each ray's final transmittance to 0 or 1 (Neural Volumes' beta loss).
         sparsity: Cauchy penalty log(1 + 2 sigma^2) on the samples' densities (SNeRG).
-        depth: squared error of the expected distance where depth was measured, in grid units. More pays where depth is
-            better than two per cent.
+        depth: squared error of the expected distance where depth was measured, in grid units. Three times as much gains
+            nothing and costs a decibel where depth is wrong by two per cent (docs/fitting.md).
         free_space: what a ray's weights sum to in front of a measured surface.
         free_space_margin: how far in front, in voxels.
     """
