@@ -6,7 +6,7 @@
 A time is the median of several runs. On the CPU runs with one thread and with all threads take turns, so that what else
 the machine does meets both. "floor" are the bytes that must move at least once: the voxels that the rays read (their
 density, coefficients and link, and as much again for each gradient), the rays and the outputs; GB/s is the floor over
-the time. "reference" is lib/plenoxel/reference.py, plain PyTorch, on the same device with all threads.
+the time, "floor %" its share of what a copy of a large tensor reaches, measured first. "reference" is lib/plenoxel/reference.py, plain PyTorch, on the same device with all threads.
 """
 
 from __future__ import annotations
@@ -158,17 +158,29 @@ def measure(case: Case, device: str, repeats: int, thread_counts: list[int]) -> 
     return [statistics.median(times[threads]) for threads in thread_counts]
 
 
+def copied_bytes_per_second(device: str, repeats: int) -> float:
+    """Read and written by a copy, with all threads."""
+    source = torch.rand(1 << 26, device=device)
+    target = torch.empty_like(source)
+    copy = Case("copy", lambda: target.copy_(source), 2 * source.nbytes)
+    return copy.floor_bytes / measure(copy, device, repeats, [torch.get_num_threads()])[0]
+
+
 def print_table(cases: list[Case], device: str, repeats: int, with_reference: bool) -> None:
     threads = torch.get_num_threads()
     counts = [1, threads] if device == "cpu" and threads > 1 else [threads]
     columns = ["1 thread ms", f"{threads} threads ms", "gain"] if len(counts) > 1 else ["ms"]
-    print(f"{'':52}" + "".join(f"{name:>14}" for name in (*columns, "floor MB", "GB/s", "reference ms", "ratio")))
+    columns += ["floor MB", "GB/s", "floor %", "reference ms", "ratio"]
+    bandwidth = copied_bytes_per_second(device, repeats)
+    print(f"a copy moves {bandwidth / 1e9:.1f} GB/s")
+    print(f"{'':52}" + "".join(f"{name:>14}" for name in columns))
     for case in cases:
         times = measure(case, device, repeats, counts)
         cells = [f"{1e3 * value:.2f}" for value in times]
         if len(counts) > 1:
             cells.append(f"{times[0] / times[-1]:.2f}")
-        floor = (case.floor_bytes / 1e6, case.floor_bytes / times[-1] / 1e9)
+        rate = case.floor_bytes / times[-1]
+        floor = (case.floor_bytes / 1e6, rate / 1e9, 100 * rate / bandwidth)
         cells += [f"{value:.2f}" if case.floor_bytes else "" for value in floor]
         if with_reference and case.reference:
             plain = seconds(case.reference, device)
