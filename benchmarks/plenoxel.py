@@ -6,7 +6,8 @@
 A time is the median of several runs. On the CPU runs with one thread and with all threads take turns, so that what else
 the machine does meets both. "floor" are the bytes that must move at least once: the voxels that the rays read (their
 density, coefficients and link, and as much again for each gradient), the rays and the outputs; GB/s is the floor over
-the time, "floor %" its share of what a copy of a large tensor reaches, measured first. "reference" is lib/plenoxel/reference.py, plain PyTorch, on the same device with all threads.
+the time, "floor %" its share of what a copy of a large tensor reaches, measured first. "reference" is
+lib/plenoxel/reference.py, plain PyTorch, on the same device with all threads.
 """
 
 from __future__ import annotations
