@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,12 +36,32 @@ def register_depth(
 
 
 def _look_up(depth: Tensor, depth_intrinsics: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> Tensor:
-    pixels = pixel_grid(*size, dtype=torch.float64)
+    index, outside = _pixels_on_rays(_numbers(depth_intrinsics), tuple(depth.shape), _numbers(intrinsics), size)
+    # NumPy, because many threads read frames at a time, and each would start PyTorch's own threads for so little.
+    found = depth.numpy().reshape(-1)[index]
+    found[outside] = 0
+    return torch.from_numpy(found)
+
+
+def _numbers(intrinsics: Tensor) -> tuple[float, ...]:
+    return tuple(intrinsics.reshape(-1).tolist())
+
+
+@lru_cache(maxsize=4)
+def _pixels_on_rays(
+    depth_intrinsics: tuple[float, ...], depth_size: tuple[int, int], intrinsics: tuple[float, ...],
+    size: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Which depth pixel, as a flat index ``[H, W]``, lies on each result pixel's ray, and where there is none.
+
+    The same for all frames of a scene. Intrinsics are their nine numbers, row by row.
+    """
     camera = torch.eye(4, dtype=torch.float64)
-    rays = unproject(pixels, torch.ones(size, dtype=torch.float64), intrinsics, camera)
-    uv, _ = project(rays, depth_intrinsics, camera)
-    inside, row, column = _pixel_of(uv, depth.shape)
-    return torch.where(inside, depth[row, column], torch.zeros((), dtype=depth.dtype))
+    ones = torch.ones(size, dtype=torch.float64)
+    rays = unproject(pixel_grid(*size, dtype=torch.float64), ones, ones.new_tensor(intrinsics).view(3, 3), camera)
+    uv, _ = project(rays, ones.new_tensor(depth_intrinsics).view(3, 3), camera)
+    inside, row, column = _pixel_of(uv, depth_size)
+    return (row * depth_size[1] + column).numpy(), (~inside).numpy()
 
 
 def _splat(

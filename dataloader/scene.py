@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from dataloader.camera_list import CameraList
@@ -106,7 +105,7 @@ class Scene:
             return resample(image, lens, intrinsics, size)
         if size == self.image_size:
             return image
-        return resize_image(image.float(), size).round().clamp(0, 255).to(torch.uint8)
+        return resize_image(image, size)
 
     def read_depth(self, index: int, size: tuple[int, int] | None = None) -> Tensor | None:
         """Depth in metres along the optical axis, float32, 0 = none; None where the frame has no depth image.

@@ -8,6 +8,7 @@ they are in position and direction. Nothing of a new camera's own picture is use
 
 from __future__ import annotations
 
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,11 @@ def rotation_matrix(turn: Tensor) -> Tensor:
     x, y, z = turn.unbind(-1)
     zero = torch.zeros_like(x)
     rows = (torch.stack((zero, -z, y), -1), torch.stack((z, zero, -x), -1), torch.stack((-y, x, zero), -1))
-    return torch.linalg.matrix_exp(torch.stack(rows, -2))
+    cross = torch.stack(rows, -2)
+    # Rodrigues' formula, with sin(a) / a and (1 - cos(a)) / a^2 as functions that are exact at 0.
+    turns = turn.norm(dim=-1)[..., None, None] / (2 * math.pi)
+    identity = torch.eye(3, dtype=turn.dtype, device=turn.device)
+    return identity + torch.sinc(2 * turns) * cross + torch.sinc(turns) ** 2 / 2 * (cross @ cross)
 
 
 def rotation_vector(rotation: Tensor) -> Tensor:

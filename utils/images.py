@@ -29,7 +29,7 @@ def _read(path: str | Path, kind: str) -> np.ndarray:
 
 
 def read_image(path: str | Path, background: float | None = None) -> Tensor:
-    """A colour image as uint8 ``[3, H, W]``. Grey images are repeated.
+    """A colour image as uint8 ``[3, H, W]``, a pixel's values side by side in memory. Grey images are repeated.
 
     Args:
         path: the file.
@@ -43,7 +43,7 @@ def read_image(path: str | Path, background: float | None = None) -> Tensor:
     if background is not None and image.shape[-1] in (2, 4):
         alpha = image[..., -1:].astype(np.float32) / 255
         color = np.rint(color * alpha + 255 * background * (1 - alpha)).astype(np.uint8)
-    return torch.from_numpy(np.ascontiguousarray(color.transpose(2, 0, 1)))
+    return torch.from_numpy(np.ascontiguousarray(color)).movedim(-1, 0)
 
 
 def read_alpha(path: str | Path) -> Tensor:
@@ -117,9 +117,11 @@ def write_depth(path: str | Path, depth: Tensor, scale: float = 1000.0) -> None:
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize float images ``[..., C, H, W]`` to ``size``, anti-aliased bilinear.
+    """Resize float or uint8 images ``[..., C, H, W]`` to ``size``, anti-aliased bilinear.
 
-    Pixel centres map as u' = u * W'/W, which is what :func:`utils.cameras.scale_intrinsics` assumes.
+    Pixel centres map as u' = u * W'/W, which is what :func:`utils.cameras.scale_intrinsics` assumes. Bytes are rounded
+    after rows and after columns, and so differ by one at most from a rounded result in float; they take a fifth of the
+    time.
     """
     if tuple(image.shape[-2:]) == tuple(size):
         return image

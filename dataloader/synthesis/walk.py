@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # loads its parts when they are used
 import torch
-from scipy import ndimage
 
 from dataloader.synthesis.piece import Nyu40
 from dataloader.synthesis.room import Room
@@ -64,7 +64,7 @@ def _attention(room: Room, eye: np.ndarray, yaw: np.ndarray, rng: np.random.Gene
     near = np.exp(-((turn / ATTENTION_WIDTH) ** 2)) + 1e-3
     near /= near.sum(axis=1, keepdims=True)
     return tuple(
-        ndimage.gaussian_filter1d(strength * (near * direction).sum(axis=1), 1.0, mode="wrap")
+        scipy.ndimage.gaussian_filter1d(strength * (near * direction).sum(axis=1), 1.0, mode="wrap")
         for strength, direction in ((0.7, turn), (0.85, np.maximum(elevation, LOWEST_TILT)))
     )
 
@@ -96,7 +96,8 @@ def _walkable_loop(room: Room) -> tuple[np.ndarray, np.ndarray]:
     inside = (i >= 0) & (i < free.shape[0]) & (j >= 0) & (j < free.shape[1])
     open_cell = inside & free[np.clip(i, 0, free.shape[0] - 1), np.clip(j, 0, free.shape[1] - 1)]
     reach = steps[np.argmin(open_cell, axis=1)]
-    reach = ndimage.uniform_filter1d(ndimage.minimum_filter1d(reach, SMOOTHING, mode="wrap"), SMOOTHING, mode="wrap")
+    nearest = scipy.ndimage.minimum_filter1d(reach, SMOOTHING, mode="wrap")
+    reach = scipy.ndimage.uniform_filter1d(nearest, SMOOTHING, mode="wrap")
     return centre, reach
 
 
@@ -108,5 +109,5 @@ def _free_space(room: Room) -> tuple[np.ndarray, np.ndarray]:
     cell = np.clip((points[:, :2] / CELL).astype(int), 0, np.array(shape) - 1)
     blocked = np.zeros(shape, dtype=bool)
     blocked[cell[:, 0], cell[:, 1]] = True
-    room_left = ndimage.distance_transform_edt(~blocked) * CELL
+    room_left = scipy.ndimage.distance_transform_edt(~blocked) * CELL
     return room_left >= CLEARANCE, room_left

@@ -131,10 +131,10 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
             meter.update()
             if color is None:
                 continue
-            images[len(kept)] = color.movedim(0, -1).to(device)
+            images[len(kept)] = color.to(device).movedim(0, -1)
             if depth is not None:
-                millimetres = (depth * 1000).round()
-                depths[len(kept)] = torch.where(millimetres < 2**15, millimetres, 0).to(torch.int16).to(device)
+                millimetres = (depth.to(device) * 1000).round()
+                depths[len(kept)] = torch.where(millimetres < 2**15, millimetres, 0).to(torch.int16)
             if alpha is not None:
                 alphas[len(kept)] = alpha[0].to(device)
             kept.append(index)

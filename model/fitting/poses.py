@@ -22,7 +22,7 @@ from model.options import RenderOptions
 from model.rendering import render_rays
 from utils.cameras import camera_rays, rigid_inverse, scale_intrinsics
 
-_RAYS_AT_ONCE = 1 << 18
+_RAYS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 20}
 _LEAST_ALPHA = 0.5
 _CORRELATED_VALUES = 150.0
 """Neighbouring pixels and channels are wrong together: so many values count as one independent observation."""
@@ -50,7 +50,7 @@ class PoseRefinement:
     def update(self, grid: PlenoxelGrid, exposure: ExposureEstimate, rendering: RenderOptions) -> None:
         """Move all cameras by one step."""
         height, width = self.size
-        at_once = max(1, _RAYS_AT_ONCE // (height * width))
+        at_once = max(1, _RAYS_AT_ONCE[grid.device.type] // (height * width))
         for chosen in torch.arange(len(self._frames), device=grid.device).split(at_once):
             photos = self._photos(chosen, exposure)
             step = self._step(chosen, photos, grid, rendering)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from model.radiance_field import RadianceField
 from utils.files import commit_output, prepare_output, read_json, write_json
 from utils.images import write_image
 from utils.progress import Progress
+from utils.threads import ordered_map
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -38,6 +40,8 @@ RESULTS_FILE = "results.json"
 _CHECKPOINT = "resume.ckpt"
 _LOGGED_VIEWS = 3
 _SECONDS_BETWEEN_SCALARS = 2.0
+
+Job = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class _SceneFit:
     def __init__(self, scene_path: Path, partial: Path, settings: FitSettings, device: torch.device):
         from dataloader import load_scene
 
+        self._started = time.monotonic()
         self.scene = load_scene(scene_path, settings.recipe.rendering.background_brightness)
         self.partial, self.settings, self.device = partial, settings, device
         self.size = fitted_size(self.scene.image_size, settings.data.max_image_side)
@@ -94,7 +99,6 @@ class _SceneFit:
         """Fit, save, measure."""
         from torch.utils.tensorboard import SummaryWriter
 
-        started = time.monotonic()
         settings = self.settings
         frames = load_training_frames(self.scene, settings.data, self.device)
         fitter, placement = prepare_fitter(self.scene, frames, settings.data, settings.recipe, settings.seed)
@@ -110,8 +114,8 @@ class _SceneFit:
             self._save(fitter)
             results = self._measure(fitter, len(frames), writer)
         seconds = {
-            "training_seconds": round(fitter.seconds, 2), "loading_seconds": round(loaded - started, 2),
-            "seconds": round(time.monotonic() - started, 2),
+            "training_seconds": round(fitter.seconds, 2), "loading_seconds": round(loaded - self._started, 2),
+            "seconds": round(time.monotonic() - self._started, 2),
         }  # fmt: skip
         write_json(self.partial / RESULTS_FILE, {**results, **seconds})
         checkpoint.unlink(missing_ok=True)
@@ -131,7 +135,7 @@ class _SceneFit:
                     note = self._log_scalars(fitter, writer)
                 if level_ended and not fitter.finished:
                     self._log_views(fitter, writer)
-                if level_ended or now - self._last_checkpoint > self.settings.checkpoint_seconds:
+                if now - self._last_checkpoint > self.settings.checkpoint_seconds:
                     fitter.save(self.partial / _CHECKPOINT)
                     self._last_checkpoint = time.monotonic()
                 meter.update(fitter.step - shown, note)
@@ -155,12 +159,11 @@ class _SceneFit:
 
     def _log_views(self, fitter: Fitter, writer: SummaryWriter) -> None:
         field = RadianceField(fitter.grid, self.transform, fitter.capture())
-        measured = []
-        for view in self._views(field, self.held_out[:_LOGGED_VIEWS]):
-            _log_pictures(view, writer, fitter.step)
-            measured.append(view.measurements())
-        if measured:
-            writer.add_scalar("psnr/held_out_sample", mean_measurements(measured)["psnr"], fitter.step)
+        views = list(self._views(field, self.held_out[:_LOGGED_VIEWS]))
+        _on_threads(job for view in views for job in _picture_logs(view, writer, fitter.step))
+        if views:
+            psnr = mean_measurements([view.measurements() for view in views])["psnr"]
+            writer.add_scalar("psnr/held_out_sample", psnr, fitter.step)
 
     def _save(self, fitter: Fitter) -> None:
         fitter.grid.save(self.partial, self.transform, bits=self.settings.bits)
@@ -172,11 +175,16 @@ class _SceneFit:
         """Measure what was saved, not what was in memory."""
         field = RadianceField.load(self.partial, self.device)
         per_frame: dict[str, dict[str, float]] = {}
-        for view in self._views(field, self.held_out):
-            per_frame[view.frame] = view.measurements()
-            write_image(self.partial / "render_model" / f"{view.frame}.png", side_by_side(view))
-            if len(per_frame) <= _LOGGED_VIEWS:
-                _log_pictures(view, writer, fitter.step)
+        pictures = self.partial / "render_model"
+
+        def measure() -> Iterator[Job]:
+            for view in self._views(field, self.held_out):
+                per_frame[view.frame] = view.measurements()
+                yield functools.partial(write_image, pictures / f"{view.frame}.png", side_by_side(view))
+                if len(per_frame) <= _LOGGED_VIEWS:
+                    yield from _picture_logs(view, writer, fitter.step)
+
+        _on_threads(measure())
         mean = mean_measurements(list(per_frame.values()))
         for name, value in mean.items():
             if value is not None:
@@ -195,9 +203,15 @@ class _SceneFit:
         }  # fmt: skip
 
 
-def _log_pictures(view: HeldOutView, writer: SummaryWriter, step: int) -> None:
-    writer.add_image(f"held_out/{view.frame}", side_by_side(view), step)
-    writer.add_image(f"depth/{view.frame}", depth_picture(view.depth), step)
+def _picture_logs(view: HeldOutView, writer: SummaryWriter, step: int) -> Iterator[Job]:
+    yield functools.partial(writer.add_image, f"held_out/{view.frame}", side_by_side(view), step)
+    yield functools.partial(writer.add_image, f"depth/{view.frame}", depth_picture(view.depth), step)
+
+
+def _on_threads(jobs: Iterable[Job]) -> None:
+    """Compress and write pictures while the next ones are rendered: that takes longer than rendering them."""
+    for _ in ordered_map(lambda job: job(), jobs):
+        pass
 
 
 def _log_settings(settings: FitSettings, measured: dict[str, float | None], writer: SummaryWriter) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+import scipy  # loads its parts when they are used
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
@@ -53,7 +53,7 @@ def _pixels_to_something(empty: Tensor) -> Tensor:
     """How far each pixel ``[h, w]`` is from one that is not empty; very far where all are."""
     if empty.all():
         return torch.full(empty.shape, torch.inf, device=empty.device)
-    return torch.from_numpy(ndimage.distance_transform_edt(empty.cpu().numpy())).float().to(empty.device)
+    return torch.from_numpy(scipy.ndimage.distance_transform_edt(empty.cpu().numpy())).float().to(empty.device)
 
 
 def shrink_to_hull(placement: Placement, frames: Frames) -> Placement:

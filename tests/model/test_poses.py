@@ -131,6 +131,13 @@ def test_rotation_vectors_and_matrices_are_inverse():
     assert torch.equal(rotation_vector(torch.eye(3)[None]), torch.zeros(1, 3))
 
 
+def test_rotations_are_matrix_exponentials_of_any_angle():
+    vectors = torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    vectors = torch.cat((vectors * torch.logspace(-15, 0.5, 200, dtype=torch.float64)[:, None], torch.zeros(1, 3)))
+    cross = torch.linalg.cross(vectors[:, None], torch.eye(3, dtype=torch.float64).expand(201, 3, 3)).mT
+    assert torch.allclose(rotation_matrix(vectors), torch.linalg.matrix_exp(cross), atol=1e-14, rtol=0)
+
+
 def test_a_new_camera_moves_as_its_neighbours_did():
     poses = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
     poses[1, 0, 3] = 5.0

@@ -45,3 +45,14 @@ def test_resize_maps_pixel_centres_as_the_intrinsics_do():
     ramp = (torch.arange(64) + 0.5).expand(1, 16, 64)
     small = resize_image(ramp, (16, 16))[0, 8, 2:-2]
     np.testing.assert_allclose(small, ((torch.arange(16) + 0.5) * 4)[2:-2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(31, 43), (96, 64), (17, 128)])
+def test_resized_bytes_are_those_of_the_float_result_to_a_level(size):
+    image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = resize_image(image.float(), size).round()
+    for layout in (image, image.movedim(0, -1).contiguous().movedim(-1, 0)):
+        resized = resize_image(layout, size)
+        assert resized.dtype == torch.uint8
+        difference = resized.float() - expected
+        assert difference.abs().max() <= 1 and abs(float(difference.mean())) < 0.02
