@@ -50,11 +50,11 @@ def _held_out_pairs(scene: str, folder: Path, results: dict[str, Any]) -> list[d
     chosen = [frames[len(frames) // 2], frames[-1]][:_PAIRS_PER_SCENE] if frames else []
     pairs = []
     for frame, kind in zip(dict.fromkeys(chosen), ("median", "worst"), strict=False):
-        files = [path for suffix in ("png", "jpg") if (path := folder / "render_model" / f"{frame}.{suffix}").exists()]
-        if files:
+        file = folder / "render_model" / f"{frame}.jpg"
+        if file.exists():
             values = results["held_out"][frame]
             pairs.append({"scene": scene, "frame": frame, "kind": kind, "psnr": values["psnr"], "ssim": values["ssim"],
-                          "picture": embed_photo(read_image(files[0]))})
+                          "picture": embed_photo(read_image(file))})
     return pairs
 
 

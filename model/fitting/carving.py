@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -43,8 +44,8 @@ def carve(frames: Frames, camera_to_grid: Tensor, scene_scale: float, resolution
     views, passed, unmeasured = (torch.zeros(shape, dtype=torch.int16, device=device) for _ in range(3))
     intrinsics = frames.depth_intrinsics.double().cpu()
     margin = _MARGIN_CELLS * 2 / resolution / scene_scale
-    for depth, pose in zip(frames.depths, camera_to_grid.double().cpu(), strict=True):
-        column, row, distance, inside = project_cells(resolution, intrinsics, pose, depth.shape, device)
+    cells_in_views = project_cells(resolution, intrinsics, camera_to_grid, frames.depths.shape[1:], device)
+    for depth, (column, row, distance, inside) in zip(frames.depths, cells_in_views, strict=True):
         distance = distance / scene_scale
         cells = inside.nonzero(as_tuple=True)
         measured = depth[row[cells], column[cells]].float() / 1000
@@ -67,23 +68,27 @@ def near_cameras(camera_to_grid: Tensor, reach: float, resolution: int) -> Tenso
 
 
 def project_cells(
-    resolution: int, intrinsics: Tensor, pose: Tensor, size: tuple[int, int], device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Column, row (int64), depth in grid units, and whether it is in the image, of all cells' middles ``[R, R, R]``.
+    resolution: int, intrinsics: Tensor, poses: Tensor, size: tuple[int, int], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """What each of the cameras ``poses [N, 4, 4]`` sees of all cells' middles, one camera after the other.
 
     A projection is affine in homogeneous pixels, so it is a sum of one term an axis.
+
+    Yields:
+        column, row (int64), depth in grid units, and whether it is in the image, ``[R, R, R]`` each.
     """
-    world_to_camera = rigid_inverse(pose)
-    matrix = intrinsics @ world_to_camera[:3, :3]
-    offset = intrinsics @ world_to_camera[:3, 3]
+    world_to_camera = rigid_inverse(poses.double().cpu())
+    matrices = intrinsics @ world_to_camera[:, :3, :3]
+    offsets = (intrinsics @ world_to_camera[:, :3, 3:]).float().to(device)
     axis = (torch.arange(resolution, dtype=torch.float64) + 0.5) * 2 / resolution - 1
-    x, y, z = ((matrix[:, k, None] * axis).float().to(device) for k in range(3))
-    offset = offset.float().to(device)
-    u, v, depth = (
-        x[k, :, None, None] + y[k, None, :, None] + (z[k, None, None, :] + offset[k]) for k in range(3)
-    )
-    inverse = 1 / depth
-    column, row = u * inverse, v * inverse
+    terms = (matrices[..., None] * axis).float().to(device)
     height, width = size
-    inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    return column.nan_to_num(0, 0, 0).long(), row.nan_to_num(0, 0, 0).long(), depth, inside
+    for term, offset in zip(terms, offsets, strict=True):
+        x, y, z = term.unbind(1)
+        u, v, depth = (
+            x[k, :, None, None] + y[k, None, :, None] + (z[k, None, None, :] + offset[k]) for k in range(3)
+        )
+        inverse = 1 / depth
+        column, row = u * inverse, v * inverse
+        inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        yield column.nan_to_num(0, 0, 0).long(), row.nan_to_num(0, 0, 0).long(), depth, inside

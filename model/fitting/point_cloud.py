@@ -11,6 +11,7 @@ from model.fitting.frames import Frames
 from utils.cameras import pixel_grid, unproject
 
 _POINTS_A_FRAME = 20_000
+_FRAMES_AT_ONCE = 16
 
 
 @dataclass
@@ -31,12 +32,12 @@ def depth_point_cloud(frames: Frames) -> PointCloud:
     columns = (uv[..., 0] * frames.size[1] / width).long()
     intrinsics = frames.depth_intrinsics.to(device)
     points, colors = [], []
-    for index in range(len(frames)):
-        depth = frames.depths[index, ::stride, ::stride].double() / 1000
+    for chosen in torch.arange(len(frames)).split(_FRAMES_AT_ONCE):
+        depth = frames.depths[chosen, ::stride, ::stride].double() / 1000
         known = depth > 0
-        pose = frames.camera_to_world[index].to(device)
-        points.append(unproject(uv, depth, intrinsics, pose)[known].float())
-        colors.append(frames.images[index, rows, columns][known].float() / 255)
+        poses = frames.camera_to_world[chosen].to(device)
+        points.append(unproject(uv, depth, intrinsics, poses[:, None, None])[known].float())
+        colors.append(frames.images[chosen][:, rows, columns][known].float() / 255)
     return PointCloud(torch.cat(points), torch.cat(colors))
 
 

@@ -180,7 +180,7 @@ class _SceneFit:
         def measure() -> Iterator[Job]:
             for view in self._views(field, self.held_out):
                 per_frame[view.frame] = view.measurements()
-                yield functools.partial(write_image, pictures / f"{view.frame}.png", side_by_side(view))
+                yield functools.partial(write_image, pictures / f"{view.frame}.jpg", side_by_side(view))
                 if len(per_frame) <= _LOGGED_VIEWS:
                     yield from _picture_logs(view, writer, fitter.step)
 

@@ -38,9 +38,9 @@ def visual_hull(frames: Frames, camera_to_grid: Tensor, resolution: int, seen_sh
     intrinsics = frames.depth_intrinsics.double().cpu()
     reach = float(intrinsics[[0, 1], [0, 1]].max()) * math.sqrt(3) / resolution
     size = frames.depths.shape[1:]
-    for alpha, pose in zip(frames.alphas, camera_to_grid.double().cpu(), strict=True):
+    cells_in_views = project_cells(resolution, intrinsics, camera_to_grid, size, device)
+    for alpha, (column, row, distance, inside) in zip(frames.alphas, cells_in_views, strict=True):
         empty = adaptive_max_pool2d(alpha[None].float(), size)[0] == 0
-        column, row, distance, inside = project_cells(resolution, intrinsics, pose, size, device)
         cells = inside.nonzero(as_tuple=True)
         to_something = _pixels_to_something(empty)[row[cells], column[cells]]
         views[cells] += 1

@@ -71,7 +71,7 @@ def work(tmp_path_factory):
     (field / "results.json").write_text(json.dumps(
         {"psnr": 21.5, "psnr_given_pose": 21.0, "psnr_neutral": 20.25, "ssim": 0.7,
          "held_out": {"0": {"psnr": 21.5, "ssim": 0.7}}}))
-    write_image(field / "render_model" / "0.png", torch.rand(3, 10, 40))
+    write_image(field / "render_model" / "0.jpg", torch.rand(3, 10, 40))
     write_run(tmp_path / "runs", "rendered_rgb", 0.30)
     write_run(tmp_path / "runs", "rendered_rgb_1", 0.34, seed=1)
     write_run(tmp_path / "runs", "rendered_rgb_sh", 0.40, stem="conv_sum", tested=False)

@@ -86,7 +86,7 @@ def test_the_folder_is_a_perfception_scene(field_folder):
     assert {"last.ckpt", "trans_info.npz", "init.npy", "thick.npy", "config.gin", "results.json", "render_model",
             "tensorboard", "capture.npz"} <= names  # fmt: skip
     assert "resume.ckpt" not in names
-    assert {path.name for path in (field_folder / "render_model").iterdir()} == {"0.png", "7.png", "13.png", "19.png"}
+    assert {path.name for path in (field_folder / "render_model").iterdir()} == {"0.jpg", "7.jpg", "13.jpg", "19.jpg"}
     scene = load_perfception_scene(field_folder)
     assert scene.resolution == (48, 48, 48) and len(scene.transform.frame_ids) == 19
     state = torch.load(field_folder / "last.ckpt", weights_only=True)["state_dict"]
