@@ -76,7 +76,7 @@ def write_checkpoint(path: Path, writer: CheckpointWriter) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+        temporary.write_bytes(buffer.getbuffer())
 
 
 class CheckpointWriter:
@@ -88,15 +88,16 @@ class CheckpointWriter:
         self._bits = bits
 
     def add(self, name: str, values: Tensor, quantized: bool) -> None:
-        values = values.float().cpu().contiguous()
+        values = values.float().contiguous()
         if not quantized or self._bits == 32:
-            self.state[f"model.{name}"] = values
+            self.state[f"model.{name}"] = values.cpu()
             return
         if self._bits == 16:
             stored, low, scale = values.half(), 0.0, 1.0
         else:
             stored, low, scale = quantize_columns(values, self._bits)
-        self.state[f"model.{name}"] = stored
+            low, scale = low.cpu(), scale.cpu()
+        self.state[f"model.{name}"] = stored.cpu()
         self.ranges[f"model.{name}_min"], self.ranges[f"model.{name}_scale"] = low, scale
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 _EPSILON = 1e-12
+_ROWS_AT_ONCE = 1 << 18
 PACKED_BITS = (8, 4, 2)
 
 
@@ -26,13 +27,15 @@ def quantize_columns(values: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]
     low = values.min(dim=0, keepdim=True)[0]
     high = values.max(dim=0, keepdim=True)[0]
     scale = (high - low) / (2**bits - 1)
-    levels = ((values - low) / (scale + _EPSILON)).round()
-    return pack_rows(levels.to(torch.uint8), bits), low, scale
+    levels = torch.empty(values.shape, dtype=torch.uint8, device=values.device)
+    for part, rounded in zip(values.split(_ROWS_AT_ONCE), levels.split(_ROWS_AT_ONCE), strict=True):
+        rounded.copy_(((part - low) / (scale + _EPSILON)).round())
+    return pack_rows(levels, bits), low, scale
 
 
 def dequantize_columns(packed: Tensor, low: Tensor | float, scale: Tensor | float, bits: int, rows: int) -> Tensor:
     """float32 ``[rows, ...]`` of what :func:`quantize_columns` returned."""
-    return unpack_rows(packed, bits, rows).float() * scale + low
+    return unpack_rows(packed, bits, rows).float().mul_(scale).add_(low)
 
 
 def pack_rows(levels: Tensor, bits: int) -> Tensor:
