@@ -23,6 +23,7 @@ from dataloader.perfception_checkpoint import (
     checkpoint_path,
     dequantize,
     open_checkpoint,
+    tensors_to,
     write_checkpoint,
 )
 from dataloader.perfception_config import find_value, read_config, resolution_of, write_config
@@ -74,14 +75,18 @@ class PerfceptionScene:
     path: Path | None = None
 
 
-def load_perfception_scene(path: str | Path) -> PerfceptionScene:
+def load_perfception_scene(path: str | Path, device: torch.device | str = "cpu") -> PerfceptionScene:
     """Read a scene folder, or a checkpoint in one; float, 16-, 8-, 4- and 2-bit numbers, density quantized or not.
+
+    Args:
+        path: the folder or the checkpoint.
+        device: where the stored numbers are unpacked to floats.
 
     Raises:
         UserError: a file is absent, truncated, would need code to be run, or holds what the format does not allow.
     """
     path = checkpoint_path(Path(path))
-    checkpoint = open_checkpoint(path)
+    checkpoint = tensors_to(open_checkpoint(path), device)
     config = read_config(path.parent)
     try:
         state = checkpoint["state_dict"]
@@ -173,7 +178,7 @@ def _read_background(checkpoint: dict[str, Any], path: Path) -> PerfceptionBackg
         if 2 * side * side != len(stored):
             raise UserError(f"{path} has a background of {len(stored)} rows without model.background_links; expected "
                             "2 R^2 rows: quantized backgrounds of less than 8 bits are read only with their links")
-        links = torch.arange(len(stored), dtype=torch.int32).reshape(2 * side, side)
+        links = torch.arange(len(stored), dtype=torch.int32, device=stored.device).reshape(2 * side, side)
     whole = links.dtype in (torch.int32, torch.int64) and stored.dtype in (torch.uint8, torch.float16, torch.float32)
     if not whole or not links.numel() or links.dim() != 2 or len(links) != 2 * links.shape[1] or stored.dim() != 3 or (
         stored.shape[1] < 2

@@ -79,6 +79,13 @@ def write_checkpoint(path: Path, writer: CheckpointWriter) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
+def tensors_to(content: Any, device: torch.device | str) -> Any:
+    """``content`` with all tensors in it, and in the dictionaries in it, on ``device``."""
+    if isinstance(content, dict):
+        return {name: tensors_to(value, device) for name, value in content.items()}
+    return content.to(device) if isinstance(content, Tensor) else content
+
+
 class CheckpointWriter:
     """Collects the checkpoint's tensors; minimum and scale of quantized ones go to its top level."""
 

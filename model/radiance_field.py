@@ -55,8 +55,8 @@ class RadianceField:
         """Read a PeRFception scene folder; raises :class:`utils.errors.UserError` when it cannot be read."""
         from dataloader import load_perfception_scene
 
-        scene = load_perfception_scene(path)
-        return cls(PlenoxelGrid.from_scene(scene).to(device), scene.transform, CaptureModel.load(scene.path))
+        scene = load_perfception_scene(path, device)
+        return cls(PlenoxelGrid.from_scene(scene), scene.transform, CaptureModel.load(scene.path))
 
     def to(self, device: torch.device | str) -> RadianceField:
         """The same field on ``device``."""
