@@ -23,7 +23,7 @@ from utils.errors import UserError
 from utils.run_state import resume_requested, set_resume
 
 _ROOT = Path(__file__).resolve().parent.parent
-_ROOMS = ("utils", "lib", "dataloader", "model", "enet", "analysis")
+_CONFIGURED = ("utils", "dataloader", "model", "enet", "analysis")  # packages that have gin-configurables
 
 
 @gin.configurable
@@ -65,7 +65,7 @@ class _ProcessState:
 
     @classmethod
     def current(cls) -> _ProcessState:
-        modules = tuple(name for name in list(sys.modules) if name.split(".")[0] in _ROOMS)
+        modules = tuple(name for name in list(sys.modules) if name.split(".")[0] in _CONFIGURED)
         level = logging.getLogger().level
         return cls((*modules, "run"), gin.config_str(), resume_requested(), os.getcwd(), level)
 

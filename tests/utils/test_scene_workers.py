@@ -52,6 +52,7 @@ def two_workers():
 
 
 def test_results_are_those_of_one_process_in_the_scenes_order(two_workers, resume, tmp_path, monkeypatch):
+    import lib.plenoxel.ops  # noqa: F401  (a worker must load the extension before what belongs to it)
     from analysis.domes import DomeOptions
 
     monkeypatch.chdir(tmp_path)
