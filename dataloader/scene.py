@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from dataloader.camera_list import CameraList
@@ -103,9 +105,8 @@ class Scene:
         if lens is not None:
             intrinsics = scale_intrinsics(self.intrinsics, self.image_size, size)
             return resample(image, lens, intrinsics, size)
-        if size == self.image_size:
-            return image
-        return resize_image(image, size)
+        # Planes, by NumPy: many threads read frames at a time, and each would start PyTorch's own threads for this.
+        return torch.from_numpy(np.ascontiguousarray(resize_image(image, size).numpy()))
 
     def read_depth(self, index: int, size: tuple[int, int] | None = None) -> Tensor | None:
         """Depth in metres along the optical axis, float32, 0 = none; None where the frame has no depth image.

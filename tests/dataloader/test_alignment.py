@@ -43,7 +43,9 @@ def test_photo_and_annotation_of_a_resized_camera_agree(scene, size):
     camera = scene.cameras(size=size)
     for index in range(len(scene)):
         label, _ = trace_room_labels(camera.camera_to_world[index], camera.intrinsics[index], size)
-        seen, inner = nearest_class(scene.read_color(index, size)), edge_free(label)
+        color = scene.read_color(index, size)
+        assert color.is_contiguous() and color.dtype == torch.uint8
+        seen, inner = nearest_class(color), edge_free(label)
         assert inner.float().mean() > 0.5
         assert (seen == label)[inner].float().mean() > 0.999
         shifted = torch.roll(label, 2, dims=1)  # the test notices two pixels
