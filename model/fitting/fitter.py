@@ -221,6 +221,7 @@ class Fitter:
     def _set_grid(self, grid: PlenoxelGrid) -> None:
         recipe = self.recipe
         rate = recipe.optimization.density_rate_from(recipe.grid.start)
+        self._optimizer = None  # frees the old one's memory before the new one takes its own
         self._optimizer = GridOptimizer(
             grid, replace(recipe.optimization, density_rate=rate), recipe.regularization, recipe.rendering,
             recipe.total_steps, self._tv_generator, self._background,

@@ -112,9 +112,11 @@ class _SceneFit:
             writer.add_text("config", f"```\n{gin.config_str()}\n```")
             self._optimize(fitter, writer)
             self._save(fitter)
-            results = self._measure(fitter, len(frames), writer)
+            training, number = fitter.seconds, len(frames)
+            del fitter, frames  # measuring needs what was saved, not these gigabytes
+            results = self._measure(number, writer)
         seconds = {
-            "training_seconds": round(fitter.seconds, 2), "loading_seconds": round(loaded - self._started, 2),
+            "training_seconds": round(training, 2), "loading_seconds": round(loaded - self._started, 2),
             "seconds": round(time.monotonic() - self._started, 2),
         }  # fmt: skip
         write_json(self.partial / RESULTS_FILE, {**results, **seconds})
@@ -171,9 +173,9 @@ class _SceneFit:
         if capture is not None:
             capture.save(self.partial)
 
-    def _measure(self, fitter: Fitter, num_frames: int, writer: SummaryWriter) -> dict[str, Any]:
+    def _measure(self, num_frames: int, writer: SummaryWriter) -> dict[str, Any]:
         """Measure what was saved, not what was in memory."""
-        field = RadianceField.load(self.partial, self.device)
+        field, step = RadianceField.load(self.partial, self.device), self.settings.recipe.total_steps
         per_frame: dict[str, dict[str, float]] = {}
         pictures = self.partial / "render_model"
 
@@ -182,13 +184,13 @@ class _SceneFit:
                 per_frame[view.frame] = view.measurements()
                 yield functools.partial(write_image, pictures / f"{view.frame}.jpg", side_by_side(view))
                 if len(per_frame) <= _LOGGED_VIEWS:
-                    yield from _picture_logs(view, writer, fitter.step)
+                    yield from _picture_logs(view, writer, step)
 
         _on_threads(measure())
         mean = mean_measurements(list(per_frame.values()))
         for name, value in mean.items():
             if value is not None:
-                writer.add_scalar(f"{name}/held_out", value, fitter.step)
+                writer.add_scalar(f"{name}/held_out", value, step)
         _log_settings(self.settings, mean, writer)
         if mean["psnr"] is not None:
             logger.info("%s: held-out PSNR %.2f dB (%.2f dB at the given poses and average exposure), SSIM %.3f",
