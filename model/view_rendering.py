@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 SH_DTYPES = ("uint8", "float16")
 _RANGE_QUANTILE = 0.001
 _HASH_BLOCK = 1 << 20
+_RENDERER_VERSION = 2
+"""Raised whenever the same settings give other bytes, so that one store never holds views of both kinds."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def render_store(
         _channels(request, with_photo=scene is not None),
         settings={
             "field": folder_identity(request.field_path), "options": asdict(options), "every": request.every,
-            "device": device.type,
+            "device": device.type, "renderer": _RENDERER_VERSION,
         },  # fmt: skip
         sh_range=sh_range(field.grid) if request.sh_dtype == "uint8" else None,
         overwrite=overwrite,

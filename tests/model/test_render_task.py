@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dataloader import CameraList, SceneTransform, ViewStore, load_scannet_scene
-from model import PlenoxelGrid, RadianceField, RenderOptions, radiance_field
+from model import PlenoxelGrid, RadianceField, RenderOptions, radiance_field, view_rendering
 from model.task_render import render
 from model.view_rendering import folder_identity, sh_range
 from tests.dataloader.scannet_fixture import ROOM, write_scannet_scene
@@ -106,6 +106,10 @@ def test_finished_stores_are_left_alone_and_other_settings_refused(work, tmp_pat
         call(work, tmp_path)
     with pytest.raises(UserError, match=r"other settings \(size = \[31, 40\] there, \[20, 30\] now\)"):
         call(work, tmp_path, size=(20, 30))
+    gin.bind_parameter("RenderOptions.step_size", 0.5)
+    monkeypatch.setattr(view_rendering, "_RENDERER_VERSION", 3)
+    with pytest.raises(UserError, match=r"other settings \(renderer = 2 there, 3 now\)"):
+        call(work, tmp_path)
 
 
 def test_views_at_other_exposures_are_not_taken_for_finished(work, tmp_path):
