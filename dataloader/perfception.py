@@ -96,6 +96,8 @@ def load_perfception_scene(path: str | Path, device: torch.device | str = "cpu")
         density = reader.read("density_data", path).reshape(-1)
         sh = reader.read("sh_data", path)
         background = _read_background(checkpoint, path)
+    except torch.OutOfMemoryError:  # the device is too small, the file may be fine
+        raise
     except (KeyError, AttributeError, TypeError, RuntimeError) as error:
         raise UserError(f"{path} is not a PeRFception checkpoint: {error} is missing, of another type or shape; "
                         "expected state_dict with model.links_idx, model.density_data and model.sh_data, and "
