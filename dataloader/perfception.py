@@ -31,10 +31,10 @@ from dataloader.quantization import PACKED_BITS, packed_rows
 from dataloader.scene_transform import SceneTransform
 from utils.errors import UserError
 from utils.files import atomic_path
+from utils.spherical_harmonics import BASIS_SIZE, SH_CHANNELS
 
 FIELD_PREFIX = "plenoxel_scannet_"  # of a scene folder's name, before the scene's
 TRANSFORM_FILE = "trans_info.npz"
-SH_COLUMNS = 27
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def save_perfception_scene(
     if bits not in (32, 16, *PACKED_BITS):
         raise ValueError(f"bits = {bits}; expected 32, 16, 8, 4 or 2")
     density, sh, links_idx = density.reshape(-1, 1).detach(), sh.detach(), links_idx.long()
-    if len(links_idx) == 0 or density.shape != (len(links_idx), 1) or sh.shape != (len(links_idx), SH_COLUMNS):
+    if len(links_idx) == 0 or density.shape != (len(links_idx), 1) or sh.shape != (len(links_idx), SH_CHANNELS):
         raise ValueError(f"links_idx {list(links_idx.shape)}, density {list(density.shape)}, sh {list(sh.shape)}; "
                          "expected [V], [V, 1] and [V, 27] with V > 0")
     writer = CheckpointWriter(bits)
@@ -161,7 +161,7 @@ def save_perfception_scene(
     write_config(folder, {
         **(config or {}),
         "LitPlenoxel.reso": [list(map(int, resolution))],
-        "LitPlenoxel.sh_dim": SH_COLUMNS // 3,
+        "LitPlenoxel.sh_dim": BASIS_SIZE,
         "LitPlenoxel.background_nlayers": 0 if background is None else background.data.shape[1],
         "LitPlenoxel.background_reso": 512 if background is None else background.links.shape[1],
         "LitPlenoxel.quantize": bits < 32,
@@ -213,7 +213,7 @@ def _check_grid(path: Path, resolution: tuple[int, int, int], links_idx: Tensor,
         raise UserError(f"{path}: voxel indices run from {int(links_idx.min())} to {int(links_idx.max())}, but a grid "
                         f"of {resolution} has {cells} cells; config.gin beside it names another resolution than the "
                         "checkpoint's: copy the scene's own config.gin there")
-    if sh.shape[1:] != (SH_COLUMNS,) or len(density) != len(links_idx):
+    if sh.shape[1:] != (SH_CHANNELS,) or len(density) != len(links_idx):
         raise UserError(f"{path}: SH data is {list(sh.shape)} and density {list(density.shape)}; expected 27 "
                         "coefficients and one density for each voxel (SH degree 2)")
     for name, values in (("density", density), ("SH data", sh)):

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SH_CHANNELS = 27
+from utils.spherical_harmonics import SH_CHANNELS
+
 _MILLIMETRES = 1000.0
 _LARGEST_UINT16 = 65535
 

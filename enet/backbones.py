@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from enet.network import ENet
 from enet.options import NetworkOptions
-from enet.stems import COLOR_CHANNELS, SH_CHANNELS
+from enet.stems import COLOR_CHANNELS
 from utils.errors import UserError
 from utils.labels import NUM_CLASSES
+from utils.spherical_harmonics import SH_CHANNELS
 
 
 class SegFormer(nn.Module):

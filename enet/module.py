@@ -17,10 +17,11 @@ from enet.losses import dice_loss, lovasz_softmax_loss, weighted_cross_entropy
 from enet.metrics import ScanNetIoU, class_iou
 from enet.options import LossOptions, NetworkOptions, OptimizerOptions
 from enet.statistics import TrainingStatistics
-from enet.stems import COLOR_CHANNELS, SH_CHANNELS
+from enet.stems import COLOR_CHANNELS
 from enet.view_decoder import StoredBatch
 from utils.labels import NUM_CLASSES
 from utils.seeding import generator
+from utils.spherical_harmonics import SH_CHANNELS
 
 _SMALLEST_STD = 1e-3  # a channel that never varies is only centred
 

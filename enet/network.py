@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from enet.blocks import DownsamplingBottleneck, PReLU, RegularBottleneck, UpsamplingBottleneck
-from enet.stems import SH_CHANNELS, STEM_CHANNELS, STEMS
+from enet.stems import STEM_CHANNELS, STEMS
+from utils.spherical_harmonics import SH_CHANNELS
 
 MINIMUM_SIZE = 7
 

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from enet.evaluation import load_module
 from enet.module import SegmentationModule
-from enet.stems import COLOR_CHANNELS, SH_CHANNELS
+from enet.stems import COLOR_CHANNELS
 from utils.errors import UserError
 from utils.files import atomic_path
+from utils.spherical_harmonics import SH_CHANNELS
 
 logger = logging.getLogger(__name__)
 _REQUIRED = ("onnx", "onnxscript", "onnxruntime")

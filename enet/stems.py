@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from enet.blocks import PReLU
+from utils.spherical_harmonics import SH_CHANNELS
 
 COLOR_CHANNELS = 3
-SH_CHANNELS = 27
 STEM_CHANNELS = 16
 _CONVOLVED = STEM_CHANNELS - COLOR_CHANNELS
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from model.sphere_layers import SphereLayers
 from utils.errors import UserError
+from utils.spherical_harmonics import SH_CHANNELS
 
 if TYPE_CHECKING:
     from dataloader import PerfceptionScene, SceneTransform
 
-SH_CHANNELS = 27
 EMPTY = -1
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from lib.plenoxel import reference
-from model.grid import SH_CHANNELS, PlenoxelGrid
+from model.grid import PlenoxelGrid
 from model.options import RenderOptions
+from utils.spherical_harmonics import SH_CHANNELS
 
 OUTPUTS = ("rgb", "sh", "depth", "alpha")
 BACKENDS = ("auto", "reference", "cpu", "cuda")

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from model.capture import CAPTURE_FILE
-from model.grid import SH_CHANNELS, PlenoxelGrid
+from model.grid import PlenoxelGrid
 from model.options import RenderOptions
 from model.radiance_field import RadianceField
 from utils.errors import UserError
 from utils.progress import Progress
+from utils.spherical_harmonics import SH_CHANNELS
 from utils.threads import ordered_map
 
 if TYPE_CHECKING:

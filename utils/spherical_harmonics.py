@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 BASIS_SIZE = 9
+SH_CHANNELS = 3 * BASIS_SIZE
+"""Coefficients of a colour: R0..R8, G0..G8, B0..B8."""
 
 _DEGREE_0 = 0.5 / math.sqrt(math.pi)
 _DEGREE_1 = math.sqrt(3.0 / (4.0 * math.pi))

@@ -14,7 +14,7 @@ from analysis.viewer.pictures import SH_CHANNEL, captioned_grid
 from analysis.viewer.scene_nodes import REJECTED_KIND, camera_status
 from analysis.viewer.scene_state import TRAJECTORY
 from utils.labels import CLASS_NAMES, NUM_CLASSES
-from utils.spherical_harmonics import BASIS_SIZE
+from utils.spherical_harmonics import BASIS_SIZE, SH_CHANNELS
 
 if TYPE_CHECKING:
     import viser
@@ -54,7 +54,7 @@ class Panels:
     def _build_view(self) -> None:
         viewer, gui = self._viewer, self._gui
         self._mode = gui.add_dropdown("Show", viewer.modes, initial_value=viewer.settings.mode)
-        self._channel = gui.add_slider("SH channel", 0, 3 * BASIS_SIZE - 1, 1, 0, visible=False)
+        self._channel = gui.add_slider("SH channel", 0, SH_CHANNELS - 1, 1, 0, visible=False)
         self._channel_text = gui.add_markdown(_channel_text(0), visible=False)
         self._mode.on_update(lambda event: event.client and viewer.set_mode(self._mode.value))
         self._channel.on_update(lambda _: self._channel_changed())

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from lib.plenoxel.reference import RayOutputs
-from lib.plenoxel.reference_march import BASIS_SIZE
+from utils.spherical_harmonics import BASIS_SIZE, SH_CHANNELS
 
 OUTPUT_BITS = {"rgb": 1, "sh": 2, "depth": 4, "alpha": 8}
 STORAGES = ("float32", "float16", "uint8")
-COEFFICIENTS = 3 * BASIS_SIZE
 ROW_SIZE = 32
 _LEAST_COLOR = 1e-4  # far above the rounding of a colour
 
@@ -58,8 +57,8 @@ def pack_grid(
         stored = ((sh - affine[1]) / (affine[0] + 1e-12)).round_()
         values = torch.addcmul(affine[1], stored, affine[0])
     rows = torch.zeros(len(sh), ROW_SIZE, dtype=getattr(torch, storage), device=sh.device)
-    rows[:, :COEFFICIENTS] = stored
-    rows[:, COEFFICIENTS] = 1
+    rows[:, :SH_CHANNELS] = stored
+    rows[:, SH_CHANNELS] = 1
     clamping = may_clamp(values.float())
     cells = torch.ops.plenoxel.pack_cells(links, distance, density, clamping)
     return PackedGrid(*cells, rows, affine, bool(clamping.any()))
@@ -121,6 +120,6 @@ def packed_once(links: Tensor, distance: Tensor, density: Tensor, sh: Tensor) ->
 
 def _affine(sh: Tensor) -> Tensor:
     if len(sh) == 0:
-        return sh.new_zeros(2, COEFFICIENTS)
+        return sh.new_zeros(2, SH_CHANNELS)
     least = sh.amin(0)
     return torch.stack(((sh.amax(0) - least) / 255, least))

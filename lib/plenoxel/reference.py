@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.plenoxel.reference_march import BASIS_SIZE, March, colors, interpolate, rays_in_grid, sh_basis
+from lib.plenoxel.reference_march import March, colors, interpolate, rays_in_grid, sh_basis
+from utils.spherical_harmonics import SH_CHANNELS
 
 
 class RayOutputs(NamedTuple):
@@ -72,7 +73,7 @@ def _first_surface_depth(
 ) -> Tensor:
     """World distance [N] of each ray's first sample denser than `sigma`; 0 where there is none."""
     rays = rays_in_grid(links.shape, origins, directions, center, radius, near_clip)
-    no_colors = density.new_zeros(len(density), 3 * BASIS_SIZE)
+    no_colors = density.new_zeros(len(density), SH_CHANNELS)
     march = March(links, density, no_colors, rays, step_size, sigma, stop_thresh=torch.inf)
     depth = torch.zeros_like(rays.delta)
     for sample in march.samples():
@@ -95,7 +96,7 @@ def _max_weight(
 ) -> None:
     """Raises `weights` to the largest rendering weight of any sample that reads a voxel."""
     rays = rays_in_grid(links.shape, origins, directions, center, radius, near_clip)
-    no_colors = density.new_zeros(len(density), 3 * BASIS_SIZE)
+    no_colors = density.new_zeros(len(density), SH_CHANNELS)
     march = March(links, density, no_colors, rays, step_size, sigma_thresh, stop_thresh)
     for sample in march.samples():
         read = sample.active[:, None] & (sample.rows >= 0)

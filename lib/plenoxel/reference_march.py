@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BASIS_SIZE = 9
+from utils.spherical_harmonics import BASIS_SIZE, SH_CHANNELS
+
 CORNERS = tuple((x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1))
 
 
@@ -87,7 +88,7 @@ def interpolate(
     clamped = torch.minimum(points.clamp_min(0), (limit - 1).to(points))
     cell = torch.minimum(clamped.floor().long(), limit - 2)  # [N, 3]
     fraction = clamped - cell
-    sigma, coefficients = torch.zeros_like(points[:, 0]), points.new_zeros(len(points), 3 * BASIS_SIZE)
+    sigma, coefficients = torch.zeros_like(points[:, 0]), points.new_zeros(len(points), SH_CHANNELS)
     all_rows, all_weights = [], []
     for corner in CORNERS:
         offset = torch.tensor(corner, device=points.device)

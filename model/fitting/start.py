@@ -12,8 +12,9 @@ from model.fitting.options import FitGrid
 from model.fitting.placement import Placement
 from model.fitting.point_cloud import PointCloud
 from model.fitting.silhouettes import visual_hull
-from model.grid import EMPTY, SH_CHANNELS, PlenoxelGrid
+from model.grid import EMPTY, PlenoxelGrid
 from model.voxel_masks import dilate, resize_mask
+from utils.spherical_harmonics import SH_CHANNELS
 
 _SH_BAND_0 = 0.28209479177387814
 _CARVING_RESOLUTION = 64

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dataloader import CameraList, ViewStore, ViewStoreWriter, add_channel
-from dataloader.view_channels import SH_CHANNELS, decode, encode
+from dataloader.view_channels import decode, encode
 from utils.errors import UserError
+from utils.spherical_harmonics import SH_CHANNELS
 
 SIZE = (6, 8)
 CHANNELS = {
