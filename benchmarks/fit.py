@@ -1,4 +1,4 @@
-"""What each part of the fitting recipe is worth: held-out PSNR and SSIM with it changed, one row a change.
+"""What each part of the fit is worth: held-out PSNR and SSIM with it changed, one row a change.
 
     python benchmarks/fit.py SCENE [--device cuda] [--side 540] [--resolution 256] [--steps 6000] [--rays 16384]
                              [--rows "baseline;poses as given;..."] [--given-poses] [--depth-error 0.02]
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dataloader import Scene, load_scene  # noqa: E402
 from model import RadianceField  # noqa: E402
 from model.fitting.evaluation import held_out_views, mean_measurements  # noqa: E402
-from model.fitting.fitter import Fitter, Recipe  # noqa: E402
+from model.fitting.fitter import FitOptions, Fitter  # noqa: E402
 from model.fitting.frames import Frames, load_training_frames, split_frames  # noqa: E402
 from model.fitting.options import (  # noqa: E402
     FitBackground,
@@ -114,15 +114,15 @@ def spoil_depth(depths: Tensor, error: float) -> Tensor:
 
 
 def fit_and_measure(
-    scene: Scene, frames: Frames, held_out: list[int], recipe: Recipe, data: FitData
+    scene: Scene, frames: Frames, held_out: list[int], options: FitOptions, data: FitData
 ) -> tuple[dict[str, float | None], Fitter]:
     """Fit once; returns the means over the held-out frames, and the fitter."""
-    fitter, placement = prepare_fitter(scene, frames, data, recipe)
+    fitter, placement = prepare_fitter(scene, frames, data, options)
     fitter.run()
     if frames.images.device.type == "cuda":
         torch.cuda.synchronize()
     radiance_field = RadianceField(fitter.grid, placement.transform(), fitter.capture())
-    views = held_out_views(radiance_field, scene, held_out, frames.size, recipe.rendering)
+    views = held_out_views(radiance_field, scene, held_out, frames.size, options.rendering)
     return mean_measurements([view.measurements() for view in views]), fitter
 
 
@@ -137,36 +137,36 @@ def main() -> None:
     parser.add_argument("--rows", help="names of rows, with semicolons between (default: all)")
     parser.add_argument("--given-poses", action="store_true", help="no row mends poses")
     parser.add_argument("--depth-error", type=float, default=0.0, help="make measured depth wrong by this share")
-    options = parser.parse_args()
+    arguments = parser.parse_args()
 
-    rows = changes(options.resolution, options.steps)
-    chosen = options.rows.split(";") if options.rows else list(rows)
+    rows = changes(arguments.resolution, arguments.steps)
+    chosen = arguments.rows.split(";") if arguments.rows else list(rows)
     if unknown := [name for name in chosen if name not in rows]:
         parser.error(f"no row is called {unknown[0]!r}; there are: {'; '.join(rows)}")
-    data = FitData(max_image_side=options.side)
-    scene = load_scene(options.scene, RenderOptions().background_brightness)
+    data = FitData(max_image_side=arguments.side)
+    scene = load_scene(arguments.scene, RenderOptions().background_brightness)
     started = time.perf_counter()
-    frames = load_training_frames(scene, data, choose_device(options.device))
-    if options.depth_error:
-        frames.depths = spoil_depth(frames.depths, options.depth_error)
+    frames = load_training_frames(scene, data, choose_device(arguments.device))
+    if arguments.depth_error:
+        frames.depths = spoil_depth(frames.depths, arguments.depth_error)
     _, held_out = split_frames(len(scene.frames), data, scene.splits)
     print(f"{scene.name}: {len(frames)} training frames of {frames.size}, {len(held_out)} held out, read in "
           f"{time.perf_counter() - started:.1f} s")
-    print(f"{options.resolution}^3 voxels, {options.steps} steps of {options.rays} rays")
+    print(f"{arguments.resolution}^3 voxels, {arguments.steps} steps of {arguments.rays} rays")
     print(f"{'':50s} {'PSNR':>6s} {'SSIM':>6s} {'given':>6s} {'neutral':>8s} {'voxels':>9s} {'seconds':>8s}")
-    levels = {"resolutions": (options.resolution // 2, options.resolution)}
-    steps = (options.steps // 3, options.steps - options.steps // 3)
-    given_poses = {"rounds": 0} if options.given_poses else {}
+    levels = {"resolutions": (arguments.resolution // 2, arguments.resolution)}
+    steps = (arguments.steps // 3, arguments.steps - arguments.steps // 3)
+    given_poses = {"rounds": 0} if arguments.given_poses else {}
     for name in chosen:
         change = rows[name]
-        recipe = Recipe(
+        options = FitOptions(
             replace(FitGrid(), **{**levels, **change.grid}),
-            replace(FitOptimization(), **{"steps": steps, "rays_per_step": (options.rays,), **change.optimization}),
+            replace(FitOptimization(), **{"steps": steps, "rays_per_step": (arguments.rays,), **change.optimization}),
             replace(FitRegularization(), **change.regularization),
             poses=replace(FitPoses(), **{**change.poses, **given_poses}),
             background=replace(FitBackground(), **change.background),
         )
-        mean, fitter = fit_and_measure(scene, frames, held_out, recipe, replace(data, exposure=change.exposure))
+        mean, fitter = fit_and_measure(scene, frames, held_out, options, replace(data, exposure=change.exposure))
         print(f"{name:50s} {mean['psnr']:6.2f} {mean['ssim']:6.3f} {mean['psnr_given_pose']:6.2f} "
               f"{mean['psnr_neutral']:8.2f} "
               f"{fitter.grid.num_voxels:9d} {fitter.seconds:8.1f}", flush=True)

@@ -64,7 +64,7 @@ def train(
         overwrite: train again although a finished run with other settings is there.
     """
     from enet.splits import choose_views
-    from enet.training import Budget, Recipe, train_once
+    from enet.training import Budget, TrainingOptions, train_once
 
     training, validation = choose_views(views, SplitOptions(), seed)
     originals = (entry for entry in training if entry.path.parent == Path(views[0]))
@@ -72,8 +72,8 @@ def train(
         epochs=epochs, batch_size=batch_size, epoch_views=epoch_views or sum(map(len, originals)),
         val_interval=val_interval, patience=patience, seed=seed, precision=precision, devices=devices, compile=compile,
     )  # fmt: skip
-    recipe = Recipe(NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions())
+    options = TrainingOptions(NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions())
     folder = Path(runs_dir) / name / "training"
-    results = train_once(folder, training, validation, recipe, budget, choose_device(device), overwrite)
-    used = {"stem": recipe.network.stem, "color": recipe.views.color, "budget": asdict(budget)}
+    results = train_once(folder, training, validation, options, budget, choose_device(device), overwrite)
+    used = {"stem": options.network.stem, "color": options.views.color, "budget": asdict(budget)}
     return {"name": name, **results, **used}

@@ -68,7 +68,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingOptions:
     """What is trained, and how; the option groups of the train task."""
 
     network: NetworkOptions
@@ -82,7 +82,7 @@ def train_once(
     folder: Path,
     training: Sequence[StoreViews],
     validation: Sequence[StoreViews],
-    recipe: Recipe,
+    options: TrainingOptions,
     budget: Budget,
     device: torch.device,
     overwrite: bool = False,
@@ -92,7 +92,7 @@ def train_once(
     The folder holds best.ckpt (by validation mIoU), last.ckpt, results.json, tensorboard/ and samples/.
     """
     settings = {
-        **{name: asdict(options) for name, options in vars(recipe).items()},
+        **{name: asdict(values) for name, values in vars(options).items()},
         "budget": asdict(budget),
         "training": [entry.identity() for entry in training],
         "validation": [entry.identity() for entry in validation],
@@ -102,18 +102,18 @@ def train_once(
         logger.info("%s is finished; nothing to do", folder)
         return read_json(folder / RESULTS)
     data = view_data(
-        recipe.views,
-        recipe.network.uses_sh,
-        recipe.augmentation,
+        options.views,
+        options.network.uses_sh,
+        options.augmentation,
         train_stores=training,
         val_stores=validation,
         batch_size=budget.batch_size // budget.devices,
         epoch_views=budget.epoch_views,
         seed=budget.seed,
-        weighted=recipe.loss.quality,
+        weighted=options.loss.quality,
     )
-    module = _build_module(recipe, budget, data, device)
-    seconds, epochs = _fit(partial, module, data, recipe, budget, device)
+    module = _build_module(options, budget, data, device)
+    seconds, epochs = _fit(partial, module, data, options, budget, device)
     results = _finish(partial, data, device, budget, epochs, seconds)
     write_json(partial / RESULTS, results)
     commit_output(folder)
@@ -129,13 +129,13 @@ def train_once(
 
 
 def _build_module(
-    recipe: Recipe, budget: Budget, data: SegmentationDataModule, device: torch.device
+    options: TrainingOptions, budget: Budget, data: SegmentationDataModule, device: torch.device
 ) -> SegmentationModule:
     module = SegmentationModule(
-        network=asdict(recipe.network),
-        loss=asdict(recipe.loss),
-        optimizer=asdict(recipe.optimizer),
-        views=asdict(recipe.views),
+        network=asdict(options.network),
+        loss=asdict(options.loss),
+        optimizer=asdict(options.optimizer),
+        views=asdict(options.views),
         scenes=sorted({*data.dataset("train").scenes, *data.dataset("val").scenes}),
         seed=budget.seed,
     )
@@ -151,7 +151,7 @@ def _fit(
     partial: Path,
     module: SegmentationModule,
     data: SegmentationDataModule,
-    recipe: Recipe,
+    options: TrainingOptions,
     budget: Budget,
     device: torch.device,
 ) -> tuple[float, int]:
@@ -165,8 +165,8 @@ def _fit(
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     seconds = time.perf_counter() - start
     board.log_hyperparams(
-        {f"{group}.{name}": value for group, options in {**vars(recipe), "budget": budget}.items()
-         for name, value in asdict(options).items()},
+        {f"{group}.{name}": value for group, values in {**vars(options), "budget": budget}.items()
+         for name, value in asdict(values).items()},
         {"hparam/best_val_mean_iou": float(trainer.checkpoint_callback.best_model_score or 0.0)},
     )  # fmt: skip
     board.finalize("success")

@@ -52,11 +52,13 @@ def fit(
         on_error: "refuse" stops at the first scene that cannot be fitted, "skip" logs it and goes on.
         overwrite: fit scenes again that were fitted with other settings.
     """
-    from model.fitting.fitter import Recipe
+    from model.fitting.fitter import FitOptions
     from model.fitting.scene_fit import FitSettings, fit_scene
 
-    recipe = Recipe(FitGrid(), FitOptimization(), FitRegularization(), RenderOptions(), FitPoses(), FitBackground())
-    settings = FitSettings(FitData(), recipe, seed, bits, checkpoint_seconds)
+    options = FitOptions(
+        FitGrid(), FitOptimization(), FitRegularization(), RenderOptions(), FitPoses(), FitBackground()
+    )
+    settings = FitSettings(FitData(), options, seed, bits, checkpoint_seconds)
     chosen = choose_device(device)
 
     def fit_one(name: str) -> dict[str, Any]:

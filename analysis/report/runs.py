@@ -64,7 +64,7 @@ class Run:
         """Pictures of image, truth and prediction."""
         return self.folder / ("test/scores/samples" if self.tested else "training/samples")
 
-    def recipe(self) -> str:
+    def setup(self) -> str:
         """What runs that differ only in their seed have in common."""
         kept = {name: value for name, value in self.settings.items() if name not in ("training", "validation")}
         kept["budget"] = {name: value for name, value in kept.get("budget", {}).items() if name != "seed"}
@@ -114,15 +114,15 @@ def find_runs(runs_dir: str | Path) -> list[Run]:
 
 
 def group_runs(runs: list[Run]) -> list[RunGroup]:
-    """Runs with equal recipes together, in the order in which the recipes first occur."""
+    """Runs with equal settings together, in the order in which the settings first occur."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(run.recipe(), []).append(run)
+        groups.setdefault(run.setup(), []).append(run)
     return [RunGroup(tuple(members)) for members in groups.values()]
 
 
 def paper_table(groups: list[RunGroup]) -> list[tuple[Row, RunGroup]]:
-    """The groups that belong to the paper's rows, in its order; a row may occur with several recipes or not at all."""
+    """The groups that belong to the paper's rows, in its order; a row may occur with several settings or not at all."""
     return [(row, group) for row in PAPER_ROWS for group in groups if _belongs(group.first, row)]
 
 

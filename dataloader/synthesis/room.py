@@ -12,7 +12,7 @@ from dataloader.synthesis import geometry, materials, textures
 from dataloader.synthesis.layout import FloorPlan
 from dataloader.synthesis.materials import MaterialTable
 from dataloader.synthesis.piece import Nyu40, Piece, Style
-from dataloader.synthesis.recipes import RECIPES, Recipe
+from dataloader.synthesis.room_types import ROOM_TYPES, RoomType
 from utils.errors import UserError
 from utils.seeding import numpy_generator
 
@@ -27,7 +27,7 @@ class RoomOptions:
     """What rooms are made.
 
     Attributes:
-        types: room types, taken in turn by the rooms' numbers; see ``dataloader/synthesis/recipes.py``.
+        types: room types, taken in turn by the rooms' numbers; see ``dataloader/synthesis/room_types.py``.
         edge: longest triangle leg in metres (about; ScanNet's meshes have 2 to 5 cm).
         height: lowest and highest ceiling in metres.
     """
@@ -39,10 +39,10 @@ class RoomOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", tuple(self.types))
         object.__setattr__(self, "height", tuple(self.height))
-        unknown = sorted(set(self.types) - set(RECIPES))
+        unknown = sorted(set(self.types) - set(ROOM_TYPES))
         if unknown or not self.types:
             raise UserError(f"RoomOptions.types = {list(self.types)}: unknown room type {unknown or 'list'}; "
-                            f"expected some of {', '.join(RECIPES)}")
+                            f"expected some of {', '.join(ROOM_TYPES)}")
         if not 0.01 <= self.edge <= 0.5:
             raise UserError(f"RoomOptions.edge = {self.edge} metres; expected 0.01 to 0.5")
 
@@ -87,7 +87,7 @@ def build_room(seed: int, index: int, options: RoomOptions) -> Room:
     for attempt in range(ATTEMPTS):
         rng = numpy_generator(seed, "room", index, attempt)
         style = Style.draw(rng, options.edge)
-        plan = _furnish(RECIPES[kind], style, rng, options, grow=1 + 0.01 * attempt)
+        plan = _furnish(ROOM_TYPES[kind], style, rng, options, grow=1 + 0.01 * attempt)
         if plan is not None:
             logger.debug("room %d (%s) furnished at attempt %d", index, kind, attempt + 1)
             return _assemble(kind, plan, style, rng)
@@ -95,11 +95,11 @@ def build_room(seed: int, index: int, options: RoomOptions) -> Room:
                     "take another seed")
 
 
-def _furnish(recipe: Recipe, style: Style, rng: np.random.Generator, options: RoomOptions,
+def _furnish(room_type: RoomType, style: Style, rng: np.random.Generator, options: RoomOptions,
              grow: float) -> FloorPlan | None:
-    plan = FloorPlan(rng.uniform(*recipe.width) * grow, rng.uniform(*recipe.depth) * grow,
+    plan = FloorPlan(rng.uniform(*room_type.width) * grow, rng.uniform(*room_type.depth) * grow,
                      rng.uniform(*options.height))
-    for item in recipe.items:
+    for item in room_type.items:
         for number in range(int(rng.integers(item.count[0], item.count[1] + 1))):
             piece = item.build(style, rng)
             if item.place == "wall":
@@ -109,7 +109,7 @@ def _furnish(recipe: Recipe, style: Style, rng: np.random.Generator, options: Ro
             if not fits and number < item.count[0]:
                 return None
     _hang_lamps(plan, style)
-    _add_shell(plan, style, recipe, rng)
+    _add_shell(plan, style, room_type, rng)
     return plan
 
 
@@ -125,12 +125,12 @@ def _hang_lamps(plan: FloorPlan, style: Style) -> None:
         plan.fixed(lamp, (x * plan.width, y * plan.depth, plan.height))
 
 
-def _add_shell(plan: FloorPlan, style: Style, recipe: Recipe, rng: np.random.Generator) -> None:
+def _add_shell(plan: FloorPlan, style: Style, room_type: RoomType, rng: np.random.Generator) -> None:
     """Floor, ceiling, walls and skirting boards."""
     width, depth, height, edge = plan.width, plan.depth, plan.height, style.edge
     shell = Piece(edge)
-    floor = recipe.floors[rng.integers(len(recipe.floors))](rng)
-    walls = recipe.walls(rng)
+    floor = room_type.floors[rng.integers(len(room_type.floors))](rng)
+    walls = room_type.walls(rng)
     ceiling = materials.solid(materials.hsv(0.1, 0.03, 0.95))
     shell.add(geometry.rectangle((0, 0, 0), (width, 0, 0), (0, depth, 0), edge), floor, Nyu40.FLOOR)
     shell.add(geometry.rectangle((0, depth, height), (width, 0, 0), (0, -depth, 0), edge), ceiling, Nyu40.CEILING)
@@ -138,7 +138,7 @@ def _add_shell(plan: FloorPlan, style: Style, recipe: Recipe, rng: np.random.Gen
     for start, stop in zip(corners, corners[1:] + corners[:1], strict=True):
         along = np.array([start[0] - stop[0], start[1] - stop[1], 0.0])
         shell.add(geometry.rectangle((*stop, 0), along, (0, 0, height), edge), walls, Nyu40.WALL)
-    if recipe.walls is materials.plaster:
+    if room_type.walls is materials.plaster:
         board = style.paint
         for low, high in (((0, 0), (width, 0.015)), ((0, depth - 0.015), (width, depth)),
                           ((0, 0), (0.015, depth)), ((width - 0.015, 0), (width, depth))):

@@ -39,7 +39,7 @@ STEPS_PER_DRAW = 16
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FitOptions:
     """All that a fit's result depends on besides the data and the seed."""
 
     grid: FitGrid = field(default_factory=FitGrid)
@@ -86,31 +86,31 @@ class Fitter:
         frames: Frames,
         placement: Placement,
         cloud: PointCloud | None,
-        recipe: Recipe,
+        options: FitOptions,
         seed: int = 0,
         exposure: bool = True,
         near: float = NEAR_METRES,
     ):
-        self.recipe, self.step, self.seconds = recipe, 0, 0.0
+        self.options, self.step, self.seconds = options, 0, 0.0
         device, transform = frames.images.device, placement.transform()
         self._frames, self._transform, self._near = frames, transform, near
         given = transform.to_grid(frames.camera_to_world)
-        self.poses, self._pose_rounds = PoseRefinement(frames, given, recipe.poses), 0
+        self.poses, self._pose_rounds = PoseRefinement(frames, given, options.poses), 0
         self.sampler = RaySampler(
             frames, given, transform.scene_scale,
             generator(seed, "rays", device=device),
-            with_distances=recipe.regularization.depth > 0 or recipe.regularization.free_space > 0,
+            with_distances=options.regularization.depth > 0 or options.regularization.free_space > 0,
         )
         self.exposure = ExposureEstimate(len(frames), device, exposure)
         self._tv_generator = generator(seed, "total variation")
         self._squared_error = torch.zeros((), device=device)
         self._errors_of = 0
-        grid = starting_grid(recipe.grid.resolutions[0], recipe.grid, cloud, frames, placement)
+        grid = starting_grid(options.grid.resolutions[0], options.grid, cloud, frames, placement)
         self._background: BackgroundOptimizer | None = None
-        if recipe.background.layers:
-            layers = SphereLayers.around(recipe.background.layers, recipe.background.rows, device)
+        if options.background.layers:
+            layers = SphereLayers.around(options.background.layers, options.background.rows, device)
             grid = replace(grid, background=layers)
-            self._background = BackgroundOptimizer(layers, recipe.background, recipe.rendering, recipe.total_steps)
+            self._background = BackgroundOptimizer(layers, options.background, options.rendering, options.total_steps)
         self._set_grid(grid)
 
     @property
@@ -119,12 +119,12 @@ class Fitter:
 
     @property
     def finished(self) -> bool:
-        return self.step >= self.recipe.total_steps
+        return self.step >= self.options.total_steps
 
     @property
     def level(self) -> int:
         """The level that the next step belongs to."""
-        return level_of(self.step, self.recipe.optimization.steps)
+        return level_of(self.step, self.options.optimization.steps)
 
     def run(self, listener: Callable[[Fitter, bool], None] | None = None, stop_at: int | None = None) -> None:
         """Go on until all steps are done, or until ``stop_at`` steps are.
@@ -133,7 +133,7 @@ class Fitter:
             listener: called after every draw with the fitter and whether a level has just ended.
             stop_at: a step at which a draw ends.
         """
-        last = self.recipe.total_steps if stop_at is None else stop_at
+        last = self.options.total_steps if stop_at is None else stop_at
         started = time.monotonic() - self.seconds
         while self.step < last:
             level = self.level
@@ -160,7 +160,7 @@ class Fitter:
 
     def capture(self) -> CaptureModel | None:
         """Exposures and movements of the training cameras so far; None when neither is estimated."""
-        if not self.exposure.enabled and not self.recipe.poses.rounds:
+        if not self.exposure.enabled and not self.options.poses.rounds:
             return None
         turn, shift = self.poses.movements()
         to_world = self._transform.rotation  # of row vectors: the transpose of what turns world into grid
@@ -170,14 +170,14 @@ class Fitter:
         )  # fmt: skip
 
     def _mend_poses(self) -> None:
-        if self._pose_rounds < self.recipe.poses.due(self.step, self.recipe.total_steps):
-            self.poses.update(self.grid, self.exposure, self.recipe.rendering)
+        if self._pose_rounds < self.options.poses.due(self.step, self.options.total_steps):
+            self.poses.update(self.grid, self.exposure, self.options.rendering)
             self.sampler.move_cameras(self.poses.camera_to_grid)
             self._pose_rounds += 1
 
     def _run_draw(self, level: int) -> None:
-        rays_per_step = self.recipe.rays_per_step(level)
-        steps = min(STEPS_PER_DRAW, sum(self.recipe.optimization.steps[: level + 1]) - self.step)
+        rays_per_step = self.options.rays_per_step(level)
+        steps = min(STEPS_PER_DRAW, sum(self.options.optimization.steps[: level + 1]) - self.step)
         rays = self.sampler.draw(steps * rays_per_step)
         targets = self.exposure.to_field(rays.colors, rays.frames)
         rendered = torch.empty_like(targets)
@@ -186,7 +186,7 @@ class Fitter:
             part = slice(first, first + rays_per_step)
             change = 0.0
             if background is not None:
-                usual = self.recipe.rendering.background_brightness
+                usual = self.options.rendering.background_brightness
                 change = (background - usual) * rays.transparency[part, None]
             seen = self._optimizer.step(self.step, _slice(rays, part), targets[part] + change, background)
             rendered[part] = seen - change
@@ -203,13 +203,13 @@ class Fitter:
         return torch.rand(steps, generator=self.sampler.generator, device=rays.colors.device).tolist()
 
     def _end_level(self) -> None:
-        recipe = self.recipe
+        options = self.options
         before = self.grid.num_voxels
         if self.finished:
-            grid = prune(self.grid, recipe.grid, self.sampler, recipe.rendering)
+            grid = prune(self.grid, options.grid, self.sampler, options.rendering)
         else:
-            resolution = recipe.grid.resolutions[self.level]
-            grid = refine(self.grid, resolution, recipe.grid, self.sampler, recipe.rendering)
+            resolution = options.grid.resolutions[self.level]
+            grid = refine(self.grid, resolution, options.grid, self.sampler, options.rendering)
         if not grid.num_voxels:
             raise UserError(
                 f"nothing is left of the grid after step {self.step}: pruning removed all {before} voxels; "
@@ -219,12 +219,12 @@ class Fitter:
         logger.info("step %d: %d voxels became %d at %d^3", self.step, before, grid.num_voxels, grid.resolution[0])
 
     def _set_grid(self, grid: PlenoxelGrid) -> None:
-        recipe = self.recipe
-        rate = recipe.optimization.density_rate_from(recipe.grid.start)
+        options = self.options
+        rate = options.optimization.density_rate_from(options.grid.start)
         self._optimizer = None  # frees the old one's memory before the new one takes its own
         self._optimizer = GridOptimizer(
-            grid, replace(recipe.optimization, density_rate=rate), recipe.regularization, recipe.rendering,
-            recipe.total_steps, self._tv_generator, self._background,
+            grid, replace(options.optimization, density_rate=rate), options.regularization, options.rendering,
+            options.total_steps, self._tv_generator, self._background,
         )  # fmt: skip
 
     def save(self, path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from model.fitting.extent import background_layers, camera_nearness, choose_start, place_scene, surface_points
-from model.fitting.fitter import Fitter, Recipe
+from model.fitting.fitter import FitOptions, Fitter
 from model.fitting.frames import Frames
 from model.fitting.options import FitData
 from model.fitting.placement import Placement
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 def prepare_fitter(
-    scene: Scene, frames: Frames, data: FitData, recipe: Recipe, seed: int = 0
+    scene: Scene, frames: Frames, data: FitData, options: FitOptions, seed: int = 0
 ) -> tuple[Fitter, Placement]:
     """A fitter at its first step, and where its grid stands.
 
     Args:
         frames: the scene's training frames, on the device to fit on.
     """
-    grid, poses = recipe.grid, recipe.poses
+    grid, poses = options.grid, options.poses
     start = choose_start(scene, frames, grid.start)
     cloud = surface_points(scene, frames, grid, start)
     placement = place_scene(scene, frames, cloud, start, grid.camera_space)
     if poses.tracked_only and not frames.have_depth:
         poses = replace(poses, rounds=0)
-    layers = background_layers(scene, frames, recipe.background, start)
-    recipe = replace(
-        recipe, grid=replace(grid, start=start), poses=poses, background=replace(recipe.background, layers=layers)
+    layers = background_layers(scene, frames, options.background, start)
+    options = replace(
+        options, grid=replace(grid, start=start), poses=poses, background=replace(options.background, layers=layers)
     )
     exposure = data.exposure and frames.alphas is None
     near = camera_nearness(scene, frames.camera_to_world)
-    return Fitter(frames, placement, cloud, recipe, seed, exposure, near), placement
+    return Fitter(frames, placement, cloud, options, seed, exposure, near), placement

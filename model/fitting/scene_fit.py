@@ -20,7 +20,7 @@ from model.fitting.evaluation import (
     mean_measurements,
     side_by_side,
 )
-from model.fitting.fitter import Fitter, Recipe
+from model.fitting.fitter import FitOptions, Fitter
 from model.fitting.frames import fitted_size, load_training_frames, split_frames
 from model.fitting.options import FitData
 from model.fitting.preparation import prepare_fitter
@@ -50,14 +50,14 @@ class FitSettings:
 
     Attributes:
         data: which frames.
-        recipe: grid, optimisation, regularization, rendering.
+        options: grid, optimisation, regularization, rendering.
         seed: of the random rays and cells.
         bits: of the saved SH coefficients: 4, 8, 16 or 32.
         checkpoint_seconds: time between two checkpoints to resume from.
     """
 
     data: FitData
-    recipe: Recipe
+    options: FitOptions
     seed: int = 0
     bits: int = 8
     checkpoint_seconds: float = 60.0
@@ -71,7 +71,7 @@ def fit_scene(
     A finished folder with the same settings is left alone. With ``--resume``, an unfinished one is continued.
     """
     identity = {
-        "scene": str(scene_path.resolve().name), **asdict(settings.data), **asdict(settings.recipe),
+        "scene": str(scene_path.resolve().name), **asdict(settings.data), **asdict(settings.options),
         "seed": settings.seed, "bits": settings.bits, "device": device.type,
     }  # fmt: skip
     partial = prepare_output(output, identity, overwrite)
@@ -89,7 +89,7 @@ class _SceneFit:
         from dataloader import load_scene
 
         self._started = time.monotonic()
-        self.scene = load_scene(scene_path, settings.recipe.rendering.background_brightness)
+        self.scene = load_scene(scene_path, settings.options.rendering.background_brightness)
         self.partial, self.settings, self.device = partial, settings, device
         self.size = fitted_size(self.scene.image_size, settings.data.max_image_side)
         _, self.held_out = split_frames(len(self.scene.frames), settings.data, self.scene.splits)
@@ -101,7 +101,7 @@ class _SceneFit:
 
         settings = self.settings
         frames = load_training_frames(self.scene, settings.data, self.device)
-        fitter, placement = prepare_fitter(self.scene, frames, settings.data, settings.recipe, settings.seed)
+        fitter, placement = prepare_fitter(self.scene, frames, settings.data, settings.options, settings.seed)
         self.transform = placement.transform([self.scene.frames[index] for index in frames.indices])
         checkpoint = self.partial / _CHECKPOINT
         if checkpoint.exists():
@@ -123,7 +123,7 @@ class _SceneFit:
         checkpoint.unlink(missing_ok=True)
 
     def _optimize(self, fitter: Fitter, writer: SummaryWriter) -> None:
-        total = fitter.recipe.total_steps
+        total = fitter.options.total_steps
         with Progress(f"fitting {self.scene.name}", total, "step") as meter:
             meter.update(fitter.step)
             shown = fitter.step
@@ -157,7 +157,7 @@ class _SceneFit:
         return f"PSNR {psnr:.1f} dB"
 
     def _views(self, field: RadianceField, indices: list[int]) -> Iterator[HeldOutView]:
-        return held_out_views(field, self.scene, indices, self.size, self.settings.recipe.rendering)
+        return held_out_views(field, self.scene, indices, self.size, self.settings.options.rendering)
 
     def _log_views(self, fitter: Fitter, writer: SummaryWriter) -> None:
         field = RadianceField(fitter.grid, self.transform, fitter.capture())
@@ -175,7 +175,7 @@ class _SceneFit:
 
     def _measure(self, num_frames: int, writer: SummaryWriter) -> dict[str, Any]:
         """Measure what was saved, not what was in memory."""
-        field, step = RadianceField.load(self.partial, self.device), self.settings.recipe.total_steps
+        field, step = RadianceField.load(self.partial, self.device), self.settings.options.total_steps
         per_frame: dict[str, dict[str, float]] = {}
         pictures = self.partial / "render_model"
 
@@ -218,8 +218,8 @@ def _on_threads(jobs: Iterable[Job]) -> None:
 
 def _log_settings(settings: FitSettings, measured: dict[str, float | None], writer: SummaryWriter) -> None:
     """The settings as hyper-parameters, beside what they led to."""
-    groups = {"data": settings.data, **vars(settings.recipe)}
-    values = {f"{group}.{name}": value for group, options in groups.items() for name, value in asdict(options).items()}
+    groups = {"data": settings.data, **vars(settings.options)}
+    values = {f"{group}.{name}": value for group, fields in groups.items() for name, value in asdict(fields).items()}
     values = {name: value if isinstance(value, (bool, int, float, str)) else str(value)
               for name, value in {**values, "seed": settings.seed, "bits": settings.bits}.items()}  # fmt: skip
     known = {f"hparam/{name}": value for name, value in measured.items() if value is not None}

@@ -9,7 +9,7 @@ from dataloader.synthesis import RoomOptions, build_room, textures
 from dataloader.synthesis.layout import FloorPlan
 from dataloader.synthesis.materials import Material, MaterialTable
 from dataloader.synthesis.piece import Nyu40, Piece
-from dataloader.synthesis.recipes import RECIPES
+from dataloader.synthesis.room_types import ROOM_TYPES
 from tests.dataloader.synthesis_helpers import (
     PICTURE_OPTIONS,
     ROOM_OPTIONS,
@@ -52,7 +52,7 @@ def test_a_camera_inside_always_sees_a_surface(index):
     assert (faces_seen(default_room(index), default_path(index), PICTURE_OPTIONS) >= 0).all()
 
 
-@pytest.mark.parametrize("kind", RECIPES)
+@pytest.mark.parametrize("kind", ROOM_TYPES)
 def test_mesh_is_sound(kind):
     options = RoomOptions(types=(kind,), edge=0.1)
     room = build_room(7, 0, options)

@@ -9,7 +9,7 @@ import torch
 from dataloader import load_perfception_scene, load_scannet_scene
 from model import RadianceField, RenderOptions
 from model.fitting import scene_fit
-from model.fitting.fitter import Fitter, Recipe
+from model.fitting.fitter import FitOptions, Fitter
 from model.fitting.frames import load_training_frames
 from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitRegularization
 from model.fitting.placement import place
@@ -22,7 +22,7 @@ from utils.errors import UserError
 from utils.files import partial_path, read_json
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(
+OPTIONS = FitOptions(
     FitGrid(resolutions=(24, 48)),
     FitOptimization(steps=(48, 96), rays_per_step=(1024, 2048)),
     FitRegularization(beta=1e-4, sparsity=1e-10, depth=1.0, free_space=0.1),
@@ -39,15 +39,15 @@ def scan(tmp_path_factory):
 @pytest.fixture(scope="module")
 def field_folder(scan, tmp_path_factory):
     output = tmp_path_factory.mktemp("fields") / "plenoxel_scannet_scene0000_00"
-    fit_scene(scan, output, FitSettings(DATA, RECIPE), CPU)
+    fit_scene(scan, output, FitSettings(DATA, OPTIONS), CPU)
     return output
 
 
-def make_fitter(scan, recipe=RECIPE, seed=0):
+def make_fitter(scan, options=OPTIONS, seed=0):
     scene = load_scannet_scene(scan)
     frames = load_training_frames(scene, DATA, CPU)
     cloud = depth_point_cloud(frames)
-    return Fitter(frames, place(cloud.points, frames.camera_to_world[:, :3, 3]), cloud, recipe, seed)
+    return Fitter(frames, place(cloud.points, frames.camera_to_world[:, :3, 3]), cloud, options, seed)
 
 
 def assert_same_state(one, other):
@@ -76,7 +76,7 @@ def test_tensorboard_has_scalars_pictures_config_and_hyper_parameters(field_fold
     height, width = results["image_size"]
     assert logged.images[f"held_out/{frame}"] == (height, 2 * width) and logged.images[f"depth/{frame}"][0] == height
     assert "config" in logged.texts
-    assert logged.hparams["optimization.steps"] == str(RECIPE.optimization.steps)
+    assert logged.hparams["optimization.steps"] == str(OPTIONS.optimization.steps)
     assert logged.hparams["regularization.depth"] == 1.0 and logged.hparams["data.holdout_every"] == 6
     assert "hparam/psnr" in logged.metrics
 
@@ -106,14 +106,14 @@ def test_views_of_the_fitted_field_match_the_room_in_colour_and_depth(field_fold
 
 @pytest.mark.parametrize("layers", [0, 4])
 def test_stopping_anywhere_changes_nothing(layers, scan, tmp_path):
-    recipe = replace(RECIPE, background=FitBackground(layers=layers, rows=8))
-    whole = make_fitter(scan, recipe)
+    options = replace(OPTIONS, background=FitBackground(layers=layers, rows=8))
+    whole = make_fitter(scan, options)
     whole.run()
     for stop in (16, 48, 80):  # in the first level, between the levels, in the second
-        first = make_fitter(scan, recipe)
+        first = make_fitter(scan, options)
         first.run(stop_at=stop)
         first.save(tmp_path / "state.ckpt")
-        second = make_fitter(scan, recipe, seed=99)  # nothing may come from the new fitter's own state
+        second = make_fitter(scan, options, seed=99)  # nothing may come from the new fitter's own state
         second.load(tmp_path / "state.ckpt")
         assert_same_state(first, second)
         second.run()
@@ -137,7 +137,7 @@ def test_the_seed_matters_and_the_thread_count_does_not(scan):
 
 def test_an_interrupted_scene_is_continued(scan, field_folder, tmp_path, resume, monkeypatch):
     output = tmp_path / "field"
-    settings = FitSettings(DATA, RECIPE, checkpoint_seconds=0.0)
+    settings = FitSettings(DATA, OPTIONS, checkpoint_seconds=0.0)
 
     class Killed(Exception):
         pass
@@ -164,8 +164,8 @@ def test_an_interrupted_scene_is_continued(scan, field_folder, tmp_path, resume,
 
 @pytest.mark.parametrize("start", ["dense", "mesh"])
 def test_other_starts(scan, start, tmp_path):
-    recipe = Recipe(FitGrid(resolutions=(32,), start=start), FitOptimization(steps=(96,), rays_per_step=(2048,)))
-    results = fit_scene(scan, tmp_path / "field", FitSettings(DATA, recipe), CPU)
+    options = FitOptions(FitGrid(resolutions=(32,), start=start), FitOptimization(steps=(96,), rays_per_step=(2048,)))
+    results = fit_scene(scan, tmp_path / "field", FitSettings(DATA, options), CPU)
     assert results["psnr"] > 14
 
 
@@ -181,25 +181,25 @@ def test_a_damaged_checkpoint_is_named(scan, tmp_path):
 
 
 def test_pruning_everything_is_an_error(scan):
-    recipe = Recipe(FitGrid(resolutions=(24,), weight_threshold=2.0), FitOptimization(steps=(16,)))
+    options = FitOptions(FitGrid(resolutions=(24,), weight_threshold=2.0), FitOptimization(steps=(16,)))
     with pytest.raises(UserError, match="pruning removed all"):
-        make_fitter(scan, recipe).run()
+        make_fitter(scan, options).run()
 
 
 def test_depth_start_needs_depth(tmp_path):
     folder = write_scannet_scene(tmp_path / "scene0000_00", num_frames=8)
     for path in (folder / "depth").iterdir():
         path.unlink()
-    recipe = replace(RECIPE, grid=replace(RECIPE.grid, start="depth"))
+    options = replace(OPTIONS, grid=replace(OPTIONS.grid, start="depth"))
     with pytest.raises(UserError, match="use 'mesh' or 'dense', or 'auto'"):
-        fit_scene(folder, tmp_path / "field", FitSettings(DATA, recipe), CPU)
+        fit_scene(folder, tmp_path / "field", FitSettings(DATA, options), CPU)
 
 
-def test_recipes_must_fit_together():
+def test_option_groups_must_fit_together():
     with pytest.raises(UserError, match="steps has 1 entries"):
-        Recipe(FitGrid(resolutions=(8, 16)), FitOptimization(steps=(10,)))
+        FitOptions(FitGrid(resolutions=(8, 16)), FitOptimization(steps=(10,)))
     with pytest.raises(UserError, match="rays_per_step has 3"):
-        Recipe(FitGrid(resolutions=(8, 16)), FitOptimization(steps=(10, 10), rays_per_step=(1, 2, 3)))
+        FitOptions(FitGrid(resolutions=(8, 16)), FitOptimization(steps=(10, 10), rays_per_step=(1, 2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_numbers_that_cannot_be_are_refused(options, wrong):
 
 
 @pytest.fixture
-def gin_recipe():
+def gin_options():
     gin.clear_config()
     gin.parse_config(
         ["FitGrid.resolutions = (24,)", "FitOptimization.steps = (16,)", "FitData.holdout_every = 6"]
@@ -222,7 +222,7 @@ def gin_recipe():
     gin.clear_config()
 
 
-def test_task_goes_on_after_a_bad_scene(scan, tmp_path, gin_recipe):
+def test_task_goes_on_after_a_bad_scene(scan, tmp_path, gin_options):
     scans = tmp_path / "scans"
     scans.mkdir()
     (scans / "scene0000_00").symlink_to(scan)

@@ -9,7 +9,7 @@ from dataloader import load_scene
 from model import PlenoxelGrid
 from model.capture import NEAR_METRES, CaptureModel
 from model.fitting.extent import camera_nearness, choose_start, place_scene, surface_points
-from model.fitting.fitter import Fitter, Recipe
+from model.fitting.fitter import FitOptions, Fitter
 from model.fitting.frames import load_training_frames, split_frames
 from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitRegularization
 from model.fitting.placement import Placement
@@ -22,7 +22,7 @@ from utils.errors import UserError
 
 CPU = torch.device("cpu")
 DATA = FitData(holdout_every=6)
-RECIPE = Recipe(
+OPTIONS = FitOptions(
     FitGrid(resolutions=(24, 48)),
     FitOptimization(steps=(64, 96), rays_per_step=(1500,), density_rate=(3.0, 1.0), sh_rate=(3e-2, 3e-3)),
     FitRegularization(),
@@ -49,8 +49,8 @@ def placed(folder, start="auto", space=2.0):
     return start, place_scene(scene, frames, cloud, start, space), frames
 
 
-def fitted(folder, output, recipe=RECIPE):
-    return fit_scene(folder, output, FitSettings(DATA, recipe), CPU)
+def fitted(folder, output, options=OPTIONS):
+    return fit_scene(folder, output, FitSettings(DATA, options), CPU)
 
 
 def test_object_in_its_box(capture, tmp_path):
@@ -81,14 +81,14 @@ def test_room_from_sparse_points(room, tmp_path):
 
 
 def test_room_from_cameras_alone(room, tmp_path, caplog):
-    grid = replace(RECIPE.grid, camera_space=6.0)
-    results = fitted(write_transforms(tmp_path / "room", room), tmp_path / "field", replace(RECIPE, grid=grid))
+    grid = replace(OPTIONS.grid, camera_space=6.0)
+    results = fitted(write_transforms(tmp_path / "room", room), tmp_path / "field", replace(OPTIONS, grid=grid))
     assert results["psnr"] > 14 and "neither depth, points, a box nor transparency" in caplog.text
 
 
 def test_background_of_the_rendering_options_is_what_is_fitted(capture, tmp_path):
-    recipe = replace(RECIPE, rendering=replace(RECIPE.rendering, background_brightness=0.0))
-    results = fitted(write_transforms(tmp_path / "block", capture), tmp_path / "field", recipe)
+    options = replace(OPTIONS, rendering=replace(OPTIONS.rendering, background_brightness=0.0))
+    results = fitted(write_transforms(tmp_path / "block", capture), tmp_path / "field", options)
     assert results["psnr"] > 20
 
 
@@ -162,8 +162,8 @@ def test_splits_of_the_dataset():
 
 def test_stopping_changes_nothing_with_random_backgrounds(capture, tmp_path):
     _, placement, frames = placed(write_transforms(tmp_path / "block", capture))
-    recipe = replace(RECIPE, optimization=replace(RECIPE.optimization, steps=(32, 32), rays_per_step=(500,)))
-    whole, first, second = (Fitter(frames, placement, None, recipe, seed) for seed in (0, 0, 9))
+    options = replace(OPTIONS, optimization=replace(OPTIONS.optimization, steps=(32, 32), rays_per_step=(500,)))
+    whole, first, second = (Fitter(frames, placement, None, options, seed) for seed in (0, 0, 9))
     whole.run()
     first.run(stop_at=16)
     first.save(tmp_path / "state.ckpt")
@@ -178,14 +178,14 @@ def test_exposures_of_metric_scenes_are_as_near_as_ever(tmp_path):
 
 
 def test_layers_behind_transparent_pictures_are_refused(capture, tmp_path):
-    recipe = replace(RECIPE, background=FitBackground(layers=4))
+    options = replace(OPTIONS, background=FitBackground(layers=4))
     with pytest.raises(UserError, match=r"transparent pictures.*FitBackground.layers = 4; use 0 or None"):
-        fitted(write_transforms(tmp_path / "block", capture), tmp_path / "field", recipe)
+        fitted(write_transforms(tmp_path / "block", capture), tmp_path / "field", options)
 
 
 def test_a_scene_without_an_edge_gets_layers_and_one_with_depth_does_not(room, tmp_path):
     opaque = write_transforms(tmp_path / "room", room)
-    short = replace(RECIPE, optimization=FitOptimization(steps=(1, 1), rays_per_step=(10,)),
+    short = replace(OPTIONS, optimization=FitOptimization(steps=(1, 1), rays_per_step=(10,)),
                     background=FitBackground(rows=4))  # fmt: skip
     results = fitted(opaque, tmp_path / "field", short)
     assert results["background_layers"] == 4

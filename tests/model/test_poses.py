@@ -8,7 +8,7 @@ from dataloader import load_scannet_scene
 from model import PlenoxelGrid, RadianceField, RenderOptions
 from model.capture import CaptureModel, rotation_matrix, rotation_vector
 from model.fitting.exposure import ExposureEstimate
-from model.fitting.fitter import Fitter, Recipe
+from model.fitting.fitter import FitOptions, Fitter
 from model.fitting.frames import Frames, load_training_frames
 from model.fitting.options import FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
 from model.fitting.placement import place
@@ -31,11 +31,11 @@ def scan(tmp_path_factory):
 @pytest.fixture(scope="module")
 def field_and_scene(scan, tmp_path_factory):
     output = tmp_path_factory.mktemp("fields") / "plenoxel_scannet_scene0000_00"
-    recipe = Recipe(
+    options = FitOptions(
         FitGrid(resolutions=(48,)), FitOptimization(steps=(96,), rays_per_step=(2048,)),
         FitRegularization(depth=1.0, free_space=0.1), poses=FitPoses(rounds=0),
     )  # fmt: skip
-    fit_scene(scan, output, FitSettings(FitData(holdout_every=6), recipe), CPU)
+    fit_scene(scan, output, FitSettings(FitData(holdout_every=6), options), CPU)
     return RadianceField.load(output).neutral(), load_scannet_scene(scan)
 
 
@@ -170,11 +170,11 @@ def test_a_fit_with_wrong_poses_gains(field_and_scene):
     placement = place(cloud.points, true[:, :3, 3])
     psnr, turned = {}, {}
     for rounds in (0, 8):
-        recipe = Recipe(
+        options = FitOptions(
             FitGrid(resolutions=(48,)), FitOptimization(steps=(160,), rays_per_step=(2048,)), FitRegularization(),
             poses=FitPoses(rounds=rounds, translation_sigma=0.05, rotation_sigma=0.05),
         )  # fmt: skip
-        fitter = Fitter(frames, placement, cloud, recipe)
+        fitter = Fitter(frames, placement, cloud, options)
         fitter.run(stop_at=128)
         fitter.training_psnr()
         fitter.run()

@@ -15,7 +15,7 @@ from dataloader.synthesis.piece import Piece, Style
 
 @dataclass(frozen=True)
 class Item:
-    """One kind of furniture in a recipe.
+    """One kind of furniture of a room type.
 
     Attributes:
         build: makes the piece.
@@ -33,7 +33,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RoomType:
     """A room type: its size in metres, its surfaces and its furniture, in the order of placement."""
 
     width: tuple[float, float]
@@ -55,8 +55,8 @@ _DOOR = Item(wall_items.door, clearance=0.75, gap=0.0)
 _CURTAINED_WINDOW = Item(wall_items.window_with_curtains, gap=0.0)
 _WINDOW = Item(wall_items.plain_window, gap=0.0)
 
-RECIPES: dict[str, Recipe] = {
-    "living room": Recipe((4.3, 5.2), (3.8, 4.5), (materials.planks, materials.carpet), (
+ROOM_TYPES: dict[str, RoomType] = {
+    "living room": RoomType((4.3, 5.2), (3.8, 4.5), (materials.planks, materials.carpet), (
         _DOOR,
         _CURTAINED_WINDOW,
         Item(tables.living_group, clearance=0.2, gap=0.05),
@@ -73,7 +73,7 @@ RECIPES: dict[str, Recipe] = {
         Item(wall_items.wall_shelf, gap=0.0, count=(0, 2)),
         Item(wall_items.clock, gap=0.0, count=(0, 1)),
     )),
-    "bedroom": Recipe((3.6, 4.3), (3.4, 4.0), (materials.planks, materials.carpet), (
+    "bedroom": RoomType((3.6, 4.3), (3.4, 4.0), (materials.planks, materials.carpet), (
         _DOOR,
         _CURTAINED_WINDOW,
         Item(bedroom.bed_group, clearance=0.4),
@@ -87,7 +87,7 @@ RECIPES: dict[str, Recipe] = {
         Item(wall_items.picture, gap=0.0, count=(1, 3)),
         Item(wall_items.wall_shelf, gap=0.0, count=(0, 2)),
     )),
-    "kitchen": Recipe((3.7, 4.4), (3.4, 4.0), (_floor_tiles, materials.checkered, materials.planks), (
+    "kitchen": RoomType((3.7, 4.4), (3.4, 4.0), (_floor_tiles, materials.checkered, materials.planks), (
         Item(kitchen.kitchen_run, clearance=0.7),
         _DOOR,
         _WINDOW,
@@ -101,7 +101,7 @@ RECIPES: dict[str, Recipe] = {
         Item(wall_items.clock, gap=0.0, count=(1, 1)),
         Item(wall_items.picture, gap=0.0, count=(0, 1)),
     )),
-    "bathroom": Recipe((2.6, 3.1), (2.5, 2.9), (_floor_tiles, materials.checkered), (
+    "bathroom": RoomType((2.6, 3.1), (2.5, 2.9), (_floor_tiles, materials.checkered), (
         Item(bathroom.tub_group, clearance=0.05),
         _DOOR,
         Item(bathroom.toilet, clearance=0.4),
@@ -112,7 +112,7 @@ RECIPES: dict[str, Recipe] = {
         Item(props.bin, gap=0.04, count=(0, 1)),
         Item(seating.stool, gap=0.05, count=(0, 1)),
     ), walls=_wall_tiles),
-    "office": Recipe((3.7, 4.5), (3.5, 4.2), (materials.carpet, materials.planks), (
+    "office": RoomType((3.7, 4.5), (3.5, 4.2), (materials.carpet, materials.planks), (
         _DOOR,
         _WINDOW,
         Item(tables.desk_group, clearance=0.1, count=(2, 2)),
@@ -127,7 +127,7 @@ RECIPES: dict[str, Recipe] = {
         Item(wall_items.wall_shelf, gap=0.0, count=(0, 2)),
         Item(wall_items.picture, gap=0.0, count=(0, 2)),
     )),
-    "classroom": Recipe((5.4, 6.4), (4.8, 5.8), (materials.planks, materials.carpet), (
+    "classroom": RoomType((5.4, 6.4), (4.8, 5.8), (materials.planks, materials.carpet), (
         _DOOR,
         Item(wall_items.whiteboard, clearance=1.0, gap=0.0),
         Item(wall_items.plain_window, gap=0.0, count=(2, 2)),
@@ -137,7 +137,7 @@ RECIPES: dict[str, Recipe] = {
         Item(props.bin, gap=0.04, count=(1, 1)),
         Item(wall_items.picture, gap=0.0, count=(0, 2)),
     )),
-    "studio": Recipe((5.8, 6.6), (5.0, 5.8), (materials.planks, _floor_tiles), (
+    "studio": RoomType((5.8, 6.6), (5.0, 5.8), (materials.planks, _floor_tiles), (
         Item(kitchen.kitchen_run, clearance=0.6),
         _DOOR,
         Item(bathroom.tub_group, clearance=0.05),
