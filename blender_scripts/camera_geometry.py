@@ -14,7 +14,7 @@ SENSOR_WIDTH = 36.0
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-class Lens(NamedTuple):
+class CameraSettings(NamedTuple):
     """Blender's camera settings for ``sensor_fit = 'HORIZONTAL'``; lens and sensor width in millimetres."""
 
     lens: float
@@ -37,11 +37,11 @@ def from_blender(matrix_world: np.ndarray) -> np.ndarray:
     return pose
 
 
-def lens_from_intrinsics(intrinsics: np.ndarray, height: int, width: int) -> Lens:
-    """Blender's lens for pinhole intrinsics ``[3, 3]`` (or ScanNet's ``[4, 4]``) of a ``height`` x ``width`` image."""
+def settings_from_intrinsics(intrinsics: np.ndarray, height: int, width: int) -> CameraSettings:
+    """Settings for pinhole intrinsics ``[3, 3]`` (or ScanNet's ``[4, 4]``) of a ``height`` x ``width`` image."""
     fx, fy, cx, cy = (intrinsics[0][0], intrinsics[1][1], intrinsics[0][2], intrinsics[1][2])
     pixel_height = fx / fy  # in pixel widths
-    return Lens(
+    return CameraSettings(
         lens=SENSOR_WIDTH * fx / width,
         sensor_width=SENSOR_WIDTH,
         shift_x=(width / 2 - cx) / width,
@@ -51,12 +51,12 @@ def lens_from_intrinsics(intrinsics: np.ndarray, height: int, width: int) -> Len
     )
 
 
-def intrinsics_from_lens(lens: Lens, height: int, width: int) -> np.ndarray:
-    """The inverse of :func:`lens_from_intrinsics`."""
-    pixel_height = lens.pixel_aspect_y / lens.pixel_aspect_x
-    fx = lens.lens / lens.sensor_width * width
-    cx = width / 2 - lens.shift_x * width
-    cy = height / 2 + lens.shift_y * width / pixel_height
+def intrinsics_from_settings(settings: CameraSettings, height: int, width: int) -> np.ndarray:
+    """The inverse of :func:`settings_from_intrinsics`."""
+    pixel_height = settings.pixel_aspect_y / settings.pixel_aspect_x
+    fx = settings.lens / settings.sensor_width * width
+    cx = width / 2 - settings.shift_x * width
+    cy = height / 2 + settings.shift_y * width / pixel_height
     return np.array([[fx, 0.0, cx], [0.0, fx / pixel_height, cy], [0.0, 0.0, 1.0]])
 
 

@@ -8,7 +8,13 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from blender_scripts.camera_geometry import Lens, from_blender, intrinsics_from_lens, lens_from_intrinsics, to_blender
+from blender_scripts.camera_geometry import (
+    CameraSettings,
+    from_blender,
+    intrinsics_from_settings,
+    settings_from_intrinsics,
+    to_blender,
+)
 from utils.label_table import LABEL_TABLE
 
 COLOR_ATTRIBUTE = "ClassColor"
@@ -65,11 +71,11 @@ def _emission_material(attribute: str) -> bpy.types.Material:
     return material
 
 
-def apply_image_settings(height: int, width: int, lens: Lens) -> None:
+def apply_image_settings(height: int, width: int, settings: CameraSettings) -> None:
     """Set the scene's resolution and pixel aspect, which Blender keeps apart from the camera."""
     render = bpy.context.scene.render
     render.resolution_x, render.resolution_y, render.resolution_percentage = width, height, 100
-    render.pixel_aspect_x, render.pixel_aspect_y = lens.pixel_aspect_x, lens.pixel_aspect_y
+    render.pixel_aspect_x, render.pixel_aspect_y = settings.pixel_aspect_x, settings.pixel_aspect_y
 
 
 def add_camera(
@@ -77,15 +83,15 @@ def add_camera(
     collection: bpy.types.Collection | None = None,
 ) -> bpy.types.Object:
     """Add a camera with true intrinsics; also sets the scene's resolution and pixel aspect to match."""
-    lens = lens_from_intrinsics(intrinsics, height, width)
+    settings = settings_from_intrinsics(intrinsics, height, width)
     data = bpy.data.cameras.new(name)
-    data.sensor_fit, data.sensor_width, data.lens = "HORIZONTAL", lens.sensor_width, lens.lens
-    data.shift_x, data.shift_y = lens.shift_x, lens.shift_y
+    data.sensor_fit, data.sensor_width, data.lens = "HORIZONTAL", settings.sensor_width, settings.lens
+    data.shift_x, data.shift_y = settings.shift_x, settings.shift_y
     data.display_size, data.clip_start = 0.15, 0.01
     camera = bpy.data.objects.new(name, data)
     camera.matrix_world = Matrix(to_blender(camera_to_world).tolist())
     (collection or bpy.context.scene.collection).objects.link(camera)
-    apply_image_settings(height, width, lens)
+    apply_image_settings(height, width, settings)
     return camera
 
 
@@ -110,7 +116,7 @@ def camera_intrinsics(camera: bpy.types.Object) -> np.ndarray:
     data, render = camera.data, bpy.context.scene.render
     if data.sensor_fit != "HORIZONTAL":
         raise ValueError(f"camera {camera.name!r} has sensor fit {data.sensor_fit}; set it to Horizontal")
-    lens = Lens(
+    settings = CameraSettings(
         data.lens, data.sensor_width, data.shift_x, data.shift_y, render.pixel_aspect_x, render.pixel_aspect_y
     )
-    return intrinsics_from_lens(lens, render.resolution_y, render.resolution_x)
+    return intrinsics_from_settings(settings, render.resolution_y, render.resolution_x)

@@ -6,7 +6,6 @@ pixel centres are at +0.5, and axes are OpenCV's, as everywhere here.
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from dataloader.lens import Lens
 from dataloader.scene import SparsePoints
 from utils.cameras import rigid_inverse
 from utils.errors import UserError
+from utils.rotations import quaternion_to_matrix
 
 # Name, number of parameters, and where among them are fx, fy, cx, cy, then the distortion (k1, k2, p1, p2).
 _MODELS = {
@@ -107,14 +107,8 @@ def _check_model(path: Path, camera: int, model: str) -> None:
 
 
 def _image(quaternion: tuple[float, ...], translation: tuple[float, ...], camera: int, name: str) -> ColmapImage:
-    length = math.hypot(*quaternion)
-    w, x, y, z = (value / length if length else math.nan for value in quaternion)
     world_to_camera = torch.eye(4, dtype=torch.float64)
-    world_to_camera[:3, :3] = torch.tensor([
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ], dtype=torch.float64)  # fmt: skip
+    world_to_camera[:3, :3] = quaternion_to_matrix(quaternion)
     world_to_camera[:3, 3] = torch.tensor(translation, dtype=torch.float64)
     return ColmapImage(name, rigid_inverse(world_to_camera), camera)
 

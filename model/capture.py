@@ -8,7 +8,6 @@ they are in position and direction. Nothing of a new camera's own picture is use
 
 from __future__ import annotations
 
-import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from utils.errors import UserError
 from utils.files import atomic_path
+from utils.rotations import axis_angle_to_matrix
 
 CAPTURE_FILE = "capture.npz"
 NEAR_METRES = 0.1
@@ -63,7 +63,7 @@ class CaptureModel:
         """Where cameras ``[..., 4, 4]`` that are said to stand there most likely stood, float64 on the CPU."""
         weights = self._weights(camera_to_world)
         pose = camera_to_world.double().cpu().clone()
-        pose[..., :3, :3] = rotation_matrix(weights @ self.turn) @ pose[..., :3, :3]
+        pose[..., :3, :3] = axis_angle_to_matrix(weights @ self.turn) @ pose[..., :3, :3]
         pose[..., :3, 3] += weights @ self.shift
         return pose
 
@@ -108,25 +108,3 @@ class CaptureModel:
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is damaged ({error}); fit the scene again, or delete it to render every view at "
                             "the average exposure") from None
-
-
-def rotation_matrix(turn: Tensor) -> Tensor:
-    """Rotations ``[..., 3, 3]`` by rotation vectors ``[..., 3]``, radians."""
-    x, y, z = turn.unbind(-1)
-    zero = torch.zeros_like(x)
-    rows = (torch.stack((zero, -z, y), -1), torch.stack((z, zero, -x), -1), torch.stack((-y, x, zero), -1))
-    cross = torch.stack(rows, -2)
-    # Rodrigues' formula, with sin(a) / a and (1 - cos(a)) / a^2 as functions that are exact at 0.
-    turns = turn.norm(dim=-1)[..., None, None] / (2 * math.pi)
-    identity = torch.eye(3, dtype=turn.dtype, device=turn.device)
-    return identity + torch.sinc(2 * turns) * cross + torch.sinc(turns) ** 2 / 2 * (cross @ cross)
-
-
-def rotation_vector(rotation: Tensor) -> Tensor:
-    """Rotation vectors ``[..., 3]`` of rotations ``[..., 3, 3]`` by less than half a turn."""
-    skew = (rotation - rotation.transpose(-1, -2)) / 2
-    vector = torch.stack((skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]), dim=-1)
-    sine = vector.norm(dim=-1, keepdim=True)
-    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True) - 1) / 2
-    angle = torch.atan2(sine, cosine)
-    return vector * torch.where(sine > 1e-12, angle / sine.clamp(min=1e-12), torch.ones_like(sine))

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.rotations import quaternion_to_matrix
+
 
 @dataclass(frozen=True)
 class BrowserCamera:
@@ -35,7 +37,7 @@ class BrowserCamera:
     def from_viser(cls, wxyz: np.ndarray, position: np.ndarray, fov: float, aspect: float) -> BrowserCamera:
         """From the properties of a viser camera handle."""
         pose = torch.eye(4, dtype=torch.float64)
-        pose[:3, :3] = rotation_matrix(wxyz)
+        pose[:3, :3] = quaternion_to_matrix(wxyz)
         pose[:3, 3] = torch.as_tensor(np.asarray(position, dtype=np.float64))
         return cls(pose, float(fov), float(aspect))
 
@@ -59,28 +61,6 @@ class BrowserCamera:
         width = 2 * focal_x * math.tan(self.fov / 2) * self.aspect
         shrink = min(1.0, limit / max(height, width))
         return max(16, round(height * shrink)), max(16, round(width * shrink))
-
-
-def rotation_matrix(wxyz: Sequence[float] | np.ndarray) -> Tensor:
-    """Rotation float64 ``[3, 3]`` of a quaternion, which need not have unit length."""
-    quaternion = np.asarray(wxyz, dtype=np.float64)
-    w, x, y, z = quaternion / np.linalg.norm(quaternion)
-    return torch.tensor(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ],
-        dtype=torch.float64,
-    )
-
-
-def quaternion(rotation: Tensor) -> np.ndarray:
-    """Unit quaternion ``(w, x, y, z)`` float64, w >= 0, of a rotation ``[3, 3]``."""
-    from scipy.spatial.transform import Rotation
-
-    x, y, z, w = Rotation.from_matrix(rotation.numpy()).as_quat(canonical=True)
-    return np.array([w, x, y, z])
 
 
 def vertical_fov(intrinsics: Tensor, height: int) -> float:

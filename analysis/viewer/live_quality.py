@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from analysis.quality import Observers, QualityOptions, estimate_quality
+from analysis.surface import opaque_depth
 from analysis.viewer.mesh_view import mesh_view
-from analysis.viewer.pictures import surface_depth
 from dataloader import Mesh
 from model.radiance_field import RenderedView
 
@@ -35,7 +35,7 @@ class LiveQuality:
     ) -> Tensor:  # float32 [H, W] in 0..1, on the CPU
         """Quality of every pixel of a rendered view; 0 where there is no surface."""
         alpha = view.alpha.cpu()
-        field = surface_depth(view.depth.cpu(), alpha)
+        field = opaque_depth(view.depth.cpu(), alpha)
         surface = field if self.mesh is None else mesh_view(self.mesh, camera_to_world, intrinsics, alpha.shape).depth
         return estimate_quality(
             surface, field, alpha, intrinsics.float(), camera_to_world.float(), self.observers, self.options

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from analysis.false_color import depth_color, sh_false_color
+from analysis.surface import opaque_depth
 from model.radiance_field import RenderedView
 from utils.images import resize_image, resize_nearest
 from utils.labels import UNANNOTATED, colorize
@@ -19,7 +20,6 @@ COLOR, SH_CHANNEL, SH_GRADIENT, DEPTH, ALPHA, QUALITY, ANNOTATION, PREDICTION, N
     "colour", "SH channel", "SH gradient", "depth", "alpha", "quality", "annotation", "prediction", "nothing",
 )  # fmt: skip
 _OUTPUTS = {COLOR: ("rgb",), SH_CHANNEL: ("sh",), SH_GRADIENT: ("sh",)}
-OPAQUE = 0.5  # from this alpha on, a pixel's depth is a surface's
 _CAPTION_HEIGHT = 22
 _GAP = 4
 _PAPER = 255
@@ -47,7 +47,7 @@ def mode_picture(view: RenderedView, mode: str, channel: int = 0, limit: float =
     if mode == SH_GRADIENT:
         return sh_false_color(view.sh)
     if mode == DEPTH:
-        return depth_color(surface_depth(view.depth, view.alpha))
+        return depth_color(opaque_depth(view.depth, view.alpha))
     return (view.alpha.clamp(0, 1) * 255).round().to(torch.uint8).expand(3, -1, -1)
 
 
@@ -65,11 +65,6 @@ def quality_picture(
 ) -> Tensor:  # uint8 [3, H, W]
     """Dark violet where a pixel is a guess, yellow where it was seen from here."""
     return _VIRIDIS[(quality.clamp(0, 1) * 255).round().long()].movedim(-1, 0)
-
-
-def surface_depth(depth: Tensor, alpha: Tensor) -> Tensor:
-    """Depth of what is seen, metres, from expected depth ``[H, W]``, which mixes in 0 where light passes; 0 = none."""
-    return torch.where(alpha >= OPAQUE, depth / alpha.clamp(min=OPAQUE), 0.0)
 
 
 def class_picture(labels: Tensor, hidden: Collection[int] = ()) -> Tensor:

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from analysis.plotting import ACCEPTED, REJECTED
-from analysis.viewer.camera_math import quaternion, vertical_fov, view_aspect
+from analysis.viewer.camera_math import vertical_fov, view_aspect
 from analysis.viewer.legend import camera_sign
 from analysis.viewer.scene_state import TRAJECTORY, CameraSource
 from analysis.viewer.unlit_mesh import unlit_glb
 from dataloader import Mesh
 from utils.labels import CLASS_COLORS, CLASS_NAMES
+from utils.rotations import matrix_to_quaternion
 
 if TYPE_CHECKING:
     import viser
@@ -126,7 +127,7 @@ class Frusta:
             thickness=_FRUSTUM_LINE,
             thickness_units="screen",
             color=status.color,
-            wxyz=quaternion(pose[:3, :3]),
+            wxyz=matrix_to_quaternion(pose[:3, :3]),
             position=pose[:3, 3].numpy(),
             cast_shadow=False,
             receive_shadow=False,
@@ -160,7 +161,7 @@ class CameraMark:
         self._sign.text = camera_sign(cameras.names[index], status.kind, cameras.info[index])
         self._frustum.fov = vertical_fov(intrinsics, cameras.image_size[0])
         self._frustum.aspect = view_aspect(intrinsics, cameras.image_size)
-        self._frustum.wxyz = quaternion(pose[:3, :3])
+        self._frustum.wxyz = matrix_to_quaternion(pose[:3, :3])
         for node in (self._sign, self._frustum):
             node.position = pose[:3, 3].numpy()
             node.visible = True

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analysis.surface import opaque_depth
 from analysis.viewer.camera_math import BrowserCamera
 from analysis.viewer.mesh_view import mesh_view
 from analysis.viewer.pictures import (
@@ -22,7 +23,6 @@ from analysis.viewer.pictures import (
     mode_picture,
     outputs_of,
     quality_picture,
-    surface_depth,
 )
 from analysis.viewer.scene_state import SceneState
 from model.radiance_field import RenderedView
@@ -90,7 +90,7 @@ class ViewRenderer:
         else:
             channel = self._settings.sh_channel
             picture = mode_picture(view, mode, channel, float(self._sh_limits[channel]))
-        return Picture(_channels_last(picture), self._occluder(surface_depth(view.depth, view.alpha)))
+        return Picture(_channels_last(picture), self._occluder(opaque_depth(view.depth, view.alpha)))
 
     def _occluder(self, depth: Tensor) -> np.ndarray | None:
         return depth.cpu().numpy() if self._settings.occlude else None

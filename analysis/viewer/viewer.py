@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.viewer.camera_math import BrowserCamera, quaternion
+from analysis.viewer.camera_math import BrowserCamera
 from analysis.viewer.panels import Panels
 from analysis.viewer.pictures import ANNOTATION, MODES, PREDICTION, QUALITY
 from analysis.viewer.reason_labels import ReasonLabels
@@ -17,6 +17,7 @@ from analysis.viewer.scene_state import SceneState
 from analysis.viewer.schedule import FIRST_GUESS, ResolutionSchedule
 from analysis.viewer.view_renderer import DisplaySettings, Picture, ViewRenderer
 from utils.errors import UserError
+from utils.rotations import matrix_to_quaternion
 
 if TYPE_CHECKING:
     import viser
@@ -183,6 +184,6 @@ def look_through(client: viser.ClientHandle, camera: BrowserCamera) -> None:
     pose = camera.camera_to_world
     with client.atomic():
         client.camera.position = pose[:3, 3].numpy()
-        client.camera.wxyz = quaternion(pose[:3, :3])
+        client.camera.wxyz = matrix_to_quaternion(pose[:3, :3])
         client.camera.look_at = (pose[:3, 3] + _LOOK_DISTANCE * pose[:3, 2]).numpy()
         client.camera.fov = camera.fov

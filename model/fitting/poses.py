@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from model.capture import rotation_matrix, rotation_vector
 from model.fitting.exposure import ExposureEstimate
 from model.fitting.frames import Frames, fitted_size
 from model.fitting.options import FitPoses
@@ -21,6 +20,7 @@ from model.grid import PlenoxelGrid
 from model.options import RenderOptions
 from model.rendering import render_rays
 from utils.cameras import camera_rays, rigid_inverse, scale_intrinsics
+from utils.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 _RAYS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 20}
 _LEAST_ALPHA = 0.5
@@ -62,7 +62,7 @@ class PoseRefinement:
         Both from the given to the present poses, in the grid's axes and units.
         """
         now, given = self.camera_to_grid.cpu(), self._given.cpu()
-        turn = rotation_vector(now[:, :3, :3] @ given[:, :3, :3].transpose(1, 2))
+        turn = matrix_to_axis_angle(now[:, :3, :3] @ given[:, :3, :3].transpose(1, 2))
         return turn, now[:, :3, 3] - given[:, :3, 3]
 
     def _photos(self, chosen: Tensor, exposure: ExposureEstimate) -> Tensor:
@@ -104,7 +104,7 @@ class PoseRefinement:
         ), dim=1)  # fmt: skip
         prior = unit / sigma**2
         moved = rigid_inverse(self._given[chosen]) @ self.camera_to_grid[chosen]
-        so_far = torch.cat((moved[:, :3, 3], rotation_vector(moved[:, :3, :3])), dim=1)
+        so_far = torch.cat((moved[:, :3, 3], matrix_to_axis_angle(moved[:, :3, :3])), dim=1)
         step = torch.linalg.solve(normal + torch.diag_embed(prior), right - prior * so_far)
         largest = torch.maximum(step[:, :3].norm(dim=1) / scale, step[:, 3:].norm(dim=1))
         return step * (_LARGEST_STEP / largest.clamp(min=_LARGEST_STEP))[:, None]
@@ -141,5 +141,5 @@ def robust_weights(residual: Tensor) -> Tensor:
 def _rigid_motion(twist: Tensor) -> Tensor:
     """Rigid transforms ``[B, 4, 4]`` by a shift and a rotation vector, ``[B, 6]``, in the camera's own axes."""
     motion = torch.eye(4, dtype=twist.dtype, device=twist.device).repeat(len(twist), 1, 1)
-    motion[:, :3, :3], motion[:, :3, 3] = rotation_matrix(twist[:, 3:]), twist[:, :3]
+    motion[:, :3, :3], motion[:, :3, 3] = axis_angle_to_matrix(twist[:, 3:]), twist[:, :3]
     return motion

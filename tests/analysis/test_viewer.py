@@ -13,8 +13,6 @@ from scipy.spatial.transform import Rotation
 from analysis.viewer.camera_math import (
     BrowserCamera,
     interpolate_path,
-    quaternion,
-    rotation_matrix,
     vertical_fov,
     view_aspect,
 )
@@ -30,18 +28,6 @@ SECONDS = 20
 def camera(x=0.0, fov=1.0, aspect=1.6):
     eye = torch.tensor([x, 0.0, 1.0], dtype=torch.float64)
     return BrowserCamera(look_at(eye, torch.tensor([x, 3.0, 1.0], dtype=torch.float64)), fov, aspect)
-
-
-def test_quaternions_have_w_first_and_agree_with_scipy():
-    rotations = Rotation.random(20, random_state=0)
-    for rotation in rotations:
-        matrix = torch.from_numpy(rotation.as_matrix())
-        wxyz = quaternion(matrix)
-        assert wxyz[0] >= 0
-        torch.testing.assert_close(rotation_matrix(wxyz), matrix, atol=1e-12, rtol=0)
-        torch.testing.assert_close(rotation_matrix(-3 * wxyz), matrix, atol=1e-12, rtol=0)
-    half_turn_about_z = rotation_matrix([0, 0, 0, 1])
-    torch.testing.assert_close(half_turn_about_z, torch.diag(torch.tensor([-1.0, -1, 1], dtype=torch.float64)))
 
 
 def test_image_borders_are_the_borders_of_the_field_of_view():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from analysis.quality import Observers, QualityOptions, view_quality
+from analysis.surface import opaque_depth
 from analysis.viewer import video
 from analysis.viewer.comparison import compare
 from analysis.viewer.legend import camera_facts, camera_sign, camera_verdict, class_legend
@@ -19,7 +20,6 @@ from analysis.viewer.pictures import (
     outputs_of,
     quality_picture,
     signed_picture,
-    surface_depth,
 )
 from analysis.viewer.scene_state import DOMES, TRAJECTORY, CameraSource, SceneState
 from analysis.viewer.unlit_mesh import before_tone_curve, unlit_glb
@@ -32,7 +32,7 @@ from utils.labels import CLASS_COLORS
 
 
 def test_expected_depth_becomes_the_surfaces_depth():
-    depth = surface_depth(torch.tensor([[1.5, 0.3, 2.0]]), torch.tensor([[0.75, 0.2, 1.0]]))
+    depth = opaque_depth(torch.tensor([[1.5, 0.3, 2.0]]), torch.tensor([[0.75, 0.2, 1.0]]))
     torch.testing.assert_close(depth, torch.tensor([[2.0, 0.0, 2.0]]))
 
 

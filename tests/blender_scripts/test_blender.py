@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from blender_scripts.camera_geometry import (
     dome_poses,
     from_blender,
-    intrinsics_from_lens,
-    lens_from_intrinsics,
+    intrinsics_from_settings,
     look_at,
+    settings_from_intrinsics,
     to_blender,
 )
 from blender_scripts.scene_folder import image_size, read_matrix, read_poses, write_pose
@@ -49,9 +49,9 @@ def test_pose_round_trip(seed):
 def test_intrinsics_round_trip(fx, fy):
     intrinsics = INTRINSICS.copy()
     intrinsics[0, 0], intrinsics[1, 1] = fx, fy
-    lens = lens_from_intrinsics(intrinsics, HEIGHT, WIDTH)
-    assert min(lens.pixel_aspect_x, lens.pixel_aspect_y) == 1, "Blender clamps smaller aspects"
-    np.testing.assert_allclose(intrinsics_from_lens(lens, HEIGHT, WIDTH), intrinsics)
+    settings = settings_from_intrinsics(intrinsics, HEIGHT, WIDTH)
+    assert min(settings.pixel_aspect_x, settings.pixel_aspect_y) == 1, "Blender clamps smaller aspects"
+    np.testing.assert_allclose(intrinsics_from_settings(settings, HEIGHT, WIDTH), intrinsics)
 
 
 def test_look_at_and_dome_agree_with_the_project():

@@ -6,7 +6,7 @@ from torch.nn.functional import interpolate
 
 from dataloader import load_scannet_scene
 from model import PlenoxelGrid, RadianceField, RenderOptions
-from model.capture import CaptureModel, rotation_matrix, rotation_vector
+from model.capture import CaptureModel
 from model.fitting.exposure import ExposureEstimate
 from model.fitting.fitter import FitOptions, Fitter
 from model.fitting.frames import Frames, load_training_frames
@@ -17,6 +17,7 @@ from model.fitting.poses import PoseRefinement, robust_weights
 from model.fitting.scene_fit import FitSettings, fit_scene
 from tests.dataloader.scannet_fixture import write_scannet_scene
 from utils.cameras import scale_intrinsics
+from utils.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 CPU = torch.device("cpu")
 SIZE = (60, 80)
@@ -50,7 +51,7 @@ def frames_of(field, scene, indices):
 
 def errors(now, true):
     """Largest distance of centres and largest angle."""
-    turn = rotation_vector(now[:, :3, :3] @ true[:, :3, :3].transpose(1, 2))
+    turn = matrix_to_axis_angle(now[:, :3, :3] @ true[:, :3, :3].transpose(1, 2))
     return (now - true)[:, :3, 3].norm(dim=1).max().item(), turn.norm(dim=1).max().item()
 
 
@@ -61,7 +62,7 @@ def test_moved_cameras_come_back(field_and_scene):
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(4, 6, generator=generator, dtype=torch.float64)
     given = true.clone()
-    given[:, :3, :3] = rotation_matrix(noise[:, :3] * 0.006) @ given[:, :3, :3]
+    given[:, :3, :3] = axis_angle_to_matrix(noise[:, :3] * 0.006) @ given[:, :3, :3]
     given[:, :3, 3] += noise[:, 3:] * 0.006
     poses = PoseRefinement(frames, given, FitPoses(translation_sigma=0.1, rotation_sigma=0.1))
     before = errors(given, true)
@@ -70,7 +71,7 @@ def test_moved_cameras_come_back(field_and_scene):
     after = errors(poses.camera_to_grid, true)
     assert after[0] < before[0] / 5 and after[1] < before[1] / 5, (before, after)
     turn, shift = poses.movements()
-    assert torch.allclose(rotation_matrix(turn) @ given[:, :3, :3], poses.camera_to_grid[:, :3, :3], atol=1e-9)
+    assert torch.allclose(axis_angle_to_matrix(turn) @ given[:, :3, :3], poses.camera_to_grid[:, :3, :3], atol=1e-9)
     assert torch.allclose(given[:, :3, 3] + shift, poses.camera_to_grid[:, :3, 3])
 
 
@@ -125,19 +126,6 @@ def test_outliers_weigh_little():
     assert weights[0, 0, 0] < 1e-4 and (weights[0, 1:] > 0.5).all()
 
 
-def test_rotation_vectors_and_matrices_are_inverse():
-    vectors = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).clamp(-1.7, 1.7)
-    assert torch.allclose(rotation_vector(rotation_matrix(vectors)), vectors, atol=1e-9)
-    assert torch.equal(rotation_vector(torch.eye(3)[None]), torch.zeros(1, 3))
-
-
-def test_rotations_are_matrix_exponentials_of_any_angle():
-    vectors = torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    vectors = torch.cat((vectors * torch.logspace(-15, 0.5, 200, dtype=torch.float64)[:, None], torch.zeros(1, 3)))
-    cross = torch.linalg.cross(vectors[:, None], torch.eye(3, dtype=torch.float64).expand(201, 3, 3)).mT
-    assert torch.allclose(rotation_matrix(vectors), torch.linalg.matrix_exp(cross), atol=1e-14, rtol=0)
-
-
 def test_a_new_camera_moves_as_its_neighbours_did():
     poses = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
     poses[1, 0, 3] = 5.0
@@ -148,7 +136,7 @@ def test_a_new_camera_moves_as_its_neighbours_did():
     beside[0, 3] = 0.01
     likely = model.likely_pose(beside)
     assert torch.allclose(likely[:3, 3], torch.tensor([0.01, 0.02, 0.0]).double(), atol=1e-5)
-    assert torch.allclose(rotation_vector(likely[:3, :3]), turn[0], atol=1e-5)
+    assert torch.allclose(matrix_to_axis_angle(likely[:3, :3]), turn[0], atol=1e-5)
     far = poses[0].clone()
     far[2, 3] = 100.0
     assert torch.allclose(model.likely_pose(far), far) and model.moved
@@ -165,7 +153,7 @@ def test_a_fit_with_wrong_poses_gains(field_and_scene):
     frames.depths = load_training_frames(scene, FitData(holdout_every=0), CPU).depths
     true = frames.camera_to_world.clone()
     wrong = torch.randn(len(frames), 3, generator=generator, dtype=torch.float64) * 0.015
-    frames.camera_to_world[:, :3, :3] = rotation_matrix(wrong) @ true[:, :3, :3]
+    frames.camera_to_world[:, :3, :3] = axis_angle_to_matrix(wrong) @ true[:, :3, :3]
     cloud = depth_point_cloud(frames)
     placement = place(cloud.points, true[:, :3, 3])
     psnr, turned = {}, {}
@@ -179,7 +167,7 @@ def test_a_fit_with_wrong_poses_gains(field_and_scene):
         fitter.training_psnr()
         fitter.run()
         psnr[rounds] = fitter.training_psnr()
-        turned[rounds] = rotation_vector(fitter.poses.camera_to_grid[:, :3, :3] @ true[:, :3, :3].transpose(1, 2))
+        turned[rounds] = matrix_to_axis_angle(fitter.poses.camera_to_grid[:, :3, :3] @ true[:, :3, :3].transpose(1, 2))
         assert fitter.capture().moved == bool(rounds)
     assert psnr[8] > psnr[0] + 6, psnr
     assert turned[8].norm(dim=1).mean() < 0.8 * turned[0].norm(dim=1).mean()
