@@ -6,4 +6,4 @@
 set -euo pipefail
 work="$(realpath -m "${1:-outputs/demo}")" output="$(realpath -m "${2:-docs/images}")"
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-"$PYTHON" -m analysis.screenshots "$work" "$output"
+"$PYTHON" docs/screenshots.py "$work" "$output"

@@ -7,7 +7,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from analysis.browser import BrowserUnavailable, Page
+from tests.browser import BrowserUnavailable, Page
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.screenshots import save_picture, take_all
+from docs.screenshots import save_picture, take_all
 from utils.errors import UserError
 from utils.labels import CLASS_COLORS
 

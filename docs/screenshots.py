@@ -1,6 +1,6 @@
 """Pictures of the viewer, the report and TensorBoard for the documentation, taken in a headless Chromium.
 
-    python -m analysis.screenshots WORK [OUTPUT]        (WORK: what scripts/demo.sh wrote; OUTPUT: docs/images)
+    python docs/screenshots.py WORK [OUTPUT]        (WORK: what scripts/demo.sh wrote; OUTPUT: docs/images)
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ import torch
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from analysis.browser import Page
-from analysis.quality import QualityOptions
-from analysis.viewer.scene_state import DOMES, TRAJECTORY, ScenePaths, SceneState, field_path, load_scene_state
-from analysis.viewer.viewer import Viewer
-from dataloader import CameraList, ViewStore
-from model import RenderOptions
-from utils.cameras import project
-from utils.errors import UserError
-from utils.files import atomic_path
-from utils.labels import CLASS_COLORS
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from analysis.quality import QualityOptions  # noqa: E402
+from analysis.viewer.scene_state import DOMES, TRAJECTORY, ScenePaths, SceneState, field_path, load_scene_state  # noqa: E402
+from analysis.viewer.viewer import Viewer  # noqa: E402
+from dataloader import CameraList, ViewStore  # noqa: E402
+from model import RenderOptions  # noqa: E402
+from tests.browser import Page  # noqa: E402
+from utils.cameras import project  # noqa: E402
+from utils.errors import UserError  # noqa: E402
+from utils.files import atomic_path  # noqa: E402
+from utils.labels import CLASS_COLORS  # noqa: E402
 
 logger = logging.getLogger(__name__)
 _SECONDS = 120
