@@ -60,7 +60,7 @@ def requirements(name: str) -> list[str]:
 
 refusal = cuda_refusal()
 print(f"native extensions: CPU only, because {refusal}" if refusal else "native extensions: CPU and CUDA")
-os.environ.setdefault("MAX_JOBS", str(os.cpu_count() or 1))
+os.environ.setdefault("MAX_JOBS", str(len(os.sched_getaffinity(0))))
 
 setup(
     packages=["utils", "lib", "dataloader", "model", "enet", "analysis"],

@@ -1,5 +1,6 @@
 """Everything read from or generated onto disk: recorded scenes, PeRFception scenes, view stores, datasets."""
 
+import utils  # noqa: F401  (before PyTorch: see utils/cores.py)
 from dataloader.camera_list import CameraList
 from dataloader.mesh import Mesh, load_mesh
 from dataloader.perfception import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import gin
@@ -10,6 +9,7 @@ import gin
 from dataloader.synthesis.pictures import PictureOptions
 from dataloader.synthesis.room import RoomOptions
 from dataloader.synthesis.scene_folder import scene_name, write_room
+from utils.cores import usable_cores
 from utils.errors import UserError
 from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene
@@ -44,7 +44,7 @@ def synthesize(
     if rooms < 1 or first < 0:
         raise UserError(f"synthesize.rooms = {rooms} and first = {first}: expected at least one room from 0 on")
     room_options, picture_options = RoomOptions(), PictureOptions()
-    threads = threads or os.cpu_count() or 1
+    threads = threads or usable_cores()
     numbers = {scene_name(index): index for index in range(first, first + rooms)}
 
     def make(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.cores import environment_of_each
 from utils.errors import UserError
 from utils.files import read_json, write_text
 
@@ -108,7 +110,8 @@ def _train(search: Search, trial: optuna.Trial) -> float:
     command = [sys.executable, str(_RUN), "train", "--ginc", str(search.folder / "trial.gin")]
     for binding in bindings:
         command += ["--ginb", binding]
-    finished = subprocess.run(command, capture_output=True, text=True, cwd=_RUN.parent, check=False)
+    environment = {**os.environ, **environment_of_each(search.jobs)}
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if finished.returncode:
         reason = finished.stderr.strip().splitlines()[-1:] or ["no message"]
         logger.error("%s failed: %s", name, reason[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from enet.options import AugmentationOptions, LossOptions, NetworkOptions, Optim
 from enet.statistics import compute_statistics
 from enet.synchronized_norm import synchronize_norms
 from enet.view_data import view_data
+from utils.cores import environment_of_each
 from utils.errors import UserError
 from utils.files import commit_output, prepare_output, read_json, write_json
 
@@ -160,6 +162,8 @@ def _fit(
     board.experiment.add_text("config", f"```\n{gin.config_str()}\n```")
     trainer = build_trainer(partial, budget, device, board)
     last = partial / LAST
+    if budget.devices > 1:  # each in a process that is started with this environment
+        os.environ.update(environment_of_each(budget.devices))
     start = time.perf_counter()
     with warnings.catch_warnings():
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)

@@ -1,5 +1,6 @@
 """The radiance field: grid, checkpoint format, fitting; and a scene's views: rendering and annotating them."""
 
+import utils  # noqa: F401  (before PyTorch: see utils/cores.py)
 from model.grid import PlenoxelGrid
 from model.options import RenderOptions
 from model.radiance_field import RadianceField

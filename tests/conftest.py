@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from utils.cores import environment_of_each
 from utils.run_state import set_resume
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # before anything imports PyTorch
+    os.environ.update(environment_of_each(int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -19,6 +19,7 @@ from typing import Any
 import gin
 import torch
 
+from utils.cores import environment_of, usable_cores
 from utils.errors import UserError
 from utils.run_state import resume_requested, set_resume
 
@@ -36,7 +37,7 @@ class SceneWorkers:
             this process.
         address: of a running Ray cluster ('auto' for the one this machine belongs to), whose machines must see the same
             folders; None starts Ray on this machine.
-        cores: CPU cores, and so threads, of a worker.
+        cores: CPU cores, and so threads (unless OMP_NUM_THREADS is set), of a worker.
         gpus: GPUs of a worker, such as 0.5 to put two on one; None gives it one where this machine has any.
         retries: how often a scene is tried again whose worker died.
     """
@@ -135,9 +136,9 @@ def _ray(workers: SceneWorkers) -> Iterator[tuple[Any, float]]:
     try:
         ray.init(
             address=workers.address,
-            runtime_env={"env_vars": {"PYTHONPATH": str(_ROOT)}},
+            runtime_env={"env_vars": {"PYTHONPATH": str(_ROOT), **environment_of(workers.cores)}},
             logging_level=logging.WARNING,
-            **({"include_dashboard": False} if workers.address is None else {}),
+            **({"include_dashboard": False, "num_cpus": usable_cores()} if workers.address is None else {}),
         )
     except (OSError, RuntimeError, ValueError) as error:  # such as ConnectionError, an OSError
         reason = str(error).strip().partition("\n")[0]
