@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -67,17 +68,61 @@ def awkward_rays(dtype) -> tuple[Tensor, Tensor]:
 
 
 class Golden(NamedTuple):
-    """Outputs of svox2 (or the paper's fork) for one grid, see FACTS: arrays by name, options by number."""
+    """What svox2 and the paper's fork of it computed for one grid, see FACTS: arrays by name, options by number.
+
+    Gradients and variations stand for the rows named with them. ``flips``: so many rays may have taken a sample more
+    or less in the last option set, where a density rounds to the other side of the threshold.
+    """
 
     scene: Scene
     arrays: dict[str, Tensor]
     options: list[dict]
+    graded: Tensor
+    varied: Tensor
+    flips: int
+
+    def fit_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Origins, directions and target colours of as many rays as the loss was a mean over; some miss the grid."""
+        origins, directions, target = self.scene.origins, self.scene.directions, self.arrays["gt"]
+        missing = (GOLDEN_BATCH - len(origins), -1)
+        beyond = torch.full_like(origins[:1], 3.0)
+        return (
+            torch.cat((origins, beyond.expand(missing))),
+            torch.cat((directions, torch.nn.functional.normalize(beyond, dim=-1).expand(missing))),
+            torch.cat((target, beyond.expand(missing))),
+        )
+
+
+GOLDEN_BATCH = 2048
+GOLDEN_CUT = Path(__file__).parents[1] / "data" / "golden.npz"
+"""Part of the golden files; ``cut_golden.py`` beside it says which, and makes it."""
 
 
 def load_golden(path: Path) -> Golden:
+    """The whole of one golden file."""
     with np.load(path, allow_pickle=False) as file:
-        options = json.loads(str(file["options"]))
-        arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "options"}
+        options, arrays = str(file["options"]), {name: file[name] for name in file.files if name != "options"}
+    rows = np.arange(len(arrays["sigma"]))
+    return _golden({**arrays, "grad_rows": rows, "tv_rows": rows}, options, flips=4)
+
+
+def load_golden_cut(number: int) -> Golden:
+    """The checked-in part of the golden files of one grid."""
+    with np.load(GOLDEN_CUT, allow_pickle=False) as file:
+        prefix = f"grid_{number}/"
+        arrays = {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
+        return _golden(arrays, str(file["options"]), flips=0)
+
+
+def _golden(arrays: dict[str, np.ndarray], options: str, flips: int) -> Golden:
+    arrays = {name: torch.from_numpy(values) for name, values in arrays.items()}
     links = links_from_rows(arrays["reso"].tolist(), arrays["links_idx"])
     scene = Scene(links, arrays["sigma"], arrays["sh"], arrays["origins"], arrays["dirs"])
-    return Golden(scene, arrays, options)
+    return Golden(scene, arrays, json.loads(options), arrays["grad_rows"].long(), arrays["tv_rows"].long(), flips)
+
+
+def golden_named(name: str, request: pytest.FixtureRequest) -> Golden:
+    """``"cut_0"``, which every clone has, or a whole file such as ``"svox2_0"``, without which the test skips."""
+    if name.startswith("cut_"):
+        return load_golden_cut(int(name.removeprefix("cut_")))
+    return load_golden(request.getfixturevalue("shared_dir") / "golden" / f"{name}.npz")
