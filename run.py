@@ -14,19 +14,17 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gin
 
 from utils.config import check_inputs, parse, resolved_parameters
 from utils.errors import UserError
+from utils.paths import PROJECT
 from utils.records import RunRecords
 from utils.run_state import set_resume
 from utils.seeding import seed_everything
 from utils.tasks import Parameter, Task, get_task, parameters_of
-
-ROOT = Path(__file__).resolve().parent
 
 TASK_MODULES = {
     "synthesize": "dataloader.task_synthesize",
@@ -140,9 +138,8 @@ def _run(argv: Sequence[str]) -> None:
         return
     if arguments.task:
         name = _find_task(arguments.task, tasks).name
-        arguments.ginc = arguments.ginc or [str(ROOT / "configs" / "stage" / f"{name}.gin")]
+        arguments.ginc = arguments.ginc or [str(PROJECT / "configs" / "stage" / f"{name}.gin")]
         arguments.ginb.append(f"run.task = '{name}'")  # so that the recorded config runs by itself
-    gin.add_config_file_search_path(str(ROOT))
     parse(arguments.ginc, arguments.ginb)
     task_name, seed, log_level = run()
     if log_level not in logging.getLevelNamesMapping():

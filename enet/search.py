@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from utils.cores import environment_of_each
 from utils.errors import UserError
 from utils.files import read_json, write_text
+from utils.paths import PROJECT
 
 if TYPE_CHECKING:
     import optuna
 
 logger = logging.getLogger(__name__)
-_RUN = Path(__file__).resolve().parent.parent / "run.py"
+_RUN = PROJECT / "run.py"
 _AGAIN = "again"  # attribute of a trial: number of the killed one that it repeats
 _KINDS = ("uniform", "log", "int", "choice")
 

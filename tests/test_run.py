@@ -75,7 +75,6 @@ def test_docstring_continuation_lines_are_joined():
 @pytest.mark.parametrize("path", CONFIGS)
 def test_every_config_parses_strictly(path):
     entry._import_tasks()
-    gin.add_config_file_search_path(str(ROOT))
     entry.parse([str(ROOT / path)], [])
 
 
@@ -97,7 +96,6 @@ RUNS += [
     Path(path).stem for path in value))  # fmt: skip
 def test_every_parameter_of_what_the_scripts_run_resolves(name, paths):
     task = entry._import_tasks()[name]
-    gin.add_config_file_search_path(str(ROOT))
     bindings = [USER_MUST_SET[name]] if name in USER_MUST_SET else []
     entry.parse([str(ROOT / path) for path in paths], [f"run.task = '{name}'", *bindings])
     for configurable in (task.function, *task.configures):
@@ -107,7 +105,6 @@ def test_every_parameter_of_what_the_scripts_run_resolves(name, paths):
 @pytest.mark.parametrize("name", USER_MUST_SET)
 def test_what_only_the_user_can_know_must_be_set(name):
     task = entry._import_tasks()[name]
-    gin.add_config_file_search_path(str(ROOT))
     entry.parse([str(ROOT / STAGES[name])], [])
     with pytest.raises(UserError, match="must be set"):
         entry.resolved_parameters(task.function)
@@ -145,7 +142,7 @@ def test_mistakes_on_the_command_line(capsys, tmp_path):
     code, _, err = call(capsys, "nonsense")
     assert code == 2 and "'nonsense' is unknown; the tasks are synthesize" in err
     code, _, err = call(capsys, "probe", "--ginc", "none.gin")
-    assert code == 2 and "none.gin does not exist" in err
+    assert code == 2 and "'none.gin' does not exist" in err
 
 
 def test_run_writes_config_operative_config_and_metrics(capsys, tmp_path):
@@ -174,6 +171,53 @@ def test_paths_follow_from_data_and_work(capsys, tmp_path):
     text = "include 'configs/base.gin'\nprobe.source = '.'\nprobe.output_dir = %NOVEL_VIEWS"
     code, out, _ = call(capsys, "probe", "--ginc", config(tmp_path, text), "--ginb", "WORK = 'w'", "--dry-run")
     assert code == 0 and "probe.output_dir = 'w/views/novel'" in out
+
+
+def test_home_is_expanded_in_paths_and_macros(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "here").mkdir()
+    config(tmp_path, "include 'configs/base.gin'\nprobe.source = ['~/here', '~']\nprobe.output_dir = %NOVEL_VIEWS")
+    assert call(capsys, "probe", "--ginc", "~/test.gin", "--ginb", "WORK = '~/w'")[0] == 0
+    metrics = json.loads((tmp_path / "w/views/novel/metrics.json").read_text())
+    assert metrics == {"steps": 3, "source": [f"{tmp_path}/here", str(tmp_path)]}
+
+
+def test_relative_paths_are_those_of_where_the_user_stands(capsys, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config(tmp_path, "probe.source = 'here'\nprobe.output_dir = 'out'")
+    assert call(capsys, "probe", "--ginc", "test.gin")[0] == 0
+    assert (tmp_path / "out" / "metrics.json").is_file()
+
+
+@pytest.fixture
+def another_project(tmp_path, monkeypatch):
+    """Stands in a folder that has configs of the same names, none of which can be read."""
+    for name in CONFIGS:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("not ours")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_task_takes_the_projects_configs_whatever_is_where_the_user_stands(capsys, another_project):
+    code, _, err = call(capsys, "analyze", "--dry-run")
+    assert code == 2 and "'outputs/views/original' does not exist" in err
+
+
+def test_a_users_config_comes_before_the_projects_and_includes_those(another_project):
+    entry._import_tasks()
+    (another_project / "configs/stage/verify.gin").unlink()
+    entry.parse(["configs/stage/verify.gin"], [])
+    assert gin.query_parameter("verify.min_frames") == 20
+    gin.clear_config()
+    config(another_project / "configs", "include 'configs/stage/verify.gin'\nverify.min_frames = 7")
+    entry.parse(["configs/test.gin"], [])
+    assert gin.query_parameter("verify.min_frames") == 7 and gin.query_parameter("verify.read_images") is True
+    with pytest.raises(UserError, match="'configs/none.gin' does not exist"):
+        entry.parse(["configs/none.gin"], [])
+    with pytest.raises(UserError, match="'stage/verify.gin' does not exist"):
+        entry.parse(["stage/verify.gin"], [])
 
 
 def test_works_from_any_folder_without_imports_of_heavy_packages(tmp_path):

@@ -16,6 +16,7 @@ from typing import Any
 import gin
 
 from utils.errors import UserError
+from utils.paths import PROJECT, expand_home, find_config
 from utils.tasks import Task, parameters_of
 
 
@@ -25,17 +26,32 @@ def join_path(folder: str = gin.REQUIRED, name: str = gin.REQUIRED) -> str:
     return str(Path(folder) / name)
 
 
+@gin.config.register_finalize_hook
+def _expand_home(config: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[str, Any]:
+    """New values for parameters and macros that hold paths with ``~``."""
+    expanded = {
+        f"{scope}/{selector}.{name}".removeprefix("/"): (value, expand_home(value))
+        for (scope, selector), parameters in config.items()
+        for name, value in parameters.items()
+    }
+    return {key: new for key, (old, new) in expanded.items() if new != old}
+
+
 def parse(config_files: Sequence[str], bindings: Sequence[str]) -> None:
     """Read config files, then bindings, into gin, and check them.
 
     Raises:
         UserError: a file is absent, a name or parameter is unknown, the syntax is wrong, a macro is undefined.
     """
-    for path in config_files:
-        if not Path(path).is_file():
-            raise UserError(f"config file {path} does not exist; the stages' configs are in configs/stage")
+    found = {path: find_config(path) for path in config_files}
+    for path, place in found.items():
+        if place is None:
+            raise UserError(f"config file {path!r} does not exist; the stages' configs are in configs/stage")
+    # What this project's configs include is this project's, whatever lies where the user stands.
+    gin.config._LOCATION_PREFIXES[:] = [str(PROJECT), ""]
     try:
-        gin.parse_config_files_and_bindings(list(config_files), list(bindings), finalize_config=False)
+        gin.parse_config_files_and_bindings([str(found[path]) for path in config_files], list(bindings),
+                                            finalize_config=False)
         gin.finalize()
     except (ValueError, SyntaxError, OSError, TypeError, KeyError, tokenize.TokenError) as error:
         raise UserError(_explain(error)) from None

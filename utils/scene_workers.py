@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gin
@@ -21,9 +20,9 @@ import torch
 
 from utils.cores import environment_of, usable_cores
 from utils.errors import UserError
+from utils.paths import PROJECT
 from utils.run_state import resume_requested, set_resume
 
-_ROOT = Path(__file__).resolve().parent.parent
 _CONFIGURED = ("utils", "dataloader", "model", "enet", "analysis")  # packages that have gin-configurables
 
 
@@ -136,7 +135,7 @@ def _ray(workers: SceneWorkers) -> Iterator[tuple[Any, float]]:
     try:
         ray.init(
             address=workers.address,
-            runtime_env={"env_vars": {"PYTHONPATH": str(_ROOT), **environment_of(workers.cores)}},
+            runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT), **environment_of(workers.cores)}},
             logging_level=logging.WARNING,
             **({"include_dashboard": False, "num_cpus": usable_cores()} if workers.address is None else {}),
         )

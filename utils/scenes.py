@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.paths import find_config
 from utils.progress import Progress
 from utils.scene_workers import SceneWorkers, on_workers
 
@@ -31,8 +32,8 @@ def resolve_scenes(spec: str | Sequence[str], root: str | Path | None = None, pr
         names = list(spec)
     elif spec == "all":
         names = scene_folders(root, prefix)
-    elif Path(spec).is_file():
-        lines = (line.strip() for line in Path(spec).read_text(encoding="utf-8").splitlines())
+    elif listed := find_config(spec):
+        lines = (line.strip() for line in listed.read_text(encoding="utf-8").splitlines())
         names = [line for line in lines if line and not line.startswith("#")]
     else:
         raise UserError(f"scenes = {spec!r} is neither 'all' nor an existing text file of scene names")

@@ -1,15 +1,18 @@
-"""The search tries bindings, keeps its study, resumes, and writes the best."""
+"""The search tries bindings, keeps its study, resumes, and writes the best; its trials are trainings of their own."""
 
 import itertools
 import subprocess
 
+import gin
 import pytest
 
 optuna = pytest.importorskip("optuna", reason="needs optuna")
 
+import run as entry  # noqa: E402
 from enet.search import Search, run_search  # noqa: E402
+from utils.cores import usable_cores  # noqa: E402
 from utils.errors import UserError  # noqa: E402
-from utils.files import write_json  # noqa: E402
+from utils.files import read_json, write_json  # noqa: E402
 
 SPACE = {"OptimizerOptions.learning_rate": ("log", 1e-4, 1e-1), "LossOptions.class_weights": ("choice", "enet", "none")}
 
@@ -55,6 +58,30 @@ def test_trials_of_a_killed_search_are_run_again(trainings, tmp_path):
     killed.suggest_categorical("LossOptions.class_weights", ("enet", "none"))
     run_search(Search(tmp_path, "", SPACE, trials=2, jobs=1, seed=0))
     assert trainings[-1]["OptimizerOptions.learning_rate"] == "0.0123"
+
+
+def test_trials_train_from_the_folder_that_the_user_stands_in(views, tmp_path, monkeypatch):
+    """Nothing is replaced here: two trials at a time, in processes that share the cores."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    bindings = [
+        "WORK = 'work'", f"train.views = ['{views.relative_to(tmp_path)}']", "DEVICE = 'cpu'", "train.epochs = 1",
+        "train.batch_size = 8", "TRAIN_SCENES = ['scene0000_00']", "VAL_SCENES = ['scene0002_00']",
+        "TEST_SCENES = ['scene0003_00']", "search.trials = 2", "search.jobs = 2",
+        "search.space = {'OptimizerOptions.learning_rate': ('log', 1e-4, 1e-2)}",
+    ]  # fmt: skip
+    try:
+        code = entry.main(["search", *(part for binding in bindings for part in ("--ginb", binding))])
+    finally:
+        gin.clear_config()
+    metrics = read_json("work/search/metrics.json")
+    assert code == 0 and len(metrics["trials"]) == 2 and metrics["failed"] == 0
+    for trial in metrics["trials"]:
+        folder = tmp_path / f"work/search/trials/trial_{trial['number']:04d}"
+        assert f"OptimizerOptions.learning_rate = {trial['OptimizerOptions.learning_rate']!r}" in (
+            folder / "operative_config.gin").read_text()  # fmt: skip
+        assert read_json(folder / "metrics.json")["validation"]["mean_iou"] == trial["mean_iou"]
+        assert [record["threads"] for record in read_json(folder / "run.json")] == [max(1, usable_cores() // 2)]
 
 
 def test_refuses_a_space_it_does_not_understand(tmp_path):

@@ -24,6 +24,18 @@ def test_text_file_with_comments(tmp_path):
     assert resolve_scenes(str(tmp_path / "split.txt")) == ["scene0001_00", "scene0000_00"]
 
 
+def test_the_projects_lists_are_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "project/configs/splits").mkdir(parents=True)
+    (tmp_path / "project/configs/splits/val.txt").write_text("ours\n")
+    monkeypatch.setattr("utils.paths.PROJECT", tmp_path / "project")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert resolve_scenes("configs/splits/val.txt") == ["ours"]
+    (tmp_path / "elsewhere/configs/splits").mkdir(parents=True)
+    (tmp_path / "elsewhere/configs/splits/val.txt").write_text("the user's\n")
+    assert resolve_scenes("configs/splits/val.txt") == ["the user's"]
+
+
 @pytest.mark.parametrize("spec", [["a", "a"], [], "no_such_file.txt"])
 def test_bad_lists_are_refused(spec):
     with pytest.raises(UserError):
