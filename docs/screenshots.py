@@ -117,7 +117,7 @@ def _viewer(work: Path) -> bytes:
             page.wait_for("document.querySelector('canvas')", _SECONDS)
             time.sleep(_SETTLE)
             _arrange(viewer, state, page)
-            viewer.loop.wait_until_idle(_SECONDS)
+            viewer.display.loop.wait_until_idle(_SECONDS)
             time.sleep(_SETTLE)
             return page.screenshot()
     finally:
@@ -131,12 +131,12 @@ def _arrange(viewer: Viewer, state: SceneState, page: Page) -> None:
     page.click_text("Why rejected")
     cameras = state.sources[DOMES].cameras
     view = _overview(state)
-    viewer.choose_camera(TRAJECTORY, view)
+    viewer.panels.choose_camera(TRAJECTORY, view)
     rejected = [index for index in _seen_beside_panel(state, view).nonzero()[:, 0].tolist()
                 if cameras.info[index].get("reason", "") not in ("", "outside_room")]  # fmt: skip
     time.sleep(_SETTLE)
     if rejected:
-        viewer.inspect_camera(DOMES, rejected[0])
+        viewer.panels.inspect_camera(DOMES, rejected[0])
     time.sleep(_SETTLE)  # what is said of the camera moves the tabs down
     page.click_text("Cameras")
 

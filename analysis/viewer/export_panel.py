@@ -13,14 +13,13 @@ import imageio.v3 as iio
 import numpy as np
 
 from analysis.viewer.camera_math import BrowserCamera, interpolate_path
+from analysis.viewer.display import Display
 from analysis.viewer.scene_state import TRAJECTORY
 from analysis.viewer.video import require_ffmpeg, write_video
 from utils.errors import UserError
 
 if TYPE_CHECKING:
     import viser
-
-    from analysis.viewer.viewer import Viewer
 
 _KEYS = "chosen views"
 _SCREENSHOT_SECONDS = 30.0
@@ -31,11 +30,11 @@ _HEIGHTS = ("240", "480", "720", "1080")
 class ExportPanel:
     """Screenshot, and films along the trajectory or through chosen views, in the mode that is shown."""
 
-    def __init__(self, viewer: Viewer):
-        self._viewer = viewer
+    def __init__(self, display: Display):
+        self._display = display
         self._keys: list[BrowserCamera] = []
         self._writing = threading.Lock()
-        gui = viewer.server.gui
+        gui = display.server.gui
         self._height = gui.add_dropdown("Rows", _HEIGHTS, initial_value="480")
         gui.add_button("Rendered picture", hint="Without mesh and cameras, with that many rows").on_click(
             lambda event: self._report(event.client, self._picture)
@@ -44,7 +43,7 @@ class ExportPanel:
             lambda event: self._report(event.client, self._screenshot)
         )
         gui.add_divider()
-        paths = ([TRAJECTORY] if TRAJECTORY in viewer.state.sources else []) + [_KEYS]
+        paths = ([TRAJECTORY] if TRAJECTORY in display.state.sources else []) + [_KEYS]
         self._path = gui.add_dropdown("Film along", paths, initial_value=paths[0])
         gui.add_button("Add this view").on_click(lambda event: self._add_key(event.client))
         gui.add_button("Forget chosen views").on_click(lambda _: self._clear_keys())
@@ -60,7 +59,7 @@ class ExportPanel:
         self._seconds.value, self._rate.value, self._height.value = seconds, frames_per_second, rows
 
     def _add_key(self, client: viser.ClientHandle) -> None:
-        self._keys.append(self._viewer.browser_camera(client))
+        self._keys.append(self._display.browser_camera(client))
         self._path.value = _KEYS
         self._count.content = f"{len(self._keys)} views chosen"
 
@@ -70,14 +69,14 @@ class ExportPanel:
 
     @staticmethod
     def _report(client: viser.ClientHandle, action) -> None:
-        """Run a button's action; what a user can mend is said in the browser."""
+        """Run a button's action; a UserError is shown in the browser."""
         try:
             action(client)
         except UserError as error:
             client.add_notification("Not possible", str(error), color="red")
 
     def _picture(self, client: viser.ClientHandle) -> None:
-        picture = self._viewer.renderer.draw(self._viewer.browser_camera(client), int(self._height.value))
+        picture = self._display.renderer.draw(self._display.browser_camera(client), int(self._height.value))
         self._send(client, picture.image)
 
     def _screenshot(self, client: viser.ClientHandle) -> None:
@@ -88,7 +87,7 @@ class ExportPanel:
     def _send(self, client: viser.ClientHandle, image: np.ndarray) -> None:
         buffer = io.BytesIO()
         iio.imwrite(buffer, image, extension=".png")
-        client.send_file_download(f"{self._viewer.state.name}.png", buffer.getvalue(), save_immediately=True)
+        client.send_file_download(f"{self._display.state.name}.png", buffer.getvalue(), save_immediately=True)
 
     def _film(self, client: viser.ClientHandle) -> None:
         require_ffmpeg()
@@ -98,7 +97,7 @@ class ExportPanel:
         try:
             self._progress.visible = True
             with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / f"{self._viewer.state.name}.mp4"
+                file = Path(folder) / f"{self._display.state.name}.mp4"
                 write_video(file, self._frames(path), self._rate.value)
                 client.send_file_download(file.name, file.read_bytes(), save_immediately=True)
         finally:
@@ -108,13 +107,13 @@ class ExportPanel:
     def _key_cameras(self) -> Sequence[BrowserCamera]:
         if self._path.value == _KEYS:
             return self._keys
-        source = self._viewer.state.sources[TRAJECTORY]
+        source = self._display.state.sources[TRAJECTORY]
         return [source.browser_camera(index) for index in range(len(source.cameras))]
 
     def _frames(self, path: Sequence[BrowserCamera]) -> Iterator[np.ndarray]:
         for number, camera in enumerate(path):
             self._progress.value = 100.0 * number / len(path)
-            yield self._viewer.renderer.draw(camera, int(self._height.value)).image
+            yield self._display.renderer.draw(camera, int(self._height.value)).image
 
 
 def film_path(cameras: Sequence[BrowserCamera], frames: int) -> list[BrowserCamera]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.viewer.comparison import compare
+from analysis.viewer.display import Display
 from analysis.viewer.export_panel import ExportPanel
 from analysis.viewer.legend import camera_facts, camera_verdict, class_legend, swatches
 from analysis.viewer.pictures import SH_CHANNEL, captioned_grid
@@ -19,8 +20,6 @@ from utils.spherical_harmonics import BASIS_SIZE, SH_CHANNELS
 if TYPE_CHECKING:
     import viser
 
-    from analysis.viewer.viewer import Viewer
-
 _CELL_WIDTH = 210
 _COLORS = ("red", "green", "blue")
 _MESH_OPACITY = {"hidden": 1.0, "see-through": 0.5, "solid": 1.0}
@@ -28,14 +27,14 @@ _NO_CAMERA = "Click a camera in the scene to see what it is, or choose one here 
 
 
 class Panels:
-    """Builds the panel and keeps it in step with the viewer.
+    """Builds the panel and keeps it in step with what is shown; its methods do what its buttons do.
 
     Handles react to what a browser changes; viser also calls them, without a client, for what the program sets.
     """
 
-    def __init__(self, viewer: Viewer):
-        self._viewer = viewer
-        self._gui = viewer.server.gui
+    def __init__(self, display: Display):
+        self._display = display
+        self._gui = display.server.gui
         self._shown: tuple[str, int] | None = None  # the chosen camera
         self._drawn = None  # the camera and hidden classes that the pictures are of
         self._drawing = threading.Lock()
@@ -43,42 +42,42 @@ class Panels:
         tabs = self._gui.add_tab_group()
         with tabs.add_tab("View"):
             self._build_view()
-        if viewer.state.sources:
+        if display.state.sources:
             with tabs.add_tab("Cameras"):
                 self._build_cameras()
         with tabs.add_tab("Classes"):
             self._build_classes()
         with tabs.add_tab("Export"):
-            self.export = ExportPanel(viewer)
+            self.export = ExportPanel(display)
 
     def _build_view(self) -> None:
-        viewer, gui = self._viewer, self._gui
-        self._mode = gui.add_dropdown("Show", viewer.modes, initial_value=viewer.settings.mode)
+        display, gui = self._display, self._gui
+        self._mode = gui.add_dropdown("Show", display.modes, initial_value=display.settings.mode)
         self._channel = gui.add_slider("SH channel", 0, SH_CHANNELS - 1, 1, 0, visible=False)
         self._channel_text = gui.add_markdown(_channel_text(0), visible=False)
-        self._mode.on_update(lambda event: event.client and viewer.set_mode(self._mode.value))
+        self._mode.on_update(lambda event: event.client and self.set_mode(self._mode.value))
         self._channel.on_update(lambda _: self._channel_changed())
-        if viewer.mesh is not None:
+        if display.mesh is not None:
             mesh = gui.add_dropdown("Labelled mesh", tuple(_MESH_OPACITY), initial_value="hidden")
-            mesh.on_update(lambda _: viewer.mesh.show(mesh.value != "hidden", _MESH_OPACITY[mesh.value]))
+            mesh.on_update(lambda _: display.mesh.show(mesh.value != "hidden", _MESH_OPACITY[mesh.value]))
         occlude = gui.add_checkbox(
             "Surfaces hide cameras", False, hint="What is behind the field's surfaces is not drawn"
         )
-        occlude.on_update(lambda _: viewer.set_occlusion(occlude.value))
+        occlude.on_update(lambda _: display.set_occlusion(occlude.value))
         self._kinds: dict[str, viser.GuiCheckboxHandle] = {}
-        for kind in viewer.frusta.kinds:
+        for kind in display.frusta.kinds:
             self._add_kind(kind)
             if kind == REJECTED_KIND:
                 self._add_reasons(self._kinds[kind])
-        if viewer.frusta.kinds:
-            gui.add_html(swatches(viewer.frusta.kinds, columns=len(viewer.frusta.kinds)))
-        for title, (shown, count) in viewer.frusta.thinned.items():
+        if display.frusta.kinds:
+            gui.add_html(swatches(display.frusta.kinds, columns=len(display.frusta.kinds)))
+        for title, (shown, count) in display.frusta.thinned.items():
             gui.add_markdown(f"{shown} of {count} cameras of {title} are drawn.")
 
     def _add_kind(self, kind: str) -> None:
         label = kind.capitalize() if kind == TRAJECTORY else f"{kind.capitalize()} domes"
         box = self._kinds[kind] = self._gui.add_checkbox(label, kind != REJECTED_KIND)
-        box.on_update(lambda _: self._viewer.frusta.show(kind, box.value))
+        box.on_update(lambda _: self._display.frusta.show(kind, box.value))
 
     def _add_reasons(self, cameras: viser.GuiCheckboxHandle) -> None:
         hint = "The reason beside each rejected camera, first those nearest to the middle of the view"
@@ -87,26 +86,27 @@ class Panels:
         def ticked() -> None:
             if box.value:
                 cameras.value = True  # a reason beside a camera that is not there says nothing
-            self._viewer.reasons.show(box.value)
+            self._display.reasons.show(box.value)
 
         box.on_update(lambda _: ticked())
-        cameras.on_update(lambda _: self._viewer.reasons.show(cameras.value and box.value))
+        cameras.on_update(lambda _: self._display.reasons.show(cameras.value and box.value))
 
     def show_kind(self, kind: str, visible: bool) -> None:
         """Tick the box of a kind of cameras, which shows or hides them."""
         self._kinds[kind].value = visible
 
-    def show_mode(self, mode: str) -> None:
-        """The mode was set."""
+    def set_mode(self, mode: str) -> None:
+        """Draw in another mode; raises ``ValueError`` for one that is not offered."""
+        self._display.set_mode(mode)
         self._mode.value = mode
         self._channel.visible = self._channel_text.visible = mode == SH_CHANNEL
 
     def _channel_changed(self) -> None:
         self._channel_text.content = _channel_text(self._channel.value)
-        self._viewer.set_sh_channel(self._channel.value)
+        self._display.set_sh_channel(self._channel.value)
 
     def _build_cameras(self) -> None:
-        sources = self._viewer.state.sources
+        sources = self._display.state.sources
         titles = list(sources)
         self._source = self._gui.add_dropdown("Cameras", titles, initial_value=titles[0])
         self._index = self._gui.add_slider("Camera", 0, max(len(sources[titles[0]].cameras) - 1, 1), 1, 0)
@@ -123,11 +123,17 @@ class Panels:
 
     def _step_to(self, index: int, client: viser.ClientHandle) -> None:
         title = self._source.value
-        self._viewer.choose_camera(title, index % len(self._viewer.state.sources[title].cameras), client)
+        self.choose_camera(title, index % len(self._display.state.sources[title].cameras), client)
 
-    def show_camera(self, title: str, index: int) -> None:
-        """Pictures and facts of a camera that was chosen; while the slider is dragged, the latest one's."""
-        source = self._viewer.state.sources[title]
+    def choose_camera(self, title: str, index: int, client: viser.ClientHandle | None = None) -> None:
+        """Look through a camera, in one browser or in all, and inspect it."""
+        self._display.look_through(title, index, client)
+        self.inspect_camera(title, index)
+
+    def inspect_camera(self, title: str, index: int) -> None:
+        """Say what a camera is and whether and why it was rejected, beside it and here, with its pictures."""
+        self._display.mark_camera(title, index)
+        source = self._display.state.sources[title]
         self._shown = (title, index)
         self._source.value = title
         self._index.max = max(len(source.cameras) - 1, 1)
@@ -136,24 +142,24 @@ class Panels:
         self._verdict.content = camera_verdict(source.cameras.names[index], kind, source.cameras.info[index])
         self._verdict.visible = True
         self._facts.content = camera_facts(source.cameras.info[index])
-        self.refresh_pictures()
+        self._refresh_pictures()
 
-    def refresh_pictures(self) -> None:
-        """Make the chosen camera's pictures again, if there is one."""
+    def _refresh_pictures(self) -> None:
+        """Make the chosen camera's pictures again, if there is one; while the slider is dragged, the latest one's."""
         with self._drawing:
-            wanted = (self._shown, frozenset(self._viewer.settings.hidden))
+            wanted = (self._shown, frozenset(self._display.settings.hidden))
             if self._shown is None or wanted == self._drawn:
                 return
             (title, index), hidden = self._drawn = wanted
-            source = self._viewer.state.sources[title]
-            pictures, classes = compare(self._viewer.state, source, index, hidden)
+            source = self._display.state.sources[title]
+            pictures, classes = compare(self._display.state, source, index, hidden)
             height = round(_CELL_WIDTH / source.browser_camera(index).aspect)
             self._pictures.image = captioned_grid(pictures, (height, _CELL_WIDTH))
             self._pictures.visible = True
             self._picture_classes.content = class_legend(classes)
 
     def _build_classes(self) -> None:
-        mesh = self._viewer.mesh
+        mesh = self._display.mesh
         classes = mesh.classes if mesh is not None else list(range(NUM_CLASSES))
         self._gui.add_html(class_legend(classes))
         buttons = self._gui.add_button_group("Set", ("all", "none"))
@@ -168,7 +174,12 @@ class Panels:
         self._classes_changed()
 
     def _classes_changed(self) -> None:
-        self._viewer.hide_classes({index for index, box in self._classes.items() if not box.value})
+        self.hide_classes({index for index, box in self._classes.items() if not box.value})
+
+    def hide_classes(self, hidden: set[int]) -> None:
+        """Classes that neither the mesh nor label images show."""
+        self._display.hide_classes(hidden)
+        self._refresh_pictures()
 
 
 def _channel_text(channel: int) -> str:

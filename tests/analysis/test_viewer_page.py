@@ -9,9 +9,9 @@ import torch
 
 from analysis.viewer import video
 from analysis.viewer.camera_math import BrowserCamera
+from analysis.viewer.display import look_through
 from analysis.viewer.scene_nodes import REJECTED_KIND
 from analysis.viewer.scene_state import DOMES, TRAJECTORY, CameraSource, SceneState
-from analysis.viewer.viewer import look_through
 from dataloader import CameraList, Mesh, SceneTransform
 from model import PlenoxelGrid, RadianceField, RenderOptions
 from tests.analysis.pages import open_page, seen
@@ -89,11 +89,11 @@ def plain(request):
     if "page" not in request.fixturenames:
         return
     viewer = request.getfixturevalue("viewer")
-    viewer.mesh.show(False)
-    viewer.hide_classes(set())
-    viewer.set_mode("colour")
-    viewer.choose_camera(TRAJECTORY, 0)
-    assert viewer.loop.wait_until_idle(SECONDS)
+    viewer.display.mesh.show(False)
+    viewer.panels.hide_classes(set())
+    viewer.panels.set_mode("colour")
+    viewer.panels.choose_camera(TRAJECTORY, 0)
+    assert viewer.display.loop.wait_until_idle(SECONDS)
 
 
 def wait_for(page, holds):
@@ -116,37 +116,37 @@ def share_of(color):
 
 def test_the_field_follows_mode_and_camera_without_console_errors(viewer, page):
     colour = wait_for(page, lambda picture: picture.std() > 10)
-    viewer.set_mode("depth")
+    viewer.panels.set_mode("depth")
     depth = wait_for(page, differs_from(colour))
-    viewer.choose_camera(DOMES, 1)
+    viewer.panels.choose_camera(DOMES, 1)
     wait_for(page, differs_from(depth))
     assert not page.errors, page.errors
 
 
 def test_mesh_and_annotation_have_exactly_the_classes_colours(viewer, page):
-    viewer.set_mode("nothing")
+    viewer.panels.set_mode("nothing")
     wait_for(page, lambda picture: share_of([PAPER] * 3)(picture) > 0.9)
     chair = CLASS_COLORS[CHAIR].astype(int)
-    viewer.mesh.show(True)
+    viewer.display.mesh.show(True)
     solid = share_of(chair)(wait_for(page, lambda picture: share_of(chair)(picture) > 0.1))
-    viewer.mesh.show(True, opacity=0.5)
+    viewer.display.mesh.show(True, opacity=0.5)
     halfway = np.array([(int(value) + PAPER) / 2 for value in chair])
 
     def close(picture):
         return (np.abs(picture - halfway).max(-1) <= 1).mean()
 
     assert close(wait_for(page, lambda picture: close(picture) > 0.1)) == pytest.approx(solid, abs=0.01)
-    viewer.hide_classes({CHAIR})
+    viewer.panels.hide_classes({CHAIR})
     wait_for(page, lambda picture: close(picture) == 0)
-    viewer.hide_classes(set())
-    viewer.mesh.show(False)
-    viewer.set_mode("annotation")
+    viewer.panels.hide_classes(set())
+    viewer.display.mesh.show(False)
+    viewer.panels.set_mode("annotation")
     drawn = share_of(chair)(wait_for(page, lambda picture: share_of(chair)(picture) > 0.1))
     assert drawn == pytest.approx(solid, abs=0.02), "both are the same mesh seen from the same place"
 
 
 def test_a_network_predicts_what_the_browser_sees(viewer, page):
-    viewer.set_mode("prediction")
+    viewer.panels.set_mode("prediction")
     known = {tuple(color) for color in CLASS_COLORS.tolist()}
 
     def share_known(picture):
@@ -157,8 +157,8 @@ def test_a_network_predicts_what_the_browser_sees(viewer, page):
 
 def page_position(viewer, point):
     """Where on the page a world point appears."""
-    (client,) = viewer.server.get_clients().values()
-    camera = viewer.browser_camera(client)
+    (client,) = viewer.display.server.get_clients().values()
+    camera = viewer.display.browser_camera(client)
     uv, depth = project(point, camera.intrinsics((800, 1280)), camera.camera_to_world)
     assert depth > 0
     return uv.tolist()
@@ -166,7 +166,7 @@ def page_position(viewer, point):
 
 def test_a_click_on_a_rejected_camera_tells_the_reason(viewer, page):
     viewer.panels.show_kind(REJECTED_KIND, True)
-    eye = viewer.state.sources[DOMES].cameras.camera_to_world[1, :3, 3]
+    eye = viewer.display.state.sources[DOMES].cameras.camera_to_world[1, :3, 3]
     x, y = page_position(viewer, eye)  # the lines of a camera's frustum meet there
     before = page_position(viewer, torch.zeros(3, dtype=torch.float64))
     assert not page.wait_for(page.shows("too_close"), 0.1)
@@ -176,7 +176,7 @@ def test_a_click_on_a_rejected_camera_tells_the_reason(viewer, page):
     assert page.wait_for(page.shows("toilet"), 1) and page.wait_for(page.shows("a surface is nearer"), 1)
     assert page_position(viewer, torch.zeros(3, dtype=torch.float64)) == before, "the view stays"
     press(page, "Cameras", "Look through this camera")
-    (client,) = viewer.server.get_clients().values()
+    (client,) = viewer.display.server.get_clients().values()
     deadline = time.monotonic() + SECONDS
     while np.abs(client.camera.position - eye.numpy()).max() > 1e-3:
         assert time.monotonic() < deadline, "the button jumps to the camera"
@@ -185,7 +185,7 @@ def test_a_click_on_a_rejected_camera_tells_the_reason(viewer, page):
 
 def reasons(viewer):
     """Texts of the labels that open pages were sent and still have."""
-    return [label.text for labels in viewer.reasons._labels.values() for label in labels.values()]
+    return [label.text for labels in viewer.display.reasons._labels.values() for label in labels.values()]
 
 
 def until(holds, what):
@@ -197,29 +197,29 @@ def until(holds, what):
 
 
 def test_reasons_stand_beside_rejected_cameras_in_view_while_their_box_is_ticked(viewer, page):
-    viewer.set_mode("nothing")
+    viewer.panels.set_mode("nothing")
     viewer.panels.show_kind(REJECTED_KIND, True)
-    eye = viewer.state.sources[DOMES].cameras.camera_to_world[1, :3, 3]
+    eye = viewer.display.state.sources[DOMES].cameras.camera_to_world[1, :3, 3]
     time.sleep(1)
     x, y = (round(value) for value in page_position(viewer, eye))
     beside = (slice(y + 2, y + 18), slice(x - 30, x + 30))
     without = seen(page)[beside]
-    assert not viewer.reasons._labels, "nothing is made before it is asked for"
+    assert not viewer.display.reasons._labels, "nothing is made before it is asked for"
     viewer.panels.show_kind(REJECTED_KIND, False)
     press(page, "View", "Why rejected")
     until(lambda: reasons(viewer) == ["too close"], "the box also shows the rejected cameras")
     until(lambda: np.abs(seen(page)[beside] - without).mean() > 10, "the label is seen under the camera")
-    ((label,),) = (labels.values() for labels in viewer.reasons._labels.values())
+    ((label,),) = (labels.values() for labels in viewer.display.reasons._labels.values())
     for hide in (True, False):
-        viewer.set_occlusion(hide)
+        viewer.display.set_occlusion(hide)
         assert label.depth_test == hide, "what hides the camera hides its label too"
-    viewer.choose_camera(TRAJECTORY, 2)
+    viewer.panels.choose_camera(TRAJECTORY, 2)
     assert reasons(viewer) == ["too close"], "what stays in view stays"
-    (client,) = viewer.server.get_clients().values()
+    (client,) = viewer.display.server.get_clients().values()
     away = torch.tensor([0.0, -9.0, 0.0], dtype=torch.float64)
     look_through(client, BrowserCamera(look_at(eye + away, eye + 2 * away), 0.9, 1.6))
     until(lambda: not reasons(viewer), "a camera behind the view has no label")
-    viewer.choose_camera(TRAJECTORY, 0)
+    viewer.panels.choose_camera(TRAJECTORY, 0)
     until(lambda: reasons(viewer), "it has one again")
     viewer.panels.show_kind(REJECTED_KIND, False)
     until(lambda: not reasons(viewer), "no reasons beside cameras that are not shown")
@@ -255,8 +255,8 @@ def test_pictures_can_be_taken_away(viewer, page):
     press(page, "Export", "Rendered picture")
     rendered = iio.imread(downloaded(page, "small.png"), extension=".png")
     assert rendered.shape[:2] == (480, 768) and rendered.std() > 10
-    viewer.set_mode("nothing")
-    viewer.mesh.show(True)
+    viewer.panels.set_mode("nothing")
+    viewer.display.mesh.show(True)
     wait_for(page, lambda picture: share_of(CLASS_COLORS[CHAIR])(picture) > 0.1)
     press(page, "Screenshot")
     screenshot = iio.imread(downloaded(page, "small.png"), extension=".png")[..., :3]
@@ -290,6 +290,6 @@ def test_server_is_bound_to_this_machine_only(viewer):
 
 
 def test_modes_that_lack_what_they_need_are_not_offered(viewer):
-    assert "quality" not in viewer.modes and {"annotation", "prediction"} <= set(viewer.modes)
+    assert "quality" not in viewer.display.modes and {"annotation", "prediction"} <= set(viewer.display.modes)
     with pytest.raises(ValueError, match="not offered"):
-        viewer.set_mode("quality")
+        viewer.panels.set_mode("quality")
