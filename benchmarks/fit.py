@@ -60,7 +60,7 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "poses as given": Change(poses={"rounds": 0}),
         "20 rounds of poses": Change(poses={"rounds": 20}),
         "unmeasured space left empty": Change(grid={"fill_unknown": False}),
-        "it starts at the cameras too": Change(grid={"camera_clearance": 0.0}),
+        "no clearance around cameras": Change(grid={"camera_clearance": 0.0}),
         "pruned at 0.02": Change(grid={"weight_threshold": 0.02}),
         "pruned at 0.1": Change(grid={"weight_threshold": 0.1}),
         "no losses of depth": Change(regularization={"depth": 0.0, "free_space": 0.0}),
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--rays", type=int, default=16384)
     parser.add_argument("--rows", help="names of rows, with semicolons between (default: all)")
-    parser.add_argument("--given-poses", action="store_true", help="no row mends poses")
+    parser.add_argument("--given-poses", action="store_true", help="no row refines poses")
     parser.add_argument("--depth-error", type=float, default=0.0, help="make measured depth wrong by this share")
     arguments = parser.parse_args()
 

@@ -1,7 +1,7 @@
-"""Annotation images of a labelled mesh: what class, how far, and what colour each pixel shows.
+"""Annotation images of a labelled mesh: the class, depth and colour that each pixel shows.
 
-A view's annotation is the mesh rasterized through that view's own camera, so it lies on the view's colour image pixel
-by pixel at any size. Labels are nominal: they are never interpolated.
+A view's annotation is the mesh rasterized through that view's own camera, so it is aligned with the view's colour image
+to the pixel at any size. Labels are nominal: they are never interpolated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Annotation(NamedTuple):
 
 
 class LabelCounts(NamedTuple):
-    """Vertices that cannot tell a class."""
+    """Counts of vertices without a usable label."""
 
     vertices: int
     unlabelled: int  # id 0
@@ -59,14 +59,14 @@ def face_labels(
 
     A face with three labels has no majority, and the order of its vertices means nothing: it is left unannotated
     rather than given a label that may be wrong. The vote is on the labels given: map ids to classes *first*, or
-    vertices of two ids that are one class (or none) lose to a minority.
+    vertices of two ids that are one class (or none) are outvoted by a minority.
     """
     a, b, c = labels[faces.long()].unbind(1)
     return torch.where((a == b) | (a == c), a, torch.where(b == c, b, UNANNOTATED)).to(torch.uint8)
 
 
 def count_labels(mesh: Mesh, scene: str) -> LabelCounts:
-    """Count vertices that come out unannotated for want of a valid id, and log them under the scene's name."""
+    """Count vertices that become unannotated for lack of a valid id, and log them under the scene's name."""
     ids, numbers = mesh.labels.unique(return_counts=True)
     by_id = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
     outside = {id: number for id, number in by_id.items() if not 0 <= id <= _LARGEST_NYU40_ID}
@@ -91,7 +91,7 @@ def annotate_views(
 
     Args:
         mesh: with labels.
-        cameras: what to look through.
+        cameras: cameras to render.
         label_rule: ``"majority"`` gives a face one label, see :func:`face_labels` (the paper's rule);
             ``"nearest_vertex"`` gives a pixel the label of the vertex of its face that is nearest to the point it
             shows (sharper: borders between classes run through faces).

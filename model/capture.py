@@ -1,9 +1,9 @@
-"""What a camera does to a field's colours, and where it really stood, and what both would be for a camera anywhere.
+"""Exposure and pose error of the training cameras, and their estimates for a camera anywhere.
 
-photograph = gain * field + offset for each colour channel, seen from near the pose that was given. Automatic exposure
-follows what the camera sees, and tracking drifts slowly, so cameras close to each other that look the same way have
-like exposures and like errors of their poses: a new camera takes the mean of the training cameras, weighted by how near
-they are in position and direction. Nothing of a new camera's own picture is used.
+photograph = gain * field + offset for each colour channel, seen from near the given pose. Automatic exposure depends on
+what the camera sees, and tracking drifts slowly, so cameras that are close in position and direction have similar
+exposures and similar pose errors: a new camera takes the mean of the training cameras, weighted by how near they are.
+The new camera's own image is not used.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _FADE = 8.0
 
 @dataclass(frozen=True)
 class CaptureModel:
-    """Exposures of the training cameras, and how they had to be moved.
+    """Exposures and pose corrections of the training cameras.
 
     Attributes:
         camera_to_world: float64 ``[N, 4, 4]``, the given poses, metres.
         gain: float32 ``[N, 3]``.
         offset: float32 ``[N, 3]``.
-        turn: float64 ``[N, 3]``, rotation vectors in the world's axes, about the cameras' centres.
-        shift: float64 ``[N, 3]``, of the cameras' centres, metres.
-        near: distance within which cameras are alike, in the world's unit.
+        turn: float64 ``[N, 3]``, rotations as axis-angle vectors in the world's axes, about the cameras' centres.
+        shift: float64 ``[N, 3]``, translations of the cameras' centres, metres.
+        near: distance within which cameras are similar, in the world's unit.
     """
 
     camera_to_world: Tensor
@@ -48,19 +48,19 @@ class CaptureModel:
 
     @property
     def moved(self) -> bool:
-        """Whether any camera had to be moved."""
+        """Whether any pose was corrected."""
         return bool((self.turn != 0).any() or (self.shift != 0).any())
 
     def exposure(self, camera_to_world: Tensor) -> tuple[Tensor, Tensor]:
         """Gain and offset ``[..., 3]`` of cameras ``[..., 4, 4]``, float32 on the CPU.
 
-        Far from all training cameras (by about eight times ``near``, or turned by 1.6 rad) they fade to 1 and 0.
+        Far from all training cameras (by about eight times ``near``, or rotated by 1.6 rad) they fade to 1 and 0.
         """
         weights = self._weights(camera_to_world).float()
         return 1 + weights @ (self.gain - 1), weights @ self.offset
 
-    def likely_pose(self, camera_to_world: Tensor) -> Tensor:
-        """Where cameras ``[..., 4, 4]`` that are said to stand there most likely stood, float64 on the CPU."""
+    def estimated_pose(self, camera_to_world: Tensor) -> Tensor:
+        """Estimated true poses of cameras with the given poses ``[..., 4, 4]``, float64 on the CPU."""
         weights = self._weights(camera_to_world)
         pose = camera_to_world.double().cpu().clone()
         pose[..., :3, :3] = axis_angle_to_matrix(weights @ self.turn) @ pose[..., :3, :3]
@@ -68,7 +68,7 @@ class CaptureModel:
         return pose
 
     def _weights(self, camera_to_world: Tensor) -> Tensor:
-        """How much each training camera counts, float64 ``[..., N]``; sums to at most 1."""
+        """Weight of each training camera, float64 ``[..., N]``; sums to at most 1."""
         pose = camera_to_world.double().cpu()
         distance = (pose[..., None, :3, 3] - self.camera_to_world[:, :3, 3]).norm(dim=-1)
         trace = (pose[..., None, :3, :3] * self.camera_to_world[:, :3, :3]).sum((-1, -2))

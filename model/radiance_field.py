@@ -1,4 +1,4 @@
-"""A fitted scene: the grid plus where it stands in the world."""
+"""A fitted scene: the grid and its placement in the world."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class RenderedView(NamedTuple):
 
 @dataclass
 class RadianceField:
-    """A grid, where it stands in the scene's world (metres), and what its cameras did.
+    """A grid, its placement in the scene's world (metres), and the exposures of its training cameras.
 
     Attributes:
         grid: the voxels.
         transform: from the world into the grid's frame.
-        capture: its exposures are applied to rendered colours, so that they are what a camera there would have taken;
+        capture: its exposures are applied to rendered colours, so that they match photographs taken from there;
             None leaves the grid's own colours. SH images are always the grid's own.
     """
 
@@ -63,7 +63,7 @@ class RadianceField:
         return replace(self, grid=self.grid.to(device))
 
     def expose(self, rgb: Tensor, camera_to_world: Tensor) -> Tensor:
-        """The grid's colours ``[..., 3, H, W]`` as cameras ``[..., 4, 4]`` would have taken them."""
+        """The grid's colours ``[..., 3, H, W]`` at the exposures estimated for cameras ``[..., 4, 4]``."""
         if self.capture is None:
             return rgb
         gain, offset = (values.to(rgb.device)[..., None, None] for values in self.capture.exposure(camera_to_world))
@@ -101,7 +101,7 @@ class RadianceField:
         outputs: tuple[str, ...] = OUTPUTS,
         backend: str = "auto",
     ) -> RenderedView:
-        """Render views in blocks of rows, so that working memory does not grow with their size.
+        """Render views in blocks of rows, so that working memory is bounded.
 
         Args:
             camera_to_world: in the scene's world frame, metres.
@@ -144,7 +144,7 @@ class RadianceField:
         outputs: tuple[str, ...] = OUTPUTS,
         backend: str = "auto",
     ) -> Iterator[tuple[list[int], RenderedView]]:
-        """Render the cameras at ``indices`` (default: all), as many at once as make a good batch of rays.
+        """Render the cameras at ``indices`` (default: all), in batches of as many views as fill a batch of rays.
 
         Yields:
             The indices of a batch, and its views with a leading dimension.

@@ -22,7 +22,7 @@ class RenderedRays(NamedTuple):
     """What :func:`render_rays` returns; outputs that were not asked for are None.
 
     rgb ``[..., 3]``; sh ``[..., 27]``; depth ``[...]``, expected distance along the ray in world units;
-    alpha ``[...]``, the share of light that the grid stops.
+    alpha ``[...]``, the opacity along the ray.
     """
 
     rgb: Tensor | None
@@ -110,7 +110,7 @@ def _before_layers(
 
 
 def _compiled_render_rays() -> Callable[..., reference.RayOutputs]:
-    from lib.plenoxel import ops  # here, so that a checkout without the built extension can still be asked for help
+    from lib.plenoxel import ops  # here, so that run.py --help works without the built extension
 
     return ops.render_rays
 

@@ -19,7 +19,7 @@ def resample(grid: PlenoxelGrid, resolution: tuple[int, int, int], mask: Tensor 
     """The grid resampled trilinearly to ``resolution``.
 
     Density falls off to 0 next to empty voxels. Coefficients do not: they are averaged over occupied voxels only, so
-    that a voxel at the rim of a surface gets the surface's colour and not a mixture with grey.
+    that a voxel at a surface's border gets the surface's colour and not a mixture with grey.
 
     Args:
         mask: bool at the new resolution; the voxels to create. Default: those whose centre lies in an occupied voxel.

@@ -1,6 +1,6 @@
-"""What lies beyond the grid's box: concentric sphere images around it, out to infinity (svox2's background model).
+"""The background beyond the grid's box: concentric sphere images, out to infinity (svox2's background model).
 
-The unit sphere is the one that the grid's box of radius 1 holds; coordinates here are the grid's, centre 0 and that
+The unit sphere is inscribed in the grid's box of radius 1; coordinates here are the grid's, centre 0 and that
 radius. Each sphere is an equirectangular image of colour and density; layers are evenly spaced in inverse radius.
 ``lib/plenoxel/reference_layers.py`` has the mathematics.
 """
@@ -43,7 +43,7 @@ class SphereLayers:
 
     @classmethod
     def around(cls, layers: int, rows: int, device: torch.device) -> SphereLayers:
-        """To begin a fit with: a grey sky at infinity, behind layers that are hardly there."""
+        """To begin a fit with: a grey sky at infinity, behind nearly transparent layers."""
         texture = torch.zeros(rows, 2 * rows, layers, 4, device=device)
         texture[..., 3] = 0.1 / DENSITY_UNIT
         texture[:, :, -1, 3] = 20.0 / DENSITY_UNIT

@@ -31,7 +31,7 @@ SH_DTYPES = ("uint8", "float16")
 _RANGE_QUANTILE = 0.001
 _HASH_BLOCK = 1 << 20
 _RENDERER_VERSION = 2
-"""Raised whenever the same settings give other bytes, so that one store never holds views of both kinds."""
+"""Increased whenever the same settings give other bytes, so that no store mixes views of two versions."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def sh_range(grid: PlenoxelGrid) -> Tensor:
 
 
 def folder_identity(path: Path) -> str:
-    """A short digest of a field's files, exposures among them, so that views of an older field are noticed."""
+    """A short digest of a field's files, exposures among them, so that views of an older field are detected."""
     digest = hashlib.sha256()
     for name in ("last.ckpt", "data.ckpt", "trans_info.npz", CAPTURE_FILE):
         if (path / name).is_file():

@@ -1,4 +1,4 @@
-"""Choosing voxels: growing and shrinking occupancy masks, and keeping part of a grid."""
+"""Occupancy masks: dilation, erosion, resampling, and masking a grid."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from model.grid import EMPTY, PlenoxelGrid
 
 
 def dilate(mask: Tensor, voxels: int = 1) -> Tensor:
-    """The boolean mask ``[Rx, Ry, Rz]`` grown by ``voxels`` in all 26 directions."""
+    """The boolean mask ``[Rx, Ry, Rz]`` dilated by ``voxels`` in all 26 directions."""
     for axis in range(3):
         for _ in range(voxels):
-            grown = mask.clone()
+            dilated = mask.clone()
             size = mask.shape[axis]
-            grown.narrow(axis, 1, size - 1).logical_or_(mask.narrow(axis, 0, size - 1))
-            grown.narrow(axis, 0, size - 1).logical_or_(mask.narrow(axis, 1, size - 1))
-            mask = grown
+            dilated.narrow(axis, 1, size - 1).logical_or_(mask.narrow(axis, 0, size - 1))
+            dilated.narrow(axis, 0, size - 1).logical_or_(mask.narrow(axis, 1, size - 1))
+            mask = dilated
     return mask
 
 
 def erode(mask: Tensor, voxels: int = 1) -> Tensor:
-    """The boolean mask ``[Rx, Ry, Rz]`` shrunk by ``voxels`` in all 26 directions; outside the grid counts as set."""
+    """The boolean mask ``[Rx, Ry, Rz]`` eroded by ``voxels`` in all 26 directions; outside the grid counts as set."""
     return ~dilate(~mask, voxels)
 
 

@@ -1,4 +1,4 @@
-"""Fitting what lies beyond the grid's box along with the grid."""
+"""Fitting the background layers beyond the grid's box along with the grid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model.sphere_layers import DENSITY_UNIT, SphereLayers
 
 
 class BackgroundOptimizer:
-    """Changes sphere layers in place; a step renders them, and takes the gradient of what was rendered.
+    """Optimises sphere layers in place; a step renders them, and takes the gradient of what was rendered.
 
     Args:
         layers: their texture is updated in place.
@@ -36,7 +36,7 @@ class BackgroundOptimizer:
         return self.layers.shade(rays.origins, rays.directions, self._step_size, self._brightness)
 
     def update(self, index: int, gradient: Tensor) -> None:
-        """One RMSProp step, number ``index``, in the directions that the rays saw; ``gradient`` is by their colours."""
+        """One RMSProp step, number ``index``, in the rays' directions; ``gradient`` is that of their colours."""
         texture, rays = self.layers.texture, self._rays
         shade_layers_gradients(
             texture, rays.origins, rays.directions, gradient, self._gradient, self._touched, self._step_size,

@@ -1,4 +1,4 @@
-"""What depth measurements say about space: empty, or unknown because the depth camera saw nothing there."""
+"""Space carving from depth maps: which space is empty, and which is unknown because no depth was measured there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MARGIN_CELLS = 1.5
 class CarvedSpace(NamedTuple):
     """Masks ``[R, R, R]`` over the grid's cube.
 
-    seen: a training camera looks there, whether or not something is in the way.
+    seen: inside a training camera's frustum, occluded or not.
     free: depth measurements found a surface farther away along the same line of sight.
     unmeasured: not free, and on two or more lines of sight along which nothing was measured, as on black or glass
         surfaces.
@@ -31,7 +31,7 @@ class CarvedSpace(NamedTuple):
 
 
 def carve(frames: Frames, camera_to_grid: Tensor, scene_scale: float, resolution: int) -> CarvedSpace:
-    """Look at the middle of each cell from all training cameras.
+    """Project the centre of each cell into all training cameras.
 
     Args:
         frames: with depth maps.
@@ -57,7 +57,7 @@ def carve(frames: Frames, camera_to_grid: Tensor, scene_scale: float, resolution
 
 
 def near_cameras(camera_to_grid: Tensor, reach: float, resolution: int) -> Tensor:
-    """Cells ``[R, R, R]`` whose middles are nearer than ``reach``, in grid units, to a camera ``[N, 4, 4]``."""
+    """Cells ``[R, R, R]`` whose centres are nearer than ``reach``, in grid units, to a camera ``[N, 4, 4]``."""
     device = camera_to_grid.device
     axis = (torch.arange(resolution, dtype=torch.float32, device=device) + 0.5) * 2 / resolution - 1
     near = torch.zeros((resolution,) * 3, dtype=torch.bool, device=device)
@@ -70,7 +70,7 @@ def near_cameras(camera_to_grid: Tensor, reach: float, resolution: int) -> Tenso
 def project_cells(
     resolution: int, intrinsics: Tensor, poses: Tensor, size: tuple[int, int], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """What each of the cameras ``poses [N, 4, 4]`` sees of all cells' middles, one camera after the other.
+    """Projections of all cells' centres into each of the cameras ``poses [N, 4, 4]``, one camera after the other.
 
     A projection is affine in homogeneous pixels, so it is a sum of one term an axis.
 

@@ -1,4 +1,4 @@
-"""How close renders of held-out cameras come to the photographs."""
+"""Image quality of renders of held-out cameras against the photographs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class HeldOutView:
 
     Attributes:
         frame: the frame's name.
-        rendered: float32 ``[3, H, W]``, 0 to 1, at the pose and exposure the field expects of this camera.
+        rendered: float32 ``[3, H, W]``, 0 to 1, at the pose and exposure estimated for this camera.
         exposed: the same at the given pose.
         neutral: the same at the given pose and at the average exposure.
         photo: float32 ``[3, H, W]``, 0 to 1.
@@ -61,7 +61,7 @@ def psnr(image: Tensor, target: Tensor) -> float:
 def ssim(image: Tensor, target: Tensor) -> float:
     """Structural similarity of images ``[3, H, W]`` (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5).
 
-    As torchmetrics computes it; importing that takes longer than many a fit. In double precision, because GPUs round
+    As torchmetrics computes it, whose import takes longer than many fits. In double precision, because GPUs round
     convolutions of float32 to ten bits, which is too little for variances.
     """
     image, target = image.double(), target.double()
@@ -87,13 +87,14 @@ def held_out_views(
         pose = scene.camera_to_world[index]
         view = field.neutral().render_view(pose, intrinsics, size, options, outputs=("rgb", "depth"))
         exposed = field.expose(view.rgb, pose)
-        likely = exposed
+        shown = exposed
         if field.capture is not None and field.capture.moved:
-            mended = field.neutral().render_view(field.capture.likely_pose(pose), intrinsics, size, options, ("rgb",))
-            likely = field.expose(mended.rgb, pose)
+            estimated = field.capture.estimated_pose(pose)
+            neutral = field.neutral().render_view(estimated, intrinsics, size, options, ("rgb",))
+            shown = field.expose(neutral.rgb, pose)
         yield HeldOutView(
             frame=scene.frames[index],
-            rendered=likely.clamp(0, 1),
+            rendered=shown.clamp(0, 1),
             exposed=exposed.clamp(0, 1),
             neutral=view.rgb.clamp(0, 1),
             photo=photo.to(view.rgb.device).float() / 255,
@@ -110,12 +111,12 @@ def mean_measurements(measured: list[dict[str, float]]) -> dict[str, float | Non
 
 
 def side_by_side(view: HeldOutView) -> Tensor:
-    """Render and photograph beside each other, uint8 ``[3, H, 2 W]``."""
+    """Render and photograph side by side, uint8 ``[3, H, 2 W]``."""
     return (torch.cat((view.rendered, view.photo), dim=2) * 255).round().to(torch.uint8).cpu()
 
 
 def depth_picture(depth: Tensor) -> Tensor:
-    """Depth ``[H, W]`` as a grey image with a line every quarter metre, uint8 ``[3, H, W]``."""
+    """Depth ``[H, W]`` as a grey image with an isoline every quarter metre, uint8 ``[3, H, W]``."""
     near = 1 / (1 + depth)
     line = (depth % _DEPTH_STEP) / _DEPTH_STEP
     grey = (near * (0.7 + 0.3 * line)).clamp(0, 1)

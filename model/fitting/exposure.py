@@ -1,7 +1,7 @@
-"""Finding each training photograph's exposure: photograph = gain * field + offset, one pair per colour channel.
+"""Estimating each training photograph's exposure: photograph = gain * field + offset, one pair per colour channel.
 
 Hand-held captures change exposure and white balance from frame to frame. The pairs are not trained by gradient
-steps: they are the least-squares solution over all rays seen lately, pulled towards (1, 0) by a prior and kept at an
+steps: they are the least-squares solution over recent rays, with a prior at (1, 0) and constrained to an
 average of (1, 0) over all photographs, so that the field shows the scene at the average exposure.
 """
 
@@ -39,9 +39,9 @@ class ExposureEstimate:
         return (colors - self.offset[frames]) / self.gain[frames]
 
     def observe(self, rendered: Tensor, colors: Tensor, frames: Tensor) -> None:
-        """Take note of what the field shows, ``[B, 3]``, along rays of known photograph colours.
+        """Accumulate what the field shows, ``[B, 3]``, along rays of known photograph colours.
 
-        Values at the photograph's limits say nothing about exposure and are left out.
+        Saturated values carry no information about exposure and are left out.
         """
         if not self.enabled:
             return
@@ -50,7 +50,7 @@ class ExposureEstimate:
         self._sums.index_add_(1, frames, terms)
 
     def update(self) -> None:
-        """Solve for gains and offsets from what was observed, then let older observations fade."""
+        """Solve for gains and offsets from what was observed, then decay older observations."""
         if not self.enabled:
             return
         n, sx, sy, sxx, sxy = self._sums
@@ -69,7 +69,7 @@ class ExposureEstimate:
         self._sums *= _FORGET
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything needed to go on."""
+        """Everything needed to resume."""
         return {"gain": self.gain, "offset": self.offset, "sums": self._sums}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

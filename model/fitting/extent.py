@@ -1,6 +1,6 @@
-"""Where the grid stands, and what it starts from, for whatever is known of a scene.
+"""The grid's extent and starting points, from what is known of a scene.
 
-Depth and meshes say where surfaces are. Otherwise, in this order: a box that the dataset states, sparse points, and
+Depth and meshes say where surfaces are. Otherwise, in this order: the dataset's bounding box, sparse points, and
 what cameras look at; and transparent pixels shrink the box to the visual hull. A scene from structure from motion has
 no metres, so every length here is relative to the scene.
 """
@@ -44,7 +44,7 @@ def choose_start(scene: Scene, frames: Frames, start: str) -> str:
            "points": scene.points is not None, "dense": True}  # fmt: skip
     if start == "auto":
         return next(name for name, there in has.items() if there)
-    if not has[start] and start != "mesh":  # loading an absent mesh tells which file
+    if not has[start] and start != "mesh":  # loading an absent mesh names the file
         what = {"depth": "depth measurements", "points": "points of a structure from motion"}[start]
         possible = " or ".join(repr(name) for name, there in has.items() if there)
         raise UserError(f"{scene.path} has no {what}, which FitGrid.start = {start!r} needs; use {possible}, or 'auto'")
@@ -52,14 +52,14 @@ def choose_start(scene: Scene, frames: Frames, start: str) -> str:
 
 
 def background_layers(scene: Scene, frames: Frames, options: FitBackground, start: str) -> int:
-    """How many sphere layers stand behind the grid; without a number, some where nothing says where the scene ends.
+    """Number of background sphere layers; by default some where the scene's extent is unknown, else none.
 
     Raises:
-        UserError: layers are asked for behind transparent pictures, whose background is known.
+        UserError: layers are requested for images with transparency, whose background is known.
     """
     if frames.alphas is not None and options.layers:
         raise UserError(
-            f"{scene.path} has transparent pictures, behind which nothing is to be fitted, but FitBackground.layers = "
+            f"{scene.path} has images with transparency, which get no background layers, but FitBackground.layers = "
             f"{options.layers}; use 0 or None"
         )
     closed = frames.have_depth or start == "mesh" or frames.alphas is not None
@@ -102,11 +102,11 @@ def place_scene(scene: Scene, frames: Frames, cloud: PointCloud | None, start: s
         margin = SPACE_AROUND_CAMERAS if scene.metric else _SHARE_AROUND_CAMERAS * _extent(centers)
         return place(cloud.points, centers, margin)
     if cloud is None:
-        # What has transparent pixels around it stands between the cameras.
+        # An object with transparent pixels around it is between the cameras.
         placement = _around_cameras(frames.camera_to_world, space if frames.alphas is None else 1.0)
         if frames.alphas is None and scene.bounds is None:
             logger.warning(
-                "%s: neither depth, points, a box nor transparency tell how large the scene is; the grid reaches %g "
+                "%s: no depth, points, box or transparency to estimate the scene's extent from; the grid reaches %g "
                 "times as far as the cameras (FitGrid.camera_space)", scene.name, space,
             )
     else:
@@ -117,7 +117,7 @@ def place_scene(scene: Scene, frames: Frames, cloud: PointCloud | None, start: s
 
 
 def camera_nearness(scene: Scene, camera_to_world: Tensor) -> float:
-    """Within which distance cameras are alike: 0.1 m, or the usual distance of neighbours without metres."""
+    """Distance within which cameras are similar: 0.1 m, or without metric scale the typical distance of neighbours."""
     if scene.metric:
         return NEAR_METRES
     centers = camera_to_world[:, :3, 3].double()
@@ -131,13 +131,13 @@ def _extent(centers: Tensor) -> float:
 
 
 def _within(bounds: Tensor, placement: Placement) -> Placement:
-    """The stated box, less what lies beyond the other one; instant-ngp's may be far larger than a grid can serve."""
+    """The dataset's box clipped to the other one; instant-ngp's may be far larger than a grid can resolve."""
     lower, upper = torch.maximum(bounds[0], placement.lower), torch.minimum(bounds[1], placement.upper)
     return Placement(lower, upper) if (upper > lower).all() else Placement(bounds[0], bounds[1])
 
 
 def _around_cameras(camera_to_world: Tensor, space: float) -> Placement:
-    """A cube around the point that cameras look at, or around their middle when they look outwards."""
+    """A cube around the point that cameras look at, or around their centroid when they look outwards."""
     poses = camera_to_world.double().cpu()
     centers, axes = poses[:, :3, 3], poses[:, :3, 2]
     middle = centers.mean(0)
@@ -155,7 +155,7 @@ def _around_sparse_points(points: Tensor, centers: Tensor) -> Placement:
     """The box around cameras and most points.
 
     Structure from motion finds points very far away, through windows and behind objects. So a hundredth on each side
-    is cut off, and what is farther from the points' middle than three times the median.
+    is cut off, and what is farther from the points' centre than three times the median.
     """
     points = points[:: len(points) // _MOST_POINTS + 1].double().cpu()
     middle = points.median(dim=0).values

@@ -35,7 +35,7 @@ from utils.seeding import generator
 logger = logging.getLogger(__name__)
 
 STEPS_PER_DRAW = 16
-"""Rays are drawn for this many steps at once. A fit can stop and go on between two draws."""
+"""Rays are drawn for this many steps at once. A fit can be interrupted and resumed between two draws."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ class FitOptions:
 
 
 class Fitter:
-    """Fits a grid to photographs; the same seed gives the same bits on the CPU, however often it stops on the way.
+    """Fits a grid to photographs. On the CPU the same seed gives the same bits, resumed or not.
 
     Args:
         frames: training photographs, on the device to fit on.
-        placement: where the grid stands in the world.
+        placement: of the grid in the world.
         cloud: surface points in metres to start from; None where there are none.
-        near: distance within which cameras are alike, see :class:`CaptureModel`.
+        near: distance within which cameras are similar, see :class:`CaptureModel`.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Fitter:
         return level_of(self.step, self.options.optimization.steps)
 
     def run(self, listener: Callable[[Fitter, bool], None] | None = None, stop_at: int | None = None) -> None:
-        """Go on until all steps are done, or until ``stop_at`` steps are.
+        """Run until all steps are done, or until ``stop_at`` steps are.
 
         Args:
             listener: called after every draw with the fitter and whether a level has just ended.
@@ -159,11 +159,11 @@ class Fitter:
         return self._optimizer.rates(self.step)
 
     def capture(self) -> CaptureModel | None:
-        """Exposures and movements of the training cameras so far; None when neither is estimated."""
+        """Exposures and pose corrections of the training cameras so far; None when neither is estimated."""
         if not self.exposure.enabled and not self.options.poses.rounds:
             return None
         turn, shift = self.poses.movements()
-        to_world = self._transform.rotation  # of row vectors: the transpose of what turns world into grid
+        to_world = self._transform.rotation  # of row vectors: the transpose of the world-to-grid rotation
         return CaptureModel(
             self._frames.camera_to_world.double().cpu(), self.exposure.gain.cpu(), self.exposure.offset.cpu(),
             turn @ to_world, shift @ to_world / self._transform.scene_scale, self._near,
@@ -197,7 +197,7 @@ class Fitter:
         self.exposure.update()
 
     def _backgrounds(self, rays: RayBatch, steps: int) -> list[float | None]:
-        """Another grey level behind transparent pixels in each step, or a fog of the one level would do as well."""
+        """A new grey level behind transparent pixels in each step, or fog of the one level would fit as well."""
         if rays.transparency is None:
             return [None] * steps
         return torch.rand(steps, generator=self.sampler.generator, device=rays.colors.device).tolist()
@@ -228,7 +228,7 @@ class Fitter:
         )  # fmt: skip
 
     def save(self, path: Path) -> None:
-        """Write all that is needed to go on, atomically."""
+        """Write all that is needed to resume, atomically."""
         optimizer = self._optimizer
         state = {
             "step": self.step,
@@ -250,7 +250,7 @@ class Fitter:
             torch.save(state, temporary)
 
     def load(self, path: Path) -> None:
-        """Go on from what :meth:`save` wrote; raises :class:`UserError` when it cannot be read."""
+        """Resume from what :meth:`save` wrote; raises :class:`UserError` when it cannot be read."""
         device = self.grid.device
         try:
             state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
@@ -269,7 +269,7 @@ class Fitter:
             self.step, self.seconds = state["step"], state["seconds"]
         except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0]
-            raise UserError(f"{path} cannot be resumed from ({reason}); delete it to start this scene anew") from None
+            raise UserError(f"{path} cannot be resumed from ({reason}); delete it to start this scene again") from None
 
 
 def _slice(rays: RayBatch, part: slice) -> RayBatch:

@@ -1,4 +1,4 @@
-"""The photographs and depth maps that a field is fitted to, in memory as bytes."""
+"""The photographs and depth maps that a field is fitted to, in memory as 8-bit values."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
                 alphas[len(kept)] = alpha[0].to(device)
             kept.append(index)
     if alphas is not None and bool((alphas[: len(kept)] == 255).all()):
-        alphas = None  # photographs that happen to be stored with an alpha channel
+        alphas = None  # opaque photographs that are stored with an alpha channel
     return Frames(
         indices=kept,
         images=images[: len(kept)],

@@ -1,4 +1,4 @@
-"""One optimisation step: photometric gradients, total variation, RMSProp on the voxels that were touched."""
+"""One optimisation step: photometric gradients, total variation, RMSProp on the voxels with a gradient."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from model.options import RenderOptions
 
 
 class GridOptimizer:
-    """Changes a grid in place so that it renders as the photographs show.
+    """Optimises a grid in place so that its renders match the photographs.
 
     Args:
         grid: densities and SH coefficients are updated in place.
         total_steps: over which rates and weights change.
-        generator: CPU generator for the cells whose total variation is looked at.
-        background: steps along with the grid, where there is one.
+        generator: CPU generator that draws the cells whose total variation is penalised.
+        background: optimised along with the grid, where there is one.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class GridOptimizer:
         self.square_density, self.square_sh = torch.zeros_like(grid.density), torch.zeros_like(grid.sh)
 
     def step(self, index: int, rays: RayBatch, targets: Tensor, background: float | None = None) -> Tensor:
-        """Make step number ``index`` with these rays; returns the colours ``[B, 3]`` the grid showed before it.
+        """Run step number ``index`` on these rays; returns the colours ``[B, 3]`` rendered before it.
 
         ``background`` is the grey level behind the grid in this step, where it is not the rendering options'.
         """

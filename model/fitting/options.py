@@ -1,4 +1,4 @@
-"""What a fit can be told, in six groups."""
+"""The options of a fit, in six groups."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class FitData:
     """Which frames are fitted, and how they are read.
 
     Attributes:
-        holdout_every: every n-th frame in numeric order (0, n, 2n, ...) is kept out of the fit and measured on; 0 keeps
-            none out. A dataset with splits of its own is fitted to "train" and measured on "test" (or "val") unless
+        holdout_every: every n-th frame in numeric order (0, n, 2n, ...) is held out of the fit for evaluation; 0 holds
+            none out. A dataset with splits of its own is fitted to "train" and evaluated on "test" (or "val") unless
             this is 0.
         max_frames: use at most this many frames for training, evenly spaced.
         max_image_side: larger photographs are reduced so that their longer side has this many pixels.
-        blurry_share: leave out this share of the training frames, those that are blurriest for their neighbourhood.
-        exposure: find a gain and an offset for each photograph and colour channel along with the field, which is then
-            the scene at the average exposure. Never for pictures with transparency: what shows through it has the
-            same brightness in all of them, and fog would have to make up for any other.
+        blurry_share: leave out this share of the training frames, the blurriest relative to their neighbours.
+        exposure: estimate a gain and an offset for each photograph and colour channel along with the field, which then
+            shows the scene at the average exposure. Never for images with transparency: the background behind it has
+            the same brightness in all of them, and fog would compensate for any other.
     """
 
     holdout_every: int = 8
@@ -35,7 +35,7 @@ class FitData:
 
     def __post_init__(self) -> None:
         if self.holdout_every < 0 or self.holdout_every == 1:
-            raise ValueError(f"FitData.holdout_every = {self.holdout_every}: expected 2 or more, or 0 to keep none out")
+            raise ValueError(f"FitData.holdout_every = {self.holdout_every}: expected 2 or more, or 0 to hold none out")
         if self.max_frames < 1 or self.max_image_side < 1 or not 0 <= self.blurry_share < 1:
             raise ValueError(
                 f"FitData.max_frames = {self.max_frames}, FitData.max_image_side = {self.max_image_side} and "
@@ -46,28 +46,28 @@ class FitData:
 @gin.configurable
 @dataclass(frozen=True)
 class FitGrid:
-    """The grid, from its start to its last resolution.
+    """The grid, from its initialisation to its last resolution.
 
     Attributes:
-        resolutions: voxels along each axis, one entry a level, coarse to fine.
+        resolutions: voxels along each axis, one entry per level, coarse to fine.
         start: "depth" (surfaces seen by the depth camera, plus all space that no depth measurement says anything
             about), "mesh" (the scene's mesh, plus the same), "points" (structure from motion's points, plus the same),
             "dense" (every voxel that a camera sees), or "auto", the first of these for which there are data. Space
-            that is seen through transparent pixels never starts.
-        fill_unknown: whether "depth", "mesh" and "points" also start voxels that no depth measurement found empty.
-            Black and glass surfaces return no depth; without this they stay holes.
-        camera_clearance: metres around every training camera in which such voxels do not start, since whoever carried
-            the camera stood there; without this they become floaters that explain one photograph each. Counts where
-            there is measured depth.
-        camera_space: how far the grid reaches where nothing else tells how large the scene is: a multiple of the
-            cameras' largest distance from what they look at, or from their middle when they look outwards.
-        thicken: voxels by which the starting surfaces grow in all directions.
-        surface_opacity: opacity of one voxel of a starting surface.
-        unknown_opacity: opacity of one voxel of the other starting voxels.
+            seen through transparent pixels is never initialised.
+        fill_unknown: whether "depth", "mesh" and "points" also initialise voxels that no depth measurement found empty.
+            Black and glass surfaces return no depth; without this they remain holes.
+        camera_clearance: metres around every training camera in which such voxels are not initialised, since the
+            person holding the camera was there; without this they become floaters that explain one photograph each.
+            Only with measured depth.
+        camera_space: the grid's extent where it cannot be estimated from depth, points or a box: a multiple of the
+            cameras' largest distance from what they look at, or from their centroid when they look outwards.
+        thicken: voxels by which the initial surfaces are dilated.
+        surface_opacity: opacity of one voxel of an initial surface.
+        unknown_opacity: opacity of one voxel of the other initial voxels.
         prune_by: "weight" (the largest rendering weight any training ray gives a voxel) or "density".
-        weight_threshold: voxels with smaller weights go, when pruning by weight.
-        density_threshold: voxels with smaller densities go, when pruning by density.
-        dilate: voxels by which what is left grows before the next level.
+        weight_threshold: voxels with smaller weights are pruned, when pruning by weight.
+        density_threshold: voxels with smaller densities are pruned, when pruning by density.
+        dilate: voxels by which the remaining ones are dilated before the next level.
     """
 
     resolutions: tuple[int, ...] = (128, 256)
@@ -96,11 +96,11 @@ class FitGrid:
 @gin.configurable
 @dataclass(frozen=True)
 class FitBackground:
-    """What lies beyond the grid: layered sphere images out to infinity (svox2's background model).
+    """The background beyond the grid: layered sphere images out to infinity (svox2's background model).
 
     Attributes:
-        layers: how many; 0 for none. None takes 4 where neither depth, a mesh nor transparency says where the scene
-            ends, else none.
+        layers: how many; 0 for none. None takes 4 where no depth, mesh or transparency bounds the
+            scene, else none.
         rows: of each image, from pole to pole; it has twice as many columns.
         rate: learning rate of their colours and, in units of 30, of their densities, at the first and at the last step;
             RMSProp's constants are the usual ones.
@@ -128,7 +128,7 @@ class FitOptimization:
         rays_per_step: random rays in a step, one entry a level, or one for all.
         density_rate: learning rate of densities, at the first and at the last step. None takes 30 to 1 where the grid
             starts from measured surfaces (depth or mesh), 1.5 to 0.3 where it starts as faint fog (points or dense):
-            fog must not run ahead of the colours, or it takes on the colours behind it instead of going.
+            densities must not converge before colours, or fog takes on the colours behind it instead of vanishing.
         sh_rate: learning rate of SH coefficients, at the first and at the last step.
         delay_steps: rates are reduced during this many steps at the beginning.
         delay_factor: by this factor at the very first step.
@@ -160,17 +160,17 @@ class FitOptimization:
 @gin.configurable
 @dataclass(frozen=True)
 class FitRegularization:
-    """Weights of what is added to the photographs' mean squared error.
+    """Weights of the losses that are added to the photometric mean squared error.
 
     Attributes:
         tv_density: total variation of densities, at the first and at the last step.
         tv_sh: total variation of SH coefficients, at the first and at the last step.
-        tv_fraction: share of the grid's cells that a step looks at, a random contiguous run.
+        tv_fraction: share of the grid's cells that a step samples, a random contiguous run.
         beta: pulls each ray's final transmittance to 0 or 1 (Neural Volumes' beta loss).
         sparsity: Cauchy penalty log(1 + 2 sigma^2) on the samples' densities (SNeRG).
         depth: squared error of the expected distance where depth was measured, in grid units. Three times as much gains
-            nothing and costs a decibel where depth is wrong by two per cent (docs/fitting.md).
-        free_space: what a ray's weights sum to in front of a measured surface.
+            nothing and costs 1 dB where depth is off by 2% (docs/fitting.md).
+        free_space: sum of a ray's weights in front of a measured surface.
         free_space_margin: how far in front, in voxels.
     """
 
@@ -187,16 +187,16 @@ class FitRegularization:
 @gin.configurable
 @dataclass(frozen=True)
 class FitPoses:
-    """How the training cameras' poses are mended along with the field.
+    """How the training cameras' poses are refined along with the field.
 
     Attributes:
-        rounds: how often during the fit every camera is moved a step; 0 keeps the poses as they are given.
+        rounds: number of refinement steps of every pose during the fit; 0 keeps the given poses.
         tracked_only: only where there is measured depth, so that poses come from tracking. Structure from motion has
-            fitted its poses to the photographs already, and those of generated pictures are exact.
+            fitted its poses to the photographs already, and those of generated images are exact.
         first: share of all steps after which the first round comes.
         last: share of all steps after which the last round comes.
         max_image_side: photographs are compared at this size.
-        translation_sigma: standard deviation of the given positions, as a share of the median depth of what they see.
+        translation_sigma: standard deviation of the given positions, as a share of the median depth of their views.
         rotation_sigma: standard deviation of the given rotations, radians.
     """
 

@@ -1,4 +1,4 @@
-"""Where the grid stands in the world: a cube around the box of everything that was seen."""
+"""Placement of the grid in the world: a cube around the bounding box of everything observed."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Placement:
 
     @property
     def scale(self) -> float:
-        """What metres are multiplied by; a margin keeps the box's surfaces off the cube's."""
+        """Grid units per metre; a margin separates the box's faces from the cube's."""
         return (1 - _MARGIN) / (float((self.upper - self.lower).max()) / 2)
 
     def transform(self, frame_ids: list[str] | None = None) -> SceneTransform:
-        """From the world to the grid's frame; the world's axes stay."""
+        """From the world to the grid's frame, with the world's axes."""
         return SceneTransform(torch.eye(4, dtype=torch.float64), self.middle, self.scale, frame_ids or [])
 
     def box_mask(self, resolution: int) -> Tensor:
-        """Which cells of the cube, bool ``[R, R, R]``, meet the box grown by the margin."""
+        """Which cells of the cube, bool ``[R, R, R]``, intersect the box dilated by the margin."""
         reach = ((self.upper - self.lower) / 2 * self.scale + _MARGIN).float()
         nearest = (((torch.arange(resolution) + 0.5) * 2 / resolution - 1).abs() - 1 / resolution)[:, None] <= reach
         return nearest[:, None, None, 0] & nearest[None, :, None, 1] & nearest[None, None, :, 2]
@@ -50,7 +50,7 @@ class Placement:
 def place(points: Tensor, camera_centers: Tensor, space: float = SPACE_AROUND_CAMERAS) -> Placement:
     """The box around points and cameras.
 
-    A few outliers among the points are cut off, since depth cameras make them; the cameras are always inside.
+    A few outliers among the points are cut off, since depth cameras produce them; the cameras are always inside.
 
     Args:
         points: world points ``[P, 3]``; may be empty.

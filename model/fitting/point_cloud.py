@@ -24,7 +24,7 @@ class PointCloud:
 
 
 def depth_point_cloud(frames: Frames) -> PointCloud:
-    """Back-project every known pixel of the depth maps, thinned to some 20,000 pixels a frame and 8 million in all."""
+    """Back-project every valid pixel of the depth maps, thinned to some 20,000 pixels a frame and 8 million in all."""
     height, width = frames.depths.shape[1:]
     stride = max(1, round((height * width / min(_POINTS_A_FRAME, _MOST_POINTS / len(frames))) ** 0.5))
     device = frames.depths.device

@@ -1,10 +1,10 @@
-"""Mending the training cameras' poses along with the field, by direct image alignment.
+"""Refining the training cameras' poses along with the field, by direct image alignment.
 
-Poses of hand-held captures are off by a pixel or more, which blurs the field. Now and then during a fit every
-photograph is compared with the field's view from its camera, and the camera is moved by one Gauss-Newton step of
+Poses of hand-held captures are off by a pixel or more, which blurs the field. A few times during a fit every
+photograph is compared with the field's render from its camera, and the pose is updated by one Gauss-Newton step on
 the photometric error, with the field's depth (the method of direct visual odometry: Kerl, Sturm and Cremers 2013,
-Engel, Koltun and Cremers 2016; the gradient is the mean of both images', after Malis 2004). A prior holds the cameras
-near where they were given.
+Engel, Koltun and Cremers 2016; the gradient is the mean of both images', after Malis 2004). A prior keeps the poses
+near the given ones.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from utils.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 _RAYS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 20}
 _LEAST_ALPHA = 0.5
 _CORRELATED_VALUES = 150.0
-"""Neighbouring pixels and channels are wrong together: so many values count as one independent observation."""
+"""Residuals of neighbouring pixels and channels are correlated: so many count as one independent observation."""
 _LARGEST_STEP = 0.01
-"""Radians, and share of the median depth, that a camera moves at once: a few pixels."""
+"""Radians, and share of the median depth, that a step moves a camera at most: a few pixels."""
 
 
 class PoseRefinement:
-    """The training cameras' poses in the grid's frame, which :meth:`update` improves.
+    """The training cameras' poses in the grid's frame, which :meth:`update` refines.
 
     Args:
         frames: the photographs.
         camera_to_grid: float64 ``[N, 4, 4]``, the given poses.
-        options: at which size photographs are compared, and how far poses are trusted.
+        options: image size of the comparison, and standard deviations of the given poses.
     """
 
     def __init__(self, frames: Frames, camera_to_grid: Tensor, options: FitPoses):
@@ -48,7 +48,7 @@ class PoseRefinement:
         self.camera_to_grid = self._given.clone()
 
     def update(self, grid: PlenoxelGrid, exposure: ExposureEstimate, rendering: RenderOptions) -> None:
-        """Move all cameras by one step."""
+        """Refine all poses by one step."""
         height, width = self.size
         at_once = max(1, _RAYS_AT_ONCE[grid.device.type] // (height * width))
         for chosen in torch.arange(len(self._frames), device=grid.device).split(at_once):
@@ -57,9 +57,9 @@ class PoseRefinement:
             self.camera_to_grid[chosen] = self.camera_to_grid[chosen] @ _rigid_motion(step)
 
     def movements(self) -> tuple[Tensor, Tensor]:
-        """Rotation vectors about the cameras' centres and shifts of the centres, float64 ``[N, 3]`` on the CPU.
+        """Axis-angle rotations about the cameras' centres, and translations of these, float64 ``[N, 3]`` on the CPU.
 
-        Both from the given to the present poses, in the grid's axes and units.
+        Both from the given to the refined poses, in the grid's axes and units.
         """
         now, given = self.camera_to_grid.cpu(), self._given.cpu()
         turn = matrix_to_axis_angle(now[:, :3, :3] @ given[:, :3, :3].transpose(1, 2))
@@ -75,7 +75,7 @@ class PoseRefinement:
         ).view(number, height, width, 3).movedim(-1, 1)  # fmt: skip
 
     def _step(self, chosen: Tensor, photos: Tensor, grid: PlenoxelGrid, rendering: RenderOptions) -> Tensor:
-        """Movements ``[B, 6]`` in the cameras' own axes: shift, then rotation vector."""
+        """Twists ``[B, 6]`` in the cameras' own axes: translation, then axis-angle rotation."""
         pose = self.camera_to_grid[chosen]
         origins, directions = camera_rays(pose, self._intrinsics.to(pose), *self.size)
         out = render_rays(grid, origins, directions, rendering, outputs=("rgb", "depth", "alpha"))
@@ -89,7 +89,7 @@ class PoseRefinement:
         return self._solve(chosen, jacobian, residual, weights, points[..., 2])
 
     def _solve(self, chosen: Tensor, jacobian: Tensor, residual: Tensor, weights: Tensor, depth: Tensor) -> Tensor:
-        """Weighted least squares with the prior; nothing moves where nothing was seen."""
+        """Weighted least squares with the prior; poses without valid pixels stay."""
         number = len(chosen)
         rows = (jacobian * weights[:, None, None]).flatten(2)
         flat = jacobian.flatten(2)
@@ -111,11 +111,11 @@ class PoseRefinement:
 
 
 def _motion_jacobian(image: Tensor, points: Tensor, intrinsics: Tensor) -> Tensor:
-    """How an image changes as its camera moves, ``[B, 6, 3, h, w]``: by translation along and rotation about its axes.
+    """Jacobian ``[B, 6, 3, h, w]`` of an image by its camera's motion: translation along, and rotation about, its axes.
 
     Args:
         image: ``[B, 3, h, w]``.
-        points: ``[B, h, w, 3]``, what each pixel shows, in the camera's frame.
+        points: ``[B, h, w, 3]``, surface point of each pixel, in the camera's frame.
         intrinsics: ``[3, 3]`` of the image.
     """
     along_u, along_v = torch.zeros_like(image), torch.zeros_like(image)
@@ -139,7 +139,7 @@ def robust_weights(residual: Tensor) -> Tensor:
 
 
 def _rigid_motion(twist: Tensor) -> Tensor:
-    """Rigid transforms ``[B, 4, 4]`` by a shift and a rotation vector, ``[B, 6]``, in the camera's own axes."""
+    """Rigid transforms ``[B, 4, 4]`` of a translation and an axis-angle rotation ``[B, 6]``, in the camera's axes."""
     motion = torch.eye(4, dtype=twist.dtype, device=twist.device).repeat(len(twist), 1, 1)
     motion[:, :3, :3], motion[:, :3, 3] = axis_angle_to_matrix(twist[:, 3:]), twist[:, :3]
     return motion

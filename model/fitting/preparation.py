@@ -1,4 +1,4 @@
-"""A fitter for a scene of any layout: what its options mean for the data that the scene has."""
+"""A fitter for a scene of any layout: resolves "auto" options by the data that the scene has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def prepare_fitter(
     scene: Scene, frames: Frames, data: FitData, options: FitOptions, seed: int = 0
 ) -> tuple[Fitter, Placement]:
-    """A fitter at its first step, and where its grid stands.
+    """A fitter at its first step, and the placement of its grid.
 
     Args:
         frames: the scene's training frames, on the device to fit on.

@@ -1,4 +1,4 @@
-"""Random training rays, drawn on the device the photographs are on."""
+"""Random training rays, drawn on the photographs' device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RayBatch:
         colors: float32 ``[B, 3]``, the photographs' values, 0 to 1.
         frames: int64 ``[B]``, which photograph.
         distances: float32 ``[B]``, measured distance along the ray in the grid's units, 0 where unknown; or None.
-        transparency: float32 ``[B]``, how much of the background shows; None where images have no alpha channel.
+        transparency: float32 ``[B]``, 1 - alpha; None where images have no alpha channel.
     """
 
     origins: Tensor
@@ -38,7 +38,7 @@ class RaySampler:
         frames: the photographs, on the device to draw on.
         camera_to_grid: ``[N, 4, 4]``, poses in the grid's frame.
         scene_scale: grid units per metre.
-        generator: on the same device; its state is all there is to resume from.
+        generator: on the same device; its state is all that a resumed fit needs.
         with_distances: also look up the measured depth.
     """
 

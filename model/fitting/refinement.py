@@ -1,4 +1,4 @@
-"""From one level to the next: drop voxels that do not show, grow what is left, resample."""
+"""From one level to the next: prune invisible voxels, dilate the remaining ones, resample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refine(
 
 
 def prune(grid: PlenoxelGrid, options: FitGrid, sampler: RaySampler, rendering: RenderOptions) -> PlenoxelGrid:
-    """The grid without voxels that neither show nor touch (in the trilinear sense) one that does."""
+    """The grid without voxels that are neither visible nor trilinear neighbours of a visible one."""
     keep = dilate(row_mask_to_cells(grid, visible_voxels(grid, options, sampler, rendering)), 1)
     return select_voxels(grid, keep.reshape(-1)[grid.links_idx])
 

@@ -53,7 +53,7 @@ class FitSettings:
         options: grid, optimisation, regularization, rendering.
         seed: of the random rays and cells.
         bits: of the saved SH coefficients: 4, 8, 16 or 32.
-        checkpoint_seconds: time between two checkpoints to resume from.
+        checkpoint_seconds: between two checkpoints to resume from.
     """
 
     data: FitData
@@ -106,14 +106,14 @@ class _SceneFit:
         checkpoint = self.partial / _CHECKPOINT
         if checkpoint.exists():
             fitter.load(checkpoint)
-            logger.info("%s: going on after step %d", self.scene.name, fitter.step)
+            logger.info("%s: resuming after step %d", self.scene.name, fitter.step)
         loaded = time.monotonic()
         with SummaryWriter(self.partial / "tensorboard", purge_step=fitter.step) as writer:
             writer.add_text("config", f"```\n{gin.config_str()}\n```")
             self._optimize(fitter, writer)
             self._save(fitter)
             training, number = fitter.seconds, len(frames)
-            del fitter, frames  # measuring needs what was saved, not these gigabytes
+            del fitter, frames  # evaluation loads what was saved; these are gigabytes
             results = self._measure(number, writer)
         seconds = {
             "training_seconds": round(training, 2), "loading_seconds": round(loaded - self._started, 2),
@@ -174,7 +174,7 @@ class _SceneFit:
             capture.save(self.partial)
 
     def _measure(self, num_frames: int, writer: SummaryWriter) -> dict[str, Any]:
-        """Measure what was saved, not what was in memory."""
+        """Evaluate what was saved, not what was in memory."""
         field, step = RadianceField.load(self.partial, self.device), self.settings.options.total_steps
         per_frame: dict[str, dict[str, float]] = {}
         pictures = self.partial / "render_model"
@@ -217,7 +217,7 @@ def _on_threads(jobs: Iterable[Job]) -> None:
 
 
 def _log_settings(settings: FitSettings, measured: dict[str, float | None], writer: SummaryWriter) -> None:
-    """The settings as hyper-parameters, beside what they led to."""
+    """The settings as hyper-parameters, with their results."""
     groups = {"data": settings.data, **vars(settings.options)}
     values = {f"{group}.{name}": value for group, fields in groups.items() for name, value in asdict(fields).items()}
     values = {name: value if isinstance(value, (bool, int, float, str)) else str(value)

@@ -11,7 +11,7 @@ def log_linear(
     """svox2's (and JaxNeRF's) schedule: log-linear from ``first`` to ``last`` as ``progress`` goes from 0 to 1.
 
     Args:
-        delay_progress: how much of the delay at the beginning is over, 0 to 1.
+        delay_progress: elapsed share of the delay at the beginning, 0 to 1.
         delay_factor: what the rate is multiplied by at the very beginning.
     """
     progress = min(max(progress, 0.0), 1.0)
@@ -22,7 +22,7 @@ def log_linear(
 
 
 def level_of(step: int, steps: tuple[int, ...]) -> int:
-    """Which level the step with this index belongs to; the last one from the end on."""
+    """Level of the step with this index; the last level beyond the last step."""
     for level, count in enumerate(steps):
         if step < count:
             return level

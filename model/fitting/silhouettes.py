@@ -1,4 +1,4 @@
-"""What transparent pixels say about space: nothing is on their lines of sight (the visual hull)."""
+"""The visual hull: space on the lines of sight of transparent pixels is empty."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _ROUNDS = 3
 def visual_hull(frames: Frames, camera_to_grid: Tensor, resolution: int, seen_share: float = 0.0) -> Tensor:
     """Cells ``[R, R, R]`` of the grid's cube that may hold something.
 
-    A cell goes when two photographs show nothing but transparent pixels wherever it may project to (half its diagonal
-    around its middle, so that things thinner than a cell stay), and when fewer than two show it at all.
+    A cell is removed when two photographs show nothing but transparent pixels wherever it may project to (half its
+    diagonal around its centre, so that things thinner than a cell stay), and when fewer than two show it at all.
 
     Args:
         frames: with ``alphas``.
         camera_to_grid: ``[N, 4, 4]``.
         resolution: cells along each axis.
-        seen_share: a cell also goes when fewer photographs show it than this share of those that show the cell that
-            most show.
+        seen_share: a cell is also removed when fewer photographs show it than this share of the most that show any
+            cell.
     """
     device = frames.images.device
     views, votes = (torch.zeros((resolution,) * 3, dtype=torch.int16, device=device) for _ in range(2))
@@ -59,8 +59,8 @@ def _pixels_to_something(empty: Tensor) -> Tensor:
 def shrink_to_hull(placement: Placement, frames: Frames) -> Placement:
     """The part of the box that may hold something; the box itself when the transparent pixels leave nothing.
 
-    Behind an object, as seen from anywhere, lies its shadow, in which nothing can be told. Shadows are long, but few
-    photographs show their far ends, so what is shown to less than half of the most does not count here.
+    Space behind an object is never carved. It reaches far, but few photographs show its far end, so cells that fewer
+    than half as many photographs show as the most visible one do not count here.
     """
     for _ in range(_ROUNDS):
         transform = placement.transform()

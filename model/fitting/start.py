@@ -1,4 +1,4 @@
-"""The grid a fit starts from."""
+"""The initial grid of a fit."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def starting_grid(
     Args:
         resolution: voxels along each axis.
         cloud: surface points in metres; None where there are none.
-        frames: training frames; their depth maps tell which space is empty.
-        placement: where the grid stands; nothing starts outside its box.
+        frames: training frames; their depth maps show which space is empty.
+        placement: of the grid; voxels outside its box are not initialised.
     """
     shape = (resolution,) * 3
     device = frames.images.device
@@ -68,7 +68,7 @@ def starting_grid(
 
 
 def opacity_to_density(opacity: float, resolution: int) -> float:
-    """The density at which a voxel of a grid of radius 1 stops this share of the light."""
+    """The density at which a voxel of a grid of radius 1 has this opacity."""
     return float(-torch.log1p(torch.tensor(-opacity, dtype=torch.float64)) * resolution / 2)
 
 

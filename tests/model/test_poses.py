@@ -1,4 +1,4 @@
-"""Mending poses: cameras that were moved away come back, with the field itself as the truth."""
+"""Pose refinement: perturbed cameras come back, with the field itself as the truth."""
 
 import pytest
 import torch
@@ -134,12 +134,12 @@ def test_a_new_camera_moves_as_its_neighbours_did():
     model = CaptureModel(poses, torch.ones(2, 3), torch.zeros(2, 3), turn, shift)
     beside = poses[0].clone()
     beside[0, 3] = 0.01
-    likely = model.likely_pose(beside)
-    assert torch.allclose(likely[:3, 3], torch.tensor([0.01, 0.02, 0.0]).double(), atol=1e-5)
-    assert torch.allclose(matrix_to_axis_angle(likely[:3, :3]), turn[0], atol=1e-5)
+    estimated = model.estimated_pose(beside)
+    assert torch.allclose(estimated[:3, 3], torch.tensor([0.01, 0.02, 0.0]).double(), atol=1e-5)
+    assert torch.allclose(matrix_to_axis_angle(estimated[:3, :3]), turn[0], atol=1e-5)
     far = poses[0].clone()
     far[2, 3] = 100.0
-    assert torch.allclose(model.likely_pose(far), far) and model.moved
+    assert torch.allclose(model.estimated_pose(far), far) and model.moved
 
 
 def test_a_fit_with_wrong_poses_gains(field_and_scene):
