@@ -106,7 +106,7 @@ def place_scene(scene: Scene, frames: Frames, cloud: PointCloud | None, start: s
         placement = _around_cameras(frames.camera_to_world, space if frames.alphas is None else 1.0)
         if frames.alphas is None and scene.bounds is None:
             logger.warning(
-                "%s: no depth, points, box or transparency to estimate the scene's extent from; the grid reaches %g "
+                "%s: neither depth, points, a box nor transparency give the scene's extent; the grid reaches %g "
                 "times as far as the cameras (FitGrid.camera_space)", scene.name, space,
             )
     else:
