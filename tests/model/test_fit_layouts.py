@@ -179,7 +179,7 @@ def test_exposures_of_metric_scenes_are_as_near_as_ever(tmp_path):
 
 def test_layers_behind_transparent_pictures_are_refused(capture, tmp_path):
     options = replace(OPTIONS, background=FitBackground(layers=4))
-    with pytest.raises(UserError, match=r"transparent pictures.*FitBackground.layers = 4; use 0 or None"):
+    with pytest.raises(UserError, match=r"images with transparency.*FitBackground.layers = 4; use 0 or None"):
         fitted(write_transforms(tmp_path / "block", capture), tmp_path / "field", options)
 
 
