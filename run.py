@@ -18,13 +18,17 @@ from typing import Any
 
 import gin
 
-from utils.config import check_inputs, parse, resolved_parameters
+from utils.config import check_inputs, did_you_mean, parse, resolved_parameters
 from utils.errors import UserError
+from utils.locks import unlock_all
 from utils.paths import PROJECT
+from utils.plans import FAILED, Plan
 from utils.records import RunRecords
 from utils.run_state import set_resume
 from utils.seeding import seed_everything
 from utils.tasks import Parameter, Task, get_task, parameters_of
+
+OK, REFUSED, SOME_FAILED = 0, 2, 3  # exit codes
 
 TASK_MODULES = {
     "synthesize": "dataloader.task_synthesize",
@@ -97,7 +101,7 @@ def _parameter_text(parameter: Parameter) -> str:
 
 def _print_task_help(task: Task) -> None:
     print(f"{task.name}: {task.summary}\n\nConfig: configs/stage/{task.name}.gin\n")
-    for configurable in (task.function, *task.configures):
+    for configurable in (task.plan, *task.configures):
         print(f"  {configurable.__name__}")
         for parameter in parameters_of(configurable):
             print(_parameter_text(parameter))
@@ -119,23 +123,25 @@ def _find_task(name: str | None, tasks: dict[str, Task]) -> Task:
     if name is None:
         raise UserError("no task is given; name one on the command line or bind run.task (run.py --help lists them)")
     if name not in tasks:
-        raise UserError(f"task {name!r} is unknown; the tasks are {', '.join(tasks)}")
+        raise UserError(f"task {name!r} is unknown{did_you_mean(name, tasks)}; the tasks are {', '.join(tasks)}")
     return tasks[name]
 
 
-def _print_plan(task: Task, values: dict[str, Any], records: str) -> None:
+def _print_plan(task: Task, values: dict[str, Any], plan: Plan, records: str) -> None:
     print(f"dry run: {task.name} would run with")
     for name, value in values.items():
         print(f"  {task.name}.{name} = {value!r}")
+    for line in plan.lines():
+        print(line)
     print(f"config and metrics go to {records}" if records else "no files are written")
 
 
-def _run(argv: Sequence[str]) -> None:
+def _run(argv: Sequence[str]) -> int:
     arguments = _parse_arguments(argv)
     tasks = _import_tasks()
     if arguments.help:
         _print_help(_find_task(arguments.task, tasks) if arguments.task else None, tasks)
-        return
+        return OK
     if arguments.task:
         name = _find_task(arguments.task, tasks).name
         arguments.ginc = arguments.ginc or [str(PROJECT / "configs" / "stage" / f"{name}.gin")]
@@ -146,36 +152,56 @@ def _run(argv: Sequence[str]) -> None:
         raise UserError(f"run.log_level = {log_level!r} is unknown; use DEBUG, INFO, WARNING or ERROR")
     logging.getLogger().setLevel(log_level)
     task = _find_task(task_name, tasks)
-    values = resolved_parameters(task.function)
+    values = resolved_parameters(task.plan)
     for group in task.configures:
         resolved_parameters(group)
     check_inputs(task, values)
     records = task.records.format(**values)
-    if arguments.dry_run:
-        _print_plan(task, values, records)
-        return
     seed_everything(seed)
     set_resume(arguments.resume)
-    recorder = RunRecords(records, task.name) if records else None
-    metrics = task.function()
+    plan = task.plan()
+    if arguments.dry_run:
+        _print_plan(task, values, plan, records)
+        return OK
+    return _work(task, plan, records)
+
+
+def _work(task: Task, plan: Plan, records: str) -> int:
+    """Do what was planned; returns the exit code."""
+    for note in plan.notes:
+        logging.getLogger(__name__).info("%s", note)
+    if plan.finished:
+        logging.getLogger(__name__).info("%s: everything is finished; nothing to make", task.name)
+    recorder = RunRecords(records, task.name, plan.finished) if records else None
+    metrics = plan.work()
     if recorder:
         recorder.finish(metrics)
+    failed = (metrics or {}).get(FAILED)
+    if failed:
+        names = ", ".join(failed)
+        print(f"error: {len(failed)} scenes failed: {names}; {records}/metrics.json says why", file=sys.stderr)
+        return SOME_FAILED
+    return OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, or 2 after a mistake that the user can mend."""
+    """Run the command line; returns the exit code.
+
+    0; 2 after a mistake that the user can correct; 3 when some scenes failed and the others are done; 130 after Ctrl-C.
+    """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
     try:
-        _run(sys.argv[1:] if argv is None else argv)
+        return _run(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)  # gin appends where it was called
-        return 2
+        return REFUSED
     except KeyboardInterrupt:
         print("stopped; the same command with --resume goes on from here", file=sys.stderr)
         return 130
-    return 0
+    finally:
+        unlock_all()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from typing import Any
 import gin
 
 from analysis.identity import store_identity
-from utils.files import commit_output, prepare_output, read_json, write_json
+from utils.files import read_json, write_json
+from utils.outputs import commit_output, prepare_output
 from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task

@@ -19,7 +19,7 @@ from analysis.identity import file_identity
 from dataloader import CameraList, Mesh, load_mesh, load_scene
 from model.annotation import annotate_views
 from utils.device import choose_device
-from utils.files import commit_output, prepare_output
+from utils.outputs import commit_output, prepare_output
 from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task

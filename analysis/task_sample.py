@@ -17,8 +17,9 @@ from analysis.surface import DEPTH_CHANNELS
 from analysis.targets import TargetOptions, find_targets
 from dataloader import CameraList, ViewStore, load_mesh, load_scene
 from utils.errors import UserError
-from utils.files import commit_output, prepare_output, read_json
+from utils.files import read_json
 from utils.labels import CLASS_NAMES, TAIL_CLASSES, class_index
+from utils.outputs import commit_output, prepare_output
 from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from dataloader.sens import SensFrame, SensReader
 from utils.errors import UserError
-from utils.files import SETTINGS_FILE, atomic_path, commit_output, prepare_output, write_text
+from utils.files import atomic_path, write_text
 from utils.images import write_depth, write_image
+from utils.outputs import SETTINGS_FILE, commit_output, prepare_output
 from utils.progress import progress
 
 _COLOR_SUFFIX = {"jpeg": ".jpg", "png": ".png", "raw": ".png"}

@@ -15,7 +15,7 @@ from dataloader.verification import (
     verify_views,
 )
 from utils.errors import UserError
-from utils.files import partial_path
+from utils.outputs import partial_path
 from utils.progress import progress
 from utils.scenes import resolve_scenes, scene_folders
 from utils.tasks import task

@@ -20,7 +20,8 @@ from torch import Tensor
 from dataloader.camera_list import CameraList
 from dataloader.view_channels import check_channel, decode
 from utils.errors import UserError
-from utils.files import partial_path, read_json
+from utils.files import read_json
+from utils.outputs import partial_path
 
 META_FILE = "meta.json"
 CAMERAS_FILE = "cameras.json"

@@ -17,7 +17,8 @@ from dataloader.camera_list import CameraList
 from dataloader.view_channels import CHANNEL_KINDS, check_channel, dtype_name, encode
 from dataloader.view_store import CAMERAS_FILE, FORMAT_VERSION, META_FILE, ViewStore, channel_file
 from utils.errors import UserError
-from utils.files import atomic_path, commit_output, first_difference, prepare_output, read_json, write_json
+from utils.files import atomic_path, read_json, write_json
+from utils.outputs import commit_output, first_difference, prepare_output
 
 logger = logging.getLogger(__name__)
 _DONE_FILE = "done.npy"

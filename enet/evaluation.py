@@ -19,8 +19,9 @@ from enet.options import ViewOptions
 from enet.splits import hold_out_views, room_of, stores_of
 from enet.view_data import view_data
 from utils.errors import UserError
-from utils.files import commit_output, prepare_output, read_json, write_json
+from utils.files import read_json, write_json
 from utils.images import write_image
+from utils.outputs import commit_output, prepare_output
 from utils.scenes import resolve_scenes
 
 logger = logging.getLogger(__name__)

@@ -27,7 +27,8 @@ from enet.synchronized_norm import synchronize_norms
 from enet.view_data import view_data
 from utils.cores import environment_of_each
 from utils.errors import UserError
-from utils.files import commit_output, prepare_output, read_json, write_json
+from utils.files import read_json, write_json
+from utils.outputs import commit_output, prepare_output
 
 logger = logging.getLogger(__name__)
 

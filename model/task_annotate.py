@@ -15,9 +15,9 @@ from dataloader.view_channels import encode
 from model.annotation import LABEL_RULES, LABEL_SETS, annotate_views, count_labels
 from utils.device import choose_device
 from utils.errors import UserError
-from utils.files import commit_output, prepare_output
 from utils.images import write_image
 from utils.labels import UNANNOTATED
+from utils.outputs import commit_output, prepare_output
 from utils.progress import Progress
 from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes

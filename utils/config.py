@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import inspect
 import os
 import re
 import tokenize
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ import gin
 from utils.errors import UserError
 from utils.paths import PROJECT, expand_home, find_config
 from utils.tasks import Task, parameters_of
+
+PROJECT_CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+_MACRO = "gin.macro"
 
 
 @gin.configurable
@@ -53,8 +57,45 @@ def parse(config_files: Sequence[str], bindings: Sequence[str]) -> None:
         gin.parse_config_files_and_bindings([str(found[path]) for path in config_files], list(bindings),
                                             finalize_config=False)
         gin.finalize()
+        _refuse_unused_macros()
     except (ValueError, SyntaxError, OSError, TypeError, KeyError, tokenize.TokenError) as error:
         raise UserError(_explain(error)) from None
+
+
+def _refuse_unused_macros() -> None:
+    """A macro that nothing uses is a misspelt one, unless another of the project's configs knows it."""
+    references = (reference.config_key for reference in gin.config.iterate_references(gin.config._CONFIG))
+    used = {scope for scope, selector in references if selector == _MACRO}
+    known = used | _project_macros()
+    for scope, selector in gin.config._CONFIG:
+        if selector == _MACRO and scope not in known:
+            raise UserError(
+                f"the macro {scope} is set, but nothing uses it{did_you_mean(scope, sorted(known))}; correct its name "
+                "or leave it out"
+            )
+
+
+def _project_macros() -> set[str]:
+    """Names of the macros that the project's own configs define or use: scripts set some of them for every stage."""
+    texts = (path.read_text(encoding="utf-8") for path in PROJECT_CONFIGS.rglob("*.gin"))
+    return {name for text in texts for pair in re.findall(r"^(\w+)\s*=|%(\w+)", text, re.MULTILINE) for name in pair}
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """" (did you mean ...?)" with the most similar of ``options``, or nothing where none is similar."""
+    close = difflib.get_close_matches(name, list(options), n=1)
+    if not close:  # of other case
+        close = [option for option in options if option.lower() == name.lower()]
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _configurables() -> dict[str, Any]:
+    """Tasks and option groups by name."""
+    return {
+        selector.rpartition(".")[2]: entry.wrapped
+        for selector, entry in gin.config._REGISTRY.items()
+        if not selector.startswith("gin.")
+    }
 
 
 def _explain(error: Exception) -> str:
@@ -73,11 +114,14 @@ def _explain(error: Exception) -> str:
         return f"{name} must be set; add --ginb \"{name} = ...\""
     unknown = re.search(r"No configurable matching '([^']+)'", text)
     if unknown:
-        return (f"the config names {unknown.group(1)!r}, which is no task or option group{place}; "
-                "run.py TASK --help lists the names")
+        return (f"the config names {unknown.group(1)!r}, which is no task or option group{place}"
+                f"{did_you_mean(unknown.group(1), _configurables())}; run.py TASK --help lists the names")
     parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", text)
     if parameter:
-        return f"{parameter.group(1)} has no parameter {parameter.group(2)!r}{place}; run.py TASK --help lists them"
+        group, name = parameter.groups()
+        known = _configurables().get(group.rpartition(".")[2])
+        names = [entry.name for entry in parameters_of(known)] if known is not None else []
+        return f"{group} has no parameter {name!r}{place}{did_you_mean(name, names)}; run.py TASK --help lists them"
     if isinstance(error, tokenize.TokenError):
         return f"the config has a syntax error: {error.args[0]}, before line {error.args[1][0]}"
     if isinstance(error, SyntaxError):
@@ -97,7 +141,7 @@ def resolved_parameters(configurable: Any) -> dict[str, Any]:
     name = configurable.__name__
     hints = typing.get_type_hints(inspect.unwrap(configurable))
     try:
-        bound = copy.deepcopy(gin.get_bindings(configurable))
+        bound = copy.deepcopy(gin.get_bindings(name))
     except (ValueError, RuntimeError, TypeError) as error:
         raise UserError(_explain(error)) from None
     values = {}

@@ -80,18 +80,18 @@ class _ProcessState:
         gin.parse_config(self.config, skip_unknown=True)  # it was read strictly before
 
 
-def _work(function: Callable[[str], Any], name: str, state: _ProcessState) -> tuple[Any, str | None]:
-    """In a worker: the scene's result, or the message of its :class:`UserError`."""
+def _work(function: Callable[[str], Any], name: str, state: _ProcessState) -> Any | UserError:
+    """In a worker: the scene's result, or what the user can mend; other exceptions reach the driver through Ray."""
     state.restore()
     try:
-        return function(name), None
+        return function(name)
     except UserError as error:
-        return None, str(error)
+        return error
 
 
 def on_workers(
     names: Sequence[str], function: Callable[[str], Any], workers: SceneWorkers
-) -> Iterator[tuple[str, Any | UserError]]:
+) -> Iterator[tuple[str, Any | Exception]]:
     """Yield (name, ``function(name)`` or the error) as scenes are done; what still runs is cancelled when closed.
 
     Raises:
@@ -113,14 +113,13 @@ def on_workers(
                 ray.cancel(reference, force=True)
 
 
-def _outcome(ray: Any, finished: Any) -> Any | UserError:
+def _outcome(ray: Any, finished: Any) -> Any | Exception:
     try:
-        result, message = ray.get(finished)
-    except ray.exceptions.RayTaskError:  # a mistake in the program
-        raise
+        return ray.get(finished)
+    except ray.exceptions.RayTaskError as error:  # a fault of the program; its text holds the worker's traceback
+        return error
     except ray.exceptions.RayError as error:
         return UserError(f"its worker died ({str(error).strip().splitlines()[0]}); give it more memory or cores")
-    return result if message is None else UserError(message)
 
 
 @contextlib.contextmanager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
 from utils.paths import find_config
+from utils.plans import FAILED
 from utils.progress import Progress
 from utils.scene_workers import SceneWorkers, on_workers
 
@@ -78,39 +80,56 @@ def for_each_scene(
     """Call ``function(name)`` for each scene, with progress; where :class:`SceneWorkers` says so, several at a time.
 
     Args:
-        on_error: ``"refuse"`` stops at the first bad scene; ``"skip"`` logs it and goes on.
+        on_error: ``"refuse"`` stops at the first scene that fails; ``"skip"`` logs why, with the traceback where it is
+            not a mistake that the user can mend, and goes on.
 
     Returns:
-        Results by scene name; with ``"skip"``, also ``"failed"``: {scene: reason}, when any failed.
+        Results by scene name; with ``"skip"``, also :data:`utils.plans.FAILED`: {scene: reason}, when any failed.
 
     Raises:
         UserError: a scene failed under ``"refuse"``, or every scene failed.
     """
-    if on_error not in ("refuse", "skip"):
-        raise UserError(f"on_error = {on_error!r} is unknown; use 'refuse' or 'skip'")
+    check_on_error(on_error)
     workers = SceneWorkers()
     outcomes = on_workers(names, function, workers) if workers.count else _in_turn(names, function)
     results: dict[str, Any] = {}
     failed: dict[str, str] = {}
     with Progress(description, len(names), "scene") as meter, contextlib.closing(outcomes):
         for name, outcome in outcomes:
-            if not isinstance(outcome, UserError):
+            if not isinstance(outcome, Exception):
                 results[name] = outcome
             elif on_error == "refuse":
                 raise outcome
             else:
-                logger.error("%s skipped: %s", name, outcome)
-                failed[name] = str(outcome)
+                failed[name] = _log_failure(name, outcome)
+            del outcome  # its traceback may hold gigabytes that the next scene needs
             meter.update(note=name)
     if failed and not results:
-        raise UserError(f"all {len(failed)} scenes failed; the first: {next(iter(failed.values()))}")
+        first = next(iter(failed.values())).partition("\n")[0]
+        raise UserError(f"all {len(failed)} scenes failed; the first: {first}")
     results = {name: results[name] for name in names if name in results}
-    return {**results, "failed": failed} if failed else results
+    return {**results, FAILED: failed} if failed else results
 
 
-def _in_turn(names: Sequence[str], function: Callable[[str], Any]) -> Iterator[tuple[str, Any | UserError]]:
+def check_on_error(on_error: str) -> None:
+    """Raise :class:`UserError` unless ``on_error`` is one of the two ways to go on."""
+    if on_error not in ("refuse", "skip"):
+        raise UserError(f"on_error = {on_error!r} is unknown; use 'refuse' or 'skip'")
+
+
+def _log_failure(name: str, error: Exception) -> str:
+    """Log why a scene is left out; returns the reason, with the traceback where the user cannot mend it."""
+    if isinstance(error, UserError):
+        logger.error("%s skipped: %s", name, error)
+        return str(error)
+    text = "".join(traceback.format_exception(error))
+    logger.error("%s skipped, because the program failed on it:\n%s", name, text)
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}\n{text}"
+
+
+def _in_turn(names: Sequence[str], function: Callable[[str], Any]) -> Iterator[tuple[str, Any | Exception]]:
     for name in names:
         try:
             yield name, function(name)
-        except UserError as error:
+        except Exception as error:
             yield name, error

@@ -1,11 +1,12 @@
 """The tasks that ``run.py`` can start.
 
-A task is a gin-configurable function with a Google-style ``Args:`` section in its docstring: that section is what
-``run.py TASK --help`` shows. What a task returns becomes its ``metrics.json``.
+A task is a gin-configurable function that checks its arguments and returns a :class:`utils.plans.Plan`. The ``Args:``
+section of its docstring is what ``run.py TASK --help`` shows. What the plan's work returns becomes ``metrics.json``.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable
@@ -14,9 +15,7 @@ from typing import Any
 
 import gin
 
-from utils.run_state import resume_requested
-
-__all__ = ["Parameter", "Task", "get_task", "parameters_of", "resume_requested", "task"]
+from utils.plans import Plan
 
 _TASKS: dict[str, Task] = {}
 
@@ -27,7 +26,7 @@ class Task:
 
     Attributes:
         name: as given on the command line and in gin.
-        function: the gin-configurable function.
+        plan: the gin-configurable function.
         summary: one line for ``run.py --help``.
         inputs: names of parameters whose values are paths, or lists of paths, that must exist.
         records: format string over the parameters; the folder for the run's config and metrics.
@@ -35,7 +34,7 @@ class Task:
     """
 
     name: str
-    function: Callable[..., Any]
+    plan: Callable[..., Plan]
     summary: str
     inputs: tuple[str, ...]
     records: str
@@ -57,14 +56,23 @@ class Parameter:
 
 def task(
     summary: str, inputs: tuple[str, ...] = (), records: str = "", configures: tuple[Callable[..., Any], ...] = ()
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function as a task under its own name; see :class:`Task`."""
+) -> Callable[[Callable[..., Plan]], Callable[..., Any]]:
+    """Register a function that returns a plan as a task under its own name; see :class:`Task`.
 
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+    The decorated function plans and works at once, and returns the metrics; its attribute ``plan`` only plans.
+    """
+
+    def register(function: Callable[..., Plan]) -> Callable[..., Any]:
         configurable = gin.configurable(function)
         name = function.__name__
         _TASKS[name] = Task(name, configurable, summary, tuple(inputs), records, tuple(configures))
-        return configurable
+
+        @functools.wraps(function)
+        def plan_and_work(*args: Any, **kwargs: Any) -> Any:
+            return configurable(*args, **kwargs).work()
+
+        plan_and_work.plan = configurable
+        return plan_and_work
 
     return register
 

@@ -25,8 +25,9 @@ from model.fitting.frames import fitted_size, load_training_frames, split_frames
 from model.fitting.options import FitData
 from model.fitting.preparation import prepare_fitter
 from model.radiance_field import RadianceField
-from utils.files import commit_output, prepare_output, read_json, write_json
+from utils.files import read_json, write_json
 from utils.images import write_image
+from utils.outputs import commit_output, prepare_output
 from utils.progress import Progress
 from utils.threads import ordered_map
 

@@ -14,7 +14,8 @@ from enet.task_train import train
 from tests.enet.bindings import bind_split
 from tests.events import read_events
 from utils.errors import UserError
-from utils.files import partial_path, read_json
+from utils.files import read_json
+from utils.outputs import partial_path
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,8 @@ from model.task_fit import fit
 from tests.dataloader.scannet_fixture import fixture_poses, trace_room, write_scannet_scene
 from tests.events import read_events
 from utils.errors import UserError
-from utils.files import partial_path, read_json
+from utils.files import read_json
+from utils.outputs import partial_path
 
 CPU = torch.device("cpu")
 OPTIONS = FitOptions(
