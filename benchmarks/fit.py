@@ -149,7 +149,7 @@ def main() -> None:
     frames = load_training_frames(scene, data, choose_device(arguments.device))
     if arguments.depth_error:
         frames.depths = spoil_depth(frames.depths, arguments.depth_error)
-    _, held_out = split_frames(len(scene.frames), data, scene.splits)
+    _, held_out = split_frames(scene.frames, data, scene.splits)
     print(f"{scene.name}: {len(frames)} training frames of {frames.size}, {len(held_out)} held out, read in "
           f"{time.perf_counter() - started:.1f} s")
     print(f"{arguments.resolution}^3 voxels, {arguments.steps} steps of {arguments.rays} rays")

@@ -14,7 +14,7 @@ from torch import Tensor
 from dataloader.frame_checks import count_reasons, image_header, pose_problem
 from dataloader.lens import Lens
 from dataloader.scannet_files import numeric_key
-from dataloader.scene import Scene, SparsePoints, mesh_path
+from dataloader.scene import Scene, SparsePoints, mesh_path, scene_name
 from dataloader.undistortion import common_pinhole, needs_resampling
 from utils.errors import UserError
 
@@ -82,7 +82,7 @@ def build_scene(
                     sum(lens is not None for lens in lenses), len(lenses), size[1], size[0])
     splits = [one.image.split for one in usable]
     return Scene(
-        name=path.resolve().name,
+        name=scene_name(path),
         path=path,
         frames=[one.name for one in usable],
         color_paths=[one.image.path for one in usable],

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dataloader.frame_checks import count_reasons
 from dataloader.scannet_files import frame_files, image_sizes, read_intrinsics, read_matrix, read_poses
-from dataloader.scene import Scene, mesh_path
+from dataloader.scene import Scene, mesh_path, scene_name
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
 
@@ -58,7 +58,7 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     depth_paths, depth_size, depth_intrinsics = _depth(path, frames, image_size, intrinsics)
     depth_extrinsic = read_matrix(folder / "extrinsic_depth.txt", optional=True)
     return Scene(
-        name=path.resolve().name,
+        name=scene_name(path),
         path=path,
         frames=frames,
         color_paths=[colors[name] for name in frames],

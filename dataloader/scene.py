@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from dataloader.lens import Lens
 from dataloader.undistortion import resample
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
+from utils.identity import tensor_identity, value_identity
 from utils.images import read_alpha, read_depth, read_image, resize_image
 
 
@@ -128,6 +130,15 @@ class Scene:
         intrinsics = scale_intrinsics(self.intrinsics, self.image_size, size)
         return register_depth(depth, self.depth_intrinsics, intrinsics, size, self.depth_to_color)
 
+    def geometry_identity(self) -> str:
+        """The identity of poses, cameras, and whatever else is known of the scene besides its pictures and meshes."""
+        lenses = [None if lens is None else {**asdict(lens), "source": None} for lens in self.lenses or ()]
+        plain = value_identity([self.image_size, self.depth_size, lenses, self.splits, self.background, self.metric])
+        points = self.points or SparsePoints(None, None)
+        return value_identity([plain, tensor_identity(
+            self.camera_to_world, self.intrinsics, self.depth_intrinsics, self.depth_to_color, self.bounds, *points
+        )])  # fmt: skip
+
     def cameras(self, size: tuple[int, int] | None = None, frames: Sequence[int] | None = None) -> CameraList:
         """The recorded trajectory at ``size`` (default: the colour images'), or its ``frames`` (indices) only."""
         cameras = CameraList(self.name, list(self.frames), self.camera_to_world, self.intrinsics, self.image_size)
@@ -136,9 +147,14 @@ class Scene:
         return cameras if size is None else cameras.resized(size)
 
 
+def scene_name(path: Path) -> str:
+    """A scene is called what the user calls its folder, wherever a link may lead."""
+    return os.path.basename(os.path.abspath(path))
+
+
 def mesh_path(path: Path, suffix: str) -> Path:
     """The mesh named after the folder, or the only one with that ending when the folder was renamed."""
-    expected = path / f"{path.resolve().name}{suffix}"
+    expected = path / f"{scene_name(path)}{suffix}"
     others = sorted(path.glob(f"*{suffix}"))
     return others[0] if not expected.exists() and len(others) == 1 else expected
 

@@ -12,8 +12,9 @@ from dataloader.perfception import FIELD_PREFIX
 from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
 from model.options import RenderOptions
 from utils.device import choose_device
+from utils.plans import FAILED, Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers
-from utils.scenes import for_each_scene, resolve_scenes
+from utils.scenes import check_on_error, for_each_scene, require_scenes, resolve_scenes
 from utils.tasks import task
 
 
@@ -35,7 +36,7 @@ def fit(
     checkpoint_seconds: float = 60.0,
     on_error: str = "refuse",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Plan:
     """Fit fields and write ``{fields_dir}/plenoxel_scannet_SCENE`` in PeRFception's format.
 
     Each folder also gets ``results.json`` (PSNR and SSIM of every held-out frame), ``render_model/`` (held-out renders
@@ -52,22 +53,38 @@ def fit(
         on_error: "refuse" stops at the first scene that cannot be fitted, "skip" logs it and goes on.
         overwrite: fit scenes again that were fitted with other settings.
     """
+    from dataloader import load_scene
     from model.fitting.fitter import FitOptions
-    from model.fitting.scene_fit import FitSettings, fit_scene
+    from model.fitting.scene_fit import FitSettings, fit_inputs, fit_scene, plan_fit
 
+    check_on_error(on_error)
     options = FitOptions(
         FitGrid(), FitOptimization(), FitRegularization(), RenderOptions(), FitPoses(), FitBackground()
     )
     settings = FitSettings(FitData(), options, seed, bits, checkpoint_seconds)
     chosen = choose_device(device)
+    names = resolve_scenes(scenes, scans_dir)
+    require_scenes(names, scans_dir)
+
+    def output(name: str) -> Path:
+        return Path(fields_dir) / f"{FIELD_PREFIX}{name}"
+
+    def plan_one(name: str, opened: bool) -> Item:
+        if not opened:
+            return plan_output(name, output(name), fit_inputs(settings, chosen), overwrite, partly=True)
+        scene = load_scene(Path(scans_dir) / name, options.rendering.background_brightness)
+        detail = plan_fit(scene, settings)
+        return plan_output(name, output(name), fit_inputs(settings, chosen, scene), overwrite, detail)
 
     def fit_one(name: str) -> dict[str, Any]:
-        output = Path(fields_dir) / f"{FIELD_PREFIX}{name}"
-        return fit_scene(Path(scans_dir) / name, output, settings, chosen, overwrite)
+        return fit_scene(Path(scans_dir) / name, output(name), settings, chosen, overwrite)
 
-    results = for_each_scene(resolve_scenes(scenes, scans_dir), fit_one, "fit", on_error)
-    failed = results.pop("failed", {})
-    return summarize(results, failed)
+    def work() -> dict[str, Any]:
+        results = for_each_scene(names, fit_one, "fit", on_error)
+        failed = results.pop(FAILED, {})
+        return summarize(results, failed)
+
+    return Plan(work, plan_scenes(names, plan_one, on_error))
 
 
 def summarize(results: dict[str, dict[str, Any]], failed: dict[str, str]) -> dict[str, Any]:
@@ -78,4 +95,4 @@ def summarize(results: dict[str, dict[str, Any]], failed: dict[str, str]) -> dic
               for name, result in results.items()}  # fmt: skip
     measured = [result for result in scenes.values() if result["psnr"] is not None]
     mean = mean_measurements(measured)
-    return {**mean, "scenes": scenes, **({"failed": failed} if failed else {})}
+    return {**mean, "scenes": scenes, **({FAILED: failed} if failed else {})}

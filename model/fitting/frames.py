@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,21 +72,22 @@ def fitted_size(image_size: tuple[int, int], max_side: int) -> tuple[int, int]:
 
 
 def split_frames(
-    count: int, options: FitData, splits: list[str] | None = None
+    frames: Sequence[str], options: FitData, splits: Sequence[str] | None = None
 ) -> tuple[list[int], list[int]]:
-    """Indices of the frames to train on and of those held out, of ``count`` frames in numeric order.
+    """Indices of the frames to train on and of those held out (:func:`dataloader.hold_out.choose_held_out`).
 
     Args:
-        splits: "train", "val" or "test" of each frame, where the dataset has splits of its own.
+        frames: names in numeric order.
+        splits: "train", "val" or "test" of each frame, where the dataset has splits of its own; unless none is held
+            out, only "train" frames are trained on.
     """
-    every = options.holdout_every
-    if every and splits and "train" in splits:
-        measured = "test" if "test" in splits else "val"
-        held_out = [index for index in range(count) if splits[index] == measured]
-        training = [index for index in range(count) if splits[index] == "train"]
-    else:
-        held_out = [index for index in range(count) if every and index % every == 0]
-        training = [index for index in range(count) if not every or index % every]
+    from dataloader.hold_out import choose_held_out
+
+    kept_out = set(choose_held_out(frames, options.holdout_every, splits))
+    held_out = [index for index, frame in enumerate(frames) if frame in kept_out]
+    training = [index for index, frame in enumerate(frames) if frame not in kept_out]
+    if options.holdout_every and splits and "train" in splits:
+        training = [index for index in training if splits[index] == "train"]
     if len(training) > options.max_frames:
         positions = torch.linspace(0, len(training) - 1, options.max_frames).round().long().tolist()
         training = [training[position] for position in positions]
@@ -98,16 +100,21 @@ def load_training_frames(scene: Scene, options: FitData, device: torch.device) -
     Raises:
         UserError: fewer than three frames can be used.
     """
-    training, _ = split_frames(len(scene.frames), options, scene.splits)
+    training, _ = split_frames(scene.frames, options, scene.splits)
     if options.blurry_share > 0:
         training = _without_blurry(scene, training, options.blurry_share)
     frames = _read_frames(scene, training, fitted_size(scene.image_size, options.max_image_side), device)
-    if len(frames) < _FEWEST_FRAMES:
+    check_enough(scene, len(frames))
+    return frames
+
+
+def check_enough(scene: Scene, training_frames: int) -> None:
+    """Raise :class:`UserError` when so few training frames are too few for a fit."""
+    if training_frames < _FEWEST_FRAMES:
         raise UserError(
-            f"{scene.path} has {len(frames)} usable training frames, a fit needs at least {_FEWEST_FRAMES}; "
+            f"{scene.path} has {training_frames} usable training frames, a fit needs at least {_FEWEST_FRAMES}; "
             f"{len(scene.skipped)} frames have no valid pose"
         )
-    return frames
 
 
 def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device: torch.device) -> Frames:

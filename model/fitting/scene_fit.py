@@ -21,11 +21,13 @@ from model.fitting.evaluation import (
     side_by_side,
 )
 from model.fitting.fitter import FitOptions, Fitter
-from model.fitting.frames import fitted_size, load_training_frames, split_frames
+from model.fitting.frames import check_enough, fitted_size, load_training_frames, split_frames
 from model.fitting.options import FitData
 from model.fitting.preparation import prepare_fitter
 from model.radiance_field import RadianceField
+from utils.errors import UserError
 from utils.files import read_json, write_json
+from utils.identity import scan_inputs
 from utils.images import write_image
 from utils.outputs import commit_output, prepare_output
 from utils.progress import Progress
@@ -34,12 +36,15 @@ from utils.threads import ordered_map
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+    from dataloader import Scene
+
 
 logger = logging.getLogger(__name__)
 
 RESULTS_FILE = "results.json"
 _CHECKPOINT = "resume.ckpt"
 _LOGGED_VIEWS = 3
+_BITS = (4, 8, 16, 32)
 _SECONDS_BETWEEN_SCALARS = 2.0
 
 Job = Callable[[], object]
@@ -55,6 +60,9 @@ class FitSettings:
         seed: of the random rays and cells.
         bits: of the saved SH coefficients: 4, 8, 16 or 32.
         checkpoint_seconds: between two checkpoints to resume from.
+
+    Raises:
+        UserError: a field cannot be saved with so many bits.
     """
 
     data: FitData
@@ -62,6 +70,40 @@ class FitSettings:
     seed: int = 0
     bits: int = 8
     checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.bits not in _BITS:
+            raise UserError(f"fit.bits = {self.bits}: expected {', '.join(map(str, _BITS))}")
+        if not self.checkpoint_seconds >= 0:
+            raise UserError(f"fit.checkpoint_seconds = {self.checkpoint_seconds}: expected 0 or more seconds")
+
+
+def fit_inputs(settings: FitSettings, device: torch.device, scene: Scene | None = None) -> dict[str, Any]:
+    """What determines a field: the settings, and the scene's frames, cameras and pictures where it is given.
+
+    The mesh counts where the fit may start from it: where it is told to, or where there are no depth maps.
+    """
+    options = {
+        **asdict(settings.data), **asdict(settings.options), "seed": settings.seed, "bits": settings.bits,
+        "device": device.type,
+    }  # fmt: skip
+    if scene is None:
+        return options
+    start = settings.options.grid.start
+    return {**options, "scan": scan_inputs(scene, mesh=start == "mesh" or start == "auto" and not scene.depth_size)}
+
+
+def plan_fit(scene: Scene, settings: FitSettings) -> str:
+    """What a fit of this scene works on, in a few words.
+
+    Raises:
+        UserError: it cannot be fitted.
+    """
+    training, held_out = split_frames(scene.frames, settings.data, scene.splits)
+    check_enough(scene, len(training))
+    height, width = fitted_size(scene.image_size, settings.data.max_image_side)
+    grids = " then ".join(f"{size}^3" for size in settings.options.grid.resolutions)
+    return f"{len(training)} frames of {width}x{height}, {len(held_out)} held out, {grids}"
 
 
 def fit_scene(
@@ -71,14 +113,14 @@ def fit_scene(
 
     A finished folder with the same settings is left alone. With ``--resume``, an unfinished one is continued.
     """
-    identity = {
-        "scene": str(scene_path.resolve().name), **asdict(settings.data), **asdict(settings.options),
-        "seed": settings.seed, "bits": settings.bits, "device": device.type,
-    }  # fmt: skip
-    partial = prepare_output(output, identity, overwrite)
+    from dataloader import load_scene
+
+    started = time.monotonic()
+    scene = load_scene(scene_path, settings.options.rendering.background_brightness)
+    partial = prepare_output(output, fit_inputs(settings, device, scene), overwrite)
     if partial is None:
         return read_json(output / RESULTS_FILE)
-    _SceneFit(scene_path, partial, settings, device).run()
+    _SceneFit(scene, partial, settings, device, started).run()
     commit_output(output)
     return read_json(output / RESULTS_FILE)
 
@@ -86,14 +128,12 @@ def fit_scene(
 class _SceneFit:
     """The state of :func:`fit_scene`."""
 
-    def __init__(self, scene_path: Path, partial: Path, settings: FitSettings, device: torch.device):
-        from dataloader import load_scene
-
-        self._started = time.monotonic()
-        self.scene = load_scene(scene_path, settings.options.rendering.background_brightness)
+    def __init__(self, scene: Scene, partial: Path, settings: FitSettings, device: torch.device, started: float):
+        self._started = started
+        self.scene = scene
         self.partial, self.settings, self.device = partial, settings, device
         self.size = fitted_size(self.scene.image_size, settings.data.max_image_side)
-        _, self.held_out = split_frames(len(self.scene.frames), settings.data, self.scene.splits)
+        _, self.held_out = split_frames(scene.frames, settings.data, scene.splits)
         self._last_checkpoint = self._last_scalars = time.monotonic()
 
     def run(self) -> None:
@@ -170,6 +210,9 @@ class _SceneFit:
 
     def _save(self, fitter: Fitter) -> None:
         fitter.grid.save(self.partial, self.transform, bits=self.settings.bits)
+        from dataloader.hold_out import save_held_out
+
+        save_held_out(self.partial, self.scene.name, [self.scene.frames[index] for index in self.held_out])
         capture = fitter.capture()
         if capture is not None:
             capture.save(self.partial)

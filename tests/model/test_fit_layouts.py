@@ -22,6 +22,7 @@ from utils.errors import UserError
 
 CPU = torch.device("cpu")
 DATA = FitData(holdout_every=6)
+NAMES = [str(number) for number in range(11)]
 OPTIONS = FitOptions(
     FitGrid(resolutions=(24, 48)),
     FitOptimization(steps=(64, 96), rays_per_step=(1500,), density_rate=(3.0, 1.0), sh_rate=(3e-2, 3e-3)),
@@ -154,10 +155,10 @@ def test_starts_that_have_no_data_are_refused(capture, tmp_path):
 
 def test_splits_of_the_dataset():
     splits = ["train"] * 6 + ["val"] * 2 + ["test"] * 3
-    assert split_frames(11, FitData(), splits) == ([0, 1, 2, 3, 4, 5], [8, 9, 10])
-    assert split_frames(8, FitData(), splits[:8]) == ([0, 1, 2, 3, 4, 5], [6, 7])
-    assert split_frames(11, FitData(holdout_every=0), splits) == (list(range(11)), [])
-    assert split_frames(4, FitData(holdout_every=2), ["test"] * 4) == ([1, 3], [0, 2])
+    assert split_frames(NAMES, FitData(), splits) == ([0, 1, 2, 3, 4, 5], [8, 9, 10])
+    assert split_frames(NAMES[:8], FitData(), splits[:8]) == ([0, 1, 2, 3, 4, 5], [6, 7])
+    assert split_frames(NAMES, FitData(holdout_every=0), splits) == (list(range(11)), [])
+    assert split_frames(NAMES[:4], FitData(holdout_every=2), ["test"] * 4) == ([1, 3], [0, 2])
 
 
 def test_stopping_changes_nothing_with_random_backgrounds(capture, tmp_path):

@@ -47,10 +47,10 @@ def test_structural_similarity_is_that_of_torchmetrics():
 
 
 def test_held_out_frames_are_not_trained_on(scene, frames):
-    training, held_out = split_frames(len(scene.frames), FitData(holdout_every=5))
+    training, held_out = split_frames(scene.frames, FitData(holdout_every=5))
     assert held_out == [0, 5, 10] and sorted(training + held_out) == list(range(11))
     assert frames.indices == training
-    few, _ = split_frames(100, FitData(holdout_every=0, max_frames=5))
+    few, _ = split_frames([str(number) for number in range(100)], FitData(holdout_every=0, max_frames=5))
     assert few == [0, 25, 50, 74, 99]
 
 
