@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import gin
 import numpy as np
@@ -24,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from analysis.identity import store_identity
 from analysis.surface import DEPTH_CHANNELS, field_depth, surface_depth
 from dataloader import SceneTransform, ViewStore, add_channel
 from utils.cameras import pixel_grid, project, unproject
 from utils.errors import UserError
+from utils.identity import store_identity
 from utils.progress import progress
 
 _SMOOTHING = 5
@@ -161,6 +162,18 @@ def view_quality(store: ViewStore, view: int, observers: Observers, options: Qua
     )
 
 
+def quality_inputs(
+    novel_store: str | Path, original_store: str | Path, options: QualityOptions, exclude: frozenset[str]
+) -> dict[str, Any]:
+    """What determines the channel ``quality``; arguments as for :func:`add_quality`."""
+    return {
+        "options": asdict(options),
+        "views": store_identity(novel_store, DEPTH_CHANNELS),
+        "observers": store_identity(original_store, DEPTH_CHANNELS),
+        "exclude": sorted(exclude),
+    }
+
+
 def add_quality(
     novel_store: str | Path,
     original_store: str | Path,
@@ -183,16 +196,11 @@ def add_quality(
         UserError: it is there with other settings, or a store has no depth.
     """
     store = ViewStore.open(novel_store)
-    settings = {
-        "options": asdict(options),
-        "views": store_identity(novel_store, DEPTH_CHANNELS),
-        "observers": store_identity(original_store, DEPTH_CHANNELS),
-        "exclude": sorted(exclude),
-    }
 
     def fill(quality: np.ndarray) -> None:
         observers = Observers.from_store(original_store, options.max_views, exclude)
         for view in progress(range(len(store)), f"quality of {store.scene}", unit="view"):
             quality[view] = (view_quality(store, view, observers, options) * 255).round().byte().numpy()
 
-    return add_channel(novel_store, "quality", fill, settings, overwrite)
+    inputs = quality_inputs(novel_store, original_store, options, exclude)
+    return add_channel(novel_store, "quality", fill, inputs, overwrite)

@@ -101,6 +101,11 @@ def tail_classes(pixels: Tensor, rule: str | Sequence[str], threshold: float) ->
     return sorted((k for k in candidates if pixels[k] > 0), key=lambda k: (int(pixels[k]), k))
 
 
+def check_rule(rule: str | Sequence[str]) -> None:
+    """Raise :class:`UserError` unless ``rule`` is one for :func:`tail_classes`."""
+    tail_classes(torch.zeros(NUM_CLASSES), rule, 0.0)
+
+
 def summarize(scenes: dict[str, dict[str, Any]], rule: str | Sequence[str], threshold: float) -> dict[str, Any]:
     """Totals over scenes (as :meth:`SceneStatistics.to_json` gives them), shares and tail classes."""
     pixels = _total(scene["pixels"] for scene in scenes.values())

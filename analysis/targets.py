@@ -13,6 +13,7 @@ from torch import Tensor
 from analysis.coverage import central_window, view_chunks, window_coverage
 from analysis.surface import surface_depth
 from dataloader import ViewStore
+from dataloader.hold_out import held_out_views
 from utils.cameras import unproject
 
 
@@ -27,8 +28,8 @@ class TargetOptions:
         separation: metres; of targets of one class that are closer, only the best covered one is kept.
         max_per_class: most targets of one class in one scene; 0 is no limit.
         max_per_scene: most targets in one scene, taken in turn from each class; 0 is no limit.
-        held_out_every: views k with k % held_out_every == 0 give no targets, for scenes out of which
-            FitData.holdout_every and SplitOptions.val_every hold these views; 0 where whole scenes train or test.
+        held_out: whether frames that were kept out of the field give targets too, as is right where whole scenes
+            train or test; with False, what they show does not decide where the new cameras look.
     """
 
     window: float = 0.5
@@ -36,7 +37,7 @@ class TargetOptions:
     separation: float = 0.5
     max_per_class: int = 4
     max_per_scene: int = 12
-    held_out_every: int = 0
+    held_out: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,13 @@ class Target:
     frame: str
     pixel: tuple[float, float]  # (u, v) of the target in that view
     coverage: float  # share of the central window
+
+
+def check_targets(store: ViewStore, options: TargetOptions) -> None:
+    """Raise :class:`UserError` when a store lacks what :func:`find_targets` needs of it."""
+    store.check_channel("label")
+    if not options.held_out:
+        held_out_views(store)
 
 
 def find_targets(path: str | Path, classes: Sequence[int], options: TargetOptions) -> list[Target]:
@@ -67,8 +75,8 @@ def find_targets(path: str | Path, classes: Sequence[int], options: TargetOption
     size = tuple(labels.shape[-2:])
     chunks = view_chunks(len(labels), size)
     coverage = torch.cat([window_coverage(labels[chunk], options.window) for chunk in chunks])
-    if options.held_out_every:
-        coverage[:: options.held_out_every] = -1  # below any threshold
+    if not options.held_out:
+        coverage[held_out_views(store)] = -1  # below any threshold
     ranked = []
     for order, class_index in enumerate(classes):
         targets = _targets_of_class(store, labels, coverage[:, class_index], class_index, options)

@@ -9,11 +9,13 @@ from typing import Any
 
 import gin
 
-from analysis.identity import store_identity
+from analysis.statistics import check_rule
 from utils.files import read_json, write_json
-from utils.outputs import commit_output, prepare_output
+from utils.identity import store_identity
+from utils.outputs import MAKE, commit_output, prepare_output
+from utils.plans import Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers
-from utils.scenes import for_each_scene, resolve_scenes
+from utils.scenes import for_each_scene, require_scenes, resolve_scenes
 from utils.tasks import task
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ def analyze(
     sh_pixels: int = 4000,
     seed: int = 0,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Plan:
     """Class statistics of the view stores in ``views_dir``, written to ``analysis_dir``.
 
     ``statistics.json`` holds totals, every scene's counts and the SH scores; ``scenes/SCENE/statistics.json`` also
@@ -59,11 +61,31 @@ def analyze(
     """
     root, output = Path(views_dir), Path(analysis_dir)
 
+    check_rule(tail)
+    names = resolve_scenes(scenes, root)
+    require_scenes(names, root)
+
+    def plan_one(scene: str, opened: bool) -> Item:
+        return plan_output(scene, output / "scenes" / scene, _inputs(root / scene, window, sh_pixels, seed), overwrite)
+
     def count(scene: str) -> dict[str, Any]:
         return _analyze_scene(root / scene, output / "scenes" / scene, window, sh_pixels, seed, overwrite)
 
-    results = for_each_scene(resolve_scenes(scenes, root), count, "analyze")
-    statistics = _statistics_of_all(results, window, tail, tail_threshold)
+    def work() -> dict[str, Any]:
+        results = for_each_scene(names, count, "analyze")
+        return _write_statistics(output, results, window, tail, tail_threshold, seed)
+
+    items = plan_scenes(names, plan_one)
+    statistics = output / STATISTICS_FILE
+    return Plan(work, [*items, Item("all scenes", statistics, MAKE, "totals and plots are made anew")])
+
+
+def _write_statistics(
+    output: Path, results: dict[str, dict[str, Any]], window: float, tail: str | Sequence[str], threshold: float,
+    seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Totals, plots and SH scores of all scenes; returns the task's metrics."""
+    statistics = _statistics_of_all(results, window, tail, threshold)
     _plot_statistics(output, statistics, results)
     information = _analyze_sh(output, list(results), seed)
     if information is not None:
@@ -76,6 +98,15 @@ def analyze(
             "tail_classes": total["tail_classes"], "sh": information}
 
 
+def _inputs(store: Path, window: float, sh_pixels: int, seed: int) -> dict[str, Any]:
+    """What determines a scene's statistics."""
+    from dataloader import ViewStore
+
+    ViewStore(store).check_channel("label")
+    identity = store_identity(store, ("label", "rgb", "sh"))
+    return {"store": identity, "window": window, "sh_pixels": sh_pixels, "seed": seed}
+
+
 def _analyze_scene(
     store: Path, output: Path, window: float, sh_pixels: int, seed: int, overwrite: bool
 ) -> dict[str, Any]:
@@ -84,9 +115,7 @@ def _analyze_scene(
     from analysis.statistics import scene_statistics
     from dataloader import ViewStore
 
-    identity = store_identity(store, ("label", "rgb", "sh"))
-    settings = {"store": identity, "window": window, "sh_pixels": sh_pixels, "seed": seed}
-    partial = prepare_output(output, settings, overwrite)
+    partial = prepare_output(output, _inputs(store, window, sh_pixels, seed), overwrite)
     if partial is not None:
         write_json(partial / STATISTICS_FILE, scene_statistics(store, window).to_json())
         if sh_pixels and {"rgb", "sh"} <= set(ViewStore.open(store).channels):

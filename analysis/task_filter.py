@@ -15,11 +15,13 @@ import torch
 from analysis.coverage import view_chunks
 from analysis.domes import floor_height
 from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class
-from analysis.identity import file_identity
 from dataloader import CameraList, Mesh, load_mesh, load_scene
 from model.annotation import annotate_views
 from utils.device import choose_device
+from utils.errors import UserError
+from utils.identity import FileSet, file_identity
 from utils.outputs import commit_output, prepare_output
+from utils.plans import Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene, resolve_scenes
 from utils.tasks import task
@@ -42,7 +44,7 @@ def filter(
     scenes: str | Sequence[str] = "all",
     device: str = "auto",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Plan:
     """Write ``filtered_dir/SCENE.json``: all dome cameras, each with ``accepted``, ``reason`` and ``coverage``.
 
     ``filtered_dir/SCENE`` holds the plan and a contact sheet of the accepted views' annotation.
@@ -58,13 +60,38 @@ def filter(
     domes, scans, output = Path(domes_dir), Path(scans_dir), Path(filtered_dir)
     chosen_device = choose_device(device)
 
+    names = resolve_scenes(scenes, domes)
+    for name in names:
+        if not (file := domes / f"{name}.json").is_file():
+            raise UserError(f"{file} does not exist; run 'sample' on the scene, or take it out of the list")
+
+    def plan_one(scene: str, opened: bool) -> Item:
+        return _plan_scene(domes / f"{scene}.json", scans / scene, output, overwrite, opened)
+
     def filter_one(scene: str) -> dict[str, int]:
         return _filter_scene(domes / f"{scene}.json", scans / scene, output, chosen_device, overwrite)
 
-    results = for_each_scene(resolve_scenes(scenes, domes), filter_one, "filter")
-    total = sum((Counter(result) for result in results.values()), Counter())
-    logger.info("dome cameras: %s", ", ".join(f"{reason} {count}" for reason, count in total.most_common()))
-    return {"reasons": dict(total), "scenes": results}
+    def work() -> dict[str, Any]:
+        results = for_each_scene(names, filter_one, "filter")
+        total = sum((Counter(result) for result in results.values()), Counter())
+        logger.info("dome cameras: %s", ", ".join(f"{reason} {count}" for reason, count in total.most_common()))
+        return {"reasons": dict(total), "scenes": results}
+
+    return Plan(work, plan_scenes(names, plan_one))
+
+
+def _inputs(domes_file: Path, mesh: Path | None) -> dict[str, Any]:
+    """What determines the judgement; without the mesh where it is not known."""
+    inputs = {"domes": file_identity(domes_file), "options": asdict(FilterOptions())}
+    return inputs if mesh is None else {**inputs, "mesh": FileSet({"mesh": mesh})}
+
+
+def _plan_scene(domes_file: Path, scan: Path, filtered_dir: Path, overwrite: bool, opened: bool) -> Item:
+    scene = domes_file.stem
+    again = overwrite or not (filtered_dir / f"{scene}.json").exists()
+    mesh = load_scene(scan).label_mesh_path if opened else None
+    detail = f"{len(CameraList.load(domes_file))} cameras"
+    return plan_output(scene, filtered_dir / scene, _inputs(domes_file, mesh), again, detail, partly=not opened)
 
 
 def _filter_scene(
@@ -75,11 +102,11 @@ def _filter_scene(
     scene = domes_file.stem
     path, folder = filtered_dir / f"{scene}.json", filtered_dir / scene
     domes = CameraList.load(domes_file)
-    settings = {"domes": file_identity(domes_file), "options": asdict(options)}
-    partial = prepare_output(folder, settings, overwrite or not path.exists())
+    mesh_path = load_scene(scan).label_mesh_path
+    partial = prepare_output(folder, _inputs(domes_file, mesh_path), overwrite or not path.exists())
     if partial is None:
         return count_reasons(CameraList.load(path).info)
-    mesh = load_mesh(load_scene(scan).label_mesh_path, require_labels=True)
+    mesh = load_mesh(mesh_path, require_labels=True)
     judged = limit_per_class(_judge(domes, mesh, options, device), options.max_per_class)
     domes = replace(domes, info=judged)
     _plot(domes, mesh, partial, device)

@@ -8,11 +8,14 @@ from typing import Any
 
 import gin
 
-from analysis.quality import QualityOptions, add_quality, frames_not_fitted
+from analysis.quality import QualityOptions, add_quality, frames_not_fitted, quality_inputs
 from dataloader import ViewStore
 from dataloader.perfception import FIELD_PREFIX
+from dataloader.view_writer import channels_missing
+from utils.outputs import DONE
+from utils.plans import ADD, Item, Plan, plan_scenes
 from utils.scene_workers import SceneWorkers
-from utils.scenes import for_each_scene, resolve_scenes
+from utils.scenes import for_each_scene, require_scenes, resolve_scenes
 from utils.tasks import task
 
 
@@ -28,7 +31,7 @@ def rate(
     fields_dir: str | None = None,
     scenes: str | Sequence[str] = "all",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Plan:
     """Add the channel "quality" to the view stores in ``novel_views_dir``; training can weight its loss by it.
 
     Args:
@@ -40,12 +43,24 @@ def rate(
     """
     novel_root, root, options = Path(novel_views_dir), Path(views_dir), QualityOptions()
 
+    names = resolve_scenes(scenes, novel_root)
+    require_scenes(names, novel_root)
+
+    def not_fitted(scene: str) -> frozenset[str]:
+        if fields_dir is None:
+            return frozenset()
+        return frames_not_fitted(Path(fields_dir) / f"{FIELD_PREFIX}{scene}", root / scene)
+
+    def plan_one(scene: str, opened: bool) -> Item:
+        inputs = quality_inputs(novel_root / scene, root / scene, options, not_fitted(scene))
+        missing = channels_missing(novel_root / scene, ["quality"], inputs, overwrite)
+        return Item(scene, novel_root / scene, ADD if missing else DONE, "quality" if missing else "")
+
     def rate_one(scene: str) -> float:
-        unseen = frozenset()
-        if fields_dir is not None:
-            unseen = frames_not_fitted(Path(fields_dir) / f"{FIELD_PREFIX}{scene}", root / scene)
-        add_quality(novel_root / scene, root / scene, options, unseen, overwrite)
+        add_quality(novel_root / scene, root / scene, options, not_fitted(scene), overwrite)
         return round(float(ViewStore.open(novel_root / scene).tensor("quality").float().mean()) / 255, 4)
 
-    quality = for_each_scene(resolve_scenes(scenes, novel_root), rate_one, "rate")
-    return {"mean_quality": quality}
+    def work() -> dict[str, Any]:
+        return {"mean_quality": for_each_scene(names, rate_one, "rate")}
+
+    return Plan(work, plan_scenes(names, plan_one))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gin
 
 from utils.files import write_json, write_text
 from utils.images import write_image
+from utils.outputs import MAKE, REPLACE
+from utils.plans import Item, Plan
 from utils.tasks import task
+
+if TYPE_CHECKING:
+    from analysis.report.page import Sources
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +33,7 @@ def report(
     search_dir: str | None = None,
     title: str = "Segmentation with implicit representations",
     examples: int = 3,
-) -> dict[str, Any]:
+) -> Plan:
     """Write ``index.html`` (self-contained) to ``report_dir``, also as Markdown, JSON and CSV, and ``overview.jpg``.
 
     Folders that do not exist, and stages that have not run, are named in one line each and left out.
@@ -46,19 +51,26 @@ def report(
         title: of the page.
         examples: how many scenes are shown in pictures.
     """
-    from analysis.report.overview import overview_picture
-    from analysis.report.page import Sources, collect, render_template, results_csv, without_pictures
+    from analysis.report.page import Sources
 
     sources = Sources(*map(Path, (fields_dir, views_dir, novel_views_dir, analysis_dir, domes_dir, domes_filtered_dir,
                                   runs_dir)), None if search_dir is None else Path(search_dir))
-    content = collect(sources, title, examples)
     folder = Path(report_dir)
+    page = Item("report", folder / "index.html", REPLACE if (folder / "index.html").exists() else MAKE)
+    return Plan(lambda: _write_report(sources, folder, title, examples), [page])
+
+
+def _write_report(sources: Sources, folder: Path, title: str, examples: int) -> dict[str, Any]:
+    from analysis.report.overview import overview_picture
+    from analysis.report.page import collect, render_template, results_csv, without_pictures
+
+    content = collect(sources, title, examples)
     write_text(folder / "index.html", render_template("page.html", content))
     write_text(folder / "report.md", render_template("page.md", content))
     write_json(folder / "report.json", without_pictures(content))
     if content["results"] is not None:
         write_text(folder / "results.csv", results_csv(content["results"]))
-    picture = overview_picture(Path(views_dir))
+    picture = overview_picture(sources.views_dir)
     if picture is not None:
         write_image(folder / "overview.jpg", picture)
     for line in content["missing"]:

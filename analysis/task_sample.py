@@ -6,22 +6,24 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import gin
 
 from analysis.domes import DomeOptions, dome_cameras, floor_height
-from analysis.identity import store_identity
 from analysis.surface import DEPTH_CHANNELS
-from analysis.targets import TargetOptions, find_targets
+from analysis.targets import TargetOptions, check_targets, find_targets
 from dataloader import CameraList, ViewStore, load_mesh, load_scene
 from utils.errors import UserError
 from utils.files import read_json
+from utils.identity import FileSet, store_identity
 from utils.labels import CLASS_NAMES, TAIL_CLASSES, class_index
 from utils.outputs import commit_output, prepare_output
+from utils.plans import Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers
-from utils.scenes import for_each_scene, resolve_scenes
+from utils.scenes import for_each_scene, require_scenes, resolve_scenes
 from utils.tasks import task
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ def sample(
     scenes: str | Sequence[str] = "all",
     seed: int = 0,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Plan:
     """Write ``domes_dir/SCENE.json``, the dome cameras of each scene, and a plan of them in ``domes_dir/SCENE``.
 
     A scene in which nothing qualifies gets an empty list.
@@ -60,14 +62,24 @@ def sample(
     wanted = wanted_classes(classes, statistics)
     views, scans, output = Path(views_dir), Path(scans_dir), Path(domes_dir)
 
-    def sample_one(scene: str) -> dict[str, int]:
-        return _sample_scene(views / scene, scans / scene, output, wanted, seed, overwrite)
+    names = resolve_scenes(scenes, views)
+    require_scenes(names, views)
 
-    results = for_each_scene(resolve_scenes(scenes, views), sample_one, "sample")
-    cameras = sum((Counter(result) for result in results.values()), Counter())
-    logger.info("%d dome cameras: %s", cameras.total(),
-                ", ".join(f"{name} {count}" for name, count in cameras.most_common()) or "no target qualifies")
-    return {"num_cameras": cameras.total(), "cameras_by_class": dict(cameras), "classes": wanted, "scenes": results}
+    def plan_one(scene: str, opened: bool) -> Item:
+        return _DomeSampling(views / scene, scans / scene, output, wanted, seed).plan(overwrite, opened)
+
+    def sample_one(scene: str) -> dict[str, int]:
+        return _DomeSampling(views / scene, scans / scene, output, wanted, seed).run(overwrite)
+
+    def work() -> dict[str, Any]:
+        results = for_each_scene(names, sample_one, "sample")
+        cameras = sum((Counter(result) for result in results.values()), Counter())
+        logger.info("%d dome cameras: %s", cameras.total(),
+                    ", ".join(f"{name} {count}" for name, count in cameras.most_common()) or "no target qualifies")
+        return {"num_cameras": cameras.total(), "cameras_by_class": dict(cameras), "classes": wanted,
+                "scenes": results}  # fmt: skip
+
+    return Plan(work, plan_scenes(names, plan_one), [f"classes: {', '.join(wanted) or 'none'}"])
 
 
 def wanted_classes(classes: str | Sequence[str], statistics: str | Path | None) -> list[str]:
@@ -91,27 +103,48 @@ def wanted_classes(classes: str | Sequence[str], statistics: str | Path | None) 
         raise UserError(f"sample.classes: {error}") from None
 
 
-def _sample_scene(
-    store: Path, scan: Path, domes_dir: Path, classes: Sequence[str], seed: int, overwrite: bool
-) -> dict[str, int]:
-    """Make one scene's domes unless they are there; returns cameras by class."""
-    target_options, dome_options = TargetOptions(), DomeOptions()
-    path, folder = domes_dir / f"{store.name}.json", domes_dir / store.name
-    identity = store_identity(store, ("label", *DEPTH_CHANNELS))
-    settings = {"store": identity, "classes": list(classes), "seed": seed, "targets": asdict(target_options),
-                "domes": asdict(dome_options)}
-    partial = prepare_output(folder, settings, overwrite or not path.exists())
-    if partial is not None:
-        mesh = load_mesh(load_scene(scan).label_mesh_path, require_labels=True)
-        floor = floor_height(mesh.vertices, mesh.labels)
-        targets = find_targets(store, [class_index(name) for name in classes], target_options)
-        originals = ViewStore.open(store).cameras
-        domes = dome_cameras(targets, originals, dome_options, floor, seed)
-        _plot(domes, originals, mesh, floor, partial / "plan.png")
-        domes.save(path)
-        commit_output(folder)
-    domes = CameraList.load(path)
-    return dict(Counter(info["target_class"] for info in domes.info))
+class _DomeSampling:
+    """One scene's store and labelled mesh, and the domes to be made."""
+
+    def __init__(self, store: Path, scan: Path, domes_dir: Path, classes: Sequence[str], seed: int):
+        self._store, self._scan, self._classes, self._seed = store, scan, classes, seed
+        self._path, self._folder = domes_dir / f"{store.name}.json", domes_dir / store.name
+        self._targets, self._domes = TargetOptions(), DomeOptions()
+
+    def plan(self, overwrite: bool, opened: bool) -> Item:
+        """What would be made.
+
+        Raises:
+            UserError: store or scan cannot be used, or the domes are there with other settings.
+        """
+        return plan_output(self._store.name, self._folder, self._inputs(opened), overwrite or not self._path.exists(),
+                           partly=not opened)
+
+    def run(self, overwrite: bool) -> dict[str, int]:
+        """Make the domes unless they are there; returns cameras by class."""
+        partial = prepare_output(self._folder, self._inputs(), overwrite or not self._path.exists())
+        if partial is not None:
+            mesh = load_mesh(self._mesh_path, require_labels=True)
+            floor = floor_height(mesh.vertices, mesh.labels)
+            targets = find_targets(self._store, [class_index(name) for name in self._classes], self._targets)
+            originals = ViewStore.open(self._store).cameras
+            domes = dome_cameras(targets, originals, self._domes, floor, self._seed)
+            _plot(domes, originals, mesh, floor, partial / "plan.png")
+            domes.save(self._path)
+            commit_output(self._folder)
+        domes = CameraList.load(self._path)
+        return dict(Counter(info["target_class"] for info in domes.info))
+
+    @cached_property
+    def _mesh_path(self) -> Path:
+        return load_scene(self._scan).label_mesh_path
+
+    def _inputs(self, opened: bool = True) -> dict[str, Any]:
+        """What determines the domes; without the mesh where the scan is not opened."""
+        check_targets(ViewStore(self._store), self._targets)
+        inputs = {"store": store_identity(self._store, ("label", *DEPTH_CHANNELS)), "classes": list(self._classes),
+                  "seed": self._seed, "targets": asdict(self._targets), "domes": asdict(self._domes)}  # fmt: skip
+        return {**inputs, "mesh": FileSet({"mesh": self._mesh_path})} if opened else inputs
 
 
 def _plot(domes: CameraList, originals: CameraList, mesh: Any, floor: float, path: Path) -> None:

@@ -6,13 +6,19 @@ import ipaddress
 import logging
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gin
+import torch
 
 from analysis.quality import QualityOptions
 from model import RenderOptions
 from utils.device import choose_device
+from utils.plans import Plan
 from utils.tasks import task
+
+if TYPE_CHECKING:
+    from analysis.viewer.scene_state import ScenePaths
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +41,7 @@ def view(
     host: str = "127.0.0.1",
     port: int = 8080,
     device: str = "auto",
-) -> None:
+) -> Plan:
     """Serve the scene until Ctrl-C; what is missing besides the field is left out and said in the log.
 
     Args:
@@ -52,8 +58,7 @@ def view(
         port: port to listen on; the next free one is taken when it is in use.
         device: "auto", "cpu" or "cuda", for rendering and predicting.
     """
-    from analysis.viewer.scene_state import ScenePaths, field_path, load_scene_state
-    from analysis.viewer.viewer import Viewer
+    from analysis.viewer.scene_state import ScenePaths, field_path
 
     def inside(folder: str | None, name: str = scene) -> Path | None:
         return None if folder is None else Path(folder) / name
@@ -66,7 +71,18 @@ def view(
         domes=inside(domes_dir, f"{scene}.json"),
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
-    state = load_scene_state(scene, paths, RenderOptions(), QualityOptions(), tuple(size), choose_device(device))
+    chosen = choose_device(device)
+    return Plan(lambda: _serve(scene, paths, tuple(size), chosen, host, port, max_height),
+                notes=[f"{scene}: field {paths.field}"])  # fmt: skip
+
+
+def _serve(
+    scene: str, paths: ScenePaths, size: tuple[int, int], device: torch.device, host: str, port: int, max_height: int
+) -> None:
+    from analysis.viewer.scene_state import load_scene_state
+    from analysis.viewer.viewer import Viewer
+
+    state = load_scene_state(scene, paths, RenderOptions(), QualityOptions(), size, device)
     viewer = Viewer(state, host, port, max_height)
     if not _is_local(host):
         logger.warning("everyone who can reach %s can look at the scene and start renderings", host)

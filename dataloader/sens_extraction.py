@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,12 +13,32 @@ from torch import Tensor
 from dataloader.sens import SensFrame, SensReader
 from utils.errors import UserError
 from utils.files import atomic_path, write_text
+from utils.identity import FileSet
 from utils.images import write_depth, write_image
 from utils.outputs import SETTINGS_FILE, commit_output, prepare_output
+from utils.plans import Item, plan_output
 from utils.progress import progress
 
 _COLOR_SUFFIX = {"jpeg": ".jpg", "png": ".png", "raw": ".png"}
-_FINGERPRINT_BYTES = 1 << 16
+
+
+def extraction_inputs(stream: Path, frame_skip: int, depth: bool) -> dict[str, Any]:
+    """What determines an extracted scene: the stream, the meshes beside it, and the settings."""
+    meshes = {mesh.name: mesh for mesh in _meshes(stream)}
+    return {"stream": FileSet({"stream": stream}), "meshes": FileSet(meshes), "frame_skip": frame_skip, "depth": depth}
+
+
+def plan_extraction(stream: Path, scene: Path, frame_skip: int, depth: bool, overwrite: bool) -> Item:
+    """What :func:`extract_scene` would do; reads the stream's header.
+
+    Raises:
+        UserError: as :func:`extract_scene`.
+    """
+    _check_target(scene)
+    with SensReader(stream) as reader:
+        _check_depth(reader, stream, depth)
+        detail = f"{len(range(0, reader.header.num_frames, frame_skip))} frames"
+    return plan_output(scene.name, scene, extraction_inputs(stream, frame_skip, depth), overwrite, detail)
 
 
 def extract_scene(
@@ -41,13 +61,10 @@ def extract_scene(
     Raises:
         UserError: the stream is damaged, or something else stands at ``scene``.
     """
-    if scene.exists() and not (scene / SETTINGS_FILE).exists():
-        raise UserError(f"{scene} is there and was not made by 'extract'; choose another scans_dir")
+    _check_target(scene)
     with SensReader(stream) as reader:
-        if depth and reader.header.depth_coding == "occi":
-            raise UserError(f"{stream} stores depth in the 'occi' coding, which is not read; set extract.depth = False")
-        settings = {"stream": _fingerprint(stream), "frame_skip": frame_skip, "depth": depth}
-        folder = prepare_output(scene, settings, overwrite)
+        _check_depth(reader, stream, depth)
+        folder = prepare_output(scene, extraction_inputs(stream, frame_skip, depth), overwrite)
         if folder is None:
             return None
         numbers = range(0, reader.header.num_frames, frame_skip)
@@ -58,9 +75,19 @@ def extract_scene(
             _write_frame(folder, reader, frame, depth)
             lost += not bool(torch.isfinite(frame.camera_to_world).all())
         _write_calibration(folder, reader)
-    _bring_meshes(stream.parent, scene.name, folder)
+    _bring_meshes(stream, folder)
     commit_output(scene)
     return {"frames": len(numbers), "extracted": len(missing), "lost_poses": lost}
+
+
+def _check_target(scene: Path) -> None:
+    if scene.exists() and not (scene / SETTINGS_FILE).exists():
+        raise UserError(f"{scene} is there and was not made by 'extract'; choose another scans_dir")
+
+
+def _check_depth(reader: SensReader, stream: Path, depth: bool) -> None:
+    if depth and reader.header.depth_coding == "occi":
+        raise UserError(f"{stream} stores depth in the 'occi' coding, which is not read; set extract.depth = False")
 
 
 def _write_frame(folder: Path, reader: SensReader, frame: SensFrame, depth: bool) -> None:
@@ -88,9 +115,14 @@ def _write_calibration(folder: Path, reader: SensReader) -> None:
         _write_matrix(folder / "intrinsic" / f"{name}.txt", matrix)
 
 
-def _bring_meshes(source: Path, name: str, folder: Path) -> None:
+def _meshes(stream: Path) -> list[Path]:
+    """The scene's meshes beside its stream."""
+    return sorted(stream.parent.glob(f"{stream.stem}_vh_clean_2*.ply"))
+
+
+def _bring_meshes(stream: Path, folder: Path) -> None:
     """Link the scene's meshes beside the stream into the folder; copy where the file system cannot link."""
-    for mesh in source.glob(f"{name}_vh_clean_2*.ply"):
+    for mesh in _meshes(stream):
         target = folder / mesh.name
         target.unlink(missing_ok=True)
         try:
@@ -106,10 +138,3 @@ def _pose_path(folder: Path, index: int) -> Path:
 def _write_matrix(path: Path, matrix: Tensor) -> None:
     # Nine significant digits give every float32 back exactly.
     write_text(path, "".join(" ".join(f"{value:.9g}" for value in row) + "\n" for row in matrix.tolist()))
-
-
-def _fingerprint(stream: Path) -> str:
-    """Length and start of the file: enough to tell streams apart without reading gigabytes."""
-    with open(stream, "rb") as file:
-        start = hashlib.sha256(file.read(_FINGERPRINT_BYTES)).hexdigest()[:16]
-    return f"{stream.stat().st_size}-{start}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gin
 
-from dataloader.sens_extraction import extract_scene
+from dataloader.sens_extraction import extract_scene, plan_extraction
 from utils.errors import UserError
+from utils.plans import FAILED, Item, Plan, plan_scenes
 from utils.scene_workers import SceneWorkers
-from utils.scenes import for_each_scene, resolve_scenes
+from utils.scenes import check_on_error, for_each_scene, resolve_scenes
 from utils.tasks import task
 
 
@@ -27,7 +29,7 @@ def extract(
     depth: bool = True,
     on_error: str = "refuse",
     overwrite: bool = False,
-) -> dict[str, int]:
+) -> Plan:
     """Write ``{scans_dir}/SCENE`` from ``{sens_dir}/SCENE/SCENE.sens`` or ``{sens_dir}/SCENE.sens``.
 
     Meshes beside a stream (``SCENE_vh_clean_2.ply`` and ``.labels.ply``) come along. Finished scenes are left alone;
@@ -46,15 +48,22 @@ def extract(
         raise UserError(f"extract.frame_skip = {frame_skip}; expected 1 (every frame) or more")
     if Path(sens_dir).resolve() == Path(scans_dir).resolve():
         raise UserError(f"extract.scans_dir and sens_dir are both {sens_dir}; choose another folder for the output")
+    check_on_error(on_error)
     streams = _find_streams(Path(sens_dir), scenes)
 
-    def one(name: str) -> dict[str, int]:
+    def plan_one(name: str, opened: bool) -> Item:
+        return plan_extraction(streams[name], Path(scans_dir) / name, frame_skip, depth, overwrite)
+
+    def extract_one(name: str) -> dict[str, int]:
         return extract_scene(streams[name], Path(scans_dir) / name, frame_skip, depth, overwrite) or {}
 
-    results = for_each_scene(list(streams), one, "extract", on_error)
-    failed = results.pop("failed", {})
-    counts = {key: sum(result.get(key, 0) for result in results.values()) for key in ("frames", "lost_poses")}
-    return {"scenes": len(results), **counts, "failed": failed}
+    def work() -> dict[str, Any]:
+        results = for_each_scene(list(streams), extract_one, "extract", on_error)
+        failed = results.pop(FAILED, {})
+        counts = {key: sum(result.get(key, 0) for result in results.values()) for key in ("frames", "lost_poses")}
+        return {"scenes": len(results), **counts, FAILED: failed}
+
+    return Plan(work, plan_scenes(list(streams), plan_one, on_error))
 
 
 def _find_streams(folder: Path, scenes: str | list[str]) -> dict[str, Path]:

@@ -8,9 +8,10 @@ import gin
 
 from dataloader.synthesis.pictures import PictureOptions
 from dataloader.synthesis.room import RoomOptions
-from dataloader.synthesis.scene_folder import scene_name, write_room
+from dataloader.synthesis.scene_folder import room_inputs, scene_name, write_room
 from utils.cores import usable_cores
 from utils.errors import UserError
+from utils.plans import Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers
 from utils.scenes import for_each_scene
 from utils.tasks import task
@@ -28,7 +29,7 @@ def synthesize(
     seed: int = 0,
     threads: int = 0,
     overwrite: bool = False,
-) -> dict[str, int]:
+) -> Plan:
     """Write generated rooms as ``{scans_dir}/scene9000_00``, ``scene9001_00`` and so on.
 
     Rooms that are there with the same settings are left alone. The same seed gives the same bytes.
@@ -47,9 +48,18 @@ def synthesize(
     threads = threads or usable_cores()
     numbers = {scene_name(index): index for index in range(first, first + rooms)}
 
+    def plan_one(name: str, opened: bool) -> Item:
+        inputs = room_inputs(seed, numbers[name], room_options, picture_options)
+        height, width = picture_options.size
+        detail = f"{picture_options.frames} frames of {width}x{height}"
+        return plan_output(name, Path(scans_dir) / name, inputs, overwrite, detail)
+
     def make(name: str) -> bool:
         return write_room(Path(scans_dir) / name, seed, numbers[name], room_options, picture_options, threads,
                           overwrite)
 
-    written = for_each_scene(list(numbers), make, "rooms")
-    return {"rooms": rooms, "written": sum(written.values())}
+    def work() -> dict[str, int]:
+        written = for_each_scene(list(numbers), make, "rooms")
+        return {"rooms": rooms, "written": sum(written.values())}
+
+    return Plan(work, plan_scenes(list(numbers), plan_one))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.verification import (
@@ -16,6 +17,7 @@ from dataloader.verification import (
 )
 from utils.errors import UserError
 from utils.outputs import partial_path
+from utils.plans import Plan
 from utils.progress import progress
 from utils.scenes import resolve_scenes, scene_folders
 from utils.tasks import task
@@ -31,7 +33,7 @@ def verify(
     scenes: str | list[str] = "all",
     read_images: bool = True,
     min_frames: int = 20,
-) -> dict[str, int]:
+) -> Plan:
     """Print a table of all problems with what to do about each; fail when data is broken.
 
     Args:
@@ -43,28 +45,38 @@ def verify(
         min_frames: scans with fewer usable frames get a note.
     """
     checks = [
-        ("scans", scans_dir, "", lambda path: verify_scan(path, read_images, min_frames)),
-        ("fields", fields_dir, FIELD_PREFIX, verify_field),
-        ("views", views_dir, "", verify_views),
+        _Check("scans", scans_dir, "", lambda path: verify_scan(path, read_images, min_frames)),
+        _Check("fields", fields_dir, FIELD_PREFIX, verify_field),
+        _Check("views", views_dir, "", verify_views),
     ]
-    counts: dict[str, int] = {}
-    findings: list[Finding] = []
-    for kind, folder, prefix, check in checks:
-        if folder is None or (kind != "scans" and not Path(folder).is_dir()):
+    found: list[tuple[_Check, list[str]]] = []
+    for check in checks:
+        if check.folder is None or (check.kind != "scans" and not Path(check.folder).is_dir()):
             continue
-        if kind != "scans" and scenes == "all" and not scene_folders(folder, prefix):
-            logger.info("%s: nothing there yet", folder)
-            counts[kind] = 0
-            continue
-        names = resolve_scenes(scenes, folder, prefix)
-        counts[kind] = len(names)
-        findings += _check_all(Path(folder), names, prefix, check, kind)
-    if not counts:
+        empty = check.kind != "scans" and scenes == "all" and not scene_folders(check.folder, check.prefix)
+        found.append((check, [] if empty else resolve_scenes(scenes, check.folder, check.prefix)))
+    if not found:
         raise UserError("verify has nothing to check; set verify.scans_dir, fields_dir or views_dir to existing "
                         "folders")
+    notes = [f"{check.folder}: {len(names) or 'no'} {check.kind} to check" for check, names in found]
+    return Plan(lambda: _verify(found), notes=notes)
+
+
+class _Check(NamedTuple):
+    """What is checked in one folder."""
+
+    kind: str
+    folder: str | None
+    prefix: str
+    check: Callable[[Path], list[Finding]]
+
+
+def _verify(checks: list[tuple[_Check, list[str]]]) -> dict[str, int]:
+    findings = [finding for check, names in checks for finding in _check_all(check, names)]
     if findings:
         logger.info("what was found:\n%s", format_findings(findings))
     broken = sum(finding.broken for finding in findings)
+    counts = {check.kind: len(names) for check, names in checks}
     checked = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     if broken:
         raise UserError(f"{broken} problems in {checked}; the table above says what to do about each")
@@ -72,14 +84,12 @@ def verify(
     return {**counts, "broken": 0, "notes": len(findings)}
 
 
-def _check_all(
-    folder: Path, names: list[str], prefix: str, check: Callable[[Path], list[Finding]], kind: str
-) -> list[Finding]:
+def _check_all(check: _Check, names: list[str]) -> list[Finding]:
     findings = []
-    for name in progress(names, f"verify {kind}", unit="scene"):
-        path = folder / f"{prefix}{name}"
-        findings += check(path)
+    for name in progress(names, f"verify {check.kind}", unit="scene"):
+        path = Path(check.folder) / f"{check.prefix}{name}"
+        findings += check.check(path)
         if partial_path(path).exists():
-            findings.append(Finding(kind.removesuffix("s"), name, False,
+            findings.append(Finding(check.kind.removesuffix("s"), name, False,
                                     f"{partial_path(path).name} is unfinished; run its stage with --resume"))
     return findings

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dataloader.view_store import ViewStore
 from utils.errors import UserError
+from utils.identity import store_identity, value_identity
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class StoreViews:
             return False
         return self.indices is None or other.indices is None or not set(self.indices).isdisjoint(other.indices)
 
-    def identity(self) -> dict[str, Any]:
-        """JSON-able; tells whether these are the views that an earlier run read."""
-        content = hashlib.sha256()
-        for name in ("settings.json", "meta.json"):
-            content.update((self.path / name).read_bytes())
-        views = None if self.indices is None else hashlib.sha256(repr(self.indices).encode()).hexdigest()[:16]
-        return {"path": str(self.path), "content": content.hexdigest()[:16], "views": views}
+    def identity(self, channels: Iterable[str]) -> dict[str, Any]:
+        """JSON-able; tells whether these are the views that an earlier run read, as far as it used ``channels``."""
+        views = None if self.indices is None else value_identity(list(self.indices))
+        return {
+            "folder": self.path.absolute().parent.name, "scene": ViewStore(self.path).scene,
+            "store": store_identity(self.path, channels), "views": views,
+        }  # fmt: skip
 
 
 def as_selections(stores: Sequence[str | Path | StoreViews]) -> list[StoreViews]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from dataloader.view_channels import CHANNEL_KINDS, check_channel, dtype_name, e
 from dataloader.view_store import CAMERAS_FILE, FORMAT_VERSION, META_FILE, ViewStore, channel_file
 from utils.errors import UserError
 from utils.files import atomic_path, read_json, write_json
-from utils.outputs import commit_output, first_difference, prepare_output
+from utils.identity import resolve_inputs, value_identity
+from utils.locks import locked
+from utils.outputs import commit_output, finished_settings, first_difference, prepare_output
 
 logger = logging.getLogger(__name__)
 _DONE_FILE = "done.npy"
@@ -29,9 +30,9 @@ class ViewStoreWriter:
     """Fills a store in any order of views; a view counts as written once its data are on disk."""
 
     def __init__(self, path: Path, partial: Path, cameras: CameraList, channels: Mapping[str, tuple[str, tuple]],
-                 sh_range: Tensor | None, attributes: dict[str, Any]):
+                 sh_range: Tensor | None, attributes: dict[str, Any], made_from: dict[str, dict[str, Any]]):
         """Use :meth:`create`."""
-        self._path, self._partial = path, partial
+        self._path, self._partial, self._made_from = path, partial, made_from
         self._cameras, self._channels = cameras, dict(channels)
         self._sh_range, self._attributes = sh_range, attributes
         count = len(cameras)
@@ -53,6 +54,7 @@ class ViewStoreWriter:
         sh_range: Tensor | None = None,
         overwrite: bool = False,
         attributes: dict[str, Any] | None = None,
+        concerns: Mapping[str, Collection[str]] | None = None,
     ) -> ViewStoreWriter | None:
         """Start or, with ``--resume``, continue the store ``path``.
 
@@ -60,10 +62,13 @@ class ViewStoreWriter:
             path: folder of the finished store.
             cameras: one per view; its image size is the store's.
             channels: name -> (dtype, shape of one view), see :mod:`dataloader.view_channels`.
-            settings: JSON-able; whatever else determines the bytes. Cameras, channels and range are added.
+            settings: whatever else determines the bytes, as for :func:`utils.outputs.prepare_output`. Cameras, channels
+                and range are added.
             sh_range: float32 ``[27, 2]``, (min, max) of each SH channel; required for ``sh`` as uint8.
             overwrite: make it again although it is finished.
             attributes: JSON-able facts for readers, such as the scene's transform.
+            concerns: of a channel, the names of the settings that determine it; of one that is not named, all do. With
+                these the channel's identity is made (:func:`utils.identity.channel_identity`).
 
         Returns:
             None when the store is finished with equal settings.
@@ -82,12 +87,16 @@ class ViewStoreWriter:
             "size": list(cameras.image_size),
             **settings,
             "views": len(cameras),
-            "store_cameras": _digest(cameras.to_json()),
+            "store_cameras": value_identity(cameras.to_json()),
             "store_channels": {name: dtype for name, (dtype, _) in channels.items()},
-            "store_sh_range": None if sh_range is None else _digest(sh_range.tolist()),
+            "store_sh_range": None if sh_range is None else value_identity(sh_range.tolist()),
             "store_attributes": attributes or {},
         }, overwrite)  # fmt: skip
-        return None if partial is None else cls(Path(path), partial, cameras, channels, sh_range, attributes or {})
+        if partial is None:
+            return None
+        resolved = finished_settings(partial)
+        made_from = {name: {key: resolved[key] for key in (concerns or {}).get(name, settings)} for name in channels}
+        return cls(Path(path), partial, cameras, channels, sh_range, attributes or {}, made_from)
 
     def pending(self) -> list[int]:
         """Views still to be written, ascending."""
@@ -128,8 +137,8 @@ class ViewStoreWriter:
             "scene": self._cameras.scene,
             "views": len(self._cameras),
             "size": list(self._cameras.image_size),
-            "channels": {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in
-                         self._channels.items()},
+            "channels": {name: {"dtype": dtype, "shape": list(shape), "settings": self._made_from[name]}
+                         for name, (dtype, shape) in self._channels.items()},
             "sh_range": None if self._sh_range is None else self._sh_range.tolist(),
             "clipped": clipped,
             "attributes": self._attributes,
@@ -148,6 +157,27 @@ class ViewStoreWriter:
                                self._path, count, name, 100 * share)
 
 
+def channels_missing(
+    path: str | Path, names: Sequence[str], settings: dict[str, Any] | None = None, overwrite: bool = False
+) -> bool:
+    """Whether :func:`add_channel` would compute channels of a finished store; changes nothing.
+
+    Raises:
+        UserError: they are there with other settings, and ``overwrite`` is off.
+    """
+    store = ViewStore(path)
+    described = read_json(store.path / META_FILE)["channels"]
+    present = [described[name].get("settings", {}) for name in names if name in described]
+    if not present or overwrite:
+        return True
+    resolved = _resolved(settings)
+    if len(present) == len(names) and all(old == resolved for old in present):
+        return False
+    difference = next(filter(None, (first_difference(old, resolved) for old in present)), "some of them are absent")
+    raise UserError(f"{store.path} has {' or '.join(names)} already, made with other settings ({difference}); set "
+                    "overwrite = True to replace it")
+
+
 def add_channel(
     path: str | Path,
     name: str | Sequence[str],
@@ -162,37 +192,44 @@ def add_channel(
         name: channel name, or names.
         fill: called with the new array, or one array per name, ``[N, (C,) H, W]`` in the stored dtype (the first of
             the channel's dtypes); writes every view into it. :func:`dataloader.view_channels.encode` converts.
-        settings: JSON-able; what determined the content.
+        settings: what determined the content, as for :func:`utils.outputs.prepare_output`.
         overwrite: replace channels that are there.
 
     Returns:
         False, without calling ``fill``, when the channels are there with equal settings.
 
     Raises:
-        UserError: they are there with other settings, and ``overwrite`` is off.
+        UserError: they are there with other settings and ``overwrite`` is off, or another process writes the store.
     """
-    store = ViewStore(path)
     names = [name] if isinstance(name, str) else list(name)
-    settings = json.loads(json.dumps(settings or {}))
-    meta = read_json(store.path / META_FILE)
-    present = [meta["channels"][channel].get("settings", {}) for channel in names if channel in meta["channels"]]
-    if present and not overwrite:
-        if len(present) == len(names) and all(old == settings for old in present):
-            return False
-        difference = next(filter(None, (first_difference(old, settings) for old in present)), "some of them are absent")
-        raise UserError(f"{store.path} has {' or '.join(names)} already, made with other settings ({difference}); set "
-                        "overwrite = True to replace it")
-    if present:  # a crash while files are replaced must not leave new numbers under old settings
-        meta["channels"] = {channel: entry for channel, entry in meta["channels"].items() if channel not in names}
-        write_json(store.path / META_FILE, meta)
-    kinds = [CHANNEL_KINDS[channel] for channel in names]
-    _fill_files(store, names, kinds, fill)
-    for channel, kind in zip(names, kinds, strict=True):
-        meta["channels"][channel] = {
-            "dtype": kind.dtypes[0], "shape": list(kind.shape(store.size)), "settings": settings
-        }  # fmt: skip
-    write_json(store.path / META_FILE, meta)
+    if not channels_missing(path, names, settings, overwrite):
+        return False
+    with locked(path):
+        store = ViewStore(path)
+        described = read_json(store.path / META_FILE)["channels"]
+        if any(channel in described for channel in names):
+            # A crash while files are replaced must not leave new numbers under old settings.
+            _describe(store, {channel: None for channel in names})
+        kinds = [CHANNEL_KINDS[channel] for channel in names]
+        _fill_files(store, names, kinds, fill)
+        resolved = _resolved(settings)
+        _describe(store, {
+            channel: {"dtype": kind.dtypes[0], "shape": list(kind.shape(store.size)), "settings": resolved}
+            for channel, kind in zip(names, kinds, strict=True)
+        })  # fmt: skip
     return True
+
+
+def _describe(store: ViewStore, entries: Mapping[str, dict[str, Any] | None]) -> None:
+    """Change what the store says of some channels; None takes one out."""
+    meta = read_json(store.path / META_FILE)
+    kept = {channel: entry for channel, entry in meta["channels"].items() if channel not in entries}
+    added = {channel: entry for channel, entry in entries.items() if entry is not None}
+    write_json(store.path / META_FILE, {**meta, "channels": {**kept, **added}})
+
+
+def _resolved(settings: dict[str, Any] | None) -> dict[str, Any]:
+    return json.loads(json.dumps(resolve_inputs(settings or {})[0]))
 
 
 def _fill_files(store: ViewStore, names: list[str], kinds: list, fill: Callable[..., None]) -> None:
@@ -236,7 +273,3 @@ def _checked_range(channels: Mapping[str, tuple[str, tuple]], sh_range: Tensor |
     if not torch.isfinite(sh_range).all() or (sh_range[:, 1] < sh_range[:, 0]).any():
         raise ValueError("sh_range must be finite, with min <= max in every row")
     return sh_range
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import pickle
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dataloader import SegmentationDataModule, StoreViews
 from enet.augmentation import ViewBatch
 from enet.callbacks import first_views, triplets
 from enet.metrics import ScanNetIoU, summarize
@@ -20,9 +21,10 @@ from enet.splits import hold_out_views, room_of, stores_of
 from enet.view_data import view_data
 from utils.errors import UserError
 from utils.files import read_json, write_json
+from utils.identity import file_identity
 from utils.images import write_image
 from utils.outputs import commit_output, prepare_output
-from utils.scenes import resolve_scenes
+from utils.plans import Item, plan_output
 
 logger = logging.getLogger(__name__)
 
@@ -72,43 +74,90 @@ def evaluate(
     return summarize(iou.confusion)
 
 
-def test_checkpoint(
-    checkpoint: Path,
-    folders: Sequence[str | Path],
-    output: Path,
-    scenes: str | Sequence[str],
-    batch_size: int,
-    every: int,
-    samples: int,
-    device: torch.device,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Scores of a checkpoint on some scenes, kept in ``output`` with sample pictures; see the test task."""
-    names = resolve_scenes(scenes, folders[0])
-    chosen = stores_of(names, folders)
-    if every:
-        chosen = hold_out_views(chosen[: len(names)], len(names), every)[1]
-    settings = {
-        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-        "stores": [entry.identity() for entry in chosen],
-        "samples": samples,
-    }
-    partial = prepare_output(output, settings, overwrite)
-    if partial is None:
-        logger.info("%s is finished; nothing to do", output)
-        return read_json(output / "results.json")
-    module = load_module(checkpoint, device)
-    seen = {room_of(scene) for scene in module.hparams["scenes"]} & {room_of(name) for name in names}
-    if seen:
-        logger.warning("%d of the rooms were trained or validated on: %s", len(seen), ", ".join(sorted(seen)))
-    data = view_data(
-        ViewOptions(**module.hparams["views"]), module.network.uses_sh, test_stores=chosen, batch_size=batch_size,
-        cache=False,
-    )  # fmt: skip
-    (partial / "samples").mkdir(exist_ok=True)
-    scores = evaluate(module, data.in_order("test", device), samples, partial / "samples")
-    results = {**scores, "views": len(data.dataset("test")), "scenes": names, "rooms_seen_in_training": sorted(seen)}
-    write_json(partial / "results.json", results)
-    commit_output(output)
-    logger.info("%s: mIoU %.4f on %d views", output, scores["mean_iou"] or 0.0, results["views"])
-    return results
+@dataclass(frozen=True)
+class CheckpointTest:
+    """A checkpoint, and the views to measure it on; see the test task.
+
+    Attributes:
+        checkpoint: of a training run.
+        views: of each scene's stores.
+        scenes: their names.
+        output: folder of the scores.
+        batch_size: views of a batch.
+        samples: how many pictures to keep.
+        device: to compute on.
+    """
+
+    checkpoint: Path
+    views: Sequence[StoreViews]
+    scenes: Sequence[str]
+    output: Path
+    batch_size: int
+    samples: int
+    device: torch.device
+
+    def plan(self, overwrite: bool) -> Item:
+        """What :meth:`run` would do; reads the checkpoint and opens the stores.
+
+        Raises:
+            UserError: either cannot be used, or other settings' scores are there.
+        """
+        module = load_module(self.checkpoint, torch.device("cpu"))
+        data = self._data(module)
+        height, width = data.dataset("test").size
+        detail = f"{len(data.dataset('test'))} views of {width}x{height} of {len(self.scenes)} scenes"
+        return plan_output(self.output.parent.name, self.output, self._inputs(module), overwrite, detail)
+
+    def run(self, overwrite: bool) -> dict[str, Any]:
+        """The scores, kept in the folder with sample pictures."""
+        module = load_module(self.checkpoint, self.device)
+        partial = prepare_output(self.output, self._inputs(module), overwrite)
+        if partial is None:
+            logger.info("%s is finished; nothing to do", self.output)
+            return read_json(self.output / "results.json")
+        trained_on = {room_of(scene) for scene in module.hparams["scenes"]}
+        seen = sorted(trained_on & {room_of(name) for name in self.scenes})
+        if seen:
+            logger.warning("%d of the rooms were trained or validated on: %s", len(seen), ", ".join(seen))
+        data = self._data(module)
+        (partial / "samples").mkdir(exist_ok=True)
+        scores = evaluate(module, data.in_order("test", self.device), self.samples, partial / "samples")
+        views = len(data.dataset("test"))
+        results = {**scores, "views": views, "scenes": list(self.scenes), "rooms_seen_in_training": seen}
+        write_json(partial / "results.json", results)
+        commit_output(self.output)
+        logger.info("%s: mIoU %.4f on %d views", self.output, scores["mean_iou"] or 0.0, views)
+        return results
+
+    def _inputs(self, module: SegmentationModule) -> dict[str, Any]:
+        channels = [module.hparams["views"]["color"], "label", *(["sh"] if module.network.uses_sh else [])]
+        return {
+            "checkpoint": file_identity(self.checkpoint),
+            "stores": [entry.identity(channels) for entry in self.views],
+            "samples": self.samples,
+        }
+
+    def _data(self, module: SegmentationModule) -> SegmentationDataModule:
+        return view_data(
+            ViewOptions(**module.hparams["views"]), module.network.uses_sh, test_stores=self.views,
+            batch_size=self.batch_size, cache=False,
+        )  # fmt: skip
+
+
+def views_to_test(
+    folders: Sequence[str | Path], scenes: Sequence[str], frames: str
+) -> list[StoreViews]:
+    """The views that a test measures.
+
+    Args:
+        folders: of view stores; the first holds every scene.
+        scenes: their names.
+        frames: "all", or "held_out": those of the first folder that were kept out of the scenes' fields.
+
+    Raises:
+        UserError: stores are missing, ``frames`` is neither, or nothing is held out.
+    """
+    if frames not in ("all", "held_out"):
+        raise UserError(f"test.frames = {frames!r}; use 'all' or 'held_out'")
+    chosen = stores_of(scenes, folders)
+    return chosen if frames == "all" else hold_out_views(chosen[: len(scenes)], len(scenes))[1]

@@ -22,15 +22,20 @@ logger = logging.getLogger(__name__)
 _REQUIRED = ("onnx", "onnxscript", "onnxruntime")
 
 
+def require_packages() -> None:
+    """Raise :class:`UserError` that names the packages that are missing."""
+    missing = [name for name in _REQUIRED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"the export task needs {', '.join(missing)}; install it: pip install {' '.join(missing)}")
+
+
 def export_onnx(checkpoint: Path, output: Path, size: tuple[int, int], tolerance: float) -> dict[str, Any]:
     """Export a checkpoint and compare logits on random views; see the export task.
 
     Raises:
         UserError: a package is missing, the checkpoint cannot be read, or the exported network computes otherwise.
     """
-    missing = [name for name in _REQUIRED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"the export task needs {', '.join(missing)}; install it: pip install {' '.join(missing)}")
+    require_packages()
     module = load_module(checkpoint, torch.device("cpu"))
     with atomic_path(output) as temporary:
         _write(module, temporary, size)

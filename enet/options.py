@@ -23,26 +23,37 @@ class SplitOptions:
     Attributes:
         train_scenes: "all", a list of names, or a text file; "all" leaves out the validation and test scenes.
         val_scenes: scenes to validate on.
-        val_rooms: without val_scenes and val_every: share of the training scenes' rooms held out for validation.
-        val_every: validate on every n-th view of the first folder instead; for captures of a single room.
+        val_rooms: share of the training scenes' rooms held out for validation where nothing else says what validates.
+        val_frames: "held_out" validates on the frames of the training scenes that were kept out of their fields
+            (FitData.holdout_every), for captures of single rooms; None does not.
+        val_every: validate on every n-th view of the first folder, where the fields do not say what was kept out of
+            them, as downloaded ones do not; with fields that do it must mean the same views.
         test_scenes: scenes that neither training nor validation may share a room with.
     """
 
     train_scenes: str | Sequence[str] = "all"
     val_scenes: str | Sequence[str] | None = None
     val_rooms: float = 0.1
+    val_frames: str | None = None
     val_every: int = 0
     test_scenes: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        ways = {"val_scenes": self.val_scenes, "val_frames": self.val_frames, "val_every": self.val_every or None}
+        chosen = [f"SplitOptions.{name}" for name, value in ways.items() if value is not None]
+        _require(len(chosen) < 2, f"{' and '.join(chosen)} are set; choose one way to validate")
         _require(
-            self.val_scenes is None or not self.val_every,
-            "both SplitOptions.val_scenes and SplitOptions.val_every are set; choose one way to validate",
+            self.val_frames in (None, "held_out"), f"SplitOptions.val_frames = {self.val_frames!r}; use 'held_out'"
         )
         _require(
             self.val_every == 0 or self.val_every >= 2,
             f"SplitOptions.val_every = {self.val_every} leaves nothing to train on; use 2 or more, or 0",
         )
+
+    @property
+    def by_frames(self) -> bool:
+        """Whether frames of the training scenes validate, rather than other rooms."""
+        return self.val_frames is not None or self.val_every > 0
 
 
 @gin.configurable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import subprocess
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.config import check_binding
 from utils.cores import environment_of_each
 from utils.errors import UserError
 from utils.files import read_json, write_text
@@ -52,6 +54,18 @@ class Search:
                     f"search.space[{binding!r}] = {spec!r}; use ('uniform', low, high), ('log', low, high), "
                     "('int', low, high) or ('choice', value, value, ...)"
                 )
+            try:
+                check_binding(binding, [int(spec[1]), int(spec[2])] if spec[0] == "int" else spec[1:])
+            except UserError as error:
+                raise UserError(f"search.space: {error}") from None
+        if self.trials < 1 or self.jobs < 1:
+            raise UserError(f"search.trials = {self.trials} and jobs = {self.jobs}: expected at least 1")
+
+
+def require_optuna() -> None:
+    """Raise :class:`UserError` where the package is missing."""
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("the search task needs optuna; install it: pip install optuna")
 
 
 def run_search(search: Search) -> dict[str, Any]:
@@ -62,10 +76,9 @@ def run_search(search: Search) -> dict[str, Any]:
     Raises:
         UserError: Optuna is missing, or no trial succeeded.
     """
-    try:
-        import optuna
-    except ModuleNotFoundError:
-        raise UserError("the search task needs optuna; install it: pip install optuna") from None
+    require_optuna()
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search.folder.mkdir(parents=True, exist_ok=True)
     write_text(search.folder / "trial.gin", search.config)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from dataloader import StoreViews, ViewStore
+from dataloader.hold_out import held_out_views
 from enet.options import SplitOptions
 from utils.errors import UserError
 from utils.scenes import require_scenes, resolve_scenes
@@ -51,7 +52,7 @@ def hold_out_rooms(scenes: Sequence[str], share: float, seed: int) -> tuple[list
     if not 0 < share < 1 or len(rooms) < 2:
         raise UserError(
             f"{share} of {len(rooms)} rooms cannot be held out for validation; name val_scenes, or, with one room, "
-            "hold out every n-th of its views by val_every"
+            "hold out some of its views: SplitOptions.val_frames = 'held_out'"
         )
     order = torch.randperm(len(rooms), generator=generator(seed, "validation rooms")).tolist()
     held_out = {rooms[index] for index in order[: min(max(round(share * len(rooms)), 1), len(rooms) - 1)]}
@@ -74,16 +75,20 @@ def stores_of(scenes: Sequence[str], folders: Sequence[str | Path]) -> list[Stor
     return stores
 
 
-def hold_out_views(stores: Sequence[StoreViews], num_first: int, every: int) -> tuple[list[StoreViews], ...]:
-    """Split views of single rooms: of the ``num_first`` first stores, views k with k % every == 0 validate.
+def hold_out_views(stores: Sequence[StoreViews], num_first: int, every: int = 0) -> tuple[list[StoreViews], ...]:
+    """Split views of single rooms: those of the ``num_first`` first stores that are held out validate.
 
     This measures how well a room is known, not how well another one is understood; use it where there is one room.
+
+    Args:
+        every: see :func:`dataloader.hold_out.held_out_views`.
     """
     training, validation = [], []
     for entry in stores[:num_first]:
-        views = range(len(ViewStore.open(entry.path)))
-        training.append(StoreViews(entry.path, tuple(view for view in views if view % every)))
-        validation.append(StoreViews(entry.path, tuple(view for view in views if view % every == 0)))
+        store = ViewStore.open(entry.path)
+        held_out = set(held_out_views(store, every))
+        training.append(StoreViews(entry.path, tuple(view for view in range(len(store)) if view not in held_out)))
+        validation.append(StoreViews(entry.path, tuple(sorted(held_out))))
     return [*training, *stores[num_first:]], validation
 
 
@@ -103,7 +108,7 @@ def choose_views(
         if take_all:
             training = [scene for scene in training if scene not in test]
         refuse_overlap({"train_scenes": training, "test_scenes": test})
-    if split.val_every:
+    if split.by_frames:
         return hold_out_views(stores_of(training, folders), len(training), split.val_every)
     if split.val_scenes is None:
         training, validation = hold_out_rooms(training, split.val_rooms, seed)

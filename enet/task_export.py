@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import gin
 
+from utils.outputs import MAKE, REPLACE
+from utils.plans import Item, Plan
 from utils.tasks import task
 
 
@@ -20,7 +21,7 @@ def export(
     output_dir: str = gin.REQUIRED,
     size: tuple[int, int] = (124, 124),
     tolerance: float = 1e-4,
-) -> dict[str, Any]:
+) -> Plan:
     """Write ``output_dir/network.onnx``: colour in 0..1 (and raw SH) to logits, normalisation included.
 
     The batch's size is free, the image's is fixed. Needs the packages onnx, onnxscript and onnxruntime.
@@ -31,6 +32,11 @@ def export(
         size: height and width of the images.
         tolerance: largest allowed difference of the logits, as a share of the largest logit.
     """
-    from enet.onnx_export import export_onnx
+    from enet.onnx_export import export_onnx, require_packages
 
-    return export_onnx(Path(checkpoint), Path(output_dir) / "network.onnx", tuple(size), tolerance)
+    require_packages()
+    output = Path(output_dir) / "network.onnx"
+    return Plan(
+        lambda: export_onnx(Path(checkpoint), output, tuple(size), tolerance),
+        [Item("network", output, REPLACE if output.exists() else MAKE)],
+    )

@@ -8,6 +8,8 @@ from typing import Any
 
 import gin
 
+from utils.outputs import MAKE
+from utils.plans import Item, Plan
 from utils.tasks import task
 
 
@@ -21,7 +23,7 @@ def search(
     trials: int = 50,
     jobs: int = 1,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Plan:
     """Maximise the validation mIoU over gin bindings; the best go to ``study_dir/best.gin``, ready for --ginc.
 
     Every trial is a training run of this config with other bindings, in ``study_dir/trials``. The study lies in
@@ -36,6 +38,12 @@ def search(
         jobs: trials that run at the same time, each in its own process.
         seed: of the sampler; with several jobs the order of the results also counts.
     """
-    from enet.search import Search, run_search
+    from enet.search import Search, require_optuna, run_search
+    from enet.task_train import train
 
-    return run_search(Search(Path(study_dir), gin.config_str(), dict(space), trials, jobs, seed))
+    require_optuna()
+    study = Search(Path(study_dir), gin.config_str(), dict(space), trials, jobs, seed)
+    # What no trial could do is refused here.
+    training = train.plan(runs_dir=str(study.folder / "trials"), name="each trial")
+    detail = f"{trials} trials of {training.items[0].detail}"
+    return Plan(lambda: run_search(study), [Item("study", study.folder, MAKE, detail)])

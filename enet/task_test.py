@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import gin
 
 from utils.device import choose_device
+from utils.plans import Plan
+from utils.scenes import resolve_scenes
 from utils.tasks import task
 
 
@@ -22,12 +23,12 @@ def test(
     views: Sequence[str] = gin.REQUIRED,
     output_dir: str = gin.REQUIRED,
     scenes: str | Sequence[str] = "all",
-    every: int = 0,
+    frames: str = "all",
     batch_size: int = 160,
     samples: int = 12,
     device: str = "auto",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Plan:
     """Score the checkpoint by the ScanNet benchmark's rule; sample pictures go to ``output_dir/scores/samples``.
 
     Colour channel, SH axes and normalisation are those that the checkpoint was trained with.
@@ -37,15 +38,18 @@ def test(
         views: folders of view stores; the first holds every scene, the others add what they have.
         output_dir: where the scores go.
         scenes: "all", a list of names, or a text file.
-        every: only views k of the first folder with k % every == 0, those that SplitOptions.val_every holds out.
+        frames: "all", or "held_out": only the frames of the first folder that were kept out of the scenes' fields
+            (FitData.holdout_every), those that SplitOptions.val_frames validates on.
         batch_size: views of a batch; does not change the scores.
         samples: how many pictures (image, truth, prediction) to keep.
         device: "auto", "cpu" or "cuda".
         overwrite: measure again although other settings' scores are there.
     """
-    from enet.evaluation import test_checkpoint
+    from enet.evaluation import CheckpointTest, views_to_test
 
-    return test_checkpoint(
-        Path(checkpoint), views, Path(output_dir) / "scores", scenes, batch_size, every, samples,
-        choose_device(device), overwrite,
-    )  # fmt: skip
+    names = resolve_scenes(scenes, views[0])
+    chosen = views_to_test(views, names, frames)
+    measurement = CheckpointTest(
+        Path(checkpoint), chosen, names, Path(output_dir) / "scores", batch_size, samples, choose_device(device)
+    )
+    return Plan(lambda: measurement.run(overwrite), [measurement.plan(overwrite)])

@@ -18,6 +18,7 @@ from enet.options import (
     ViewOptions,
 )
 from utils.device import choose_device
+from utils.plans import Plan
 from utils.tasks import task
 
 
@@ -42,7 +43,7 @@ def train(
     precision: str = "32",
     compile: str = "off",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Plan:
     """Train into ``runs_dir/name/training`` and measure the best checkpoint on the validation views.
 
     Args:
@@ -64,7 +65,7 @@ def train(
         overwrite: train again although a finished run with other settings is there.
     """
     from enet.splits import choose_views
-    from enet.training import Budget, TrainingOptions, train_once
+    from enet.training import Budget, TrainingOptions, plan_training, train_once
 
     training, validation = choose_views(views, SplitOptions(), seed)
     originals = (entry for entry in training if entry.path.parent == Path(views[0]))
@@ -74,6 +75,11 @@ def train(
     )  # fmt: skip
     options = TrainingOptions(NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions())
     folder = Path(runs_dir) / name / "training"
-    results = train_once(folder, training, validation, options, budget, choose_device(device), overwrite)
-    used = {"stem": options.network.stem, "color": options.views.color, "budget": asdict(budget)}
-    return {"name": name, **results, **used}
+    chosen = choose_device(device)
+
+    def work() -> dict[str, Any]:
+        results = train_once(folder, training, validation, options, budget, chosen, overwrite)
+        used = {"stem": options.network.stem, "color": options.views.color, "budget": asdict(budget)}
+        return {"name": name, **results, **used}
+
+    return Plan(work, [plan_training(folder, training, validation, options, budget, overwrite)])

@@ -18,6 +18,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from dataloader import SegmentationDataModule, StoreViews
+from enet.backbones import build_network
 from enet.callbacks import AtomicCheckpointIO, EpochProgress, QuietLightning, ValidationPictures
 from enet.evaluation import evaluate, load_module
 from enet.module import SegmentationModule
@@ -29,6 +30,7 @@ from utils.cores import environment_of_each
 from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.outputs import commit_output, prepare_output
+from utils.plans import Item, plan_output
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +83,59 @@ class TrainingOptions:
     optimizer: OptimizerOptions
 
 
+def training_inputs(
+    training: Sequence[StoreViews], validation: Sequence[StoreViews], options: TrainingOptions, budget: Budget
+) -> dict[str, Any]:
+    """What determines a run: options, budget, and of the stores the channels that it reads."""
+    channels = [options.views.color, "label", *(["sh"] if options.network.uses_sh else [])]
+    weighted = [*channels, "quality"] if options.loss.quality else channels
+    return {
+        **{name: asdict(values) for name, values in vars(options).items()},
+        "budget": asdict(budget),
+        "training": [entry.identity(weighted) for entry in training],
+        "validation": [entry.identity(channels) for entry in validation],
+    }
+
+
+def plan_training(
+    folder: Path,
+    training: Sequence[StoreViews],
+    validation: Sequence[StoreViews],
+    options: TrainingOptions,
+    budget: Budget,
+    overwrite: bool = False,
+) -> Item:
+    """What :func:`train_once` would do; opens the stores, and makes the network once.
+
+    Raises:
+        UserError: the stores cannot be trained on together, the network cannot be made, or the run is there with other
+            settings.
+    """
+    with torch.random.fork_rng(devices=[]):
+        build_network(options.network)
+    data = _view_data(training, validation, options, budget)
+    (height, width), views = data.dataset("train").size, [len(data.dataset(split)) for split in ("train", "val")]
+    detail = f"{budget.epochs} epochs on {views[0]} views of {width}x{height}, {views[1]} to validate on"
+    inputs = training_inputs(training, validation, options, budget)
+    return plan_output(folder.parent.name, folder, inputs, overwrite, detail)
+
+
+def _view_data(
+    training: Sequence[StoreViews], validation: Sequence[StoreViews], options: TrainingOptions, budget: Budget
+) -> SegmentationDataModule:
+    return view_data(
+        options.views,
+        options.network.uses_sh,
+        options.augmentation,
+        train_stores=training,
+        val_stores=validation,
+        batch_size=budget.batch_size // budget.devices,
+        epoch_views=budget.epoch_views,
+        seed=budget.seed,
+        weighted=options.loss.quality,
+    )
+
+
 def train_once(
     folder: Path,
     training: Sequence[StoreViews],
@@ -94,27 +149,11 @@ def train_once(
 
     The folder holds best.ckpt (by validation mIoU), last.ckpt, results.json, tensorboard/ and samples/.
     """
-    settings = {
-        **{name: asdict(values) for name, values in vars(options).items()},
-        "budget": asdict(budget),
-        "training": [entry.identity() for entry in training],
-        "validation": [entry.identity() for entry in validation],
-    }
-    partial = prepare_output(folder, settings, overwrite)
+    partial = prepare_output(folder, training_inputs(training, validation, options, budget), overwrite)
     if partial is None:
         logger.info("%s is finished; nothing to do", folder)
         return read_json(folder / RESULTS)
-    data = view_data(
-        options.views,
-        options.network.uses_sh,
-        options.augmentation,
-        train_stores=training,
-        val_stores=validation,
-        batch_size=budget.batch_size // budget.devices,
-        epoch_views=budget.epoch_views,
-        seed=budget.seed,
-        weighted=options.loss.quality,
-    )
+    data = _view_data(training, validation, options, budget)
     module = _build_module(options, budget, data, device)
     seconds, epochs = _fit(partial, module, data, options, budget, device)
     results = _finish(partial, data, device, budget, epochs, seconds)

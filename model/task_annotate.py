@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import gin
+import numpy as np
 import torch
 
 from dataloader import CameraList, Mesh, ViewStore, add_channel, load_mesh, load_scene
 from dataloader.view_channels import encode
+from dataloader.view_writer import channels_missing
 from model.annotation import LABEL_RULES, LABEL_SETS, annotate_views, count_labels
 from utils.device import choose_device
 from utils.errors import UserError
+from utils.identity import FileSet, value_identity
 from utils.images import write_image
 from utils.labels import UNANNOTATED
-from utils.outputs import commit_output, prepare_output
+from utils.outputs import DONE, commit_output, output_state, prepare_output
+from utils.plans import ADD, Item, Plan, plan_scenes
 from utils.progress import Progress
 from utils.scene_workers import SceneWorkers
-from utils.scenes import for_each_scene, resolve_scenes
+from utils.scenes import check_on_error, for_each_scene, require_scenes, resolve_scenes
 from utils.tasks import task
 
-logger = logging.getLogger(__name__)
 _PIXELS_PER_CHUNK = 2_000_000
 
 
@@ -41,7 +43,7 @@ def annotate(
     device: str = "auto",
     on_error: str = "refuse",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Plan:
     """Add the channel ``label`` to each scene's view store; finished scenes are left alone.
 
     Args:
@@ -64,85 +66,109 @@ def annotate(
         raise UserError(f"annotate.png_labels = {png_labels!r} is unknown; use one of {', '.join(LABEL_SETS)}")
     if not near > 0:
         raise UserError(f"annotate.near = {near} must be a positive number of metres")
+    check_on_error(on_error)
     if scenes == "all" and not any(Path(views_dir).glob("*/cameras.json")):
-        logger.warning("%s holds no views: nothing to annotate", views_dir)
-        return {}
+        return Plan(dict, notes=[f"{views_dir} holds no views: nothing to annotate"])
     chosen_device = choose_device(device)
+    names = resolve_scenes(scenes, views_dir)
+    require_scenes(names, views_dir)
+
+    def annotator(name: str) -> _SceneAnnotator:
+        return _SceneAnnotator(Path(scans_dir) / name, Path(views_dir) / name, label_rule, near, with_depth,
+                               Path(png_dir) / name if png_dir else None, png_labels, chosen_device, overwrite)
 
     def annotate_scene(name: str) -> dict[str, Any]:
-        annotator = _SceneAnnotator(
-            Path(scans_dir) / name, Path(views_dir) / name, label_rule, near, chosen_device, overwrite
-        )
-        annotator.add_labels()
-        if with_depth:
-            annotator.add_depth()
-        if png_dir:
-            annotator.write_pngs(Path(png_dir) / name, png_labels)
-        return annotator.summary()
+        return annotator(name).run()
 
-    return for_each_scene(resolve_scenes(scenes, views_dir), annotate_scene, "annotate", on_error)
+    items = plan_scenes(names, lambda name, opened: annotator(name).plan(opened), on_error)
+    return Plan(lambda: for_each_scene(names, annotate_scene, "annotate", on_error), items)
 
 
 class _SceneAnnotator:
-    """One scene's view store and labelled mesh."""
+    """One scene's view store and labelled mesh; reads only their headers until it runs."""
 
     def __init__(
-        self, scan: Path, store_path: Path, label_rule: str, near: float, device: torch.device, overwrite: bool
-    ):
-        self._store = ViewStore(store_path)
+        self, scan: Path, store: Path, label_rule: str, near: float, with_depth: bool, png_folder: Path | None,
+        png_labels: str, device: torch.device, overwrite: bool,
+    ):  # fmt: skip
+        self._store = ViewStore(store)
         self._mesh_path = load_scene(scan).label_mesh_path
-        self._mesh: Mesh = load_mesh(self._mesh_path, require_labels=True)
         self._label_rule, self._near, self._device, self._overwrite = label_rule, near, device, overwrite
-        self._counts = count_labels(self._mesh, self._store.scene)
-        with open(self._mesh_path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        self._depth_settings = {"near": near, "mesh": digest}
-        self._label_settings = {**self._depth_settings, "label_rule": label_rule}
+        self._png_folder, self._png_labels = png_folder, png_labels
+        mesh_settings = {"near": near, "mesh": FileSet({"mesh": self._mesh_path})}
+        self._channels = {"label": {**mesh_settings, "label_rule": label_rule}}
+        if with_depth:
+            self._channels["depth_mesh"] = mesh_settings
 
-    def add_labels(self) -> None:
-        def fill(array) -> None:
-            for start, part in self._chunks("labels"):
-                array[start : start + len(part)] = self._annotate(part).label.cpu().numpy()
+    def plan(self, opened: bool) -> Item:
+        """What would be added.
 
-        add_channel(self._store.path, "label", fill, self._label_settings, self._overwrite)
+        Args:
+            opened: whether the mesh is read, if it is needed.
 
-    def add_depth(self) -> None:
-        def fill(array) -> None:
-            for start, part in self._chunks("depth"):
-                stored, _ = encode("depth_mesh", self._annotate(part).depth, str(array.dtype))
-                array[start : start + len(part)] = stored.cpu().numpy()
+        Raises:
+            UserError: the mesh cannot be used, or what would be added is there with other settings.
+        """
+        missing = [name for name, settings in self._channels.items()
+                   if channels_missing(self._store.path, [name], settings, self._overwrite)]
+        if self._png_folder is not None and output_state(
+            self._png_folder, self._png_settings(), self._overwrite) != DONE:  # fmt: skip
+            missing.append("label images")
+        if missing and opened:
+            self._mesh  # noqa: B018  (refused here, or never)
+        detail = f"{' and '.join(missing)} of {len(self._store)} views" if missing else ""
+        return Item(self._store.path.name, self._store.path, ADD if missing else DONE, detail)
 
-        add_channel(self._store.path, "depth_mesh", fill, self._depth_settings, self._overwrite)
+    def run(self) -> dict[str, Any]:
+        """Add what is missing; returns the scene's figures."""
+        for name in self._channels:
+            add_channel(self._store.path, name, partial(self._fill, name), self._channels[name], self._overwrite)
+        if self._png_folder is not None:
+            self._write_pngs(self._png_folder)
+        return self.summary()
 
-    def write_pngs(self, folder: Path, label_set: str) -> None:
-        """One image a view, named after its camera; an interrupted run goes on where it stopped with --resume."""
+    @cached_property
+    def _mesh(self) -> Mesh:
+        return load_mesh(self._mesh_path, require_labels=True)
+
+    def _fill(self, name: str, array: np.ndarray) -> None:
+        for start, part in self._chunks("labels" if name == "label" else "depth"):
+            views = self._annotate(part)
+            stored = views.label if name == "label" else encode(name, views.depth, str(array.dtype))[0]
+            array[start : start + len(part)] = stored.cpu().numpy()
+
+    def _png_settings(self) -> dict[str, Any]:
         cameras = self._store.cameras
         if len(set(cameras.names)) < len(cameras):
             raise UserError(f"{self._store.path} has several cameras of the same name, so their images cannot be told "
                             "apart; leave annotate.png_dir empty and read the label channel")
-        settings = {**self._label_settings, "labels": label_set, "size": list(self._store.size),
-                    "cameras": hashlib.sha256(str(cameras.to_json()).encode()).hexdigest()[:16]}  # fmt: skip
-        partial = prepare_output(folder, settings, self._overwrite)
-        if partial is None:
+        return {**self._channels["label"], "labels": self._png_labels, "size": list(self._store.size),
+                "cameras": value_identity(cameras.to_json())}  # fmt: skip
+
+    def _write_pngs(self, folder: Path) -> None:
+        """One image a view, named after its camera; an interrupted run goes on where it stopped with --resume."""
+        unfinished = prepare_output(folder, self._png_settings(), self._overwrite)
+        if unfinished is None:
             return
         for _, part in self._chunks("label images"):
-            files = [partial / f"{name}.png" for name in part.names]
+            files = [unfinished / f"{name}.png" for name in part.names]
             if all(file.exists() for file in files):
                 continue
-            for file, label in zip(files, self._annotate(part, label_set).label.cpu(), strict=True):
+            for file, label in zip(files, self._annotate(part, self._png_labels).label.cpu(), strict=True):
                 write_image(file, label)
         commit_output(folder)
 
     def summary(self) -> dict[str, Any]:
         """Views, share of unannotated pixels, and vertices without a valid label."""
         label = ViewStore(self._store.path).tensor("label")
+        counts = count_labels(self._mesh, self._store.scene)
         unannotated = sum(int((view == UNANNOTATED).sum()) for view in label)
         return {
             "views": len(label),
             "unannotated_share": unannotated / label.numel(),
-            "vertices": self._counts.vertices,
-            "unlabelled_vertices": self._counts.unlabelled,
-            "vertices_outside_nyu40": {str(id): number for id, number in self._counts.outside.items()},
+            "vertices": counts.vertices,
+            "unlabelled_vertices": counts.unlabelled,
+            "vertices_outside_nyu40": {str(id): number for id, number in counts.outside.items()},
         }
 
     def _annotate(self, cameras: CameraList, label_set: str = "classes"):

@@ -14,13 +14,15 @@ from model.options import RenderOptions
 from utils.device import choose_device
 from utils.errors import UserError
 from utils.files import read_json
+from utils.plans import FAILED, Item, Plan, plan_scenes
 from utils.records import METRICS_FILE
 from utils.scene_workers import SceneWorkers
-from utils.scenes import for_each_scene, resolve_scenes
+from utils.scenes import check_on_error, for_each_scene, resolve_scenes
 from utils.tasks import task
 
 logger = logging.getLogger(__name__)
 TRAJECTORY = "trajectory"
+_NOTHING_ACCEPTED = "no camera list in {} has an accepted camera: nothing to render; loosen the filter"
 
 
 @task(
@@ -41,7 +43,7 @@ def render(
     device: str = "auto",
     on_error: str = "refuse",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Plan:
     """Render ``{views_dir}/SCENE`` from ``{fields_dir}/plenoxel_scannet_SCENE``.
 
     Views of the recorded trajectory also get the camera's own picture at the same size (channel ``photo``). A store is
@@ -61,33 +63,41 @@ def render(
         on_error: "refuse" stops at the first scene that cannot be rendered, "skip" logs it and goes on.
         overwrite: render stores again that were made with other settings.
     """
-    from model.view_rendering import StoreRequest, render_store
+    from model.view_rendering import StoreRequest, plan_store, render_store
 
-    if every < 1:
-        raise UserError(f"render.every = {every}: expected 1 or more")
+    check_on_error(on_error)
     options, chosen = RenderOptions(), choose_device(device)
-    if cameras == TRAJECTORY:
+    along_trajectory = cameras == TRAJECTORY
+    if along_trajectory:
         names = resolve_scenes(scenes, fields_dir, prefix=FIELD_PREFIX)
     else:
         names = _scenes_with_cameras(scenes, Path(cameras))
 
-    def render_one(name: str) -> dict[str, Any]:
-        request = StoreRequest(
+    def request(name: str) -> StoreRequest:
+        return StoreRequest(
             field_path=Path(fields_dir) / f"{FIELD_PREFIX}{name}",
-            scan_path=Path(scans_dir) / name if cameras == TRAJECTORY else None,
-            camera_list_path=None if cameras == TRAJECTORY else Path(cameras) / f"{name}.json",
+            scan_path=Path(scans_dir) / name if along_trajectory else None,
+            camera_list_path=None if along_trajectory else Path(cameras) / f"{name}.json",
             output=Path(views_dir) / name,
             size=tuple(size),
             every=every,
             sh_dtype=sh_dtype,
         )
-        return render_store(request, options, chosen, overwrite)
 
-    results = for_each_scene(names, render_one, "render", on_error)
-    failed = results.pop("failed", {})
-    _keep_measured_rates(results, Path(views_dir) / "run" / METRICS_FILE)
-    views = sum(result["views"] for result in results.values())
-    return {"views": views, "scenes": results, **({"failed": failed} if failed else {})}
+    def plan_one(name: str, opened: bool) -> Item:
+        return plan_store(request(name), options, chosen, overwrite, opened)
+
+    def render_one(name: str) -> dict[str, Any]:
+        return render_store(request(name), options, chosen, overwrite)
+
+    def work() -> dict[str, Any]:
+        results = for_each_scene(names, render_one, "render", on_error)
+        failed = results.pop(FAILED, {})
+        _keep_measured_rates(results, Path(views_dir) / "run" / METRICS_FILE)
+        views = sum(result["views"] for result in results.values())
+        return {"views": views, "scenes": results, **({FAILED: failed} if failed else {})}
+
+    return Plan(work, plan_scenes(names, plan_one, on_error), () if names else (_NOTHING_ACCEPTED.format(cameras),))
 
 
 def _keep_measured_rates(results: dict[str, dict[str, Any]], metrics: Path) -> None:
@@ -110,8 +120,6 @@ def _scenes_with_cameras(scenes: str | Sequence[str], folder: Path) -> list[str]
     if not names:
         raise UserError(f"{folder} holds no camera lists; expected SCENE.json files: run 'sample' and 'filter' first")
     wanted = [name for name in names if CameraList.load(folder / f"{name}.json").accepted().any()]
-    if not wanted:
-        logger.warning("no camera list in %s has an accepted camera: nothing to render; loosen the filter", folder)
-    elif len(wanted) < len(names):
+    if len(wanted) < len(names):
         logger.info("no camera was accepted in %s", ", ".join(name for name in names if name not in wanted))
     return wanted

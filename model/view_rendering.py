@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterator
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from model.capture import CAPTURE_FILE
 from model.grid import PlenoxelGrid
 from model.options import RenderOptions
 from model.radiance_field import RadianceField
 from utils.errors import UserError
+from utils.identity import FileSet, field_inputs
+from utils.plans import Item, plan_output
 from utils.progress import Progress
 from utils.spherical_harmonics import SH_CHANNELS
 from utils.threads import ordered_map
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SH_DTYPES = ("uint8", "float16")
+_RENDERED = ("rgb", "sh", "depth", "alpha")
 _RANGE_QUANTILE = 0.001
-_HASH_BLOCK = 1 << 20
 _RENDERER_VERSION = 2
 """Increased whenever the same settings give other bytes, so that no store mixes views of two versions."""
 
@@ -46,6 +46,9 @@ class StoreRequest:
         size: (height, width).
         every: render every n-th camera.
         sh_dtype: "uint8" or "float16".
+
+    Raises:
+        UserError: a value is out of range.
     """
 
     field_path: Path
@@ -55,6 +58,59 @@ class StoreRequest:
     size: tuple[int, int]
     every: int = 1
     sh_dtype: str = "uint8"
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f"render.every = {self.every}: expected 1 or more")
+        if min(self.size) < 1:
+            raise UserError(f"render.size = {self.size}: expected a (height, width) of at least 1")
+        if self.sh_dtype not in SH_DTYPES:
+            raise UserError(f"render.sh_dtype = {self.sh_dtype!r} is unknown; use one of {', '.join(SH_DTYPES)}")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a store is rendered of: the scene when its trajectory is, the cameras, and which frame or entry each is."""
+
+    scene: Scene | None
+    cameras: CameraList
+    indices: list[int]
+
+
+def store_inputs(
+    request: StoreRequest, options: RenderOptions, device: torch.device, source: _Source | None = None
+) -> dict[str, Any]:
+    """What determines a store: the field, the settings and, where ``source`` is given, cameras and photographs."""
+    inputs: dict[str, Any] = {
+        "size": list(request.size), "field": field_inputs(request.field_path), "options": asdict(options),
+        "device": device.type, "renderer": _RENDERER_VERSION,
+    }  # fmt: skip
+    if source is not None and source.scene is not None:
+        scene = source.scene
+        photographs = FileSet({scene.frames[index]: scene.color_paths[index] for index in source.indices})
+        inputs["scan"] = {"cameras": scene.geometry_identity(), "photographs": photographs}
+    return inputs
+
+
+def plan_store(
+    request: StoreRequest, options: RenderOptions, device: torch.device, overwrite: bool, opened: bool
+) -> Item:
+    """What :func:`render_store` would do.
+
+    Args:
+        opened: whether scene and cameras are opened; else only the settings and the field are compared.
+
+    Raises:
+        UserError: the field, the scene or the cameras cannot be read, or the store is there with other settings.
+    """
+    name = request.output.name
+    if not field_inputs(request.field_path).files:
+        raise UserError(f"{request.field_path} holds no field; expected last.ckpt or data.ckpt there: run 'fit', or "
+                        "download the scene")
+    source = _source(request, options.background_brightness) if opened else None
+    inputs = store_inputs(request, options, device, source)
+    detail = "" if source is None else f"{len(source.indices)} views of {request.size[1]}x{request.size[0]}"
+    return plan_output(name, request.output, inputs, overwrite, detail, partly=True)
 
 
 def render_store(
@@ -67,48 +123,55 @@ def render_store(
     """
     from dataloader import ViewStoreWriter
 
-    if request.sh_dtype not in SH_DTYPES:
-        raise UserError(f"render.sh_dtype = {request.sh_dtype!r} is unknown; use one of {', '.join(SH_DTYPES)}")
-    scene, cameras, source = _cameras(request, options.background_brightness)
+    source = _source(request, options.background_brightness)
     field = RadianceField.load(request.field_path, device)
+    inputs = store_inputs(request, options, device, source)
+    rendered = [name for name in inputs if name != "scan"]
     writer = ViewStoreWriter.create(
         request.output,
-        cameras,
-        _channels(request, with_photo=scene is not None),
-        settings={
-            "field": folder_identity(request.field_path), "options": asdict(options), "every": request.every,
-            "device": device.type, "renderer": _RENDERER_VERSION,
-        },  # fmt: skip
+        source.cameras,
+        _channels(request, with_photo=source.scene is not None),
+        settings=inputs,
         sh_range=sh_range(field.grid) if request.sh_dtype == "uint8" else None,
         overwrite=overwrite,
-        attributes={
-            "T": field.transform.T.tolist(), "pcd_mean": field.transform.pcd_mean.tolist(),
-            "scene_scale": field.transform.scene_scale,
-        },  # fmt: skip
+        attributes=_attributes(request, field, source),
+        concerns={**dict.fromkeys(_RENDERED, rendered), "photo": ("size", "scan")},
     )
     if writer is None:
         logger.info("%s is finished already", request.output)
-        return {"views": len(cameras), "views_per_second": None}
+        return {"views": len(source.cameras), "views_per_second": None}
     pending = writer.pending()
     started = time.monotonic()
-    _render_pending(writer, field, cameras, options, scene, source)
+    _render_pending(writer, field, source, options)
     writer.finish()
-    return {"views": len(cameras), "views_per_second": len(pending) / max(time.monotonic() - started, 1e-9)}
+    seconds = max(time.monotonic() - started, 1e-9)
+    return {"views": len(source.cameras), "views_per_second": len(pending) / seconds}
 
 
-def _cameras(request: StoreRequest, background: float) -> tuple[Scene | None, CameraList, list[int]]:
-    """The scene when its trajectory is rendered, the cameras, and which frame or list entry each one is."""
+def _attributes(request: StoreRequest, field: RadianceField, source: _Source) -> dict[str, Any]:
+    """Facts for the store's readers."""
+    from dataloader.hold_out import ATTRIBUTE, load_held_out
+
+    facts = {
+        "T": field.transform.T.tolist(), "pcd_mean": field.transform.pcd_mean.tolist(),
+        "scene_scale": field.transform.scene_scale,
+    }  # fmt: skip
+    held_out = load_held_out(request.field_path) if source.scene is not None else None
+    return facts if held_out is None else {**facts, ATTRIBUTE: held_out}
+
+
+def _source(request: StoreRequest, background: float) -> _Source:
     from dataloader import CameraList, load_scene
 
     if request.camera_list_path is None:
         scene = load_scene(request.scan_path, background)
         indices = list(range(0, len(scene.frames), request.every))
-        return scene, scene.cameras(request.size, indices), indices
+        return _Source(scene, scene.cameras(request.size, indices), indices)
     cameras = CameraList.load(request.camera_list_path)
     indices = cameras.accepted().nonzero()[:, 0][:: request.every].tolist()
     if not indices:
         raise UserError(f"{request.camera_list_path} holds no accepted camera; loosen the filter or skip the scene")
-    return None, cameras.select(indices).resized(request.size), indices
+    return _Source(None, cameras.select(indices).resized(request.size), indices)
 
 
 def _channels(request: StoreRequest, with_photo: bool) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -120,12 +183,9 @@ def _channels(request: StoreRequest, with_photo: bool) -> dict[str, tuple[str, t
     return {**channels, "photo": ("uint8", (3, *size))} if with_photo else channels
 
 
-def _render_pending(
-    writer: ViewStoreWriter, field: RadianceField, cameras: CameraList, options: RenderOptions, scene: Scene | None,
-    source: list[int],
-) -> None:  # fmt: skip
-    pending = writer.pending()
-    photos = _photos(scene, [source[index] for index in pending], cameras.image_size)
+def _render_pending(writer: ViewStoreWriter, field: RadianceField, source: _Source, options: RenderOptions) -> None:
+    pending, cameras = writer.pending(), source.cameras
+    photos = _photos(source.scene, [source.indices[index] for index in pending], cameras.image_size)
     with Progress(f"rendering {cameras.scene}", len(pending), "view") as meter:
         for indices, views in field.render_cameras(cameras, pending, options):
             values = {"rgb": views.rgb.clamp(0, 1), "sh": views.sh, "depth": views.depth, "alpha": views.alpha}
@@ -158,14 +218,3 @@ def sh_range(grid: PlenoxelGrid) -> Tensor:
         limits.append(grid.sh.gather(0, order.gather(0, row[None]))[0])
     low, high = limits[0].clamp(max=0), limits[1].clamp(min=0)
     return torch.stack((low, torch.maximum(high, low + 1e-6)), dim=-1).cpu()
-
-
-def folder_identity(path: Path) -> str:
-    """A short digest of a field's files, exposures among them, so that views of an older field are detected."""
-    digest = hashlib.sha256()
-    for name in ("last.ckpt", "data.ckpt", "trans_info.npz", CAPTURE_FILE):
-        if (path / name).is_file():
-            with open(path / name, "rb") as file:
-                while block := file.read(_HASH_BLOCK):
-                    digest.update(block)
-    return digest.hexdigest()[:16]

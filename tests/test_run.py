@@ -10,6 +10,8 @@ import pytest
 
 import run as entry
 from utils.errors import UserError
+from utils.outputs import MAKE
+from utils.plans import Item, Plan
 from utils.tasks import parameters_of, task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +28,7 @@ def probe(source=gin.REQUIRED, output_dir=gin.REQUIRED, steps=3):
         output_dir: where records go.
         steps: how many.
     """
-    return {"steps": steps, "source": source}
+    return Plan(lambda: {"steps": steps, "source": source}, [Item("probe", Path(output_dir), MAKE, f"{steps} steps")])
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +63,7 @@ def test_task_help_explains_every_parameter(capsys, name):
     code, out, _ = call(capsys, name, "--help")
     assert code == 0
     task = entry.get_task(name)
-    for configurable in (task.function, *task.configures):
+    for configurable in (task.plan, *task.configures):
         for parameter in parameters_of(configurable):
             assert parameter.meaning, f"{configurable.__name__}.{parameter.name} has no meaning in its docstring"
             assert parameter.name in out
@@ -98,7 +100,7 @@ def test_every_parameter_of_what_the_scripts_run_resolves(name, paths):
     task = entry._import_tasks()[name]
     bindings = [USER_MUST_SET[name]] if name in USER_MUST_SET else []
     entry.parse([str(ROOT / path) for path in paths], [f"run.task = '{name}'", *bindings])
-    for configurable in (task.function, *task.configures):
+    for configurable in (task.plan, *task.configures):
         entry.resolved_parameters(configurable)
 
 
@@ -107,7 +109,7 @@ def test_what_only_the_user_can_know_must_be_set(name):
     task = entry._import_tasks()[name]
     entry.parse([str(ROOT / STAGES[name])], [])
     with pytest.raises(UserError, match="must be set"):
-        entry.resolved_parameters(task.function)
+        entry.resolved_parameters(task.plan)
 
 
 def test_every_task_has_a_stage_config_that_names_it(capsys):

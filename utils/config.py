@@ -20,7 +20,6 @@ from utils.errors import UserError
 from utils.paths import PROJECT, expand_home, find_config
 from utils.tasks import Task, parameters_of
 
-PROJECT_CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 _MACRO = "gin.macro"
 
 
@@ -77,7 +76,7 @@ def _refuse_unused_macros() -> None:
 
 def _project_macros() -> set[str]:
     """Names of the macros that the project's own configs define or use: scripts set some of them for every stage."""
-    texts = (path.read_text(encoding="utf-8") for path in PROJECT_CONFIGS.rglob("*.gin"))
+    texts = (path.read_text(encoding="utf-8") for path in (PROJECT / "configs").rglob("*.gin"))
     return {name for text in texts for pair in re.findall(r"^(\w+)\s*=|%(\w+)", text, re.MULTILINE) for name in pair}
 
 
@@ -87,6 +86,22 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     if not close:  # of other case
         close = [option for option in options if option.lower() == name.lower()]
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def check_binding(name: str, values: Iterable[Any]) -> None:
+    """Raise :class:`UserError` unless ``name`` is a parameter, as 'Group.parameter', that can take all ``values``."""
+    group, _, parameter = name.rpartition(".")
+    known = _configurables()
+    if group not in known:
+        hint = did_you_mean(group, known)
+        raise UserError(f"{name!r} names no task or option group{hint}; expected 'Group.parameter'")
+    names = [entry.name for entry in parameters_of(known[group])]
+    if parameter not in names:
+        raise UserError(f"{group} has no parameter {parameter!r}{did_you_mean(parameter, names)}")
+    hint = typing.get_type_hints(inspect.unwrap(known[group])).get(parameter, Any)
+    for value in values:
+        if not fits(value, hint):
+            raise UserError(f"{name} = {value!r} is not of type {_type_text(hint)}")
 
 
 def _configurables() -> dict[str, Any]:

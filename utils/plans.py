@@ -69,7 +69,7 @@ class Plan:
             lines.append(f"... and {len(self.items) - most} more")
         if self.items:
             count = Counter(item.state for item in self.items)
-            lines.append("in all: " + ", ".join(f"{number} to {state}" if state not in _WORDS else f"{number} {state}"
+            lines.append("in all: " + ", ".join(f"{number} {state if state in (DONE, CANNOT) else f'to {state}'}"
                                                 for state, number in count.items()))  # fmt: skip
         return [*lines, *self.notes]
 

@@ -57,7 +57,7 @@ class Run:
     @property
     def novel_views(self) -> bool:
         """Whether stores of more than one folder were trained on."""
-        return len({Path(entry["path"]).parent for entry in self.settings["training"]}) > 1
+        return len({entry["folder"] for entry in self.settings["training"]}) > 1
 
     @property
     def sample_folder(self) -> Path:

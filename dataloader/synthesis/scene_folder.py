@@ -7,6 +7,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,12 @@ def scene_name(index: int) -> str:
     return f"scene{FIRST_SCENE + index:04d}_00"
 
 
+def room_inputs(seed: int, index: int, room_options: RoomOptions, picture_options: PictureOptions) -> dict[str, Any]:
+    """What determines a room's bytes."""
+    return {"format": FORMAT_VERSION, "seed": seed, "index": index,
+            "room": dataclasses.asdict(room_options), "pictures": dataclasses.asdict(picture_options)}
+
+
 def write_room(folder: str | Path, seed: int, index: int, room_options: RoomOptions, picture_options: PictureOptions,
                threads: int = 2, overwrite: bool = False) -> bool:
     """Write one room as ``folder`` unless it is there with the same settings.
@@ -41,9 +48,7 @@ def write_room(folder: str | Path, seed: int, index: int, room_options: RoomOpti
         UserError: the folder was made with other settings, or the room cannot be furnished.
     """
     folder = Path(folder)
-    settings = {"format": FORMAT_VERSION, "seed": seed, "index": index,
-                "room": dataclasses.asdict(room_options), "pictures": dataclasses.asdict(picture_options)}
-    target = prepare_output(folder, settings, overwrite)
+    target = prepare_output(folder, room_inputs(seed, index, room_options, picture_options), overwrite)
     if target is None:
         logger.info("%s is finished already", folder)
         return False

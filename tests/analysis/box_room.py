@@ -82,7 +82,9 @@ def camera_list(poses, scene="room", info=None) -> CameraList:
     )
 
 
-def write_store(path: Path, poses=None, with_sh: bool = True, labels=None, depth=None) -> Path:
+def write_store(
+    path: Path, poses=None, with_sh: bool = True, labels=None, depth=None, attributes=None
+) -> Path:
     """A finished view store: rgb and SH depend on the class, SH also through a channel that rgb does not show."""
     poses = trajectory() if poses is None else poses
     true_labels, true_depth = ray_cast(poses)
@@ -91,7 +93,8 @@ def write_store(path: Path, poses=None, with_sh: bool = True, labels=None, depth
                 "label": ("uint8", SIZE)}
     if with_sh:
         channels["sh"] = ("float16", (27, *SIZE))
-    writer = ViewStoreWriter.create(path, camera_list(poses, Path(path).name), channels, {"test": True})
+    writer = ViewStoreWriter.create(path, camera_list(poses, Path(path).name), channels, {"test": True},
+                                    attributes=attributes)
     random = torch.Generator().manual_seed(0)
     for view in writer.pending():
         noise = torch.rand(30, *SIZE, generator=random)

@@ -28,10 +28,10 @@ from utils.labels import CLASS_NAMES, colorize
 def write_run(runs_dir, name, mean_iou, stem="rgb", color="rgb", seed=0, novel=False, epochs=5, tested=True):
     training = runs_dir / name / "training"
     training.mkdir(parents=True)
-    stores = ["original/a", "novel/a"] if novel else ["original/a"]
+    folders = ["original", "novel"] if novel else ["original"]
     (training / "settings.json").write_text(json.dumps({
         "network": {"stem": stem}, "views": {"color": color}, "budget": {"seed": seed, "epochs": epochs},
-        "training": [{"path": path} for path in stores],
+        "training": [{"folder": folder, "scene": "a"} for folder in folders],
     }))
     iou = dict.fromkeys(CLASS_NAMES[1:]) | {"wall": mean_iou, "sink": mean_iou}
     scores = {"mean_iou": mean_iou, "pixel_accuracy": 0.5, "class_iou": iou, "views": 7}

@@ -72,12 +72,15 @@ def test_the_most_covered_views_come_first_and_near_duplicates_go(tmp_path):
 
 
 def test_held_out_views_give_no_targets(tmp_path):
-    store = write_store(tmp_path / "room")
+    store = write_store(tmp_path / "room", attributes={"held_out": ["0", "4", "8", "not rendered"]})
     everything = TargetOptions(min_coverage=0.0, separation=0.0, max_per_class=0, max_per_scene=0)
     views = {target.view for target in find_targets(store, [SINK], everything)}
     assert {0, 4} <= views
-    without = find_targets(store, [SINK], replace(everything, held_out_every=4))
+    without = find_targets(store, [SINK], replace(everything, held_out=False))
     assert {target.view for target in without} == {view for view in views if view % 4}
+    silent = write_store(tmp_path / "silent")
+    with pytest.raises(UserError, match="does not say which frames were kept out"):
+        find_targets(silent, [SINK], replace(everything, held_out=False))
 
 
 def test_limits_take_classes_in_turn(tmp_path):

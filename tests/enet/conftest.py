@@ -1,6 +1,7 @@
 """Small view stores whose labels can be learned: vertical stripes of a class-dependent colour, with noise."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,13 @@ def one_thread():
 def make_store(tmp_path: Path) -> Callable[..., Path]:
     """``make_store(scene, folder="views", count=4, seed=0, leave_out=(), **changes)`` writes a store; its path."""
 
-    def make(scene, folder="views", count=4, seed=0, size=SIZE, leave_out=(), sh_dtype="uint8", **changes) -> Path:
+    def make(
+        scene, folder="views", count=4, seed=0, size=SIZE, leave_out=(), sh_dtype="uint8", names=None, held_out=None,
+        **changes,
+    ) -> Path:  # fmt: skip
         generator = torch.Generator().manual_seed(seed + sum(map(ord, scene + folder)))
         cameras = make_cameras(scene, count, size, generator)
+        cameras = cameras if names is None else replace(cameras, names=names)
         values = {name: value for name, value in make_values(count, size, generator).items() if name not in leave_out}
         values.update(changes)
         dtypes = {"sh": sh_dtype}
@@ -62,7 +67,7 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
         transform[:3, :3] = turned * torch.linalg.det(turned)
         writer = ViewStoreWriter.create(
             path, cameras, channels, {"seed": seed}, sh_range=sh_range if "sh" in values else None,
-            attributes={"T": transform.tolist()},
+            attributes={"T": transform.tolist(), **({} if held_out is None else {"held_out": held_out})},
         )  # fmt: skip
         writer.write(range(count), values)
         writer.finish()

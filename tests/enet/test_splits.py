@@ -26,12 +26,13 @@ def test_whole_rooms_are_held_out():
     assert sorted(training + validation) == scenes and len(validation) == 6
     refuse_overlap({"train": training, "val": validation})
     assert hold_out_rooms(scenes, 0.2, seed=0)[1] == validation
-    with pytest.raises(UserError, match="val_every"):
+    with pytest.raises(UserError, match="val_frames = 'held_out'"):
         hold_out_rooms(["scene0000_00", "scene0000_01"], 0.5, seed=0)
 
 
-def choose(folders, train="all", val=None, rooms=0.1, every=0, test=None):
-    return choose_views(folders, SplitOptions(train, val, rooms, every, test), seed=0)
+def choose(folders, train="all", val=None, frames=None, every=0, test=None):
+    options = SplitOptions(train_scenes=train, val_scenes=val, val_frames=frames, val_every=every, test_scenes=test)
+    return choose_views(folders, options, seed=0)
 
 
 def test_novel_views_are_trained_on_but_never_validated(make_store, views):
@@ -50,10 +51,31 @@ def test_single_room_holds_out_every_nth_view(make_store):
     assert [entry.indices for entry in validation] == [(0, 3, 6)]
 
 
+def test_frames_kept_out_of_the_field_validate_whatever_was_rendered_of_them(make_store):
+    """Of frames 0 to 13, every fourth was kept out; every second one was rendered."""
+    rendered = [str(frame) for frame in range(0, 14, 2)]
+    views = make_store("room", count=7, names=rendered, held_out=["0", "4", "8", "12"]).parent
+    training, validation = choose([views], frames="held_out")
+    assert [entry.indices for entry in training] == [(1, 3, 5)]
+    assert [entry.indices for entry in validation] == [(0, 2, 4, 6)]
+    assert choose([views], every=2) == (training, validation)
+    with pytest.raises(UserError, match="every 4th view is not what was kept out of its field, which is 0, 4, 8, 12"):
+        choose([views], every=4)
+
+
+def test_what_is_not_held_out_is_not_guessed(make_store):
+    with pytest.raises(UserError, match="does not say which frames were kept out of its field"):
+        choose([make_store("silent", folder="a").parent], frames="held_out")
+    with pytest.raises(UserError, match="0 of its 4 views are held out"):
+        choose([make_store("all_fitted", folder="b", held_out=[]).parent], frames="held_out")
+    with pytest.raises(UserError, match="val_frames = 'fitted'; use 'held_out'"):
+        choose([make_store("room", folder="c").parent], frames="fitted")
+
+
 def test_refusals(make_store, views):
     with pytest.raises(UserError, match="val_every = 1 leaves nothing"):
         choose([views], every=1)
-    with pytest.raises(UserError, match="val_scenes and SplitOptions.val_every"):
+    with pytest.raises(UserError, match="SplitOptions.val_scenes and SplitOptions.val_every are set"):
         choose([views], val=["scene0002_00"], every=2)
     with pytest.raises(UserError, match="val_scenes holds scene0002_00 and test_scenes holds scene0002_00"):
         choose([views], val=["scene0002_00"], test=["scene0002_00"])
