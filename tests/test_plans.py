@@ -74,22 +74,27 @@ REFUSED = {
     "an absent scene": ("fit", ["SCENES = ['room', 'hall']"], "scene 'hall' is not in"),
     "too few frames": ("fit", ["FitData.max_frames = 2"], "2 usable training frames"),
     "a way to go on": ("fit", ["fit.on_error = 'ignore'"], "on_error = 'ignore' is unknown"),
-    "a macro for one scene": ("fit", ["SCENE = ['room']"], "macro SCENE is set, but nothing uses it (did you mean 'SCENES'?)"),
+    "a macro for one scene": ("fit", ["SCENE = ['room']"],
+        "macro SCENE is set, but nothing uses it (did you mean 'SCENES'?)"),
     "a misspelt macro": ("render", ["WROK = 'x'"], "(did you mean 'WORK'?)"),
     "a misspelt group": ("fit", ["FitGird.start = 'mesh'"], "(did you mean 'FitGrid'?)"),
     "a misspelt parameter": ("fit", ["FitGrid.dialte = 1"], "(did you mean 'dilate'?)"),
     "every 0th view": ("render", ["render.every = 0"], "render.every = 0"),
     "a dtype": ("render", ["render.sh_dtype = 'int4'"], "render.sh_dtype = 'int4' is unknown"),
     "a label rule": ("annotate", ["annotate.label_rule = 'best'"], "annotate.label_rule = 'best' is unknown"),
-    "a backbone": ("train", ["NetworkOptions.backbone = 'resnet'", BY_FRAMES], "NetworkOptions.backbone = 'resnet' is unknown"),
+    "a backbone": ("train", ["NetworkOptions.backbone = 'resnet'", BY_FRAMES],
+        "NetworkOptions.backbone = 'resnet' is unknown"),
     "a split list": ("train", ["TRAIN_SCENES = 'none.txt'"], "neither 'all' nor an existing text file"),
     "two ways to validate": ("train", [BY_FRAMES, "SplitOptions.val_every = 4"], "choose one way to validate"),
     "a rule for tail classes": ("analyze", ["analyze.tail = 'few'"], "tail = 'few' is unknown"),
-    "a search space": ("search", [BY_FRAMES, "search.space = {'LossOptions.dise': ('uniform', 0, 1)}"], "(did you mean 'dice'?)"),
-    "values of another type": ("search", [BY_FRAMES, "search.space = {'NetworkOptions.stem': ('uniform', 0, 1)}"], "NetworkOptions.stem = 0 is not of type str"),
-    "what no trial can do": ("search", [BY_FRAMES, "NetworkOptions.backbone = 'resnet'"], "NetworkOptions.backbone = 'resnet' is unknown"),
+    "a search space": ("search", [BY_FRAMES, "search.space = {'LossOptions.dise': ('uniform', 0, 1)}"],
+        "(did you mean 'dice'?)"),
+    "values of another type": ("search", [BY_FRAMES, "search.space = {'NetworkOptions.stem': ('uniform', 0, 1)}"],
+        "NetworkOptions.stem = 0 is not of type str"),
+    "what no trial can do": ("search", [BY_FRAMES, "NetworkOptions.backbone = 'resnet'"],
+        "NetworkOptions.backbone = 'resnet' is unknown"),
     "frames to test": ("test", ["test.frames = 'fitted'"], "test.frames = 'fitted'; use 'all' or 'held_out'"),
-}  # fmt: skip  # noqa: E501
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
