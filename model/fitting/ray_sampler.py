@@ -80,8 +80,9 @@ class RaySampler:
         length = along.norm(dim=-1, keepdim=True)
         distances = transparency = None
         if self._with_distances:
-            depth_row = row * depths.shape[1] // height
-            depth_column = column * depths.shape[2] // width
+            # The depth pixel in which the photograph's pixel centre lies.
+            depth_row = (2 * row + 1) * depths.shape[1] // (2 * height)
+            depth_column = (2 * column + 1) * depths.shape[2] // (2 * width)
             depth = depths[frame, depth_row, depth_column].float() / 1000
             distances = depth * length[:, 0] * self._scene_scale
         if self._frames.alphas is not None:

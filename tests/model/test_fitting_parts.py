@@ -12,7 +12,7 @@ from model import PlenoxelGrid, RenderOptions
 from model.fitting.carving import carve, near_cameras
 from model.fitting.evaluation import ssim
 from model.fitting.exposure import ExposureEstimate
-from model.fitting.frames import fitted_size, load_training_frames, sharpness, split_frames
+from model.fitting.frames import Frames, fitted_size, load_training_frames, sharpness, split_frames
 from model.fitting.options import FitData, FitGrid, FitOptimization
 from model.fitting.placement import place
 from model.fitting.point_cloud import depth_point_cloud, mesh_point_cloud
@@ -108,6 +108,22 @@ def test_rays_of_pixels_are_the_cameras_rays(scene, frames):
         assert to_surface < 2e-3  # the depth is stored in millimetres
     again = RaySampler(frames, poses, 1.0, torch.Generator().manual_seed(0)).draw(500)
     assert torch.equal(again.colors, batch.colors) and again.distances is None
+
+
+@pytest.mark.parametrize(
+    "size, depth_size", [((36, 54), (21, 32)), ((36, 54), (36, 54)), ((20, 31), (40, 62)), ((7, 9), (3, 4))]
+)
+def test_depth_is_that_of_the_pixel_in_which_a_ray_starts(size, depth_size):
+    """Each depth pixel holds its own number; a photograph's pixel centre lies in the one it must read."""
+    numbers = torch.arange(depth_size[0] * depth_size[1], dtype=torch.int16).reshape(1, *depth_size) + 1
+    frames = Frames([0], torch.zeros(1, *size, 3, dtype=torch.uint8), numbers, torch.eye(4).double()[None],
+                    torch.tensor([[50.0, 0, 3], [0, 50.0, 2], [0, 0, 1]]).double())  # fmt: skip
+    sampler = RaySampler(frames, frames.camera_to_world, 1.0, torch.Generator(), with_distances=True)
+    batch = sampler.rays_of(torch.arange(size[0] * size[1]))
+    along_axis = (batch.distances * batch.directions[:, 2] * 1000).round().reshape(size)
+    rows = [int((row + 0.5) * depth_size[0] / size[0]) for row in range(size[0])]
+    columns = [int((column + 0.5) * depth_size[1] / size[1]) for column in range(size[1])]
+    assert torch.equal(along_axis, numbers[0][rows][:, columns].float())
 
 
 def test_exposure_is_found_from_rays():
