@@ -7,10 +7,10 @@ if [ $# -ne 2 ] || [ ! -d "$1" ]; then
     echo "error: expected the folder of a capture and an output folder: bash scripts/capture.sh DIR OUT" >&2
     exit 2
 fi
-capture="$(cd "$1" && pwd)"
-mkdir -p "$2/data/scans"
-output="$(cd "$2" && pwd)"
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+capture="$(cd "$1" && pwd)" output="$2"
+scripts="$(dirname "${BASH_SOURCE[0]}")"
+mkdir -p "$output/data/scans"
 ln -sfn "$capture" "$output/data/scans/$(basename "$capture")"
-bash scripts/pipeline.sh "$output/data" "$output" configs/smoke/capture.gin rendered_rgb rendered_rgb_sh novel_rgb_sh
+bash "$scripts/pipeline.sh" "$output/data" "$output" "$(realpath "$scripts/../configs/smoke/capture.gin")" \
+    rendered_rgb rendered_rgb_sh novel_rgb_sh
 echo "open $output/report/index.html"

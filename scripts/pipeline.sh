@@ -14,6 +14,7 @@ shift 3
 rows=("${@:-}")
 [ -n "${rows[0]}" ] || rows=(camera_rgb rendered_rgb rendered_rgb_sh novel_rgb novel_rgb_sh)
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+configs="$SSIR_ROOT/configs"
 
 # Exit code 3: some scenes failed, and the config says to go on without them. The script says so at its end, too.
 failed=0
@@ -21,7 +22,7 @@ stage() {
     local task="$1" code=0
     shift
     echo "== $task $*"
-    "$PYTHON" run.py "$task" --resume --ginc "configs/stage/$task.gin" "$@" \
+    "$PYTHON" "$SSIR_ROOT/run.py" "$task" --resume --ginc "$configs/stage/$task.gin" "$@" \
         --ginb "DATA = '$data'" --ginb "WORK = '$work'" || code=$?
     [ "$code" = 0 ] || [ "$code" = 3 ] || exit "$code"
     [ "$code" = 0 ] || failed=3
@@ -33,11 +34,11 @@ stage annotate --ginc "$config"
 stage analyze --ginc "$config"
 stage sample --ginc "$config"
 stage filter --ginc "$config"
-stage render --ginc configs/stage/novel_views.gin --ginc "$config"
-stage annotate --ginc configs/stage/novel_views.gin --ginc "$config"
+stage render --ginc "$configs/stage/novel_views.gin" --ginc "$config"
+stage annotate --ginc "$configs/stage/novel_views.gin" --ginc "$config"
 for row in "${rows[@]}"; do
-    stage train --ginc "configs/exp/$row.gin" --ginc "$config"
-    stage test --ginc "configs/exp/$row.gin" --ginc "$config"
+    stage train --ginc "$configs/exp/$row.gin" --ginc "$config"
+    stage test --ginc "$configs/exp/$row.gin" --ginc "$config"
 done
 stage report --ginc "$config"
 exit "$failed"

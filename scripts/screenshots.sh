@@ -4,6 +4,6 @@
 # Needs Chromium (Debian: apt-get install chromium) and the package viser.
 
 set -euo pipefail
-work="$(realpath -m "${1:-outputs/demo}")" output="$(realpath -m "${2:-docs/images}")"
+work="$(realpath -m "${1:-outputs/demo}")" output="${2:+$(realpath -m "$2")}"
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-"$PYTHON" docs/screenshots.py "$work" "$output"
+"$PYTHON" "$SSIR_ROOT/docs/screenshots.py" "$work" "${output:-$SSIR_ROOT/docs/images}"

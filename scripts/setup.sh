@@ -6,14 +6,11 @@
 
 set -euo pipefail
 SSIR_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-cd "$SSIR_ROOT"
+PYTHON="${VIRTUAL_ENV:-$SSIR_ROOT/.venv}/bin/python"
 
-if [ -n "${VIRTUAL_ENV:-}" ]; then
-    PYTHON="$VIRTUAL_ENV/bin/python"
-else
-    [ -x .venv/bin/python ] || "${PYTHON3:-python3}" -m venv .venv
-    PYTHON="$SSIR_ROOT/.venv/bin/python"
-fi
+(  # the caller stays where it is
+cd "$SSIR_ROOT"
+[ -n "${VIRTUAL_ENV:-}" ] || [ -x "$PYTHON" ] || "${PYTHON3:-python3}" -m venv .venv
 REQUIREMENTS="${REQUIREMENTS:-requirements.lock}"
 
 packages_stamp="$("$PYTHON" -c 'import sys; print(sys.prefix)')/.ssir-$(sha256sum "$REQUIREMENTS" | cut -c1-16)"
@@ -35,4 +32,5 @@ if [ "$(cat build/.built 2>/dev/null)" != "$build_key" ] || ! ls lib/plenoxel/_C
     grep '^native extensions' build/log.txt || true
     echo "$build_key" >build/.built
 fi
-export PYTHON
+)
+export PYTHON SSIR_ROOT

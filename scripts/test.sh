@@ -6,6 +6,7 @@
 
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+cd "$SSIR_ROOT"
 if [ "${1:-}" = "--blender" ]; then
     shift
     [ -x .venv-blender/bin/python ] || "$PYTHON" -m venv .venv-blender

@@ -1,0 +1,71 @@
+"""The scripts, with a Python that writes down how it is called: paths are those of where the user stands."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDER = """#!/usr/bin/env bash
+case "$1" in
+    -c) echo "$VIRTUAL_ENV" ;;
+    *) echo "$PWD: $*" >>"$CALLS" ;;
+esac
+"""
+STAGES = ["fit", "render", "annotate", "analyze", "sample", "filter", "render", "annotate"]
+
+
+@pytest.fixture
+def call(tmp_path):
+    """``call("demo.sh", ...)`` runs a copy of a script from the folder ``tmp_path/elsewhere``; the calls of Python."""
+    project, environment = tmp_path / "project", tmp_path / "environment"
+    shutil.copytree(ROOT / "scripts", project / "scripts")
+    (project / "lib").mkdir()
+    for name in ("setup.py", "requirements.lock"):
+        shutil.copy(ROOT / name, project)
+    python = environment / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(RECORDER)
+    python.chmod(0o755)
+    (tmp_path / "elsewhere" / "capture").mkdir(parents=True)
+
+    def run(script: str, *arguments: str) -> list[str]:
+        calls = tmp_path / "calls"
+        calls.write_text("")
+        subprocess.run(
+            ["bash", f"../project/scripts/{script}", *arguments], cwd=tmp_path / "elsewhere", check=True,
+            env={**os.environ, "VIRTUAL_ENV": str(environment), "CALLS": str(calls)},
+        )  # fmt: skip
+        return calls.read_text().splitlines()
+
+    return run
+
+
+def tasks(calls: list[str], project: Path) -> list[str]:
+    """Names of the tasks that were run, each where the user stands."""
+    runs = [line for line in calls if "run.py" in line]
+    for line in runs:
+        assert line.startswith(f"{project.parent}/elsewhere: {project}/run.py "), line
+        assert all(Path(word).is_absolute() for word in line.split() if word.endswith(".gin")), line
+    return [line.split()[2] for line in runs]
+
+
+def test_demo(call, tmp_path):
+    calls = call("demo.sh", "out")
+    assert tasks(calls, tmp_path / "project") == ["synthesize", *STAGES, *["train", "test"] * 5, "report"]
+    assert all("DATA = 'out/data'" in line and "WORK = 'out'" in line for line in calls if "run.py" in line)
+    assert f"{tmp_path}/project: setup.py build_ext --inplace" in calls
+
+
+def test_capture(call, tmp_path):
+    calls = call("capture.sh", "capture", "out")
+    assert tasks(calls, tmp_path / "project") == [*STAGES, *["train", "test"] * 3, "report"]
+    link = tmp_path / "elsewhere/out/data/scans/capture"
+    assert link.is_symlink() and link.samefile(tmp_path / "elsewhere/capture")
+
+
+def test_tests_run_in_the_project(call, tmp_path):
+    folder = tmp_path / "project"
+    assert call("test.sh", "tests/lib")[-2:] == [f"{folder}: -m ruff check .", f"{folder}: -m pytest -q -n 2 tests/lib"]
