@@ -4,6 +4,10 @@
 
 SSIR_CUDA=0 leaves CUDA out. SSIR_MARCH names the CPU to compile for (default: this one, "native").
 TORCH_CUDA_ARCH_LIST names the GPUs, as usual (default: the ones present).
+
+It is also the build backend that pip asks (pyproject.toml names it). `pip install -e .` links this folder with all that
+is in it; `pip install .` is refused: `utils` and `model` are no names for a common site-packages, configs and scripts
+stay here, and extensions must be built with the PyTorch that will load them, which pip hides from a build.
 """
 
 import os
@@ -11,19 +15,33 @@ import shutil
 import sys
 from pathlib import Path
 
-import torch
-from setuptools import setup
-from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
+from setuptools import build_meta, setup
 
 ROOT = Path(__file__).parent
 EXTENSIONS = {"plenoxel": [], "raster": ["-ffp-contract=off"]}
 # Some compilers link their C++ library statically. Beside PyTorch's its symbols must not be seen: where numbers are
 # printed by one with the other's tables, the process dies in the middle of an error message.
 LINK = ["-fopenmp", *(["-Wl,--exclude-libs,libstdc++.a"] if sys.platform == "linux" else [])]
+EDITABLE = {"egg_info", "dist_info", "editable_wheel"}  # commands of `pip install -e .`
+
+get_requires_for_build_editable = build_meta.get_requires_for_build_editable
+prepare_metadata_for_build_editable = build_meta.prepare_metadata_for_build_editable
+build_editable = build_meta.build_editable
+
+
+def refuse(*_, **__):
+    """What pip asks of a project that it is to copy ends here, with a sentence."""
+    sys.exit("error: this project is used from its folder; run bash scripts/setup.sh, then pip install -e .")
+
+
+get_requires_for_build_wheel = get_requires_for_build_sdist = build_wheel = build_sdist = refuse
 
 
 def cuda_refusal() -> str | None:
     """Why CUDA is left out, or None."""
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME
+
     if os.environ.get("SSIR_CUDA") == "0":
         return "SSIR_CUDA=0"
     if torch.version.cuda is None:
@@ -35,6 +53,8 @@ def cuda_refusal() -> str | None:
 
 def extension(name: str, flags: list[str], with_cuda: bool):
     """The extension ``lib.<name>._C`` from all sources in ``lib/<name>/csrc``."""
+    from torch.utils.cpp_extension import CppExtension, CUDAExtension
+
     folder = Path("lib") / name / "csrc"
     sources = [str(path) for path in sorted(folder.glob("*.cpp"))]
     march = os.environ.get("SSIR_MARCH", "native")
@@ -52,28 +72,46 @@ def extension(name: str, flags: list[str], with_cuda: bool):
     )
 
 
+def extensions() -> dict:
+    """Arguments of ``setup`` that build the extensions."""
+    from torch.utils.cpp_extension import BuildExtension
+
+    refusal = cuda_refusal()
+    print(f"native extensions: CPU only, because {refusal}" if refusal else "native extensions: CPU and CUDA")
+    os.environ.setdefault("MAX_JOBS", str(len(os.sched_getaffinity(0))))
+    return {
+        "ext_modules": [extension(name, flags, refusal is None) for name, flags in EXTENSIONS.items()],
+        "cmdclass": {"build_ext": BuildExtension},
+    }
+
+
 def requirements(name: str) -> list[str]:
     """Requirement lines of a text file."""
     lines = (ROOT / name).read_text().splitlines()
     return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
 
 
-refusal = cuda_refusal()
-print(f"native extensions: CPU only, because {refusal}" if refusal else "native extensions: CPU and CUDA")
-os.environ.setdefault("MAX_JOBS", str(len(os.sched_getaffinity(0))))
+def main() -> None:
+    building = "build_ext" in sys.argv
+    if not building and not EDITABLE.intersection(sys.argv):
+        refuse()
+    if not building and not all(any((ROOT / "lib" / name).glob("_C*.so")) for name in EXTENSIONS):
+        sys.exit("error: the native extensions are not built; run bash scripts/setup.sh first")
+    setup(
+        packages=["utils", "lib", "dataloader", "model", "enet", "analysis"],
+        py_modules=["run"],
+        install_requires=requirements("requirements.txt"),
+        extras_require={
+            "cluster": ["ray>=2.40"],
+            "search": ["optuna>=4.0"],
+            "viewer": ["viser>=1.1", "imageio[ffmpeg]>=2.34"],
+            "backbones": ["transformers>=4.45"],
+            "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
+            "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "trimesh>=4.4", "embreex>=2.17"],
+        },
+        **(extensions() if building else {}),
+    )
 
-setup(
-    packages=["utils", "lib", "dataloader", "model", "enet", "analysis"],
-    py_modules=["run"],
-    ext_modules=[extension(name, flags, refusal is None) for name, flags in EXTENSIONS.items()],
-    cmdclass={"build_ext": BuildExtension},
-    install_requires=requirements("requirements.txt"),
-    extras_require={
-        "cluster": ["ray>=2.40"],
-        "search": ["optuna>=4.0"],
-        "viewer": ["viser>=1.1", "imageio[ffmpeg]>=2.34"],
-        "backbones": ["transformers>=4.45"],
-        "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "trimesh>=4.4", "embreex>=2.17"],
-    },
-)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What pip is told: an editable install reaches this folder from an empty one, any other is refused in one sentence."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+USE_BACKEND = "import sys; sys.path.insert(0, '.'); import setup; print(setup.{}(*sys.argv[1:]))"
+
+
+@pytest.fixture
+def project(tmp_path):
+    """This project under another path, so that nothing is written into its folder."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for entry in ROOT.iterdir():
+        if not entry.name.startswith(".") and entry.suffix != ".egg-info" and entry.name not in ("build", "outputs"):
+            (folder / entry.name).symlink_to(entry)
+    return folder
+
+
+def ask_backend(project: Path, hook: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", USE_BACKEND.format(hook), *arguments], cwd=project,
+                          capture_output=True, text=True)  # fmt: skip
+
+
+def test_editable_install_works_from_an_empty_folder(project, tmp_path):
+    wheel = ask_backend(project, "build_editable", str(tmp_path))
+    assert wheel.returncode == 0, wheel.stderr
+    zipfile.ZipFile(tmp_path / wheel.stdout.splitlines()[-1]).extractall(tmp_path / "site")
+    (tmp_path / "empty").mkdir()
+    code = f"import site, sys; site.addsitedir({str(tmp_path / 'site')!r}); import model, run; " \
+            "import analysis.report.page; sys.exit(run.main(['--help']))"  # fmt: skip
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "empty", capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "synthesize" in result.stdout
+
+
+@pytest.mark.parametrize("hook", ["get_requires_for_build_wheel", "build_wheel", "build_sdist"])
+def test_copies_are_refused(project, hook):
+    result = ask_backend(project, hook)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: this project is used from its folder; run bash scripts/setup.sh, then pip install -e .\n"
+    )
+
+
+def test_setup_py_refuses_them_too(project):
+    result = subprocess.run([sys.executable, "setup.py", "install"], cwd=project, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("error: this project is used from its folder")
+
+
+def test_an_editable_install_without_extensions_is_refused(project, tmp_path):
+    (project / "lib").unlink()
+    (project / "lib").mkdir()
+    result = ask_backend(project, "get_requires_for_build_editable")
+    assert result.returncode == 1
+    assert result.stderr == "error: the native extensions are not built; run bash scripts/setup.sh first\n"
