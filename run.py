@@ -20,6 +20,7 @@ import gin
 
 from utils.config import check_inputs, did_you_mean, parse, resolved_parameters
 from utils.errors import UserError
+from utils.interrupts import Stopped, obey_parent, stopping_signals
 from utils.locks import unlock_all
 from utils.paths import PROJECT
 from utils.plans import FAILED, Plan
@@ -187,19 +188,23 @@ def _work(task: Task, plan: Plan, records: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0; 2 after a mistake that the user can correct; 3 when some scenes failed and the others are done; 130 after Ctrl-C.
+    0; 2 after a mistake that the user can correct; 3 when some scenes failed and the others are done; 128 and the
+    signal's number after one (130 after Ctrl-C, 143 after SIGTERM).
     """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
+        with stopping_signals():
+            obey_parent()
+            return _run(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)  # gin appends where it was called
         return REFUSED
-    except KeyboardInterrupt:
-        print("stopped; the same command with --resume goes on from here", file=sys.stderr)
-        return 130
+    except Stopped as stop:
+        print(f"stopped by {stop}; what is finished stays, and the same command with --resume goes on from here",
+              file=sys.stderr)  # fmt: skip
+        return stop.exit_code
     finally:
         unlock_all()
 

@@ -14,6 +14,7 @@ import torch
 from analysis.quality import QualityOptions
 from model import RenderOptions
 from utils.device import choose_device
+from utils.interrupts import Stopped
 from utils.plans import Plan
 from utils.tasks import task
 
@@ -89,7 +90,7 @@ def _serve(
     logger.info("%s is at %s; Ctrl-C ends it", scene, viewer.url)
     try:
         threading.Event().wait()
-    except KeyboardInterrupt:
+    except Stopped:
         logger.info("closed")
     finally:
         viewer.stop()

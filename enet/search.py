@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import json
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.config import check_binding
 from utils.cores import environment_of_each
 from utils.errors import UserError
-from utils.files import read_json, write_text
+from utils.files import read_json, write_json, write_text
+from utils.interrupts import end_with_this_process
+from utils.locks import check_unlocked, locked
+from utils.outputs import SETTINGS_FILE, first_difference
 from utils.paths import PROJECT
+from utils.seeding import derive_seed
 
 if TYPE_CHECKING:
     import optuna
 
 logger = logging.getLogger(__name__)
 _RUN = PROJECT / "run.py"
-_AGAIN = "again"  # attribute of a trial: number of the killed one that it repeats
+_STUDY = "study.db"
 _KINDS = ("uniform", "log", "int", "choice")
 
 
@@ -35,7 +44,7 @@ class TrialFailed(Exception):
 class Search:
     """A study's folder, what is searched, and how; fields as in the search task.
 
-    ``config`` is the gin text every trial starts from.
+    ``config`` is the gin text every trial starts from, ``training`` the values of the train task and its groups.
     """
 
     folder: Path
@@ -44,6 +53,34 @@ class Search:
     trials: int
     jobs: int
     seed: int
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def check_space(self) -> None:
+        """Raise :class:`UserError` unless all that is searched are parameters that can take the values."""
+        for binding, (kind, *values) in self.space.items():
+            try:
+                check_binding(binding, [int(value) for value in values] if kind == "int" else values)
+            except (UserError, ValueError) as error:
+                raise UserError(f"search.space: {error}") from None
+
+    def check_folder(self) -> None:
+        """Raise :class:`UserError` when the folder holds a study of something else, or another process writes it."""
+        check_unlocked(self.folder)
+        path = self.folder / SETTINGS_FILE
+        difference = first_difference(read_json(path), self._settings()) if path.exists() else None
+        if difference is not None:
+            raise UserError(f"{self.folder} holds a search with other settings ({difference}); choose another "
+                            "search.study_dir")
+
+    def start_folder(self) -> None:
+        """Make the folder, which must have been checked."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / "trial.gin", self.config)
+        write_json(self.folder / SETTINGS_FILE, self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        values = {"space": dict(self.space), "seed": self.seed, "training": dict(self.training)}
+        return json.loads(json.dumps(values, default=repr))
 
     def __post_init__(self) -> None:
         if not self.space:
@@ -54,10 +91,6 @@ class Search:
                     f"search.space[{binding!r}] = {spec!r}; use ('uniform', low, high), ('log', low, high), "
                     "('int', low, high) or ('choice', value, value, ...)"
                 )
-            try:
-                check_binding(binding, [int(spec[1]), int(spec[2])] if spec[0] == "int" else spec[1:])
-            except UserError as error:
-                raise UserError(f"search.space: {error}") from None
         if self.trials < 1 or self.jobs < 1:
             raise UserError(f"search.trials = {self.trials} and jobs = {self.jobs}: expected at least 1")
 
@@ -71,68 +104,128 @@ def require_optuna() -> None:
 def run_search(search: Search) -> dict[str, Any]:
     """Run the trials that are still missing; the best bindings go to ``best.gin``.
 
-    Trials whose training failed count; trials that were killed are run again.
+    With one job, what trial k tries depends on the seed, on k and on the scores of the trials before it. So a search
+    that was stopped and started again ends as one that was not: the trial that was running goes on with its parameters,
+    from its last checkpoint. Trials whose training failed count.
 
     Raises:
-        UserError: Optuna is missing, or no trial succeeded.
+        UserError: Optuna is missing, the study is damaged or another search's, or no trial succeeded.
     """
     require_optuna()
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    search.folder.mkdir(parents=True, exist_ok=True)
-    write_text(search.folder / "trial.gin", search.config)
-    study = optuna.create_study(
-        study_name="search",
-        storage=f"sqlite:///{search.folder / 'study.db'}",
-        direction="maximize",
-        load_if_exists=True,
-    )
-    _requeue_killed(study)
-    done = _count_done(study)
-    study.sampler = optuna.samplers.TPESampler(seed=search.seed + done)
-    if done < search.trials:
-        missing = search.trials - done
-        study.optimize(lambda trial: _train(search, trial), missing, n_jobs=search.jobs, catch=(TrialFailed,))
-    return _results(search, study)
+    search.check_folder()
+    with locked(search.folder):
+        search.start_folder()
+        with _named_errors(search.folder / _STUDY):
+            study = optuna.create_study(
+                study_name="search",
+                storage=f"sqlite:///{search.folder / _STUDY}",
+                direction="maximize",
+                load_if_exists=True,
+            )
+            with _Trainings(search, study) as trainings:
+                trainings.run_all()
+            return _results(search, study)
 
 
-def _requeue_killed(study: optuna.Study) -> None:
-    """Trials that an interrupted search left running are tried again with their parameters."""
-    from optuna.trial import TrialState
+@contextlib.contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """What the study's database may meet, as a sentence."""
+    import sqlalchemy
+    from optuna.exceptions import OptunaError
 
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params, user_attrs={_AGAIN: trial.number})
-
-
-def _count_done(study: optuna.Study) -> int:
-    """Trials that ended by themselves, well or badly."""
-    from optuna.trial import TrialState
-
-    ended = study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL))
-    killed = {trial.user_attrs[_AGAIN] for trial in study.get_trials() if _AGAIN in trial.user_attrs}
-    return sum(trial.number not in killed for trial in ended)
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, OptunaError, sqlite3.Error) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{path} cannot be used ({reason}); it is damaged, or another program holds it: delete it to "
+                        "begin the search anew") from None
 
 
-def _train(search: Search, trial: optuna.Trial) -> float:
-    """Train with the trial's bindings in another process; the validation mIoU."""
-    bindings = [f"{name} = {_suggest(trial, name, spec)!r}" for name, spec in search.space.items()]
-    name = f"trial_{trial.number:04d}"
-    runs = search.folder / "trials"
-    bindings += [f"train.runs_dir = {str(runs)!r}", f"train.name = {name!r}"]
-    command = [sys.executable, str(_RUN), "train", "--ginc", str(search.folder / "trial.gin")]
-    for binding in bindings:
-        command += ["--ginb", binding]
-    environment = {**os.environ, **environment_of_each(search.jobs)}
-    finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if finished.returncode:
-        reason = finished.stderr.strip().splitlines()[-1:] or ["no message"]
-        logger.error("%s failed: %s", name, reason[0])
-        raise TrialFailed(reason[0])
-    score = read_json(runs / name / "metrics.json")["validation"]["mean_iou"]
-    logger.info("%s: %.4f with %s", name, score or 0.0, "; ".join(bindings[: len(search.space)]))
-    return score or 0.0
+class _Trainings:
+    """The study's trials, each a process of its own; they end with this one."""
+
+    def __init__(self, search: Search, study: optuna.Study):
+        self._search, self._study = search, study
+        self._asking = threading.Lock()  # what is tried next depends on what is known: one at a time
+        self._processes: set[subprocess.Popen] = set()
+
+    def __enter__(self) -> _Trainings:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in list(self._processes):
+            process.terminate()
+        for process in list(self._processes):
+            process.wait()
+
+    def run_all(self) -> None:
+        """Train what is missing, ``jobs`` at a time."""
+        interrupted = [trial.number for trial in self._study.get_trials() if not trial.state.is_finished()]
+        missing = [*interrupted, *range(len(self._study.get_trials()), self._search.trials)]
+        with ThreadPoolExecutor(self._search.jobs) as pool:
+            waiting = [pool.submit(self._run, number) for number in missing]
+            try:
+                for future in as_completed(waiting):
+                    future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.__exit__()
+                raise
+
+    def _run(self, number: int) -> None:
+        from optuna.trial import TrialState
+
+        with self._asking:
+            trial, bindings = self._ask(number)
+        try:
+            score = self._train(trial.number, bindings)
+        except TrialFailed:
+            self._study.tell(trial, state=TrialState.FAIL)
+        else:
+            self._study.tell(trial, score)
+
+    def _ask(self, number: int) -> tuple[optuna.Trial, dict[str, Any]]:
+        """Trial ``number``, begun or taken up again, and what it binds."""
+        import optuna
+
+        self._study.sampler = optuna.samplers.TPESampler(seed=derive_seed(self._search.seed, "trial", number) % 2**32)
+        known = self._study.get_trials(deepcopy=False)
+        trial = optuna.Trial(self._study, known[number]._trial_id) if number < len(known) else self._study.ask()
+        return trial, {name: _suggest(trial, name, spec) for name, spec in self._search.space.items()}
+
+    def _train(self, number: int, values: Mapping[str, Any]) -> float:
+        """Train with a trial's bindings in another process; the validation mIoU."""
+        search, name = self._search, f"trial_{number:04d}"
+        runs = search.folder / "trials"
+        bindings = [f"{binding} = {value!r}" for binding, value in values.items()]
+        config = str(search.folder / "trial.gin")
+        command = [sys.executable, str(PROJECT / "run.py"), "train", "--resume", "--ginc", config]
+        for binding in (*bindings, f"train.runs_dir = {str(runs)!r}", f"train.name = {name!r}"):
+            command += ["--ginb", binding]
+        code, errors = self._call(command)
+        if code:
+            reason = errors.strip().splitlines()[-1:] or ["no message"]
+            logger.error("%s failed: %s", name, reason[0])
+            raise TrialFailed(reason[0])
+        score = read_json(runs / name / "metrics.json")["validation"]["mean_iou"]
+        logger.info("%s: %.4f with %s", name, score or 0.0, "; ".join(bindings))
+        return score or 0.0
+
+    def _call(self, command: Sequence[str]) -> tuple[int, str]:
+        """Exit code of a process that shares the cores with the other jobs', and what it wrote to stderr."""
+        environment = {**os.environ, **environment_of_each(self._search.jobs), **end_with_this_process()}
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        self._processes.add(process)
+        try:
+            errors = process.communicate()[1]
+            return process.returncode, errors
+        finally:
+            self._processes.discard(process)
 
 
 def _suggest(trial: optuna.Trial, name: str, spec: Sequence[Any]) -> Any:
@@ -159,5 +252,5 @@ def _results(search: Search, study: optuna.Study) -> dict[str, Any]:
         "best_mean_iou": best.value,
         "best": best.params,
         "trials": [{"number": trial.number, "mean_iou": trial.value, **trial.params} for trial in complete],
-        "failed": _count_done(study) - len(complete),
+        "failed": len(study.get_trials(states=(TrialState.FAIL,))),
     }

@@ -8,9 +8,12 @@ from typing import Any
 
 import gin
 
+from utils.config import resolved_parameters
 from utils.outputs import MAKE
 from utils.plans import Item, Plan
-from utils.tasks import task
+from utils.tasks import get_task, task
+
+_OF_EACH_TRIAL = ("train.runs_dir", "train.name", "train.overwrite", "train.device")
 
 
 @task(
@@ -42,7 +45,13 @@ def search(
     from enet.task_train import train
 
     require_optuna()
-    study = Search(Path(study_dir), gin.config_str(), dict(space), trials, jobs, seed)
+    groups = (train.plan, *get_task("train").configures)
+    settings = {f"{group.__name__}.{name}": value for group in groups
+                for name, value in resolved_parameters(group).items()}  # fmt: skip
+    kept = {name: value for name, value in settings.items() if name not in _OF_EACH_TRIAL}
+    study = Search(Path(study_dir), gin.config_str(), dict(space), trials, jobs, seed, kept)
+    study.check_space()
+    study.check_folder()
     # What no trial could do is refused here.
     training = train.plan(runs_dir=str(study.folder / "trials"), name="each trial")
     detail = f"{trials} trials of {training.items[0].detail}"

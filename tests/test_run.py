@@ -1,8 +1,12 @@
 """The command line: what is wrong is said in one sentence before any work starts."""
 
+import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gin
@@ -10,9 +14,10 @@ import pytest
 
 import run as entry
 from utils.errors import UserError
+from utils.locks import check_unlocked, lock, lock_file
 from utils.outputs import MAKE
 from utils.plans import Item, Plan
-from utils.tasks import parameters_of, task
+from utils.tasks import _TASKS, parameters_of, task
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.gin"))
@@ -229,3 +234,25 @@ def test_works_from_any_folder_without_imports_of_heavy_packages(tmp_path):
         [sys.executable, "-c", check, str(ROOT)], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_ends_the_run_with_its_own_code_and_how_to_go_on(capsys, tmp_path, monkeypatch, name, code):
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def work():
+        lock(tmp_path / "out" / "scene")
+        os.kill(os.getpid(), getattr(signal, name))
+        time.sleep(60)
+
+    task = entry._import_tasks()["probe"]
+    monkeypatch.setitem(_TASKS, "probe", dataclasses.replace(task, plan=lambda: Plan(work)))
+    path = config(tmp_path, f"probe.source = '.'\nprobe.output_dir = '{tmp_path}/out'")
+    monkeypatch.setattr(entry, "resolved_parameters", lambda group: {"source": ".", "output_dir": f"{tmp_path}/out"})
+    stopped, _, err = call(capsys, "probe", "--ginc", path)
+    assert stopped == code and err.strip() == (
+        f"stopped by {name}; what is finished stays, and the same command with --resume goes on from here"
+    )
+    assert {each: signal.getsignal(each) for each in before} == before
+    check_unlocked(tmp_path / "out" / "scene")
+    assert not lock_file(tmp_path / "out" / "scene").exists()

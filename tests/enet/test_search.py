@@ -2,17 +2,22 @@
 
 import itertools
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import gin
 import pytest
 
 optuna = pytest.importorskip("optuna", reason="needs optuna")
 
+import enet.search  # noqa: E402
 import run as entry  # noqa: E402
 from enet.search import Search, run_search  # noqa: E402
 from utils.cores import usable_cores  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.files import read_json, write_json  # noqa: E402
+from utils.paths import PROJECT  # noqa: E402
 
 SPACE = {"OptimizerOptions.learning_rate": ("log", 1e-4, 1e-1), "LossOptions.class_weights": ("choice", "enet", "none")}
 
@@ -22,17 +27,17 @@ def trainings(monkeypatch):
     """Replaces the training process by one whose score is the learning rate; the commands it was started with."""
     commands: list[dict[str, str]] = []
 
-    def run(command, **_):
+    def call(self, command):
         bound = dict(entry.split(" = ", 1) for before, entry in itertools.pairwise(command) if before == "--ginb")
         commands.append(bound)
         rate = float(bound["OptimizerOptions.learning_rate"])
         if rate > 5e-2:
-            return subprocess.CompletedProcess(command, 2, "", "error: diverged")
+            return 2, "error: diverged"
         folder = f"{bound['train.runs_dir'][1:-1]}/{bound['train.name'][1:-1]}"
         write_json(f"{folder}/metrics.json", {"validation": {"mean_iou": rate}})
-        return subprocess.CompletedProcess(command, 0, "", "")
+        return 0, ""
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("enet.search._Trainings._call", call)
     return commands
 
 
@@ -49,15 +54,67 @@ def test_goes_on_where_it_stopped(trainings, tmp_path):
     assert len(trainings) == 6
 
 
-def test_trials_of_a_killed_search_are_run_again(trainings, tmp_path):
-    run_search(Search(tmp_path, "", SPACE, trials=1, jobs=1, seed=0))
-    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / 'study.db'}")
-    study.enqueue_trial({"OptimizerOptions.learning_rate": 0.0123, "LossOptions.class_weights": "none"})
-    killed = study.ask()
-    killed.suggest_float("OptimizerOptions.learning_rate", 1e-4, 1e-1, log=True)
-    killed.suggest_categorical("LossOptions.class_weights", ("enet", "none"))
-    run_search(Search(tmp_path, "", SPACE, trials=2, jobs=1, seed=0))
-    assert trainings[-1]["OptimizerOptions.learning_rate"] == "0.0123"
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("killed", [0, 3, 11])
+def test_a_killed_search_ends_as_one_that_was_not(trainings, tmp_path, monkeypatch, killed):
+    """After ten trials the sampler looks at scores: a repeated or forgotten trial would show in the later ones."""
+    expected = run_search(Search(tmp_path / "whole", "", SPACE, trials=14, jobs=1, seed=3))
+    call, whole = enet.search._Trainings._call, list(trainings)
+
+    def kill(self, command):
+        if len(trainings) == len(whole) + killed:
+            raise Killed
+        return call(self, command)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("enet.search._Trainings._call", kill)
+        with pytest.raises(Killed):
+            run_search(Search(tmp_path / "killed", "", SPACE, trials=14, jobs=1, seed=3))
+    again = run_search(Search(tmp_path / "killed", "", SPACE, trials=14, jobs=1, seed=3))
+    assert again == expected and len(trainings) == 2 * len(whole)
+
+
+def test_a_study_is_of_one_search(trainings, tmp_path):
+    run_search(Search(tmp_path, "", SPACE, 3, 1, seed=0, training={"train.epochs": 3}))
+    for change in ({"seed": 1}, {"space": {"train.epochs": ("int", 1, 2)}}, {"training": {"train.epochs": 4}}):
+        with pytest.raises(UserError, match="holds a search with other settings"):
+            run_search(Search(tmp_path, "", **{"space": SPACE, "trials": 2, "jobs": 1, "seed": 0,
+                                               "training": {"train.epochs": 3}, **change}))  # fmt: skip
+
+
+def test_a_damaged_study_is_named(tmp_path):
+    (tmp_path / "study.db").write_bytes(b"SQLite format 3\0" + b"damaged" * 200)
+    with pytest.raises(UserError, match="study.db cannot be used .*malformed|study.db cannot be used .*not a database"):
+        run_search(Search(tmp_path, "", SPACE, 1, 1, 0))
+
+
+def test_trials_end_with_the_search_however_that_ends(tmp_path):
+    """SIGKILL of the search leaves no training behind."""
+    child = ("import time; from utils.interrupts import obey_parent; obey_parent(); print('ready', flush=True); "
+             "time.sleep(600)")  # fmt: skip
+    parent = ("import os, subprocess, sys; from utils.interrupts import end_with_this_process as end; "
+              "child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE, text=True, "
+              "env={**os.environ, **end()}); child.stdout.readline(); print(child.pid, flush=True); child.wait()")
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent, child], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    )
+    pid = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and is_running(pid):
+        time.sleep(0.05)
+    assert not is_running(pid)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_trials_train_from_the_folder_that_the_user_stands_in(views, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Whole training runs on tiny stores: budget, exactness, resuming, skipping, and what is refused."""
 
+import os
+import signal
 from pathlib import Path
 
 import gin
@@ -15,6 +17,7 @@ from tests.enet.bindings import bind_split
 from tests.events import read_events
 from utils.errors import UserError
 from utils.files import read_json
+from utils.interrupts import Stopped, stopping_signals
 from utils.outputs import partial_path
 
 
@@ -111,6 +114,17 @@ def test_killed_and_resumed_equals_uninterrupted(views, tmp_path, monkeypatch, r
     assert results["validation"] == read_json(whole / "run/training/results.json")["validation"]
     best = [torch.load(runs / "run/training/best.ckpt", weights_only=True) for runs in (whole, cut)]
     assert best[0]["epoch"] == best[1]["epoch"]
+
+
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_ends_a_training_as_it_ends_every_run(views, tmp_path, monkeypatch, name, code):
+    """Lightning has answers of its own to both, which ended with exit codes 0 and 1."""
+    with stopping_signals(), pytest.raises(Stopped, match=name) as stopped:
+        monkeypatch.setattr(
+            SegmentationModule, "training_step", lambda *arguments: os.kill(os.getpid(), getattr(signal, name))
+        )
+        start(views, tmp_path)
+    assert stopped.value.exit_code == code
 
 
 def test_finished_run_is_not_repeated_and_other_settings_are_refused(views, tmp_path, monkeypatch):
