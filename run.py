@@ -19,9 +19,10 @@ from typing import Any
 import gin
 
 from utils.config import check_inputs, did_you_mean, parse, resolved_parameters
+from utils.disk import disk_refusal
 from utils.errors import UserError
 from utils.interrupts import Stopped, obey_parent, stopping_signals
-from utils.locks import unlock_all
+from utils.locks import held, unlock_all
 from utils.paths import PROJECT
 from utils.plans import FAILED, Plan
 from utils.records import RunRecords
@@ -200,6 +201,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)  # gin appends where it was called
+        return REFUSED
+    except OSError as error:
+        refusal = disk_refusal(error, next(iter(held()), None))
+        if refusal is None:
+            raise
+        print(f"error: {refusal}", file=sys.stderr)
         return REFUSED
     except Stopped as stop:
         print(f"stopped by {stop}; what is finished stays, and the same command with --resume goes on from here",

@@ -96,7 +96,7 @@ def _write_frame(folder: Path, reader: SensReader, frame: SensFrame, depth: bool
     if header.color_coding == "raw":
         write_image(color_path, reader.decode_color(frame))
     else:
-        with atomic_path(color_path) as temporary:
+        with atomic_path(color_path, flushed=False) as temporary:
             temporary.write_bytes(frame.color_data)
     metres = reader.decode_depth(frame) if depth else None
     if metres is not None:
@@ -137,4 +137,5 @@ def _pose_path(folder: Path, index: int) -> Path:
 
 def _write_matrix(path: Path, matrix: Tensor) -> None:
     # Nine significant digits give every float32 back exactly.
-    write_text(path, "".join(" ".join(f"{value:.9g}" for value in row) + "\n" for row in matrix.tolist()))
+    text = "".join(" ".join(f"{value:.9g}" for value in row) + "\n" for row in matrix.tolist())
+    write_text(path, text, flushed=False)

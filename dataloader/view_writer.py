@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,6 +16,7 @@ from torch import Tensor
 from dataloader.camera_list import CameraList
 from dataloader.view_channels import CHANNEL_KINDS, check_channel, dtype_name, encode
 from dataloader.view_store import CAMERAS_FILE, FORMAT_VERSION, META_FILE, ViewStore, channel_file
+from utils.disk import create_array, remove_orphans
 from utils.errors import UserError
 from utils.files import atomic_path, read_json, write_json
 from utils.identity import resolve_inputs, value_identity
@@ -236,21 +238,16 @@ def _fill_files(store: ViewStore, names: list[str], kinds: list, fill: Callable[
     """Let ``fill`` write temporary arrays, then give all of them their names."""
     if not names:
         return
-    with atomic_path(channel_file(store.path, names[0])) as first:
-        paths = [first] + [first.with_name(f".{channel}{first.name}") for channel in names[1:]]
-        try:
-            arrays = [
-                np.lib.format.open_memmap(path, "w+", kind.dtypes[0], (len(store), *kind.shape(store.size)))
-                for path, kind in zip(paths, kinds, strict=True)
-            ]
-            fill(*arrays)
-            for array in arrays:
-                array.flush()
-            for path, channel in zip(paths[1:], names[1:], strict=True):
-                path.replace(channel_file(store.path, channel))
-        finally:
-            for path in paths[1:]:
-                path.unlink(missing_ok=True)
+    remove_orphans(store.path, locked=True)
+    with contextlib.ExitStack() as files:
+        paths = [files.enter_context(atomic_path(channel_file(store.path, name))) for name in names]
+        arrays = [
+            create_array(path, kind.dtypes[0], (len(store), *kind.shape(store.size)))
+            for path, kind in zip(paths, kinds, strict=True)
+        ]
+        fill(*arrays)
+        for array in arrays:
+            array.flush()
 
 
 def _open_array(path: Path, dtype: str, shape: tuple[int, ...]) -> np.memmap:
@@ -260,7 +257,7 @@ def _open_array(path: Path, dtype: str, shape: tuple[int, ...]) -> np.memmap:
         if array.dtype == np.dtype(dtype) and array.shape == shape:
             return array
     with atomic_path(path) as temporary:
-        np.lib.format.open_memmap(temporary, "w+", dtype, shape).flush()
+        create_array(temporary, dtype, shape)
     return np.lib.format.open_memmap(path, "r+")
 
 

@@ -9,28 +9,40 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from utils.disk import flush, temporary_path, writing
 from utils.errors import UserError
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, flushed: bool = True) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; renamed to ``path`` on success, removed on failure.
 
     The temporary name keeps the suffix, since many writers choose the format by it.
+
+    Args:
+        path: of the file.
+        flushed: whether the content is on the disk before it gets its name. Files of a folder that is flushed as a
+            whole before it counts as finished need not be.
+
+    Raises:
+        UserError: the disk refuses.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary = temporary_path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            if flushed:
+                flush(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically."""
-    with atomic_path(path) as temporary:
+def write_text(path: str | Path, text: str, flushed: bool = True) -> None:
+    """Write a text file atomically; see :func:`atomic_path`."""
+    with atomic_path(path, flushed) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ import socket
 import time
 from pathlib import Path
 
+from utils.disk import writing
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -40,9 +41,10 @@ def lock(path: str | Path) -> None:
     _forget_after_fork()
     if file in _held:
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with writing(path):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -56,10 +58,10 @@ def lock(path: str | Path) -> None:
         if _is_same_file(descriptor, file):
             break
         os.close(descriptor)  # its last holder removed the file between our opening and locking it
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, json.dumps(
-        {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    ).encode())  # fmt: skip
+    holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    with contextlib.suppress(OSError):  # a full disk holds the lock all the same
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(holder).encode())
     _held[file] = descriptor
 
 
@@ -67,6 +69,12 @@ def unlock(path: str | Path) -> None:
     """Let others write ``path``; nothing happens when this process does not hold it."""
     _forget_after_fork()
     _release(_absolute(lock_file(path)))
+
+
+def held() -> list[Path]:
+    """The outputs that this process is writing now."""
+    _forget_after_fork()
+    return [file.with_name(file.name.removeprefix(".").removesuffix(".lock")) for file in _held]
 
 
 def unlock_all() -> None:

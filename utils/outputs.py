@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from utils.disk import flush, remove_orphans, writing
 from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.identity import PREFIX, Stamps, resolve_inputs
@@ -87,18 +88,22 @@ def prepare_output(path: str | Path, settings: dict[str, Any], overwrite: bool =
         return prepare_output(path, settings, overwrite)
     for retired in path.parent.glob(f".{path.name}.*.old"):  # of a run that was killed while it replaced the folder
         shutil.rmtree(retired)
+    remove_orphans(path.parent)
     resolved, stamps = _resolved(settings, partial)
     keep = (
         resume_requested()
         and (partial / SETTINGS_FILE).exists()
         and first_difference(read_json(partial / SETTINGS_FILE), resolved) is None
     )
-    if not keep:
-        shutil.rmtree(partial, ignore_errors=True)
+    if keep:
+        remove_orphans(partial, locked=True)
+        return partial
+    shutil.rmtree(partial, ignore_errors=True)
+    with writing(path):
         partial.mkdir(parents=True)
-        if stamps:
-            write_json(partial / INPUTS_FILE, stamps)
-        write_json(partial / SETTINGS_FILE, resolved)
+    if stamps:
+        write_json(partial / INPUTS_FILE, stamps)
+    write_json(partial / SETTINGS_FILE, resolved)
     return partial
 
 
@@ -108,18 +113,19 @@ def commit_output(path: str | Path) -> None:
     What is in it is on the disk before it gets its name.
     """
     path, partial = Path(path), partial_path(path)
-    for folder, _, files in os.walk(partial, topdown=False):
-        for name in files:
-            _flush(os.path.join(folder, name))
-        _flush(folder)
-    if path.exists():
-        retired = path.with_name(f".{path.name}.{os.getpid()}.old")
-        os.replace(path, retired)
-        os.replace(partial, path)
-        shutil.rmtree(retired)
-    else:
-        os.replace(partial, path)
-    _flush(path.parent)
+    with writing(path):
+        for folder, _, files in os.walk(partial, topdown=False):
+            for name in files:
+                flush(os.path.join(folder, name))
+            flush(folder)
+        if path.exists():
+            retired = path.with_name(f".{path.name}.{os.getpid()}.old")
+            os.replace(path, retired)
+            os.replace(partial, path)
+            shutil.rmtree(retired)
+        else:
+            os.replace(partial, path)
+        flush(path.parent)
     unlock(path)
 
 
@@ -145,14 +151,6 @@ def _resolved(settings: dict[str, Any], folder: Path) -> tuple[dict[str, Any], d
     known, remembered = ({}, 0) if not file.is_file() else (read_json(file), file.stat().st_mtime_ns)
     resolved, stamps = resolve_inputs(settings, known, remembered)
     return json.loads(json.dumps(resolved)), stamps
-
-
-def _flush(path: str | Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def first_difference(old: Any, new: Any, name: str = "") -> str | None:

@@ -16,6 +16,7 @@ from typing import Any
 import gin
 import torch
 
+from utils.disk import remove_orphans
 from utils.files import json_text, read_json, write_json, write_text
 from utils.locks import locked
 
@@ -39,6 +40,7 @@ class RunRecords:
         self._folder, self._task_name, self._finished = Path(folder), task_name, finished
         self._start = time.monotonic()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        remove_orphans(self._folder)
         self._write("config.gin", gin.config_str())
 
     def _write(self, name: str, text: str) -> None:

@@ -76,7 +76,7 @@ def _write_frame(target: Path, room: Room, shader: Shader, poses: np.ndarray, op
     picture = take_picture(room, shader, poses[frame], options, rng)
     write_image(target / "color" / f"{frame}.jpg", torch.from_numpy(picture.color))
     write_depth(target / "depth" / f"{frame}.png", torch.from_numpy(picture.depth))
-    write_text(pose_path, _matrix_text(np.full((4, 4), -np.inf) if lost else poses[frame]))
+    write_text(pose_path, _matrix_text(np.full((4, 4), -np.inf) if lost else poses[frame]), flushed=False)
 
 
 def _write_intrinsics(folder: Path, options: PictureOptions) -> None:
