@@ -58,7 +58,7 @@ def test_jpeg_bytes_are_kept_and_depth_units_converted(tmp_path):
         data = next(reader.frames()).color_data
     assert (tmp_path / "s" / "color" / "0.jpg").read_bytes() == data
     depth = read_depth(tmp_path / "s" / "depth" / "1.png")
-    assert (depth.numpy() - depth_image(1) / 4000).max() <= 0.0005 + 1e-6
+    assert np.abs(depth.numpy() - depth_image(1) / 4000).max() <= 0.0005 + 1e-6
 
 
 def test_interrupted_extraction_goes_on(tmp_path, resume, monkeypatch):
@@ -82,9 +82,12 @@ def test_interrupted_extraction_goes_on(tmp_path, resume, monkeypatch):
 
 def test_truncated_at_any_place(tmp_path):
     whole = write_sens(tmp_path / "s.sens", frames=3)
-    for length in (2, 10, 200, 330, len(whole) // 2, len(whole) - 200):
+    for length, place in (
+        (2, "the header"), (10, "the header"), (200, "the header"), (330, "frame 0"),
+        (len(whole) // 2, "the colour image of frame 1"), (len(whole) - 200, "the colour image of frame 2"),
+    ):  # fmt: skip
         (tmp_path / "cut.sens").write_bytes(whole[:length])
-        with pytest.raises(UserError, match=r"cut.sens ends within (the header|(.* of )?frame \d)"):
+        with pytest.raises(UserError, match=f"cut.sens ends within {place}"):
             with SensReader(tmp_path / "cut.sens") as reader:
                 list(reader.frames())
         with pytest.raises(UserError, match="ends within"):  # skipped frames are checked too
