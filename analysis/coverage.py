@@ -29,7 +29,7 @@ def central_window(size: tuple[int, int], fraction: float) -> tuple[slice, slice
 
 
 def view_chunks(num_views: int, size: tuple[int, int]) -> Iterator[slice]:
-    """Ranges of views that hold about a million pixels, so that memory stays flat whatever the scene's length."""
+    """Ranges of views that hold about a million pixels, so that memory is bounded for scenes of any length."""
     step = max(1, _PIXELS_PER_CHUNK // (size[0] * size[1]))
     return (slice(start, min(start + step, num_views)) for start in range(0, num_views, step))
 

@@ -29,7 +29,7 @@ def plot_plan(
         vertices: float ``[Nv, 3]`` of the room's mesh; what is over 2.1 m above the floor is cut off.
         classes: ``[Nv]`` class index of each vertex.
         floor: height of the floor.
-        trajectory: ``[N, 3]`` places of the original views.
+        trajectory: ``[N, 3]`` camera centres of the original views.
     """
     figure, axes = new_figure()
     low = (vertices[:, 2] < floor + _PLAN_HEIGHT).nonzero()[:, 0]
@@ -54,7 +54,7 @@ def plot_plan(
 
 
 def _draw_cameras(axes: Axes, domes: CameraList) -> None:
-    """One arrow a camera, in three groups: not judged, accepted, rejected."""
+    """One arrow a camera, in three groups: not filtered, accepted, rejected."""
     poses = domes.camera_to_world
     verdicts = [info.get("accepted") for info in domes.info]
     groups = ((None, MUTED, "dome camera"), (False, REJECTED, "rejected"), (True, ACCEPTED, "accepted"))

@@ -1,8 +1,8 @@
 """Cameras on a dome around a target point.
 
-The world's up is +Z. Azimuth is the angle of the camera's place around the target, from +X towards +Y; elevation is
+The world's up is +Z. Azimuth is the angle of the camera's position around the target, from +X towards +Y; elevation is
 its angle above the horizontal plane through the target. Positions are jittered and lifted above the floor first and
-cameras are aimed at the target last, so the target is in the middle of every view.
+cameras are aimed at the target last, so the target is at the centre of every view.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class DomeOptions:
         azimuth_span: radians around the target, centred on where the original view was taken from.
         elevations: radians above the horizontal; for "low_discrepancy" the smallest and largest are the range.
         radius: metres from target to camera; 0 takes the distance of the original view.
-        radius_factors: what the radius is multiplied with. Below 1, since a class that has a quarter of the central
-            window has a sixteenth of the image, and the filter wants a fifth.
+        radius_factors: factors of the radius. Below 1, since a class that covers a quarter of the central
+            window covers a sixteenth of the image, and the filter requires a fifth.
         radius_limits: metres; the radius is kept within these.
         num_views: cameras a dome, for "low_discrepancy".
-        jitter: metres; each coordinate of a camera's place is moved by at most this much.
+        jitter: metres; each coordinate of a camera's position is moved by at most this much.
         floor_clearance: metres that a camera stays above the floor.
     """
 

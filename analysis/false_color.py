@@ -14,7 +14,7 @@ _VIRIDIS = torch.from_numpy(matplotlib.colormaps["viridis"](np.arange(256), byte
 def sh_false_color(
     sh: Tensor,  # float32 [27, H, W]
 ) -> Tensor:  # uint8 [3, H, W]
-    """How appearance changes with direction: the degree-1 coefficients, averaged over colours, along y, z and x.
+    """View-dependent appearance: the degree-1 coefficients, averaged over colours, along y, z and x.
 
     Grey is no change; the scale is the picture's own 99th percentile.
     """

@@ -19,10 +19,10 @@ REASONS = {
     "outside_room": "the camera is outside the mesh's bounding box",
     "too_close": "a surface is nearer than min_distance: the camera touches or is inside something",
     "few_hits": "too many pixels see no surface",
-    "occluded": "something of another class stands between camera and target",
+    "occluded": "a surface of another class occludes the target",
     "unannotated": "too many pixels have no class",
     "low_coverage": "the target's class covers too little of the view",
-    "over_limit": "good, but the class has enough better covered views in this scene",
+    "over_limit": "accepted, but the class has enough views with better coverage in this scene",
 }
 
 
@@ -37,7 +37,7 @@ class FilterOptions:
         min_distance: metres; no surface may be nearer along the optical axis.
         min_hits: share of pixels that must see a surface.
         max_unannotated: share of pixels that may be without a class, those that see no surface included.
-        occlusion_tolerance: metres; what stands this much in front of the target and is of another class hides it.
+        occlusion_tolerance: metres; surfaces of another class this much in front of the target occlude it.
         max_per_class: most accepted views of one class in one scene, best covered first; 0 is no limit.
     """
 
@@ -56,9 +56,9 @@ def judge_views(
     bounds: Tensor,  # float [2, 3], lower and upper corner of the room
     options: FilterOptions,
 ) -> list[dict[str, Any]]:
-    """``info`` of each camera with the verdict added: accepted, reason, coverage and the numbers behind it.
+    """``info`` of each camera with the decision added: accepted, reason, coverage and the numbers behind it.
 
-    The first reason that holds, in the order of :data:`REASONS`, is given; an accepted view's reason is empty.
+    The reason is the first that applies, in the order of :data:`REASONS`; an accepted view's reason is empty.
     """
     num_pixels = labels.shape[-2] * labels.shape[-1]
     counts = class_pixels(labels)
@@ -95,7 +95,7 @@ def judge_views(
 def _is_occluded(labels: Tensor, depth: Tensor, cameras: CameraList, view: int, tolerance: float) -> bool:
     """Whether the surface seen at the target's pixel is in front of the target and not of its class.
 
-    The object's own front side may hide a target on its back: that is no fault.
+    Self-occlusion does not count: the object's front may hide a target on its back.
     """
     info = cameras.info[view]
     point = torch.tensor(info["target_point"], dtype=torch.float64)

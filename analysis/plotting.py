@@ -1,4 +1,4 @@
-"""What all figures share: a backend without a display, ScanNet's class colours, fonts for a 1280x800 screen."""
+"""Shared by all figures: a backend without a display, ScanNet's class colours, fonts for a 1280x800 screen."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How far a rendered pixel of a novel view can be trusted, from how the scene was observed.
+"""The estimated render quality of novel views' pixels, from how the scene was observed.
 
 The paper asks for "a metric that measures the render quality in various areas of the images". A radiance field is
-right where it was seen, from the side it was seen from. A pixel's surface point is projected into the original views;
-each view that saw it (its own depth there agrees) supports it by exp(-(angle / angle_scale)^2), where the angle is
-between the two directions of view. Support saturates: 1 - exp(-support). It is multiplied with
+accurate where it was observed, from directions it was observed from. A pixel's surface point is projected into the
+original views; each view in which it is visible (by that view's depth) supports it by exp(-(angle / angle_scale)^2),
+where the angle is between the two viewing directions. Support saturates: 1 - exp(-support). It is multiplied with
 
 - the field's opacity,
 - exp(-difference / agreement_scale), the relative difference of the field's depth from the mesh's, where both exist,
@@ -38,12 +38,12 @@ _SMOOTHING = 5
 @gin.configurable
 @dataclass(frozen=True)
 class QualityOptions:
-    """What counts as observed, and what as ragged.
+    """What counts as observed, and what as rough.
 
     Attributes:
         max_views: original views used, spread evenly over the trajectory.
-        angle_scale: radians; a view from this angle beside the novel one supports a point 1/e as much.
-        depth_tolerance: relative; a view saw a point when its depth there agrees to this share of the distance.
+        angle_scale: radians; a view at this angle from the novel one supports a point by 1/e.
+        depth_tolerance: relative; a view whose depth agrees to this share of the distance saw the point.
         agreement_scale: relative; quality falls to 1/e when field and mesh differ in depth by this share.
         roughness_scale: relative; quality falls to 1/e when neighbours' depths differ by this share on average.
     """
@@ -57,7 +57,7 @@ class QualityOptions:
 
 @dataclass(frozen=True)
 class Observers:
-    """The views that the field was fitted to, with the depth of what they show."""
+    """The views that the field was fitted to, with their depth."""
 
     camera_to_world: Tensor  # float32 [K, 4, 4]
     intrinsics: Tensor  # float32 [K, 3, 3]
@@ -73,7 +73,7 @@ class Observers:
         store = ViewStore.open(path)
         views = [index for index, name in enumerate(store.cameras.names) if name not in exclude]
         if not views:
-            raise UserError(f"{path} has no views to take observations from; all its frames were held out")
+            raise UserError(f"{path} has no views left as observations; all its frames were held out")
         spread = torch.linspace(0, len(views) - 1, min(max_views, len(views))).round().long().unique()
         chosen = [views[k] for k in spread.tolist()]
         return Observers(
@@ -84,7 +84,7 @@ class Observers:
 
 
 def frames_not_fitted(field: str | Path, store: str | Path) -> frozenset[str]:
-    """Frames of a view store that a field was not fitted to, as far as the field's folder tells."""
+    """Frames of a view store that a field was not fitted to, by the records in the field's folder."""
     transform = Path(field) / "trans_info.npz"
     names = frozenset(ViewStore.open(store).cameras.names)
     fitted = names.intersection(SceneTransform.load(transform).frame_ids) if transform.exists() else frozenset()
@@ -97,7 +97,7 @@ def observation_support(
     observers: Observers,
     options: QualityOptions,
 ) -> Tensor:  # float32 [P]
-    """How much the observers support what ``eye`` sees at ``points``; 1 for one view from the same direction."""
+    """Support of ``points`` seen from ``eye``, summed over the observers; 1 for one view from the same direction."""
     direction = F.normalize(eye - points, dim=-1)
     support = torch.zeros(len(points))
     for pose, intrinsics, depth in zip(observers.camera_to_world, observers.intrinsics, observers.depth, strict=True):

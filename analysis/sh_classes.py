@@ -1,11 +1,11 @@
 """Do spherical-harmonic coefficients carry class information that colour does not?
 
-Pixels are drawn evenly from all views of a store. Their 27 coefficients are projected on the principal components,
+Pixels are sampled uniformly from all views of a store. Their 27 coefficients are projected on the principal components,
 and a linear discriminant (nearest class centroid under the pooled within-class covariance) is scored on held-out
-pixels for several sets of features. What "rgb + sh" scores above "rgb" is information that colour alone does not
+pixels for several sets of features. The margin of "rgb + sh" over "rgb" is information that colour alone does not
 have. "sh residual" is what remains of the coefficients after the best linear prediction from colour.
 
-Coefficients of degree 1 and 2 live in each scene's own rotated frame unless the views were rendered in a common one;
+Coefficients of degree 1 and 2 are in each scene's own rotated frame unless the views were rendered in a common one;
 over several scenes they are then blurred by that rotation, and the scores are a lower bound.
 """
 

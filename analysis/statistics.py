@@ -106,7 +106,7 @@ def check_rule(rule: str | Sequence[str]) -> None:
     tail_classes(torch.zeros(NUM_CLASSES), rule, 0.0)
 
 
-def summarize(scenes: dict[str, dict[str, Any]], rule: str | Sequence[str], threshold: float) -> dict[str, Any]:
+def summarize_scenes(scenes: dict[str, dict[str, Any]], rule: str | Sequence[str], threshold: float) -> dict[str, Any]:
     """Totals over scenes (as :meth:`SceneStatistics.to_json` gives them), shares and tail classes."""
     pixels = _total(scene["pixels"] for scene in scenes.values())
     frames_with_class = _total(scene["frames_with_class"] for scene in scenes.values())

@@ -40,7 +40,7 @@ def _class_bars(axes: Axes, shares: np.ndarray, tail: set[str]) -> None:
 
 @house_style
 def plot_class_distribution(total: dict[str, Any]) -> Figure:
-    """Share of pixels and share of frames of every class. ``total`` is what ``statistics.summarize`` returns."""
+    """Share of pixels and share of frames of every class. ``total`` is what ``statistics.summarize_scenes`` returns."""
     figure, (left, right) = new_figure(columns=2)
     tail = set(total["tail_classes"])
     _class_bars(left, from_names(total["share"]).numpy(), tail)

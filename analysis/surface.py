@@ -1,4 +1,4 @@
-"""How far the surface is that a stored view shows."""
+"""Depth of the surfaces in a stored view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where novel views are worth having: objects of rare classes that fill the middle of an original view."""
+"""Targets of novel views: objects of rare classes at the centre of an original view."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class TargetOptions:
         min_coverage: share of the window that the class must have; 0.5 in the paper, 0.25 in its code.
         separation: metres; of targets of one class that are closer, only the best covered one is kept.
         max_per_class: most targets of one class in one scene; 0 is no limit.
-        max_per_scene: most targets in one scene, taken in turn from each class; 0 is no limit.
-        held_out: whether frames that were kept out of the field give targets too, as is right where whole scenes
+        max_per_scene: most targets in one scene, round-robin over the classes; 0 is no limit.
+        held_out: whether frames that were held out of the field give targets too, as is right where whole scenes
             train or test; with False, what they show does not decide where the new cameras look.
     """
 
@@ -61,11 +61,11 @@ def check_targets(store: ViewStore, options: TargetOptions) -> None:
 
 
 def find_targets(path: str | Path, classes: Sequence[int], options: TargetOptions) -> list[Target]:
-    """Targets in one annotated view store, best covered first within a class, classes taking turns.
+    """Targets in one annotated view store, by decreasing coverage within a class, round-robin over the classes.
 
     Args:
         path: the view store; it needs labels and a depth channel, see :func:`analysis.surface.surface_depth`.
-        classes: class indices wanted, the most wanted first.
+        classes: class indices by priority.
 
     Raises:
         UserError: a channel is missing.
@@ -131,10 +131,10 @@ def _target_in_view(
 def interior_pixel(
     mask: Tensor,  # bool [H, W]
 ) -> tuple[int, int] | None:
-    """Row and column of a pixel that surely lies on the object: deep inside the region, not merely at its mean.
+    """Row and column of a pixel well inside the region, since its centroid may lie outside the object.
 
     The mask is eroded until nothing would be left (the image's border does not erode); of the surviving pixels, the
-    one nearest the region's centroid is taken. The centroid itself can fall beside a bent or divided region.
+    one nearest the region's centroid is taken. The centroid itself can lie outside a bent or divided region.
     """
     if not mask.any():
         return None

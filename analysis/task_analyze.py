@@ -128,13 +128,13 @@ def _statistics_of_all(
     scenes: dict[str, dict[str, Any]], window: float, tail: str | Sequence[str], threshold: float
 ) -> dict[str, Any]:
     """The content of ``statistics.json`` without the SH scores."""
-    from analysis.statistics import summarize
+    from analysis.statistics import summarize_scenes
 
     per_scene = {
         name: {key: value for key, value in scene.items() if key != "window_coverage"}
         for name, scene in scenes.items()
     }
-    return {"window": window, "total": summarize(scenes, tail, threshold), "scenes": per_scene}
+    return {"window": window, "total": summarize_scenes(scenes, tail, threshold), "scenes": per_scene}
 
 
 def _plot_statistics(output: Path, statistics: dict[str, Any], scenes: dict[str, dict[str, Any]]) -> None:

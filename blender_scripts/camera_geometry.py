@@ -1,4 +1,4 @@
-"""Between ScanNet's cameras and Blender's, in NumPy alone.
+"""Conversion between ScanNet's cameras and Blender's, in NumPy alone.
 
 ScanNet poses are camera-to-world with OpenCV axes (x right, y down, z forward); Blender's cameras look along -z with
 y up. Blender has one focal length and a shift; fx != fy becomes the pixel aspect of the scene's render settings.
@@ -31,7 +31,7 @@ def to_blender(camera_to_world: np.ndarray) -> np.ndarray:
 
 
 def from_blender(matrix_world: np.ndarray) -> np.ndarray:
-    """An OpenCV camera-to-world pose from a Blender camera's world matrix; the object's scale is taken out."""
+    """An OpenCV camera-to-world pose from a Blender camera's world matrix; the object's scale is removed."""
     pose = np.asarray(matrix_world, dtype=np.float64) @ _FLIP
     pose[:3, :3] /= np.linalg.norm(pose[:3, :3], axis=0, keepdims=True)
     return pose

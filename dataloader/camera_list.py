@@ -1,4 +1,4 @@
-"""An ordered list of cameras of one scene: what is to be rendered, or what was."""
+"""An ordered list of cameras of one scene, rendered or to be rendered."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CameraList:
         camera_to_world: float64 ``[N, 4, 4]``.
         intrinsics: float64 ``[N, 3, 3]`` in pixels of ``image_size``.
         image_size: (height, width).
-        info: one JSON-able dict per camera for whatever else is known of it (target class, accepted, ...).
+        info: one JSON-able dict of further facts per camera (target class, accepted, ...).
     """
 
     scene: str
@@ -72,11 +72,11 @@ class CameraList:
         )
 
     def accepted(self) -> Tensor:
-        """Bool ``[N]``: cameras that no filter refused (``info["accepted"]`` is absent or true)."""
+        """Bool ``[N]``: cameras that no filter rejected (``info["accepted"]`` is absent or true)."""
         return torch.tensor([bool(entry.get("accepted", True)) for entry in self.info], dtype=torch.bool)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able dict; numbers keep all their digits."""
+        """A JSON-able dict; numbers in full precision."""
         return {
             "scene": self.scene,
             "image_size": list(self.image_size),

@@ -1,4 +1,4 @@
-"""Scene folders with a COLMAP reconstruction: ``images/`` and ``sparse/0/`` (text or binary) or what is like it."""
+"""Scene folders with a COLMAP reconstruction: ``images/`` and ``sparse/0/`` (text or binary) or similar."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ def load_colmap_scene(path: Path, background: float) -> Scene:
 
 
 def _image_folder(path: Path, model: ColmapModel) -> Path:
-    """The folder that holds most of the model's images; the first possible one when none holds any."""
+    """The folder that holds most of the model's images; the first candidate when none holds any."""
     folders = [path / name for name in IMAGE_FOLDERS]
     return max(folders, key=lambda folder: sum((folder / image.name).exists() for image in model.images))

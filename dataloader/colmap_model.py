@@ -83,7 +83,7 @@ def read_model(folder: Path) -> ColmapModel:
 
 
 def _guarded(read, path: Path):
-    """What ``read(path)`` gives; anything a damaged file makes it raise becomes one sentence."""
+    """The result of ``read(path)``; an exception from a damaged file becomes one sentence."""
     try:
         return read(path)
     except (OSError, ValueError, IndexError, struct.error, MemoryError, OverflowError) as error:
@@ -129,7 +129,7 @@ def _read_cameras_text(path: Path) -> dict[int, Lens]:
 
 
 def _read_images_text(path: Path) -> list[ColmapImage]:
-    """Two lines an image, of which the second, its points, may be blank."""
+    """Two lines per image; the second, its points, may be blank."""
     images = []
     lines = iter(path.read_text(encoding="utf-8").splitlines())
     for line in lines:
@@ -151,7 +151,7 @@ def _read_points_text(path: Path) -> SparsePoints:
 
 
 def _points(positions: np.ndarray, colors: np.ndarray) -> SparsePoints:
-    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and goes
+    with np.errstate(over="ignore"):  # points too large for float32 become infinite and are dropped
         positions = positions.astype(np.float32)
     finite = np.isfinite(positions).all(axis=1)
     return SparsePoints(torch.from_numpy(positions[finite]), torch.from_numpy(colors[finite].astype(np.uint8)))
@@ -177,7 +177,7 @@ class _Bytes:
         return text
 
     def skip(self, count: int) -> None:
-        """Go on ``count`` bytes farther, which must be there."""
+        """Advance by ``count`` bytes, which must exist."""
         self._at += count
         if self._at > len(self._content):
             raise ValueError(f"the file ends at byte {len(self._content)}, expected {self._at} or more")

@@ -1,4 +1,4 @@
-"""Depth images seen from the colour camera."""
+"""Registration of depth images to the colour camera."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAME_PLACE = 1e-9
 def register_depth(
     depth: Tensor, depth_intrinsics: Tensor, intrinsics: Tensor, size: tuple[int, int], depth_to_color: Tensor
 ) -> Tensor:
-    """Depth ``[h, w]`` resampled to the colour camera's view of ``size``; nearest, so no value is invented.
+    """Depth ``[h, w]`` resampled to the colour camera's view of ``size``, by nearest neighbour.
 
     Args:
         depth: metres along the optical axis, 0 = none.
@@ -80,7 +80,7 @@ def _splat(
 
 def _pixel_of(uv: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Whether ``uv [..., 2]`` lies in an image of ``size``, and its row and column (clamped)."""
-    # A position on a pixel's border belongs to either side; the nudge keeps rounding from choosing at random.
+    # A position on a pixel's border may fall on either side; the offset makes the choice independent of rounding.
     column, row = (uv + 1e-9).floor().unbind(-1)
     inside = (column >= 0) & (row >= 0) & (column < size[1]) & (row < size[0])
     return inside, row.long().clamp(0, size[0] - 1), column.long().clamp(0, size[1] - 1)

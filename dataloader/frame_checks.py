@@ -1,4 +1,4 @@
-"""Which frames of a recorded scene can be used, and how those that cannot are told."""
+"""Which frames of a recorded scene are usable, and the reasons for the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from utils.images import is_truncated
 
-_RIGID_TOLERANCE = 1e-2  # on R^T R - I: files keep six digits, and fused poses drift a little
+_RIGID_TOLERANCE = 1e-2  # on R^T R - I: files have six digits, and fused poses drift a little
 
 
 def pose_problem(pose: Tensor | None) -> str | None:
@@ -43,7 +43,7 @@ def image_header(path: Path, whole: bool = True) -> tuple[tuple[int, int], bool]
         return None
 
 
-def count_reasons(skipped: dict[str, str]) -> str:
+def reasons_text(skipped: dict[str, str]) -> str:
     """How many frames were left out for which reason, with the first file where reasons name one."""
     first: dict[str, str] = {}
     counts: dict[str, int] = {}

@@ -1,11 +1,11 @@
 """Scene folders with ``transforms.json`` as instant-ngp, nerfstudio and the original NeRF write it.
 
 One file, or ``transforms_train.json``, ``_val`` and ``_test``. Intrinsics (``fl_x``, ``fl_y``, ``cx``, ``cy``, ``w``,
-``h``, or ``camera_angle_x``) and distortion (``k1``..``k4``, ``p1``, ``p2``, in OpenCV's sense) stand at the top or in
-single frames, which win. ``transform_matrix`` is camera-to-world with OpenGL's axes (y up, z backwards); the world
-stays as it is. ``file_path`` is relative to the file and may lack its suffix.
+``h``, or ``camera_angle_x``) and distortion (``k1``..``k4``, ``p1``, ``p2``, in OpenCV's sense) are at the top level or
+in single frames, which take precedence. ``transform_matrix`` is camera-to-world with OpenGL's axes (y up, z backwards);
+the world stays as it is. ``file_path`` is relative to the file and may lack its suffix.
 
-instant-ngp's box is [0, 1]^3 grown by ``aabb_scale`` about its middle, in coordinates x * ``scale`` + ``offset`` (0.33
+instant-ngp's box is [0, 1]^3 scaled by ``aabb_scale`` about its centre, in coordinates x * ``scale`` + ``offset`` (0.33
 and 0.5 unless given).
 """
 
@@ -30,7 +30,7 @@ _CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "SIMPLE_
 _OTHER_PROJECTIONS = ("is_fisheye", "ftheta_p0", "latlong", "equirectangular")
 _DEFAULT_SCALE = 0.33
 _DEFAULT_OFFSET = 0.5
-_LARGEST = 1e300  # JSON's whole numbers can be too large for floats
+_LARGEST = 1e300  # JSON's integers can be too large for floats
 
 
 def load_transforms_scene(path: Path, background: float) -> Scene:
@@ -118,7 +118,7 @@ def _lens(file: Path, relative: str, values: dict[str, Any], size: tuple[int, in
 
 
 def _focal(source: str, values: dict[str, Any], width: float, height: float) -> tuple[float, float]:
-    """(fx, fy) from focal lengths or angles of view; one of the two stands for both."""
+    """(fx, fy) from focal lengths or angles of view; one of the two serves for both."""
     focal: dict[str, float] = {}
     for axis, extent in (("x", width), ("y", height)):
         if f"fl_{axis}" in values:
@@ -129,7 +129,7 @@ def _focal(source: str, values: dict[str, Any], width: float, height: float) -> 
                 raise UserError(f"{source}: camera_angle_{axis} is {angle:g}; expected radians between 0 and pi")
             focal[axis] = extent / 2 / math.tan(angle / 2)
     if not focal:
-        raise UserError(f"{source} has no focal length; expected fl_x or camera_angle_x at the top or in the frame")
+        raise UserError(f"{source} has no focal length; expected fl_x or camera_angle_x in the file or the frame")
     return focal.get("x", focal.get("y")), focal.get("y", focal.get("x"))
 
 

@@ -1,6 +1,6 @@
-"""A camera as it was calibrated: a pinhole and a lens that distorts (Brown-Conrady, as OpenCV and COLMAP write it).
+"""A calibrated camera: pinhole intrinsics and Brown-Conrady distortion, as in OpenCV and COLMAP.
 
-A point at (x, y) on the plane one unit in front of the camera shows at (fx x' + cx, fy y' + cy), where, with
+A point (x, y) of the normalised image plane projects to the pixel (fx x' + cx, fy y' + cy), where, with
 r^2 = x^2 + y^2 and s = 1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8:
 
     x' = s x + 2 p1 x y + p2 (r^2 + 2 x^2),    y' = s y + p1 (r^2 + 2 y^2) + 2 p2 x y
@@ -26,7 +26,7 @@ _SAME_ASPECT = 0.01
 
 
 class Rectangle(NamedTuple):
-    """What a camera sees, on the plane one unit in front of it."""
+    """A camera's field of view, on the normalised image plane."""
 
     left: float
     top: float
@@ -46,7 +46,7 @@ class Rectangle(NamedTuple):
 
 @dataclass(frozen=True)
 class Lens:
-    """See the module's docstring. Pixels have their centres at +0.5.
+    """See the module's docstring. Pixel centres are at +0.5.
 
     Attributes:
         size: (height, width) of its images.
@@ -73,7 +73,7 @@ class Lens:
 
     @property
     def is_pinhole(self) -> bool:
-        """Whether it does not distort."""
+        """Whether there is no distortion."""
         return not any(self.radial) and not any(self.tangential)
 
     @property
@@ -83,23 +83,23 @@ class Lens:
         return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
 
     def resized(self, size: tuple[int, int]) -> Lens:
-        """The same camera for images that were reduced or enlarged to ``size``.
+        """The same camera for images resized to ``size``.
 
         Raises:
-            UserError: the images have another shape: they were cropped or turned.
+            UserError: the images have another aspect ratio: they were cropped or rotated.
         """
         if size == self.size:
             return self
         factor_y, factor_x = size[0] / self.size[0], size[1] / self.size[1]
         if abs(factor_x / factor_y - 1) > _SAME_ASPECT:
             raise UserError(f"{self.source}: a camera of {self.size[1]}x{self.size[0]} pixels, but its images are "
-                            f"{size[1]}x{size[0]}, which is another shape; take the images that the camera was "
+                            f"{size[1]}x{size[0]}, which is another aspect ratio; take the images that the camera was "
                             "calibrated with")
         return replace(self, size=size, focal=(self.focal[0] * factor_x, self.focal[1] * factor_y),
                        center=(self.center[0] * factor_x, self.center[1] * factor_y))  # fmt: skip
 
     def distort(self, points: Tensor) -> Tensor:
-        """Where points (x, y) ``[..., 2]`` of the plane at one unit show, as (x', y') on the same plane."""
+        """Distorted points (x', y') of points (x, y) ``[..., 2]`` of the normalised image plane."""
         x, y = points.unbind(-1)
         squared = x * x + y * y
         scale = self._radial_scale(squared)
@@ -113,7 +113,7 @@ class Lens:
         """Inverse of :meth:`distort` for ``[..., 2]`` float64, by Newton's method.
 
         Raises:
-            UserError: the lens maps no point there, or several.
+            UserError: no point is mapped there, or several are.
         """
         points = distorted.clone()
         for _ in range(_NEWTON_STEPS):
@@ -129,29 +129,29 @@ class Lens:
 
     @property
     def fold_radius(self) -> float:
-        """Distance from the axis, on the plane at one unit, from which on the radial distortion maps back inwards."""
+        """Distance from the axis, on the normalised plane, beyond which the radial distortion is not monotonic."""
         slopes = [(2 * power + 1) * value for power, value in reversed(list(enumerate((1.0, *self.radial))))]
         roots = np.roots(slopes)
         squared = roots[(np.abs(roots.imag) < 1e-12 * np.abs(roots)) & (roots.real > 0)].real
         return math.sqrt(squared.min()) if len(squared) else math.inf
 
     def _folds(self) -> UserError:
-        return UserError(f"{self.source}: distortion {self.radial[:2]} folds the pictures over before their border, so "
+        return UserError(f"{self.source}: distortion {self.radial[:2]} folds the images before their border, so "
                          "they cannot be made pinhole images; calibrate the camera again with other parameters, or "
                          "crop the images first")
 
     def to_pixels(self, points: Tensor) -> Tensor:
-        """Pixels (u, v) ``[..., 2]`` at which points (x, y) of the plane at one unit show."""
+        """Pixels (u, v) ``[..., 2]`` of points (x, y) of the normalised image plane."""
         return self.distort(points) * points.new_tensor(self.focal) + points.new_tensor(self.center)
 
     def visible_rectangle(self) -> Rectangle:
         """The largest box between the undistorted borders: a pinhole camera that sees it has no blank pixels.
 
-        Where the border itself cannot be undistorted, as a wide lens's corners often, the largest box of the shape
-        that the axes allow.
+        Where the border itself cannot be undistorted, as often with a wide lens's corners, the largest box of the
+        aspect ratio that the axes allow.
 
         Raises:
-            UserError: that is less than half of the picture's width or height.
+            UserError: that is less than half of the image's width or height.
         """
         try:
             return self._rectangle_between_borders()
@@ -186,7 +186,7 @@ class Lens:
         return box
 
     def _sees(self, points: Tensor) -> bool:
-        """Whether all points ``[P, 2]`` of the plane at one unit show in the picture, before the fold."""
+        """Whether all points ``[P, 2]`` of the normalised plane project into the image, before the fold."""
         pixels = self.to_pixels(points)
         height, width = self.size
         inside = (pixels >= 0).all() and (pixels[:, 0] <= width).all() and (pixels[:, 1] <= height).all()

@@ -1,4 +1,4 @@
-"""Triangle meshes with colours and labels from PLY files."""
+"""Triangle meshes with colours and labels, read from PLY files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.labels import LARGEST_NYU40_ID
 
 _PLY_TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
     "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
     "double": "f8", "float64": "f8",
 }  # fmt: skip
-_LARGEST_NYU40_ID = 40
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Mesh:
         """Vertices per label id outside NYU40 (over 40), which count as unannotated."""
         if self.labels is None:
             return {}
-        ids, counts = self.labels[self.labels > _LARGEST_NYU40_ID].unique(return_counts=True)
+        ids, counts = self.labels[self.labels > LARGEST_NYU40_ID].unique(return_counts=True)
         return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 

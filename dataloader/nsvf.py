@@ -5,7 +5,7 @@
 (val) or ``2_`` (test). ``near_and_far.txt`` bounds the samples along rays, which a voxel grid's box does already; it
 is not read. ``intrinsics.txt`` is a 4x4 or 3x3 matrix, the same in one line, or Synthetic-NSVF's:
 
-    focal cx cy 0.        lines that do not concern the camera        height width
+    focal cx cy 0.        lines without camera parameters        height width
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""PeRFception-ScanNet scene folders: a Plenoxel grid as a Lightning checkpoint with what places it in the world.
+"""PeRFception-ScanNet scene folders: a Plenoxel grid as a Lightning checkpoint, and its transform from the world.
 
-``last.ckpt`` (or ``data.ckpt``) holds density, SH coefficients (usually 8 bits per number) and the cells they belong
-to; ``config.gin`` the resolution; ``trans_info.npz`` the transform from the world; ``thick.npy`` and ``init.npy`` the
-cells that were occupied at the start. Format: Jeong et al., "PeRFception: Perception using Radiance Fields",
+``last.ckpt`` (or ``data.ckpt``) holds density, SH coefficients (usually 8 bits per number) and their cells'
+indices; ``config.gin`` the resolution; ``trans_info.npz`` the transform from the world; ``thick.npy`` and ``init.npy``
+the cells that were occupied at the start. Format: Jeong et al., "PeRFception: Perception using Radiance Fields",
 NeurIPS 2022 (public code and released scenes). Nothing read from a folder can run code.
 """
 

@@ -1,4 +1,4 @@
-"""The Lightning checkpoint of a PeRFception scene: opening it safely, and its quantized tensors both ways."""
+"""The Lightning checkpoint of a PeRFception scene: safe loading, and reading and writing of its quantized tensors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def checkpoint_path(path: Path) -> Path:
 
 
 class _Ignored:
-    """Stands for a class that old Lightning checkpoints mention as a dictionary key and nobody needs."""
+    """Placeholder for a class that old Lightning checkpoints use as a dictionary key; it is not needed."""
 
 
 def open_checkpoint(path: Path) -> dict[str, Any]:

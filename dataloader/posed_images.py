@@ -1,4 +1,4 @@
-"""A scene from a list of images with poses and cameras, which the layouts without depth come down to."""
+"""A scene from a list of images with poses and cameras; all layouts without depth become one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import count_reasons, image_header, pose_problem
+from dataloader.frame_checks import image_header, pose_problem, reasons_text
 from dataloader.lens import Lens
 from dataloader.scannet_files import numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path, scene_name
@@ -56,11 +56,11 @@ def build_scene(
 ) -> Scene:  # fmt: skip
     """The scene of ``images``, reading their headers only.
 
-    Frames whose image is missing or damaged, whose pose is not finite and rigid, or whose camera sees much less than
-    the others, are left out, counted in one log line and listed in :attr:`Scene.skipped`.
+    Frames whose image is missing or damaged, whose pose is not finite and rigid, or whose camera has a much
+    smaller field of view than the others, are left out, counted in one log line and listed in :attr:`Scene.skipped`.
 
     Raises:
-        UserError: no frame is left, or a camera cannot belong to its image.
+        UserError: no frame is left, or a camera does not match its image.
     """
     skipped: dict[str, str] = {}
     usable = _usable_images(images, skipped)
@@ -68,17 +68,17 @@ def build_scene(
         intrinsics, size, covers = common_pinhole([one.lens for one in usable])
         for one, covered in zip(usable, covers, strict=True):
             if not covered:
-                skipped[one.name] = "from a camera that sees much less than the others"
+                skipped[one.name] = "from a camera with a much smaller field of view than the others"
         usable = [one for one in usable if one.name not in skipped]
     if not usable:
-        raise UserError(f"{path} ({layout} layout) has no usable frame: {count_reasons(skipped)}; expected images with "
+        raise UserError(f"{path} ({layout} layout) has no usable frame: {reasons_text(skipped)}; expected images with "
                         "finite, rigid poses")
     if skipped:
         logger.warning("%s: %d of %d frames left out: %s", path.name, len(skipped), len(images),
-                       count_reasons(skipped))
+                       reasons_text(skipped))
     lenses = [one.lens if needs_resampling(one.lens, intrinsics, size) else None for one in usable]
     if any(lenses):
-        logger.info("%s: %d of %d pictures are resampled to one pinhole camera of %dx%d pixels", path.name,
+        logger.info("%s: %d of %d images are undistorted to one pinhole camera of %dx%d pixels", path.name,
                     sum(lens is not None for lens in lenses), len(lenses), size[1], size[0])
     splits = [one.image.split for one in usable]
     return Scene(

@@ -2,7 +2,7 @@
 
 Layout: ``color/N.jpg``, ``depth/N.png`` (16-bit millimetres), ``pose/N.txt``, ``intrinsic/intrinsic_color.txt`` and
 ``intrinsic_depth.txt`` (4x4 or 3x3), optional ``extrinsic_*.txt`` (camera to sensor), ``*_vh_clean_2.ply`` and
-``*_vh_clean_2.labels.ply``. Frame numbers are not zero-padded; a lost frame's pose holds -inf. Intrinsics belong to
+``*_vh_clean_2.labels.ply``. Frame numbers are not zero-padded; a lost frame's pose holds -inf. Intrinsics refer to
 the size of the images beside them, which differs between scenes and is read, not assumed.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import count_reasons
+from dataloader.frame_checks import reasons_text
 from dataloader.scannet_files import frame_files, image_sizes, read_intrinsics, read_matrix, read_poses
 from dataloader.scene import Scene, mesh_path, scene_name
 from utils.cameras import scale_intrinsics
@@ -32,12 +32,12 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
 
     Args:
         path: the scene folder.
-        intrinsics_size: (height, width) that the intrinsics files belong to, when the images were resized without
+        intrinsics_size: (height, width) that the intrinsics files refer to, when the images were resized without
             them.
 
     Raises:
         UserError: folder, images, poses or colour intrinsics are missing, no frame is valid, image sizes are mixed,
-            or the intrinsics cannot belong to images of this size.
+            or the intrinsics do not match images of this size.
     """
     path = Path(path)
     colors, poses = _required_files(path)
@@ -47,11 +47,11 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     skipped.update(unreadable)
     frames = [name for name in camera_to_world if name not in skipped]
     if not frames:
-        raise UserError(f"{path} has no usable frame: {count_reasons(skipped)}; expected colour images with finite, "
+        raise UserError(f"{path} has no usable frame: {reasons_text(skipped)}; expected colour images with finite, "
                         "rigid poses of the same number")
     if skipped:
         logger.warning("%s: %d of %d frames left out: %s", path.name, len(skipped), len(colors),
-                       count_reasons(skipped))
+                       reasons_text(skipped))
     folder = path / "intrinsic"
     intrinsics = read_intrinsics(folder / "intrinsic_color.txt", image_size, intrinsics_size)
     color_extrinsic = read_matrix(folder / "extrinsic_color.txt", optional=True)
@@ -103,7 +103,7 @@ def _depth(
         raise UserError(f"{path / 'depth'}: none of its {len(present)} images can be read; replace or remove "
                         "the folder")
     if unreadable:
-        logger.warning("%s: %d depth images left out: %s", path.name, len(unreadable), count_reasons(unreadable))
+        logger.warning("%s: %d depth images left out: %s", path.name, len(unreadable), reasons_text(unreadable))
     paths = [None if name in unreadable else present.get(name) for name in frames]
     file = path / "intrinsic" / "intrinsic_depth.txt"
     if file.exists():

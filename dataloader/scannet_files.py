@@ -86,7 +86,7 @@ def read_intrinsics(path: Path, size: tuple[int, int], file_size: tuple[int, int
     Args:
         path: 4x4 or 3x3 text file.
         size: of the images beside it.
-        file_size: size that the file belongs to when it is another; rows are then scaled one by one.
+        file_size: size that the file refers to, when it is another; each row is then scaled.
 
     Raises:
         UserError: absent, malformed, or with a principal point in the outer quarter of the image or beyond: a sign

@@ -1,4 +1,4 @@
-"""A recorded scene, whatever layout its folder has: posed photographs of one pinhole camera, and what else is known."""
+"""A recorded scene in any layout: posed photographs of one pinhole camera, and depth, meshes or points if available."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from dataloader.camera_list import CameraList
 from dataloader.depth_registration import register_depth
 from dataloader.lens import Lens
-from dataloader.undistortion import resample
+from dataloader.undistortion import undistort_image
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
 from utils.identity import tensor_identity, value_identity
@@ -31,7 +31,7 @@ class SparsePoints(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """A recorded scene. Images are read when asked for and never kept.
+    """A recorded scene. Images are read on demand and never kept.
 
     Attributes:
         name: the folder's name.
@@ -47,13 +47,13 @@ class Scene:
         mesh_path, label_mesh_path: where the meshes are or should be.
         layout: "ScanNet", "NSVF", "instant-ngp" or "COLMAP".
         metric: whether the world's unit is a metre; otherwise it is unknown, and so is which way is up.
-        lenses: the camera that took each frame, where its pictures have to be resampled to be those of ``intrinsics``
+        lenses: the camera that took each frame, where its images have to be undistorted to match ``intrinsics``
             and ``image_size``; None for a frame that needs nothing, and as a whole when none does.
         splits: "train", "val" or "test" of each frame, where the dataset says so.
         background: grey level, 0 to 1, put behind transparent pixels; None ignores transparency.
         transparent: whether the images have an alpha channel, which ``background`` is used for.
-        points: where structure from motion found some.
-        bounds: float64 ``[2, 3]``, the corners of the box that the dataset says holds the scene.
+        points: of structure from motion, or None.
+        bounds: float64 ``[2, 3]``, corners of the dataset's bounding box of the scene, or None.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Scene:
         size = tuple(size) if size is not None else self.image_size
         if lens is not None:
             intrinsics = scale_intrinsics(self.intrinsics, self.image_size, size)
-            return resample(image, lens, intrinsics, size)
+            return undistort_image(image, lens, intrinsics, size)
         # Planes, by NumPy: many threads read frames at a time, and each would start PyTorch's own threads for this.
         return torch.from_numpy(np.ascontiguousarray(resize_image(image, size).numpy()))
 
@@ -160,5 +160,5 @@ def mesh_path(path: Path, suffix: str) -> Path:
 
 
 def size_text(size: Sequence[int]) -> str:
-    """A (height, width) as people write it: WIDTHxHEIGHT."""
+    """A (height, width) as the text WIDTHxHEIGHT."""
     return f"{size[1]}x{size[0]}"

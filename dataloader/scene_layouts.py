@@ -1,4 +1,4 @@
-"""The one entry for recorded scenes: recognise a folder's layout and open it."""
+"""Opening a recorded scene of any layout."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """From a scene's world coordinates into the frame of its voxel grid, as PeRFception-ScanNet defines it.
 
 With a rigid ``T``, a mean ``m`` and a scale ``s``, a world point x goes to ``(T x - m) s``. A camera's rotation
-becomes ``R_T R``: lengths scale, angles stay, so view directions turn by ``R_T``. Centre and radius of the grid
-are (0, 0, 0) and (1, 1, 1).
+becomes ``R_T R``: lengths scale and angles are preserved, so view directions are rotated by ``R_T``. Centre and
+radius of the grid are (0, 0, 0) and (1, 1, 1).
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class SceneTransform:
 
     @classmethod
     def identity(cls) -> SceneTransform:
-        """World and grid are the same."""
+        """The identity: world and grid coincide."""
         return cls(torch.eye(4, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), 1.0)
 
     @property
     def rotation(self) -> Tensor:
-        """float64 ``[3, 3]``: turns world directions into grid directions."""
+        """float64 ``[3, 3]``: rotates world directions into grid directions."""
         return self.T[:3, :3]
 
     def to_grid(self, camera_to_world: Tensor) -> Tensor:
@@ -128,5 +128,5 @@ def _frame_ids(archive: np.lib.npyio.NpzFile, path: Path) -> list[str]:
     try:
         return [str(name) for name in archive["frame_ids"].reshape(-1)]
     except ValueError:
-        logger.warning("%s: frame_ids are pickled objects, which are not opened; going on without them", path)
+        logger.warning("%s: frame_ids are pickled objects, which are not opened; continuing without them", path)
         return []

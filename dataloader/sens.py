@@ -3,7 +3,7 @@
 Version 4, little-endian: u32 version; u64 length and name; four 4x4 f32 matrices (colour intrinsics and extrinsics,
 depth intrinsics and extrinsics); i32 colour coding (0 raw, 1 png, 2 jpeg); i32 depth coding (0 raw, 1 zlib, 2 occi);
 u32 colour width and height, depth width and height; f32 depth units per metre; u64 number of frames. Per frame: 4x4 f32
-camera-to-world, u64 colour and depth time stamps, u64 colour and depth bytes, the data. Inertial data follow, unread.
+camera-to-world, u64 colour and depth timestamps, u64 colour and depth bytes, the data. Inertial data follow (not read).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FRAME_HEADER = struct.Struct("<16f4Q")
 
 @dataclass(frozen=True)
 class SensHeader:
-    """What stands at a stream's start.
+    """A stream's header.
 
     Attributes:
         name: of the sensor.
@@ -100,7 +100,7 @@ class SensReader:
         self._file.close()
 
     def frames(self, step: int = 1, wanted: set[int] | None = None) -> Iterator[SensFrame]:
-        """Every ``step``-th frame from the first, of those in ``wanted`` if given; the others' data are jumped over.
+        """Every ``step``-th frame from the first, of those in ``wanted`` if given; the others' data are skipped.
 
         Raises:
             UserError: the stream ends within a frame.

@@ -44,9 +44,9 @@ def plan_extraction(stream: Path, scene: Path, frame_skip: int, depth: bool, ove
 def extract_scene(
     stream: Path, scene: Path, frame_skip: int = 1, depth: bool = True, overwrite: bool = False
 ) -> dict[str, int] | None:
-    """Write a stream's frames as a scene folder; meshes beside the stream come along.
+    """Write a stream's frames as a scene folder; meshes beside the stream are linked.
 
-    JPEG and PNG images keep their bytes. A frame's pose is written last: where it stands, the frame is complete.
+    JPEG and PNG images keep their bytes. A frame's pose is written last: if it exists, the frame is complete.
 
     Args:
         stream: the ``.sens`` file.
@@ -59,7 +59,7 @@ def extract_scene(
         counts of frames and of lost poses, or None when the folder is there already.
 
     Raises:
-        UserError: the stream is damaged, or something else stands at ``scene``.
+        UserError: the stream is damaged, or ``scene`` exists and is something else.
     """
     _check_target(scene)
     with SensReader(stream) as reader:

@@ -1,4 +1,4 @@
-"""Pictures of several distorting cameras as those of one pinhole camera, without blank pixels."""
+"""Undistortion: images of several cameras as those of one pinhole camera, without blank pixels."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _SAME = 1e-9
 def common_pinhole(lenses: list[Lens]) -> tuple[Tensor, tuple[int, int], list[bool]]:
     """The pinhole camera whose view all frames cover.
 
-    It has the focal lengths of the lens that took most frames, so that the middle of the picture keeps its
-    resolution, and sees what all lenses see. A lens that sees less than half of what the most common one sees does
-    not count, or a single zoomed picture would crop all others.
+    It has the focal lengths of the lens that took most frames, so that the image centre keeps its
+    resolution, and the common field of view. A lens that sees less than half of what the most common one sees does
+    not count, or a single zoomed image would crop all others.
 
     Args:
         lenses: of each frame.
@@ -50,24 +50,24 @@ def _pinhole_of(view: Rectangle, lens: Lens) -> tuple[Tensor, tuple[int, int]]:
     (fx, fy), (width, height) = lens.focal, (view.right - view.left, view.bottom - view.top)
     columns, rows = math.floor(fx * width + 1e-6), math.floor(fy * height + 1e-6)
     if columns < 2 or rows < 2:
-        raise UserError(f"{lens.source}: its cameras have no view in common; give the images of each camera a scene "
-                        "of their own")
+        raise UserError(f"{lens.source}: its cameras have no common field of view; give the images of each camera a "
+                        "scene of their own")
     center_x = -fx * view.left - (fx * width - columns) / 2
     center_y = -fy * view.top - (fy * height - rows) / 2
     return torch.tensor([[fx, 0, center_x], [0, fy, center_y], [0, 0, 1]], dtype=torch.float64), (rows, columns)
 
 
 def needs_resampling(lens: Lens, intrinsics: Tensor, size: tuple[int, int]) -> bool:
-    """Whether pictures of ``lens`` differ from those of the pinhole camera."""
+    """Whether images of ``lens`` differ from those of the pinhole camera."""
     same = lens.is_pinhole and lens.size == tuple(size)
     return not same or bool((lens.intrinsics - intrinsics).abs().max() > _SAME * max(size))
 
 
-def resample(image: Tensor, lens: Lens, intrinsics: Tensor, size: tuple[int, int]) -> Tensor:
-    """The picture that the pinhole camera would have taken.
+def undistort_image(image: Tensor, lens: Lens, intrinsics: Tensor, size: tuple[int, int]) -> Tensor:
+    """The image that the pinhole camera would have taken.
 
-    Bilinear where pixels are kept or enlarged. Where they are reduced, it is done twice as fine and averaged, from a
-    picture that is itself reduced by area first when it is finer than that.
+    Bilinear where pixels are kept or enlarged. Where they are reduced, it is done at twice the resolution and averaged,
+    from an image that is itself reduced by area first when it is finer than that.
 
     Args:
         image: uint8 ``[C, h, w]``, taken by ``lens``.
@@ -92,7 +92,7 @@ def resample(image: Tensor, lens: Lens, intrinsics: Tensor, size: tuple[int, int
 
 @lru_cache(maxsize=_MAPS_KEPT)
 def _sampling_map(lens: Lens, pinhole: tuple[float, float, float, float], size: tuple[int, int]) -> Tensor:
-    """Where each pixel of the pinhole camera (fx, cx, fy, cy) lies in the picture, for grid_sample ``[H, W, 2]``."""
+    """Where each pixel of the pinhole camera (fx, cx, fy, cy) lies in the image, for grid_sample ``[H, W, 2]``."""
     fx, cx, fy, cy = pinhole
     grid = pixel_grid(*size, dtype=torch.float64)
     points = (grid - grid.new_tensor([cx, cy])) / grid.new_tensor([fx, fy])

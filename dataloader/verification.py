@@ -1,4 +1,4 @@
-"""Whether data folders are complete and sound: every problem with what to do about it."""
+"""Checking data folders: every problem with its remedy."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20) -> l
     if scene is None:
         return report.findings
     for frame, reason in scene.skipped.items():
-        tell = report.broken if "damaged" in reason else report.note
-        tell(f"frame {frame} is left out: {reason}")
+        add = report.broken if "damaged" in reason else report.note
+        add(f"frame {frame} is left out: {reason}")
     if len(scene) < min_frames:
-        report.note(f"only {len(scene)} usable frames; a radiance field wants {min_frames} or more")
+        report.note(f"only {len(scene)} usable frames; a radiance field needs {min_frames} or more")
     if all(path is None for path in scene.depth_paths):
         report.note(f"no depth images; fitting starts from {_start_without_depth(scene)}")
     if not scene.metric and (problem := _unit_problem(scene)):
@@ -87,7 +87,7 @@ def verify_views(path: Path) -> list[Finding]:
 
 
 def _unit_problem(scene: Scene) -> str | None:
-    """Whether view stores, which keep depth in thousandths of the world's unit, are too coarse or too small for it."""
+    """Notes scenes whose depth exceeds the range or the resolution of view stores, thousandths of the world's unit."""
     centers = scene.camera_to_world[:, :3, 3]
     extent = float((centers.amax(0) - centers.amin(0)).max())
     if _LEAST_EXTENT < extent < _MOST_EXTENT:
@@ -132,7 +132,7 @@ class _Report:
 
 
 def format_findings(findings: list[Finding]) -> str:
-    """A table, the broken first."""
+    """A table, broken data first."""
     rows = [("state", "what", "scene", "problem and what to do")]
     for finding in sorted(findings, key=lambda finding: not finding.broken):
         rows.append(("BROKEN" if finding.broken else "note", finding.kind, finding.name, finding.text))

@@ -125,7 +125,7 @@ def _viewer(work: Path) -> bytes:
 
 
 def _arrange(viewer: Viewer, state: SceneState, page: Page) -> None:
-    """Look at the domes from where most of their cameras are seen, and say why they were rejected, of one in full."""
+    """View the domes from where most of their cameras are visible, with the reasons, and one camera's details."""
     page.evaluate(_CLOSE_NOTICES)
     viewer.panels.show_kind(TRAJECTORY, False)
     page.click_text("Why rejected")
@@ -137,7 +137,7 @@ def _arrange(viewer: Viewer, state: SceneState, page: Page) -> None:
     time.sleep(_SETTLE)
     if rejected:
         viewer.panels.inspect_camera(DOMES, rejected[0])
-    time.sleep(_SETTLE)  # what is said of the camera moves the tabs down
+    time.sleep(_SETTLE)  # the camera's details move the tabs down
     page.click_text("Cameras")
 
 
@@ -150,7 +150,7 @@ def _overview(state: SceneState) -> int:
 
 
 def _seen_beside_panel(state: SceneState, view: int) -> torch.Tensor:
-    """Which cameras, bool ``[N]``, a browser at a trajectory's camera shows where the panel is not."""
+    """Which cameras, bool ``[N]``, are visible beside the panel in a browser at a trajectory's camera."""
     browser = state.sources[TRAJECTORY].browser_camera(view)
     browser = type(browser)(browser.camera_to_world, browser.fov, 1280 / 800)
     points = state.sources[DOMES].cameras.camera_to_world[:, :3, 3]

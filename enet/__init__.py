@@ -1,4 +1,4 @@
-"""The segmentation network: ENet, the stems that take in SH images, its training and its measure."""
+"""The segmentation network: ENet, the stems that take SH images, its training and its metrics."""
 
 import utils  # noqa: F401  (before PyTorch: see utils/cores.py)
 from enet.network import ENet

@@ -1,6 +1,6 @@
-"""Random changes of a batch of views on its device: colour, SH, labels and weights stay aligned to the pixel.
+"""Augmentation of a batch of views on its device; colour, SH, labels and weights stay aligned to the pixel.
 
-Every random number comes from the sampler, so a view's change depends on seed, epoch and place in the epoch only.
+Every random number comes from the sampler, so an augmentation depends on seed, epoch and position in the epoch only.
 Mirroring an image left to right shows the world reflected in the camera's vertical plane; the SH coefficients of that
 world are those of :func:`utils.spherical_harmonics.mirror_matrix` with the camera's right axis as normal.
 """

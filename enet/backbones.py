@@ -1,4 +1,4 @@
-"""The networks that can be trained, by name: ENet, and a larger one in case ENet is too small."""
+"""The networks that can be trained, by name: ENet, and a larger one."""
 
 from __future__ import annotations
 

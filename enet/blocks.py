@@ -1,7 +1,7 @@
 """ENet's building blocks (Paszke et al., 2016), bias-free, with batch normalisation after every convolution.
 
 The encoder activates by PReLU, one scalar slope for each use; the decoder by ReLU. Max-pooling leaves out an odd last
-row or column, and unpooling is told the size to restore.
+row or column, and unpooling is given the size to restore.
 """
 
 from __future__ import annotations

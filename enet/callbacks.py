@@ -1,4 +1,4 @@
-"""What happens beside the training: a line per epoch, and pictures for TensorBoard."""
+"""Callbacks of the training: a line per epoch, and images for TensorBoard."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class QuietLightning(pl.Callback):
-    """Leaves out what Lightning says that is no news here, in every process of a run.
+    """Suppresses Lightning's irrelevant messages, in every process of a run.
 
     The run's folder is never empty, since it holds the run's settings; and Lightning calls what PyTorch has deprecated.
     """
@@ -70,7 +70,7 @@ class EpochProgress(pl.Callback):
 
 
 class ValidationPictures(pl.Callback):
-    """Per-class IoU, confusion matrix and sample triplets (image, truth, prediction) of each validation."""
+    """Per-class IoU, confusion matrix and sample triplets (image, ground truth, prediction) of each validation."""
 
     def __init__(self, samples: int = 4):
         self._samples = samples
@@ -103,13 +103,13 @@ def first_views(batch: ViewBatch, count: int) -> ViewBatch:
 
 
 def triplets(batch: ViewBatch, prediction: Tensor) -> Tensor:
-    """Image, truth and prediction side by side, uint8 [B, 3, H, 3W] on the CPU."""
+    """Image, ground truth and prediction side by side, uint8 [B, 3, H, 3W] on the CPU."""
     color = (batch.color * 255).round().to(torch.uint8).cpu()
     return torch.cat([color, colorize(batch.label.cpu()), colorize(prediction.cpu())], dim=-1)
 
 
 def confusion_image(confusion: Tensor, cell: int = 12) -> Tensor:
-    """Picture uint8 [3, H, W] of a confusion matrix: rows (truth) sum to 1, brighter is more."""
+    """Picture uint8 [3, H, W] of a confusion matrix: rows (ground truth) sum to 1, brighter is more."""
     share = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
     pixels = (share * 255).round().to(torch.uint8)
     return pixels.repeat_interleave(cell, 0).repeat_interleave(cell, 1).expand(3, -1, -1)

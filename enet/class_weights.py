@@ -1,4 +1,4 @@
-"""Weights that let rare classes count, from the pixel counts of the whole training split."""
+"""Class weights that balance rare classes, from the pixel counts of the whole training split."""
 
 from __future__ import annotations
 

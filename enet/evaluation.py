@@ -1,4 +1,4 @@
-"""Scores of a trained network over a set of views, and pictures of what it predicts."""
+"""Evaluation of a trained network over a set of views, with pictures of its predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from dataloader import SegmentationDataModule, StoreViews
 from enet.augmentation import ViewBatch
 from enet.callbacks import first_views, triplets
-from enet.metrics import ScanNetIoU, summarize
+from enet.metrics import ScanNetIoU, summarize_confusion
 from enet.module import SegmentationModule
 from enet.options import ViewOptions
 from enet.splits import hold_out_views, room_of, stores_of
@@ -51,10 +51,10 @@ def load_module(checkpoint: str | Path, device: torch.device) -> SegmentationMod
 def evaluate(
     module: SegmentationModule, batches: Iterable[ViewBatch], samples: int = 0, samples_dir: Path | None = None
 ) -> dict[str, Any]:
-    """Scores over ``batches`` as :func:`enet.metrics.summarize` gives them.
+    """Scores over ``batches`` as :func:`enet.metrics.summarize_confusion` gives them.
 
     Args:
-        samples: how many sample triplets (image, truth, prediction) to write to ``samples_dir``; batches share them.
+        samples: sample triplets (image, ground truth, prediction) to write to ``samples_dir``, from all batches.
         samples_dir: receives 000.png, 001.png, ...
     """
     module.eval()
@@ -71,7 +71,7 @@ def evaluate(
             for picture in pictures:
                 write_image(samples_dir / f"{written:03d}.png", picture)
                 written += 1
-    return summarize(iou.confusion)
+    return summarize_confusion(iou.confusion)
 
 
 @dataclass(frozen=True)

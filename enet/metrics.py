@@ -1,4 +1,4 @@
-"""The ScanNet 2D benchmark's measure of semantic segmentation."""
+"""The ScanNet 2D benchmark's metric of semantic segmentation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def confusion_matrix(
     truth: Tensor,  # [...] integer class indices
     num_classes: int = NUM_CLASSES,
 ) -> Tensor:
-    """Counts int64 [num_classes, num_classes], rows truth, columns prediction, without a device-to-host sync.
+    """Counts int64 [num_classes, num_classes], rows ground truth, columns prediction, without a device-to-host sync.
 
     A number that is no class (such as -1, 255 or an NYU40 id) counts as 0: outside the benchmark.
     """
@@ -38,9 +38,9 @@ def class_iou(
 ) -> Tensor:
     """IoU of each class, float64 [C], by the benchmark's rule; NaN for unannotated and for classes that never occur.
 
-    Pixels whose truth is unannotated are left out. A pixel with a true class and a prediction outside the benchmark
-    (class 0) is a false negative of its class. A class occurs when it is in the truth or is predicted on an annotated
-    pixel; predicted but never true, it has IoU 0, as in the benchmark's script.
+    Unannotated pixels are left out. A pixel with a true class and a prediction outside the benchmark (class 0) is a
+    false negative of its class. A class occurs when it is in the ground truth or is predicted on an annotated pixel;
+    predicted but never in the ground truth, it has IoU 0, as in the benchmark's script.
     """
     counts = confusion.double().clone()
     counts[UNANNOTATED] = 0
@@ -54,7 +54,7 @@ def class_iou(
 def pixel_accuracy(
     confusion: Tensor,  # [C, C]
 ) -> Tensor:
-    """Share of annotated pixels that got their class; NaN when there are none."""
+    """Share of annotated pixels that are classified correctly; NaN when there are none."""
     counts = confusion.double()
     annotated = torch.cat([counts[:UNANNOTATED], counts[UNANNOTATED + 1 :]])
     return (counts.diagonal().sum() - counts[UNANNOTATED, UNANNOTATED]) / annotated.sum()
@@ -63,7 +63,7 @@ def pixel_accuracy(
 class ScanNetIoU(Metric):
     """Mean IoU over the classes that occur, from one confusion matrix over all images.
 
-    Example: truth [1, 1, 2, 0], prediction [1, 0, 2, 2]. Class 1: one hit, one pixel lost to class 0, IoU 1/2.
+    Example: ground truth [1, 1, 2, 0], prediction [1, 0, 2, 2]. Class 1: one hit, one pixel lost to class 0, IoU 1/2.
     Class 2: one hit; the last pixel is unannotated and does not count, IoU 1. The mean is 0.75.
     """
 
@@ -82,7 +82,7 @@ class ScanNetIoU(Metric):
         prediction: Tensor,  # [..., h, w] integer class indices
         truth: Tensor,  # [..., H, W] integer class indices
     ) -> None:
-        """Count a batch; a prediction of another size is brought to the truth's by nearest neighbour."""
+        """Count a batch; a prediction of another size is resized to the ground truth's by nearest neighbour."""
         if prediction.shape != truth.shape:
             prediction = resize_nearest(prediction, tuple(truth.shape[-2:]))
         self.confusion += confusion_matrix(prediction, truth, self.num_classes)
@@ -97,7 +97,7 @@ class ScanNetIoU(Metric):
             return self.confusion.clone()
 
 
-def summarize(confusion: Tensor) -> dict[str, Any]:
+def summarize_confusion(confusion: Tensor) -> dict[str, Any]:
     """JSON-able scores of a confusion matrix; classes that never occur have IoU None."""
     confusion = confusion.cpu()
     iou = class_iou(confusion)

@@ -1,4 +1,4 @@
-"""The LightningModule: any of the networks, its losses and its measure."""
+"""The LightningModule: any of the networks, its losses and its metrics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from utils.labels import NUM_CLASSES
 from utils.seeding import generator
 from utils.spherical_harmonics import SH_CHANNELS
 
-_SMALLEST_STD = 1e-3  # a channel that never varies is only centred
+_SMALLEST_STD = 1e-3  # a constant channel is only centred
 
 
 class SegmentationModule(pl.LightningModule):
@@ -33,8 +33,8 @@ class SegmentationModule(pl.LightningModule):
 
     Args:
         network, loss, optimizer: fields of :class:`NetworkOptions`, :class:`LossOptions`, :class:`OptimizerOptions`.
-        views: fields of :class:`enet.options.ViewOptions`; kept for whoever loads the checkpoint.
-        scenes: names of the scenes trained or validated on; likewise kept.
+        views: fields of :class:`enet.options.ViewOptions`; stored in the checkpoint.
+        scenes: names of the scenes trained or validated on; likewise stored.
         seed: of the initial weights and of dropout.
     """
 

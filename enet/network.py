@@ -1,4 +1,4 @@
-"""ENet (Paszke et al., 2016, arXiv:1606.02147) with a stem that can take in SH images."""
+"""ENet (Paszke et al., 2016, arXiv:1606.02147) with a stem that can take SH images."""
 
 from __future__ import annotations
 

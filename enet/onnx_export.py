@@ -33,7 +33,7 @@ def export_onnx(checkpoint: Path, output: Path, size: tuple[int, int], tolerance
     """Export a checkpoint and compare logits on random views; see the export task.
 
     Raises:
-        UserError: a package is missing, the checkpoint cannot be read, or the exported network computes otherwise.
+        UserError: a package is missing, the checkpoint cannot be read, or the exported network's output differs.
     """
     require_packages()
     module = load_module(checkpoint, torch.device("cpu"))

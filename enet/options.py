@@ -1,4 +1,4 @@
-"""What a training run can be told, apart from its data and budget. All are gin-configurable."""
+"""The gin-configurable option groups of a training run, except its data and budget."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class NetworkOptions:
 
     Attributes:
         backbone: 'enet', or 'segformer_b0' (random weights; needs the package transformers).
-        stem: 'rgb', or how the SH image is taken in: 'concat', 'conv_concat', 'conv_sum'.
+        stem: 'rgb', or how the SH image is combined with it: 'concat', 'conv_concat', 'conv_sum'.
         dropout: ENet's channel dropout in its first encoder stage, and after it.
     """
 
@@ -86,10 +86,10 @@ class NetworkOptions:
 @gin.configurable
 @dataclass(frozen=True)
 class ViewOptions:
-    """What the network sees of a stored view.
+    """The network's input from a stored view.
 
     Attributes:
-        color: 'rgb' for the rendered colour, 'photo' for the camera's picture.
+        color: 'rgb' for the rendered colour, 'photo' for the photograph.
         sh_frame: axes the SH coefficients are given in: 'grid' (each scene's own, as the paper did), 'gravity' (the
             world's, z up), or 'camera'.
         cache: hold the views in the training device's memory; off, they are read from disk all the time.
@@ -112,7 +112,7 @@ class ViewOptions:
 @gin.configurable
 @dataclass(frozen=True)
 class AugmentationOptions:
-    """Random changes of training views; the defaults change nothing.
+    """Augmentation of training views; the defaults change nothing.
 
     Attributes:
         mirror: probability of a left-right mirror image; the SH coefficients are mirrored with it.
@@ -142,12 +142,12 @@ class AugmentationOptions:
 @gin.configurable
 @dataclass(frozen=True)
 class LossOptions:
-    """What is minimised: weighted cross-entropy, plus the others times their factor.
+    """What is minimised: weighted cross-entropy, plus the others times their weight.
 
     Attributes:
         class_weights: 'enet' for 1 / ln(1.02 + share), 'median_frequency', or 'none'.
-        lovasz: factor of the Lovász-softmax loss.
-        dice: factor of the Dice loss.
+        lovasz: weight of the Lovász-softmax loss.
+        dice: weight of the Dice loss.
         quality: weight each pixel of the cross-entropy by the store's render quality channel.
     """
 

@@ -37,7 +37,7 @@ _KINDS = ("uniform", "log", "int", "choice")
 
 
 class TrialFailed(Exception):
-    """A trial's training ended with an error; the study goes on."""
+    """A trial's training ended with an error; the study continues."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def stores_of(scenes: Sequence[str], folders: Sequence[str | Path]) -> list[Stor
 def hold_out_views(stores: Sequence[StoreViews], num_first: int, every: int = 0) -> tuple[list[StoreViews], ...]:
     """Split views of single rooms: those of the ``num_first`` first stores that are held out validate.
 
-    This measures how well a room is known, not how well another one is understood; use it where there is one room.
+    This measures interpolation within a room, not generalisation to others; use it where there is one room.
 
     Args:
         every: see :func:`dataloader.hold_out.held_out_views`.

@@ -1,4 +1,4 @@
-"""ENet's first block, for colour alone and for colour with a 27-channel SH image: four ways to take the SH in.
+"""ENet's first block, for colour alone and for colour with a 27-channel SH image: four ways to combine them.
 
 Each turns images [B, ., H, W] into 16 channels at half the size (rounded up): 13 from 3x3 convolutions of stride 2 and
 3 from max-pooling the colour, then batch normalisation and PReLU. Names as in the paper.

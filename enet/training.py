@@ -1,4 +1,4 @@
-"""One training run: its folder, its data, Lightning's trainer, and what is left at the end."""
+"""One training run: its folder, its data, Lightning's trainer, and its results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SAMPLES = 12
 
 @dataclass(frozen=True)
 class Budget:
-    """How long and on what a run trains; fields as in the train task.
+    """The budget of a run; fields as in the train task.
 
     Raises:
         UserError: a value is out of range.
@@ -64,7 +64,7 @@ class Budget:
                 raise UserError(f"train.{option} = {getattr(self, option)}: expected at least 1")
         if self.batch_size % self.devices:
             raise UserError(
-                f"train.batch_size = {self.batch_size} cannot be shared by train.devices = {self.devices}"
+                f"train.batch_size = {self.batch_size} cannot be split over train.devices = {self.devices}"
             )
         if self.precision not in PRECISIONS:
             raise UserError(f"train.precision = {self.precision!r}; use {', '.join(map(repr, PRECISIONS))}")
@@ -218,7 +218,7 @@ def _fit(
 
 
 def build_trainer(folder: Path, budget: Budget, device: torch.device, board: TensorBoardLogger | bool) -> pl.Trainer:
-    """A trainer that keeps best.ckpt and last.ckpt in ``folder`` and says little."""
+    """A trainer that keeps best.ckpt and last.ckpt in ``folder``, without progress bars."""
     callbacks: list[pl.Callback] = [
         QuietLightning(),
         ModelCheckpoint(

@@ -1,4 +1,4 @@
-"""From stored values to what the network sees: SH in the chosen axes, augmented, aligned to the pixel."""
+"""From stored values to the network's input: SH in the chosen axes, augmented, aligned to the pixel."""
 
 from __future__ import annotations
 

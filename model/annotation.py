@@ -16,12 +16,11 @@ from torch import Tensor
 from dataloader import CameraList, Mesh
 from lib.raster import Fragments, rasterize
 from utils.cameras import rigid_inverse
-from utils.labels import UNANNOTATED, nyu40_to_class
+from utils.labels import LARGEST_NYU40_ID, UNANNOTATED, nyu40_to_class
 
 logger = logging.getLogger(__name__)
 LABEL_RULES = ("majority", "nearest_vertex")
 LABEL_SETS = ("classes", "nyu40")
-_LARGEST_NYU40_ID = 40
 _PIXELS_PER_CHUNK = 2_000_000
 
 
@@ -47,7 +46,7 @@ def vertex_labels(
     """Class indices (``"classes"``) or NYU40 ids (``"nyu40"``); ids outside 0..40 become 0."""
     if label_set not in LABEL_SETS:
         raise ValueError(f"label_set {label_set!r} is unknown; use one of {', '.join(LABEL_SETS)}")
-    known = torch.where((ids >= 0) & (ids <= _LARGEST_NYU40_ID), ids, UNANNOTATED).to(torch.uint8)
+    known = torch.where((ids >= 0) & (ids <= LARGEST_NYU40_ID), ids, UNANNOTATED).to(torch.uint8)
     return nyu40_to_class(known) if label_set == "classes" else known
 
 
@@ -69,7 +68,7 @@ def count_labels(mesh: Mesh, scene: str) -> LabelCounts:
     """Count vertices that become unannotated for lack of a valid id, and log them under the scene's name."""
     ids, numbers = mesh.labels.unique(return_counts=True)
     by_id = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
-    outside = {id: number for id, number in by_id.items() if not 0 <= id <= _LARGEST_NYU40_ID}
+    outside = {id: number for id, number in by_id.items() if not 0 <= id <= LARGEST_NYU40_ID}
     counts = LabelCounts(len(mesh.labels), by_id.get(0, 0), outside)
     if counts.unlabelled:
         logger.info("%s: %d of %d vertices are unlabelled", scene, counts.unlabelled, counts.vertices)
@@ -122,25 +121,6 @@ def annotate_views(
         torch.cat([torch.empty(shape, dtype=torch.uint8, device=device), *label]),
         torch.cat([torch.empty(shape, device=device), *depth]),
     )
-
-
-def color_views(
-    mesh: Mesh,
-    cameras: CameraList,
-    near: float = 0.01,
-    device: torch.device | str = "cpu",
-) -> Tensor:  # float32 [N, 3, H, W]
-    """Colour images 0..1 of a mesh with vertex colours, interpolated across faces; black where nothing is hit."""
-    if mesh.colors is None:
-        raise ValueError("the mesh has no colours")
-    vertices, faces = mesh.vertices.to(device), mesh.faces.to(device)
-    colors = mesh.colors.to(device).float() / 255
-    images = [torch.empty((0, 3, *cameras.image_size), device=device)]
-    for fragments in _rasterize_views(vertices, faces, cameras, near, ("face", "barycentric")):
-        corners = faces.long()[fragments.face.long()]  # [N, H, W, 3]; weights are 0 where nothing is hit
-        image = sum(fragments.barycentric[..., k, None] * colors[corners[..., k]] for k in range(3))
-        images.append(image.movedim(-1, 1))
-    return torch.cat(images)
 
 
 def _rasterize_views(

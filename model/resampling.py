@@ -15,7 +15,7 @@ _POINTS_AT_ONCE = 1 << 20
 _LEAST_SUPPORT = 1e-4
 
 
-def resample(grid: PlenoxelGrid, resolution: tuple[int, int, int], mask: Tensor | None = None) -> PlenoxelGrid:
+def resample_grid(grid: PlenoxelGrid, resolution: tuple[int, int, int], mask: Tensor | None = None) -> PlenoxelGrid:
     """The grid resampled trilinearly to ``resolution``.
 
     Density falls off to 0 next to empty voxels. Coefficients do not: they are averaged over occupied voxels only, so

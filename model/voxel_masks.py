@@ -1,4 +1,4 @@
-"""Occupancy masks: dilation, erosion, resampling, and masking a grid."""
+"""Occupancy masks: dilation, resampling, and masking a grid."""
 
 from __future__ import annotations
 
@@ -20,11 +20,6 @@ def dilate(mask: Tensor, voxels: int = 1) -> Tensor:
             dilated.narrow(axis, 0, size - 1).logical_or_(mask.narrow(axis, 1, size - 1))
             mask = dilated
     return mask
-
-
-def erode(mask: Tensor, voxels: int = 1) -> Tensor:
-    """The boolean mask ``[Rx, Ry, Rz]`` eroded by ``voxels`` in all 26 directions; outside the grid counts as set."""
-    return ~dilate(~mask, voxels)
 
 
 def resize_mask(mask: Tensor, resolution: tuple[int, int, int]) -> Tensor:

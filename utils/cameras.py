@@ -1,7 +1,7 @@
 """Pinhole camera geometry.
 
-One convention everywhere: OpenCV axes (x right, y down, z forward), poses are camera-to-world 4x4 matrices,
-the centre of the top-left pixel is at (0.5, 0.5), and an intrinsics matrix belongs to one image size.
+One convention throughout: OpenCV axes (x right, y down, z forward), poses are camera-to-world 4x4 matrices,
+the centre of the top-left pixel is at (0.5, 0.5), and an intrinsics matrix refers to one image size.
 Sizes are ``(height, width)``. Depth is measured along the optical axis, distance along the ray.
 """
 

@@ -11,7 +11,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """``"auto"`` is the GPU where there is one, else the CPU; any other name is taken as PyTorch's.
 
     Raises:
-        UserError: a GPU is asked for and there is none, or the name means nothing.
+        UserError: a GPU is requested and there is none, or the name is unknown.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -20,5 +20,5 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         raise UserError(f"device {name!r} is unknown; use 'auto', 'cpu', 'cuda' or 'cuda:N'") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {name!r} was asked for but PyTorch sees no GPU; use device = 'auto' or 'cpu'")
+        raise UserError(f"device {name!r} was requested but PyTorch sees no GPU; use device = 'auto' or 'cpu'")
     return device

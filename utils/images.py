@@ -14,7 +14,7 @@ from utils.errors import UserError
 from utils.files import atomic_path
 
 _END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
-_END_BYTES = 1024  # some cameras write padding after the mark
+_END_BYTES = 1024  # some cameras write padding after the end marker
 
 
 def _read(path: str | Path, kind: str) -> np.ndarray:
@@ -66,7 +66,7 @@ def _read_bytes(path: str | Path) -> np.ndarray:
 
 
 def is_truncated(path: str | Path) -> bool:
-    """Whether a JPEG or PNG file lacks the mark that ends it; reads its last bytes only. False for other formats."""
+    """Whether a JPEG or PNG file lacks its end marker; reads its last bytes only. False for other formats."""
     end = _END_MARKS.get(Path(path).suffix.lower())
     if end is None:
         return False
@@ -119,9 +119,9 @@ def write_depth(path: str | Path, depth: Tensor, scale: float = 1000.0) -> None:
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize float or uint8 images ``[..., C, H, W]`` to ``size``, anti-aliased bilinear.
 
-    Pixel centres map as u' = u * W'/W, which is what :func:`utils.cameras.scale_intrinsics` assumes. Bytes are rounded
-    after rows and after columns, and so differ by one at most from a rounded result in float; they take a fifth of the
-    time.
+    Pixel centres map as u' = u * W'/W, which is what :func:`utils.cameras.scale_intrinsics` assumes. 8-bit values are
+    rounded after rows and after columns, and so differ by one at most from a rounded result in float; they take a fifth
+    of the time.
     """
     if tuple(image.shape[-2:]) == tuple(size):
         return image

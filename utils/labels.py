@@ -12,6 +12,7 @@ from torch import Tensor
 from utils.label_table import LABEL_TABLE
 
 UNANNOTATED = 0
+LARGEST_NYU40_ID = 40
 NUM_CLASSES = len(LABEL_TABLE)
 CLASS_NAMES: tuple[str, ...] = tuple(row[0] for row in LABEL_TABLE)
 NYU40_IDS: tuple[int, ...] = tuple(row[1] for row in LABEL_TABLE)
@@ -21,7 +22,6 @@ TAIL_CLASSES: tuple[int, ...] = tuple(NYU40_IDS.index(nyu40_id) for nyu40_id in 
 
 _CLASS_OF_NYU40 = np.zeros(65536, dtype=np.uint8)
 _CLASS_OF_NYU40[list(NYU40_IDS)] = np.arange(NUM_CLASSES, dtype=np.uint8)
-_NYU40_OF_CLASS = np.array(NYU40_IDS, dtype=np.uint8)
 
 
 def class_index(name: str) -> int:
@@ -31,20 +31,11 @@ def class_index(name: str) -> int:
     return CLASS_NAMES.index(name)
 
 
-def _look_up(table: np.ndarray, ids: np.ndarray | Tensor) -> np.ndarray | Tensor:
-    if isinstance(ids, Tensor):
-        return torch.from_numpy(table).to(ids.device)[ids.long()]
-    return table[np.asarray(ids).astype(np.int64)]
-
-
 def nyu40_to_class(ids: np.ndarray | Tensor) -> np.ndarray | Tensor:
     """Class index (uint8) of NYU40 ids 0..65535, same shape; ids outside the benchmark become 0."""
-    return _look_up(_CLASS_OF_NYU40, ids)
-
-
-def class_to_nyu40(classes: np.ndarray | Tensor) -> np.ndarray | Tensor:
-    """NYU40 id (uint8) of class indices 0..20, same shape."""
-    return _look_up(_NYU40_OF_CLASS, classes)
+    if isinstance(ids, Tensor):
+        return torch.from_numpy(_CLASS_OF_NYU40).to(ids.device)[ids.long()]
+    return _CLASS_OF_NYU40[np.asarray(ids).astype(np.int64)]
 
 
 def colorize(labels: np.ndarray | Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Progress with rate and ETA: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress with rate and ETA: a bar on a terminal, occasional plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Progress:
 def progress(
     items: Iterable[Item], description: str, total: int | None = None, unit: str = "it"
 ) -> Iterator[Item]:
-    """Iterate over ``items`` and show how it goes."""
+    """Iterate over ``items`` and show the progress."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)
     with Progress(description, total, unit) as meter:

@@ -1,4 +1,4 @@
-"""Which scenes to work on, and working through them."""
+"""Selecting scenes, and applying a function to each."""
 
 from __future__ import annotations
 

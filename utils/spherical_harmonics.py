@@ -1,9 +1,9 @@
-"""Real spherical harmonics to degree 2: the basis Plenoxels store, and how coefficients turn with the world.
+"""Real spherical harmonics to degree 2: the basis Plenoxels store, and the rotation of coefficients.
 
 A function on directions is f(d) = sum_k c_k Y_k(d) with nine basis functions in the order and with the signs of
 Plenoxels (Fridovich-Keil et al., CVPR 2022): degree 0; degree 1 as -y, z, -x; degree 2 as xy, -yz, 2zz-xx-yy, -xz,
-xx-yy. When the world is moved by an orthogonal matrix R (a rotation or a reflection), f becomes f'(d) = f(R^T d), and
-its coefficients become c' = D(R) c. D is block-diagonal over the degrees, orthogonal, and D(RS) = D(R) D(S).
+xx-yy. When the world is transformed by an orthogonal matrix R (a rotation or a reflection), f becomes f'(d) = f(R^T d),
+and its coefficients become c' = D(R) c. D is block-diagonal over the degrees, orthogonal, and D(RS) = D(R) D(S).
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ def sh_transform(
 ) -> Tensor:
     """The coefficients' transform D(R), [..., 9, 9], of orthogonal matrices R, in R's dtype.
 
-    It also says how the basis turns: Y(R d) = D(R) Y(d).
+    The basis transforms alike: Y(R d) = D(R) Y(d).
 
     Raises:
         ValueError: ``matrix`` is not orthogonal.
     """
     identity = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
     if not torch.allclose(matrix @ matrix.mT, identity.expand_as(matrix), atol=1e-4):
-        raise ValueError("spherical harmonics turn with orthogonal matrices only; the one given is not orthogonal")
+        raise ValueError("spherical harmonics rotate by orthogonal matrices only; the one given is not orthogonal")
     rotation = matrix.double()
     linear, quadratic = _linear_forms().to(rotation.device), _quadratic_forms().to(rotation.device)
     result = torch.zeros(*matrix.shape[:-2], BASIS_SIZE, BASIS_SIZE, dtype=torch.float64, device=matrix.device)

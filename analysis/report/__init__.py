@@ -1,1 +1,1 @@
-"""One page about everything that was measured, collected from the stages' folders."""
+"""The report: one page of all results, collected from the stages' folders."""

@@ -1,4 +1,4 @@
-"""One picture that tells what the project does: photograph, render, SH image, annotation of the same views."""
+"""The overview picture: photograph, render, SH image and annotation of the same views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything the report says as one dict, and its forms: HTML, Markdown, CSV, JSON."""
+"""The report's content as one dict, and its formats: HTML, Markdown, CSV, JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sources:
 
 
 def collect(sources: Sources, title: str, examples: int) -> dict[str, Any]:
-    """All sections; what is missing is None, and ``missing`` says in one line each which task would fill it.
+    """All sections; what is missing is None, and ``missing`` names in one line each the task that makes it.
 
     Args:
         title: of the page.
@@ -67,10 +67,10 @@ def _missing(content: dict[str, Any], sources: Sources) -> list[str]:
     results, classes = content["results"], content["classes"]
     lines = {
         f"No training run in {sources.runs_dir}: run 'train' and 'test'.": results is None,
-        f"No fitted field in {sources.fields_dir}: run 'fit', or these fields came without measurements.":
+        f"No fitted field in {sources.fields_dir}: run 'fit', or these fields have no measurements.":
             content["fields"] is None,
         f"No class statistics in {sources.analysis_dir}: run 'analyze'.": classes is None,
-        f"No judged domes in {sources.domes_filtered_dir}: run 'sample' and 'filter'.": content["domes"] is None,
+        f"No filtered domes in {sources.domes_filtered_dir}: run 'sample' and 'filter'.": content["domes"] is None,
         f"No rendered views in {sources.views_dir}: run 'render'.": not content["original_views"],
         f"No rendered novel views in {sources.novel_views_dir}: run 'render' on the filtered domes.":
             not content["novel_views"],

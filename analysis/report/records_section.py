@@ -1,4 +1,4 @@
-"""How long stages took, with what configuration and which versions."""
+"""Run times, configurations and versions of the stages."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _MAX_DEPTH = 3
 
 
 def records_section(folders: list[Path], search_dir: Path | None) -> dict[str, Any] | None:
-    """Time and operative config of every task that left its records in ``folders``; None when none did.
+    """Time and operative config of every task with records in ``folders``; None without any.
 
-    Of a search only its own record is taken: each of its many trials left one too.
+    Of a search only its own record is taken: each of its many trials has one too.
     """
     entries = [_entry(path, folder.parent) for folder in folders for path in _record_files(folder)]
     if search_dir is not None and (search_dir / "run.json").exists():
@@ -26,7 +26,7 @@ def records_section(folders: list[Path], search_dir: Path | None) -> dict[str, A
 
 
 def _record_files(folder: Path) -> list[Path]:
-    """Records up to three levels deep: deeper ones are of other things."""
+    """Records up to three levels deep."""
     return [path for depth in range(_MAX_DEPTH) for path in sorted(folder.glob("*/" * depth + "run.json"))]
 
 

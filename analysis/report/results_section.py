@@ -1,4 +1,4 @@
-"""What the networks achieve: the paper's table, the ways to take in SH, learning curves, predictions."""
+"""The networks' results: the paper's table, the SH stems, learning curves, predictions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SAMPLES = 6
 
 
 def results_section(runs_dir: Path) -> dict[str, Any] | None:
-    """Everything the page says of the runs in ``runs_dir``; None when there are none."""
+    """The page's content about the runs in ``runs_dir``; None when there are none."""
     runs = find_runs(runs_dir)
     if not runs:
         return None
@@ -95,7 +95,7 @@ def _percent(value: tuple[float, float | None] | None) -> dict[str, float | None
 
 
 def prediction_grids(runs: list[Run]) -> list[dict[str, Any]]:
-    """Image, truth and each run's prediction of some views; one grid for all runs that were shown the same views."""
+    """Image, ground truth and each run's prediction of some views; one grid for all runs with the same views."""
     grids: dict[bytes, dict[str, Any]] = {}
     for run in runs:
         files = sorted(run.sample_folder.glob("*.png"))
@@ -114,6 +114,6 @@ def prediction_grids(runs: list[Run]) -> list[dict[str, Any]]:
 
 
 def _split_sample(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, truth and prediction of a stored sample uint8 ``[3, H, 3 W]``."""
+    """Image, ground truth and prediction of a stored sample uint8 ``[3, H, 3 W]``."""
     image, truth, prediction = torch.tensor_split(picture, 3, dim=2)
     return image, truth, prediction

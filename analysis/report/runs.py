@@ -65,7 +65,7 @@ class Run:
         return self.folder / ("test/scores/samples" if self.tested else "training/samples")
 
     def setup(self) -> str:
-        """What runs that differ only in their seed have in common."""
+        """A key that runs share when they differ only in their seed."""
         kept = {name: value for name, value in self.settings.items() if name not in ("training", "validation")}
         kept["budget"] = {name: value for name, value in kept.get("budget", {}).items() if name != "seed"}
         return json.dumps({**kept, "novel_views": self.novel_views}, sort_keys=True)
@@ -79,7 +79,7 @@ class RunGroup:
 
     @property
     def first(self) -> Run:
-        """The run that stands for the group where one must."""
+        """The run that represents the group."""
         return self.runs[0]
 
     @property
@@ -122,7 +122,7 @@ def group_runs(runs: list[Run]) -> list[RunGroup]:
 
 
 def paper_table(groups: list[RunGroup]) -> list[tuple[Row, RunGroup]]:
-    """The groups that belong to the paper's rows, in its order; a row may occur with several settings or not at all."""
+    """The groups of the paper's rows, in its order; a row may occur with several settings or not at all."""
     return [(row, group) for row in PAPER_ROWS for group in groups if _belongs(group.first, row)]
 
 
@@ -132,14 +132,14 @@ def _belongs(run: Run, row: Row) -> bool:
 
 
 def fusion_table(groups: list[RunGroup]) -> list[RunGroup]:
-    """Groups on rendered views without novel ones, when they have two or more different ways to take in SH."""
+    """Groups on rendered views without novel ones, when they have two or more different SH stems."""
     chosen = [group for group in groups if group.first.color == "rgb" and not group.first.novel_views]
     stems = {group.first.stem for group in chosen} - {"rgb"}
     return sorted(chosen, key=lambda group: group.first.stem) if len(stems) > 1 else []
 
 
 def unequal_budgets(groups: list[RunGroup]) -> list[str]:
-    """Fields of the budget (and precision, loss, optimizer) in which the groups differ; such rows do not compare."""
+    """Fields of the budget (and precision, loss, optimizer) in which groups differ, so that rows are not comparable."""
     differing = []
     for part in ("budget", "loss", "optimizer", "augmentation"):
         settings = [group.first.settings.get(part, {}) for group in groups]

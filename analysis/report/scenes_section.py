@@ -1,4 +1,4 @@
-"""What the page says of scenes: radiance fields, classes, domes, and what rendered views look like."""
+"""The page's content about scenes: radiance fields, classes, domes, and examples of rendered views."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def fields_section(fields_dir: Path, examples: int) -> dict[str, Any] | None:
 
 
 def _held_out_pairs(scene: str, folder: Path, results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The worst held-out view of the better half and of all: what is typical, and what goes wrong."""
+    """The worst held-out view of the better half and of all: a typical one and a failure."""
     frames = sorted(results.get("held_out", {}), key=lambda frame: -results["held_out"][frame]["psnr"])
     chosen = [frames[len(frames) // 2], frames[-1]][:_PAIRS_PER_SCENE] if frames else []
     pairs = []
@@ -95,7 +95,7 @@ def _novel_pixels(novel_views_dir: Path) -> torch.Tensor | None:
 
 
 def domes_section(domes_dir: Path, examples: int) -> dict[str, Any] | None:
-    """How many dome cameras were accepted and why the others were not, with plans and annotation of some scenes."""
+    """How many dome cameras were accepted and the others' reasons, with floor plans and annotations of some scenes."""
     lists = {path.stem: CameraList.load(path) for path in sorted(domes_dir.glob("*.json"))}
     judged = [info for cameras in lists.values() for info in cameras.info if "accepted" in info]
     if not judged:

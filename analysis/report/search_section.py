@@ -1,4 +1,4 @@
-"""What the hyper-parameter search found: its best trials, and what each hyper-parameter did to the score."""
+"""Results of the hyper-parameter search: its best trials, and the score against each hyper-parameter."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from utils.files import read_json
 
 _BEST_TRIALS = 10
 _MOST_COLUMNS = 4
-_LOG_RANGE = 20.0  # from this ratio of largest to smallest on, values are told apart on a logarithmic axis
+_LOG_RANGE = 20.0  # from this ratio of largest to smallest on, the axis is logarithmic
 _TRIAL_COLOR = "#186faf"
 
 
 def search_section(search_dir: Path | None) -> dict[str, Any] | None:
-    """Everything the page says of the study in ``search_dir``; None when no search has finished there."""
+    """The page's content about the study in ``search_dir``; None when no search has finished there."""
     if search_dir is None or not (search_dir / "metrics.json").exists():
         return None
     found = read_json(search_dir / "metrics.json")

@@ -1,4 +1,4 @@
-"""Between the browser's cameras and ours.
+"""Conversion between viser's cameras and ours.
 
 Viser's cameras have our axes (OpenCV: x right, y down, z forward). They are a position, a unit quaternion
 ``(w, x, y, z)`` from camera to world, a vertical field of view in radians, and an aspect ratio, width over height. The
@@ -21,7 +21,7 @@ from utils.rotations import quaternion_to_matrix
 
 @dataclass(frozen=True)
 class BrowserCamera:
-    """What the browser looks through.
+    """The camera of a browser's view.
 
     Attributes:
         camera_to_world: float64 ``[4, 4]``.
@@ -64,18 +64,18 @@ class BrowserCamera:
 
 
 def vertical_fov(intrinsics: Tensor, height: int) -> float:
-    """Vertical field of view, radians, of a camera whose principal point is taken to be central."""
+    """Vertical field of view, radians, of a camera whose principal point is assumed to be the centre."""
     return 2 * math.atan(height / (2 * float(intrinsics[1, 1])))
 
 
 def view_aspect(intrinsics: Tensor, size: tuple[int, int]) -> float:
-    """Width over height of the view itself: of what is seen, not of the pixels it was squeezed into."""
+    """Aspect ratio of the view itself, width over height, whatever the aspect of its pixels."""
     height, width = size
     return (width / float(intrinsics[0, 0])) / (height / float(intrinsics[1, 1]))
 
 
 def interpolate_path(cameras: Sequence[BrowserCamera], frames: int) -> list[BrowserCamera]:
-    """A path of ``frames`` cameras through all given ones: spherical for rotations, cubic for positions.
+    """A path of ``frames`` cameras through all given ones: slerp of rotations, cubic spline of positions.
 
     The field of view is interpolated linearly; the aspect ratio is the first camera's.
 

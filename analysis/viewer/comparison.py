@@ -14,7 +14,7 @@ from model.radiance_field import RenderedView
 
 
 class Comparison(NamedTuple):
-    """What there is to see of one camera."""
+    """The pictures of one camera."""
 
     pictures: dict[str, Tensor]  # [3, H, W] by caption; images are float, pictures of classes and quality uint8
     classes: list[int]  # indices of the classes that the pictures show
@@ -23,7 +23,7 @@ class Comparison(NamedTuple):
 def compare(state: SceneState, source: CameraSource, index: int, hidden: Collection[int] = ()) -> Comparison:
     """Photo, render, annotation, prediction and quality of a camera.
 
-    They come from the view store; what was never stored, such as the views of rejected cameras, is made now.
+    They come from the view store; what is not stored, such as the views of rejected cameras, is rendered.
     """
     pictures, stored = {}, source.store_index(index)
     channels = source.store.channels if stored is not None else ()

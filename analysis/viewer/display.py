@@ -13,8 +13,8 @@ from analysis.viewer.reason_labels import ReasonLabels
 from analysis.viewer.render_loop import RenderLoop
 from analysis.viewer.scene_nodes import REJECTED_KIND, CameraMark, ClassMesh, Frusta
 from analysis.viewer.scene_state import SceneState
-from analysis.viewer.schedule import FIRST_GUESS, ResolutionSchedule
-from analysis.viewer.view_renderer import DisplaySettings, Picture, ViewRenderer
+from analysis.viewer.schedule import INITIAL_COST, ResolutionSchedule
+from analysis.viewer.view_renderer import DisplaySettings, DrawnView, ViewRenderer
 from utils.rotations import matrix_to_quaternion
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _JPEG_QUALITY = {False: 70, True: 90}  # by whether it is the last pass
 _EXACT_ROWS = 1440  # so many rows at least, that interpolation is confined to the borders of pixels
-_LOOK_DISTANCE = 1.5  # metres before the camera: what a drag of the mouse turns around
+_LOOK_DISTANCE = 1.5  # metres in front of the camera: the orbit centre of mouse drags
 _BEHIND_EVERYTHING = 160.0  # metres; viser transports depth up to 167
 
 
@@ -48,8 +48,8 @@ class Display:
         self.state, self.server = state, server
         self.settings = DisplaySettings()
         self.renderer = ViewRenderer(state, self.settings)
-        guess = FIRST_GUESS[state.field.grid.device.type]
-        schedule = ResolutionSchedule(max_height, seconds_per_pixel=guess)
+        cost = INITIAL_COST[state.field.grid.device.type]
+        schedule = ResolutionSchedule(max_height, seconds_per_pixel=cost)
         self.loop = RenderLoop(self.renderer.draw, self._deliver, schedule)
         server.scene.set_up_direction("+z")
         self._set_initial_camera(state.initial_camera())
@@ -99,11 +99,11 @@ class Display:
         self.loop.refresh()
 
     def mark_camera(self, title: str, index: int) -> None:
-        """Make a camera stand out, with a sign beside it that says what it is."""
+        """Highlight a camera, with a label beside it."""
         self._mark.put(self.state.sources[title], index)
 
     def look_through(self, title: str, index: int, client: viser.ClientHandle | None = None) -> None:
-        """Look through a camera, in one browser or in all."""
+        """Move the view to a camera, in one browser or in all."""
         camera = self.state.sources[title].browser_camera(index)
         for browser in [client] if client is not None else self.server.get_clients().values():
             look_through(browser, camera)
@@ -129,10 +129,10 @@ class Display:
         self.reasons.moved(client)
 
     def _disconnected(self, client: viser.ClientHandle) -> None:
-        self.loop.forget(client.client_id)
-        self.reasons.forget(client.client_id)
+        self.loop.remove(client.client_id)
+        self.reasons.remove(client.client_id)
 
-    def _deliver(self, browser: int, picture: Picture, last: bool) -> None:
+    def _deliver(self, browser: int, picture: DrawnView, last: bool) -> None:
         client = self.server.get_clients().get(browser)
         if client is None:
             return
@@ -148,13 +148,13 @@ class Display:
 
 
 def enlarged(image: np.ndarray) -> np.ndarray:
-    """An image ``[H, W, 3]`` with its pixels repeated: the page interpolates, and mixed class colours mean nothing."""
+    """An image ``[H, W, 3]`` with pixels repeated: the page interpolates, and mixed class colours are meaningless."""
     factor = -(-_EXACT_ROWS // len(image))
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def look_through(client: viser.ClientHandle, camera: BrowserCamera) -> None:
-    """Move a browser's camera; what it turns around is put before it."""
+    """Move a browser's camera; its orbit centre is put in front of it."""
     pose = camera.camera_to_world
     with client.atomic():
         client.camera.position = pose[:3, 3].numpy()

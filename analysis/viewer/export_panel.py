@@ -1,4 +1,4 @@
-"""Buttons that make pictures and films of what is shown; the browser downloads them."""
+"""Buttons that render pictures and videos, which the browser downloads."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 _KEYS = "chosen views"
 _SCREENSHOT_SECONDS = 30.0
-_MOST_PATH_KEYS = 24  # a recorded trajectory shakes: a film through every n-th camera is steadier
+_MOST_PATH_KEYS = 24  # a hand-held trajectory is shaky: a path through every n-th camera is smoother
 _HEIGHTS = ("240", "480", "720", "1080")
 
 
 class ExportPanel:
-    """Screenshot, and films along the trajectory or through chosen views, in the mode that is shown."""
+    """Screenshots, and videos along the trajectory or through chosen views, in the current mode."""
 
     def __init__(self, display: Display):
         self._display = display
@@ -44,18 +44,18 @@ class ExportPanel:
         )
         gui.add_divider()
         paths = ([TRAJECTORY] if TRAJECTORY in display.state.sources else []) + [_KEYS]
-        self._path = gui.add_dropdown("Film along", paths, initial_value=paths[0])
+        self._path = gui.add_dropdown("Video along", paths, initial_value=paths[0])
         gui.add_button("Add this view").on_click(lambda event: self._add_key(event.client))
-        gui.add_button("Forget chosen views").on_click(lambda _: self._clear_keys())
+        gui.add_button("Clear chosen views").on_click(lambda _: self._clear_keys())
         self._count = gui.add_markdown("")
         self._seconds = gui.add_slider("Seconds", 1, 60, 1, 8)
         self._rate = gui.add_slider("Frames per second", 5, 60, 5, 25)
-        gui.add_button("Write film").on_click(lambda event: self._report(event.client, self._film))
+        gui.add_button("Write video").on_click(lambda event: self._report(event.client, self._video))
         self._progress = gui.add_progress_bar(0.0, visible=False)
         self._clear_keys()
 
-    def set_film(self, seconds: int, frames_per_second: int, rows: str) -> None:
-        """Set the sliders of films; ``rows`` is one of the choices and also holds for rendered pictures."""
+    def set_video(self, seconds: int, frames_per_second: int, rows: str) -> None:
+        """Set the sliders of videos; ``rows`` is one of the choices and also applies to rendered pictures."""
         self._seconds.value, self._rate.value, self._height.value = seconds, frames_per_second, rows
 
     def _add_key(self, client: viser.ClientHandle) -> None:
@@ -89,11 +89,11 @@ class ExportPanel:
         iio.imwrite(buffer, image, extension=".png")
         client.send_file_download(f"{self._display.state.name}.png", buffer.getvalue(), save_immediately=True)
 
-    def _film(self, client: viser.ClientHandle) -> None:
+    def _video(self, client: viser.ClientHandle) -> None:
         require_ffmpeg()
-        path = film_path(self._key_cameras(), self._seconds.value * self._rate.value)
+        path = video_path(self._key_cameras(), self._seconds.value * self._rate.value)
         if not self._writing.acquire(blocking=False):
-            raise UserError("a film is being written already; wait until it is finished")
+            raise UserError("a video is being written already; wait until it is finished")
         try:
             self._progress.visible = True
             with tempfile.TemporaryDirectory() as folder:
@@ -116,14 +116,14 @@ class ExportPanel:
             yield self._display.renderer.draw(camera, int(self._height.value)).image
 
 
-def film_path(cameras: Sequence[BrowserCamera], frames: int) -> list[BrowserCamera]:
+def video_path(cameras: Sequence[BrowserCamera], frames: int) -> list[BrowserCamera]:
     """A path through the cameras, or through evenly chosen ones where there are many.
 
     Raises:
         UserError: fewer than two cameras.
     """
     if len(cameras) < 2:
-        raise UserError(f"a film needs at least two views, {len(cameras)} are chosen; add views, or film along another "
+        raise UserError(f"a video needs at least two views, {len(cameras)} are chosen; add views, or choose another "
                         "path")
     chosen = np.linspace(0, len(cameras) - 1, min(len(cameras), _MOST_PATH_KEYS)).round().astype(int)
     return interpolate_path([cameras[index] for index in chosen], max(frames, 2))

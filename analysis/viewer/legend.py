@@ -1,4 +1,4 @@
-"""Texts of the panel: legends with colour swatches, and what is known of a camera."""
+"""Texts of the panel: legends with colour swatches, and facts about a camera."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def swatches(colors: Mapping[str, Iterable[int]], columns: int = 2) -> str:
     )
 
 
-def class_legend(classes: Iterable[int]) -> str:
+def class_swatches(classes: Iterable[int]) -> str:
     """HTML legend of the classes with those indices, in ScanNet's colours."""
     return swatches({CLASS_NAMES[index]: CLASS_COLORS[index] for index in classes})
 
@@ -55,7 +55,7 @@ def camera_verdict(name: str, kind: str, info: Mapping[str, Any]) -> str:
 
 
 def camera_facts(info: Mapping[str, Any]) -> str:
-    """What else is known of a camera, on one line of Markdown."""
+    """Other facts about a camera, on one line of Markdown."""
     facts = (
         f"{key.replace('_', ' ')} {f'{value:.3g}' if isinstance(value, float) else value}"
         for key, value in info.items()

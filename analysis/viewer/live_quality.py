@@ -15,7 +15,7 @@ from model.radiance_field import RenderedView
 
 @dataclass(frozen=True)
 class LiveQuality:
-    """What the estimate needs to know of a scene.
+    """The estimator of a scene.
 
     Attributes:
         observers: the views that the field was fitted to.

@@ -1,4 +1,4 @@
-"""The labelled mesh at any camera."""
+"""Rendering the labelled mesh at any camera."""
 
 from __future__ import annotations
 

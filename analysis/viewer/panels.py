@@ -10,7 +10,7 @@ import numpy as np
 from analysis.viewer.comparison import compare
 from analysis.viewer.display import Display
 from analysis.viewer.export_panel import ExportPanel
-from analysis.viewer.legend import camera_facts, camera_verdict, class_legend, swatches
+from analysis.viewer.legend import camera_facts, camera_verdict, class_swatches, swatches
 from analysis.viewer.pictures import SH_CHANNEL, captioned_grid
 from analysis.viewer.scene_nodes import REJECTED_KIND, camera_status
 from analysis.viewer.scene_state import TRAJECTORY
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 _CELL_WIDTH = 210
 _COLORS = ("red", "green", "blue")
 _MESH_OPACITY = {"hidden": 1.0, "see-through": 0.5, "solid": 1.0}
-_NO_CAMERA = "Click a camera in the scene to see what it is, or choose one here to look through it."
+_NO_CAMERA = "Click a camera in the scene for its details, or choose one here to view from it."
 
 
 class Panels:
-    """Builds the panel and keeps it in step with what is shown; its methods do what its buttons do.
+    """Builds the panel and keeps it in sync with the display; its methods do what its buttons do.
 
     Handles react to what a browser changes; viser also calls them, without a client, for what the program sets.
     """
@@ -80,12 +80,12 @@ class Panels:
         box.on_update(lambda _: self._display.frusta.show(kind, box.value))
 
     def _add_reasons(self, cameras: viser.GuiCheckboxHandle) -> None:
-        hint = "The reason beside each rejected camera, first those nearest to the middle of the view"
+        hint = "The reason beside each rejected camera, first those nearest to the centre of the view"
         box = self._gui.add_checkbox("Why rejected", False, hint=hint)
 
         def ticked() -> None:
             if box.value:
-                cameras.value = True  # a reason beside a camera that is not there says nothing
+                cameras.value = True  # reasons are shown beside visible cameras only
             self._display.reasons.show(box.value)
 
         box.on_update(lambda _: ticked())
@@ -126,12 +126,12 @@ class Panels:
         self.choose_camera(title, index % len(self._display.state.sources[title].cameras), client)
 
     def choose_camera(self, title: str, index: int, client: viser.ClientHandle | None = None) -> None:
-        """Look through a camera, in one browser or in all, and inspect it."""
+        """Move the view to a camera, in one browser or in all, and inspect it."""
         self._display.look_through(title, index, client)
         self.inspect_camera(title, index)
 
     def inspect_camera(self, title: str, index: int) -> None:
-        """Say what a camera is and whether and why it was rejected, beside it and here, with its pictures."""
+        """Show a camera's details: whether and why it was rejected, and its pictures."""
         self._display.mark_camera(title, index)
         source = self._display.state.sources[title]
         self._shown = (title, index)
@@ -156,12 +156,12 @@ class Panels:
             height = round(_CELL_WIDTH / source.browser_camera(index).aspect)
             self._pictures.image = captioned_grid(pictures, (height, _CELL_WIDTH))
             self._pictures.visible = True
-            self._picture_classes.content = class_legend(classes)
+            self._picture_classes.content = class_swatches(classes)
 
     def _build_classes(self) -> None:
         mesh = self._display.mesh
         classes = mesh.classes if mesh is not None else list(range(NUM_CLASSES))
-        self._gui.add_html(class_legend(classes))
+        self._gui.add_html(class_swatches(classes))
         buttons = self._gui.add_button_group("Set", ("all", "none"))
         self._classes = {index: self._gui.add_checkbox(CLASS_NAMES[index], True) for index in classes}
         for box in self._classes.values():

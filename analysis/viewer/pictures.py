@@ -1,4 +1,4 @@
-"""What a rendered view, a label image, or several of them look like as a picture."""
+"""Pictures of rendered views and label images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLOR, SH_CHANNEL, SH_GRADIENT, DEPTH, ALPHA, QUALITY, ANNOTATION, PREDICTION, N
 _OUTPUTS = {COLOR: ("rgb",), SH_CHANNEL: ("sh",), SH_GRADIENT: ("sh",)}
 _CAPTION_HEIGHT = 22
 _GAP = 4
-_PAPER = 255
+WHITE = 255
 _INK = (31, 41, 51)
 _COOLWARM, _VIRIDIS = (
     torch.from_numpy(matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3].copy())
@@ -31,14 +31,14 @@ _COOLWARM, _VIRIDIS = (
 
 
 def outputs_of(mode: str) -> tuple[str, ...]:
-    """What :meth:`model.RadianceField.render_view` must give for a rendered mode; depth and alpha always."""
+    """Outputs of :meth:`model.RadianceField.render_view` that a mode needs; depth and alpha always."""
     return (*_OUTPUTS.get(mode, ()), "depth", "alpha")
 
 
 def mode_picture(view: RenderedView, mode: str, channel: int = 0, limit: float = 1.0) -> Tensor:
     """A rendered view as uint8 ``[3, H, W]``; ``channel`` and ``limit`` are for a single SH channel.
 
-    It is made where the view is, so that a GPU hands over three bytes a pixel.
+    It is made on the view's device, so that only three bytes a pixel leave a GPU.
     """
     if mode == COLOR:
         return (view.rgb.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -63,7 +63,7 @@ def signed_picture(
 def quality_picture(
     quality: Tensor,  # float32 [H, W] 0..1
 ) -> Tensor:  # uint8 [3, H, W]
-    """Dark violet where a pixel is a guess, yellow where it was seen from here."""
+    """Dark violet for quality 0, yellow for quality 1."""
     return _VIRIDIS[(quality.clamp(0, 1) * 255).round().long()].movedim(-1, 0)
 
 
@@ -87,7 +87,7 @@ def captioned_grid(pictures: Mapping[str, Tensor], cell: tuple[int, int], column
     rows = -(-len(pictures) // columns)
     row_height = height + _CAPTION_HEIGHT
     sheet = Image.new(
-        "RGB", (columns * width + (columns - 1) * _GAP, rows * row_height), (_PAPER, _PAPER, _PAPER)
+        "RGB", (columns * width + (columns - 1) * _GAP, rows * row_height), (WHITE, WHITE, WHITE)
     )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
     for number, (caption, picture) in enumerate(pictures.items()):

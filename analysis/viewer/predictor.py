@@ -1,4 +1,4 @@
-"""A trained network's view of what is rendered."""
+"""A trained network's predictions of rendered views."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from utils.spherical_harmonics import grid_to_frame, sh_transform, transform_sh_
 
 
 class Predictor:
-    """A network and how it wants its input.
+    """A network and the input it expects.
 
     Attributes:
         focal: (x, y) focal lengths in pixels of its training views; other views are rendered at that scale.
-        outputs: what must be rendered for it.
+        outputs: render outputs that it needs.
     """
 
     def __init__(self, checkpoint: str | Path, focal: tuple[float, float], device: torch.device):

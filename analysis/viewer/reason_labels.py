@@ -1,10 +1,8 @@
 """Why cameras were rejected, written beside them.
 
-One would like to hold the mouse over a camera. viser, up to 1.1 at least, does not tell where a mouse hovers: its scene
-nodes report clicks and drags, and have no tooltips; panels in the scene are too large, and cover the cameras. So labels
-say the reasons of many cameras at once: in each browser those nearest to the middle of the view, as many as fit without
-one covering another. The camera one aims at is always among them, and a dome is read at a glance, which hovering over
-its cameras one by one would not give. A click on a camera tells the rest.
+viser, up to 1.1 at least, reports no hovering over scene nodes and has no tooltips, and panels in the scene are large
+enough to cover the cameras. So labels show the reasons of many cameras at once: in each browser those nearest to the
+centre of the view, as many as fit without overlap. A click on a camera shows its details.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     import viser
 
 MOST_LABELS = 40
-_REST_SECONDS = 0.2  # a view that has not moved for so long rests: labels that come and go while it moves are a flicker
+_REST_SECONDS = 0.2  # without motion for so long a view rests: labels would flicker while it moves
 _CHARACTER_WIDTH, _LINE_HEIGHT = 7, 18  # pixels of the page, of viser's labels at their usual size
 
 ViewOf = Callable[["viser.ClientHandle"], BrowserCamera]
@@ -40,7 +38,7 @@ class ReasonLabels:
         Args:
             server: whose browsers show the labels.
             cameras: source and index; those without a reason get no label.
-            view_of: gives what a browser looks through.
+            view_of: returns a browser's camera.
         """
         reasons = [(source, index, short_reason(source.cameras.info[index])) for source, index in cameras]
         reasons = [entry for entry in reasons if entry[2]]
@@ -62,7 +60,7 @@ class ReasonLabels:
             self._update(client)
 
     def hide_behind_surfaces(self, hide: bool) -> None:
-        """Whether what hides a camera also hides its label; else labels are in front of everything."""
+        """Whether labels are occluded like their cameras; else they are in front of everything."""
         with self._changing:
             self._behind_surfaces = hide
             for labels in self._labels.values():
@@ -80,8 +78,8 @@ class ReasonLabels:
             self._waiting[client.client_id] = timer
             timer.start()
 
-    def forget(self, browser: int) -> None:
-        """The browser is gone, its labels with it."""
+    def remove(self, browser: int) -> None:
+        """The browser has disconnected; its labels are gone with it."""
         with self._changing:
             self._stop_waiting(browser)
             self._labels.pop(browser, None)

@@ -35,8 +35,8 @@ class _Request:
 class RenderLoop:
     """Draws requested views in a thread of its own; a new camera replaces the one before it.
 
-    Coarse passes of all browsers come before anybody's finer ones. A first pass is always delivered, so that the
-    picture moves while the camera does; a finer pass is given up as soon as its camera is replaced.
+    Coarse passes of all browsers come before finer ones of any. A first pass is always delivered, so that the
+    picture moves while the camera does; a finer pass is cancelled as soon as its camera is replaced.
     """
 
     def __init__(self, draw: Draw, deliver: Deliver, schedule: ResolutionSchedule):
@@ -54,7 +54,7 @@ class RenderLoop:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, giving up what it draws."""
+        """End the thread and cancel what it draws."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -66,13 +66,13 @@ class RenderLoop:
             self._requests[browser] = _Request(camera, self._schedule.heights(camera.aspect))
             self._changed.notify_all()
 
-    def forget(self, browser: Hashable) -> None:
-        """The browser is gone."""
+    def remove(self, browser: Hashable) -> None:
+        """The browser has disconnected."""
         with self._changed:
             self._requests.pop(browser, None)
 
     def refresh(self) -> None:
-        """Draw everybody's view again: what is shown has changed, not from where."""
+        """Draw every browser's view again, after a change of what is shown."""
         with self._changed:
             for browser, request in list(self._requests.items()):
                 self._requests[browser] = _Request(request.camera, self._schedule.heights(request.camera.aspect))
@@ -100,7 +100,7 @@ class RenderLoop:
                 self._busy = True
             try:
                 self._draw_pass(browser, request)
-            except Exception:  # the thread must outlive one bad frame; the next camera may well be fine
+            except Exception:  # the thread must survive a failed frame; the next camera may render
                 logger.exception("a view could not be drawn")
                 request.next_pass = len(request.heights)
 

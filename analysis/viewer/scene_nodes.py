@@ -1,4 +1,4 @@
-"""The labelled mesh and the cameras as things in the browser's scene."""
+"""The labelled mesh and the cameras as nodes of the browser's scene."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Frusta:
 
 
 class CameraMark:
-    """Makes one camera stand out, with a sign beside it that says what it is."""
+    """Highlights one camera, with a label beside it."""
 
     def __init__(self, server: viser.ViserServer):
         scene, off = server.scene, {"visible": False, "cast_shadow": False, "receive_shadow": False}

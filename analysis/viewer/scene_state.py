@@ -1,4 +1,4 @@
-"""What is loaded of one scene: the field, and whatever else there is of mesh, cameras, views and a network."""
+"""The loaded scene: the field, and if available mesh, cameras, views and a network."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class CameraSource:
         return names.index(self.cameras.names[index]) if self.cameras.names[index] in names else None
 
     def browser_camera(self, index: int) -> BrowserCamera:
-        """Camera ``index`` as the browser can look through it."""
+        """Camera ``index`` as a browser's camera."""
         intrinsics, size = self.cameras.intrinsics[index], self.cameras.image_size
         fov, aspect = vertical_fov(intrinsics, size[0]), view_aspect(intrinsics, size)
         return BrowserCamera(self.cameras.camera_to_world[index], fov, aspect)
@@ -78,7 +78,7 @@ class SceneState:
         sources: camera sources by title; those that hold no camera are left out.
         mesh: the labelled mesh, or None.
         predictor: a trained network, or None.
-        quality: estimates the quality of what is rendered; None where no views tell what was observed.
+        quality: estimates the quality of what is rendered; None without views as observations.
     """
 
     name: str
@@ -90,7 +90,7 @@ class SceneState:
     quality: LiveQuality | None = None
 
     def initial_camera(self) -> BrowserCamera:
-        """The camera that sees farthest, as far as depth is stored; else the first, or one in the grid's middle."""
+        """The camera that sees farthest, as far as depth is stored; else the first, or one at the grid's centre."""
         for source in self.sources.values():
             return source.browser_camera(widest_view(source))
         eye = self.field.transform.points_from_grid(torch.tensor(self.field.grid.center, dtype=torch.float64))
@@ -105,18 +105,18 @@ def load_scene_state(
     size: tuple[int, int],
     device: torch.device,
 ) -> SceneState:
-    """Load a scene; says in the log what is not there.
+    """Load a scene; logs what is missing.
 
     Args:
         scene: its name.
         paths: of its parts.
         options: how to render.
         quality: how to estimate the quality of what is rendered.
-        size: (height, width) of the trajectory's views where no store says it, and of the network's training views.
+        size: (height, width) of the trajectory's views where no store has it, and of the network's training views.
         device: to render on.
 
     Raises:
-        UserError: the field is absent, something is damaged, or there is a checkpoint but no camera that tells the
+        UserError: the field is absent, something is damaged, or there is a checkpoint but no camera that gives the
             scale of its training views.
     """
     if not paths.field.is_dir():
@@ -202,7 +202,7 @@ def _predictor(
         return None
     if not sources:
         raise UserError(
-            "view.checkpoint needs the scene's cameras, which tell the scale of the training views; set view.views_dir "
+            "view.checkpoint needs the scene's cameras, which give the scale of the training views; set view.views_dir "
             "or view.scans_dir"
         )
     intrinsics = next(iter(sources.values())).cameras.resized(size).intrinsics[0]

@@ -1,28 +1,28 @@
-"""How large a picture can be drawn in the time there is: coarse while the camera moves, sharper when it rests."""
+"""Progressive resolution within a time budget: coarse while the camera moves, finer when it rests."""
 
 from __future__ import annotations
 
 _REFINEMENT = 2  # each pass has twice the height of the one before
 _SMALLEST_HEIGHT = 32
 _MEMORY = 0.7  # share of the old estimate that a new measurement leaves
-FIRST_GUESS = {"cpu": 1e-5, "cuda": 2e-8}  # seconds per pixel by type of device: a GPU need not begin coarsely
+INITIAL_COST = {"cpu": 1e-5, "cuda": 2e-8}  # seconds per pixel by type of device: a GPU need not start coarsely
 
 
 class ResolutionSchedule:
-    """Heights of the passes over one view, from what passes have cost so far.
+    """Heights of the passes over one view, from the measured cost of passes so far.
 
     The first pass is the largest that should fit into ``budget`` seconds; each further one doubles the height, up to
     ``full_height``. A device that draws the full height within the budget draws nothing else.
     """
 
-    def __init__(self, full_height: int, budget: float = 0.1, seconds_per_pixel: float = FIRST_GUESS["cpu"]):
-        """Begin with a guess of what a pixel costs; the first renderings correct it."""
+    def __init__(self, full_height: int, budget: float = 0.1, seconds_per_pixel: float = INITIAL_COST["cpu"]):
+        """Start from an assumed cost per pixel; measured renderings update it."""
         self.full_height = full_height
         self.budget = budget
         self._seconds_per_pixel = seconds_per_pixel
 
     def measured(self, pixels: int, seconds: float) -> None:
-        """Take a finished rendering into account."""
+        """Update the cost by a finished rendering."""
         self._seconds_per_pixel += (1 - _MEMORY) * (seconds / max(pixels, 1) - self._seconds_per_pixel)
 
     def affordable_pixels(self) -> int:

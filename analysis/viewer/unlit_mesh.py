@@ -1,9 +1,9 @@
-"""Meshes whose colour on the page is exactly the one that was asked for.
+"""Meshes that viser shows in exactly the given colour.
 
-Viser's page has no switch for three.js' tone curve (the fit of ACES by S. Hill), which shifts every lit colour, and for
-class colours that is a lie. A mesh sent as glTF may have an unlit material, and its base colour reaches the shader as
-it is; so it is sent as the colour that the tone curve turns into the wanted one. Such colours leave 0..1, which glTF
-discourages and three.js takes.
+Viser's page has no switch for three.js' tone curve (the fit of ACES by S. Hill), which shifts every lit colour, class
+colours too. A mesh sent as glTF may have an unlit material, and its base colour reaches the shader unchanged; so it is
+sent as the colour that the tone curve maps to the given one. Such colours leave 0..1, which glTF
+discourages and three.js accepts.
 """
 
 from __future__ import annotations

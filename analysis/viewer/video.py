@@ -1,4 +1,4 @@
-"""A camera path as a film."""
+"""Writing a camera path as a video."""
 
 from __future__ import annotations
 

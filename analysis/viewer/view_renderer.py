@@ -19,6 +19,7 @@ from analysis.viewer.pictures import (
     NOTHING,
     PREDICTION,
     QUALITY,
+    WHITE,
     class_picture,
     mode_picture,
     outputs_of,
@@ -28,11 +29,10 @@ from analysis.viewer.scene_state import SceneState
 from model.radiance_field import RenderedView
 from utils.images import resize_nearest
 
-_BAND_PIXELS = {"cpu": 1 << 14, "cuda": 1 << 22}  # drawn without looking whether the camera has moved
+_BAND_PIXELS = {"cpu": 1 << 14, "cuda": 1 << 22}  # drawn without checking whether the camera has moved
 _SH_QUANTILE = 0.99
 _SH_SAMPLES = 100_000
-_PAPER = 255
-_QUALITY_ROWS = 180  # what a pixel's quality costs grows with the number of original views
+_QUALITY_ROWS = 180  # the cost of a pixel's quality is proportional to the number of original views
 
 
 @dataclass
@@ -52,16 +52,16 @@ class DisplaySettings:
     occlude: bool = False
 
 
-class Picture(NamedTuple):
+class DrawnView(NamedTuple):
     """What is sent to the browser."""
 
     image: np.ndarray  # uint8 [H, W, 3]
     depth: np.ndarray | None = None  # float32 [H, W], metres, 0 = none
-    exact: bool = False  # whether colours mean something, such as classes, and must arrive as they are
+    exact: bool = False  # whether colours are class colours, which must arrive unchanged
 
 
 class ViewRenderer:
-    """Renders a scene's field, and what a network makes of it, at any camera."""
+    """Renders a scene's field and a network's predictions at any camera."""
 
     def __init__(self, state: SceneState, settings: DisplaySettings):
         self._state = state
@@ -71,11 +71,11 @@ class ViewRenderer:
 
     def draw(
         self, camera: BrowserCamera, height: int, abandoned: Callable[[], bool] = lambda: False
-    ) -> Picture | None:
+    ) -> DrawnView | None:
         """The picture at that height; None when ``abandoned`` came true in between."""
         mode = self._settings.mode
         if mode == NOTHING:
-            return Picture(np.full((1, 1, 3), _PAPER, dtype=np.uint8))
+            return DrawnView(np.full((1, 1, 3), WHITE, dtype=np.uint8))
         if mode == PREDICTION:
             return self._class_picture(resize_nearest(self._predict(camera), camera.size(height)))
         if mode == ANNOTATION:
@@ -90,16 +90,16 @@ class ViewRenderer:
         else:
             channel = self._settings.sh_channel
             picture = mode_picture(view, mode, channel, float(self._sh_limits[channel]))
-        return Picture(_channels_last(picture), self._occluder(opaque_depth(view.depth, view.alpha)))
+        return DrawnView(_channels_last(picture), self._occluder(opaque_depth(view.depth, view.alpha)))
 
     def _occluder(self, depth: Tensor) -> np.ndarray | None:
         return depth.cpu().numpy() if self._settings.occlude else None
 
-    def _class_picture(self, labels: Tensor, depth: Tensor | None = None) -> Picture:
+    def _class_picture(self, labels: Tensor, depth: Tensor | None = None) -> DrawnView:
         picture = class_picture(labels, self._settings.hidden)
-        return Picture(_channels_last(picture), None if depth is None else self._occluder(depth), exact=True)
+        return DrawnView(_channels_last(picture), None if depth is None else self._occluder(depth), exact=True)
 
-    def _annotate(self, camera: BrowserCamera, size: tuple[int, int]) -> Picture:
+    def _annotate(self, camera: BrowserCamera, size: tuple[int, int]) -> DrawnView:
         device = self._state.field.grid.device
         return self._class_picture(
             *mesh_view(self._state.mesh, camera.camera_to_world, camera.intrinsics(size), size, device)
@@ -121,7 +121,7 @@ class ViewRenderer:
     def _render(
         self, camera: BrowserCamera, size: tuple[int, int], outputs: tuple[str, ...], abandoned: Callable[[], bool]
     ) -> RenderedView | None:
-        """Render in bands of rows, so that a view nobody waits for any more ends soon."""
+        """Render in bands of rows, so that an abandoned view ends soon."""
         height, width = size
         rows = max(1, _BAND_PIXELS[self._state.field.grid.device.type] // width)
         intrinsics, bands = camera.intrinsics(size), []
@@ -141,7 +141,7 @@ class ViewRenderer:
 def sh_limits(
     sh: Tensor,  # float32 [V, 27]
 ) -> Tensor:  # float32 [27]
-    """The 99% quantile of each coefficient's size: a scale that does not flicker from view to view."""
+    """The 99% quantile of each coefficient's magnitude: the same scale for all views."""
     sample = sh[:: max(1, len(sh) // _SH_SAMPLES)].abs()
     return torch.quantile(sample, _SH_QUANTILE, dim=0).cpu().clamp(min=1e-6)
 

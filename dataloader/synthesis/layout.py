@@ -1,4 +1,4 @@
-"""Where furniture stands: random places along the walls or on the floor, without overlap.
+"""Furniture placement: random positions along the walls or on the floor, without overlap.
 
 The room is [0, width] x [0, depth] x [0, height]; its walls are numbered 0 (y = depth), 1 (x = width), 2 (y = 0)
 and 3 (x = 0).
@@ -21,7 +21,7 @@ MARGIN = 0.03  # metres left free between two pieces
 
 @dataclass(frozen=True)
 class Placed:
-    """A piece and where it stands."""
+    """A piece and its placement."""
 
     piece: Piece
     yaw: float
@@ -65,7 +65,7 @@ class FloorPlan:
         return False
 
     def fixed(self, piece: Piece, offset: tuple[float, float, float]) -> None:
-        """Put a piece at a given place without any test: lamps and the room's own shell."""
+        """Put a piece at a given position without any test: lamps and the room's own shell."""
         self.placed.append(_place(piece, 0.0, np.array(offset)))
 
     def _wall_offset(self, wall: int, along: float, away: float) -> np.ndarray:

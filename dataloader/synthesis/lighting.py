@@ -1,8 +1,8 @@
-"""Light that does not depend on the viewer, computed once per vertex.
+"""View-independent lighting, computed once per vertex.
 
-Each light is a few points with a shadow cube rendered by the rasterizer, which gives soft shadows. Light that has
-bounced is stood in for by points scattered through the room: what few of them see lies in a corner or under
-something and stays darker (ambient occlusion).
+Each light is a few points with a shadow cube rendered by the rasterizer, which gives soft shadows. Indirect
+light is approximated by points scattered through the room: surfaces visible from few of them, in corners or under
+furniture, are darker (ambient occlusion).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lib.raster import rasterize
 CUBE_SIZE = 96
 AMBIENT_POINTS = 20
 AMBIENT_STRENGTH = 1.3
-BOUNCED_TWICE = 0.08  # light that reaches every surface alike
+BOUNCED_TWICE = 0.08  # constant ambient light
 SURFACE_OFFSET = 0.03  # metres a vertex is lifted off its surface before it is tested for shadow
 TARGET_LUMINANCE = 0.38  # mean of linear light that the exposure aims at
 
@@ -86,7 +86,7 @@ def _falling(room: Room, point: np.ndarray) -> np.ndarray:
 
 
 def _visible(room: Room, point: np.ndarray) -> np.ndarray:
-    """How far each vertex is seen from ``point``, 0..1 float32 [N] (bilinear over the shadow map's texels)."""
+    """Visibility of each vertex from ``point``, 0..1 float32 [N] (bilinear over the shadow map's texels)."""
     cameras = torch.zeros(6, 4, 4)
     cameras[:, :3, :3] = torch.from_numpy(_CUBE_AXES)
     cameras[:, :3, 3] = torch.from_numpy(-(_CUBE_AXES * point).sum(axis=-1))

@@ -1,7 +1,7 @@
-"""Materials: a procedural pattern in one or two colours, how it shines, and whether it glows.
+"""Materials: a procedural pattern in one or two colours, gloss and emission.
 
-Gloss is what makes spherical-harmonic coefficients tell materials apart: porcelain, metal and glass shine
-strongly and tightly, varnished wood and leather faintly, cloth and plaster not at all.
+Gloss is what makes materials differ in their spherical-harmonic coefficients: porcelain, metal and glass have
+strong, narrow highlights, varnished wood and leather faintly, cloth and plaster not at all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Color = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Material:
-    """What a surface looks like. Colours are display (gamma-encoded) values in 0..1."""
+    """Appearance of a surface. Colours are display (gamma-encoded) values in 0..1."""
 
     pattern: str  # a key of textures.PATTERNS
     color: Color
@@ -24,7 +24,7 @@ class Material:
     scale: float = 1.0  # size of the pattern's element in metres
     gloss: float = 0.0  # strength of highlights and reflections, 0..1
     shininess: float = 1.0  # Blinn-Phong exponent
-    emission: float = 0.0  # light given off, relative to a white surface in normal light
+    emission: float = 0.0  # emitted light, relative to a white surface in normal light
     phase: float = 0.0  # shifts and seeds the pattern, so that two objects differ
 
     def shifted(self, rng: np.random.Generator) -> Material:

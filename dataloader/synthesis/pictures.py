@@ -1,4 +1,4 @@
-"""What the camera records of a room: colour and depth images."""
+"""The images of a room: colour and depth."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from utils.cameras import rigid_inverse, scale_intrinsics
 from utils.errors import UserError
 
 SUPERSAMPLING = 2
-GLASS_SHININESS = 60.0  # materials as tight as this count as glass to the depth sensor
+GLASS_SHININESS = 60.0  # materials with such narrow highlights count as glass for the depth sensor
 
 
 @gin.configurable
 @dataclass(frozen=True)
 class PictureOptions:
-    """What pictures are taken of each room.
+    """The images taken of each room.
 
     Attributes:
         size: (height, width) of colour and depth images.
-        frames: pictures a room.
+        frames: images per room.
         field_of_view: horizontal, in degrees.
         noise: standard deviation of the colour sensor's noise, in units of white.
         depth_holes: no depth on glass and mirrors, as with real sensors.

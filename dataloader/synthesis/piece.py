@@ -57,7 +57,7 @@ class Nyu40(IntEnum):
 
 @dataclass(frozen=True)
 class Style:
-    """What a room's furniture has in common."""
+    """The style that a room's furniture shares."""
 
     edge: float  # longest cell of a surface in metres
     wood: Material
@@ -72,7 +72,7 @@ class Style:
 
 @dataclass
 class Piece:
-    """Surfaces with their material and NYU40 label; grows by its methods."""
+    """Surfaces with their material and NYU40 label; methods add surfaces."""
 
     edge: float
     parts: list[tuple[Surface, Material, int]] = field(default_factory=list)
@@ -101,7 +101,7 @@ class Piece:
                     self.tube((x, y, 0.002), (0.92 * x, 0.92 * y, height), 0.7 * radius, material, label, radius)
 
     def merge(self, other: Piece, offset=(0.0, 0.0, 0.0), yaw: float = 0.0) -> None:
-        """Take over another piece, turned by ``yaw`` about z and moved by ``offset``."""
+        """Take over another piece, rotated by ``yaw`` about z and moved by ``offset``."""
         rotation = geometry.axis_rotation(2, yaw)
         self.parts += [(s.moved(rotation, offset), material, label) for s, material, label in other.parts]
 

@@ -18,16 +18,16 @@ from utils.seeding import numpy_generator
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 60
-WINDOW_INSET = 0.3  # metres from the pane to where its light is taken to start: inside the curtains
+WINDOW_INSET = 0.3  # metres from the pane to its light source: inside the curtains
 
 
 @gin.configurable
 @dataclass(frozen=True)
 class RoomOptions:
-    """What rooms are made.
+    """The rooms to generate.
 
     Attributes:
-        types: room types, taken in turn by the rooms' numbers; see ``dataloader/synthesis/room_types.py``.
+        types: room types, cycled through by room number; see ``dataloader/synthesis/room_types.py``.
         edge: longest triangle leg in metres (about; ScanNet's meshes have 2 to 5 cm).
         height: lowest and highest ceiling in metres.
     """
@@ -114,7 +114,7 @@ def _furnish(room_type: RoomType, style: Style, rng: np.random.Generator, option
 
 
 def _hang_lamps(plan: FloorPlan, style: Style) -> None:
-    """One ceiling lamp in each half of a long room, else one in the middle."""
+    """One ceiling lamp in each half of a long room, else one at the centre."""
     count = 2 if max(plan.width, plan.depth) > 5.2 else 1
     wide = plan.width >= plan.depth
     for share in (np.arange(count) + 0.5) / count:

@@ -1,4 +1,4 @@
-"""What belongs into a room of each type."""
+"""Furniture and surfaces of each room type."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from utils.outputs import commit_output, prepare_output
 from utils.seeding import numpy_generator
 
 logger = logging.getLogger(__name__)
-FORMAT_VERSION = 1  # raised whenever the same settings give other bytes
+FORMAT_VERSION = 1  # increased whenever the same settings give other bytes
 FIRST_SCENE = 9000
 
 

@@ -1,4 +1,4 @@
-"""Hand-held camera paths: round the room through free space while looking about."""
+"""Hand-held camera paths: around the room through free space, looking around."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ CLEARANCE = 0.42  # metres between the path and anything higher
 CAMERA_HEIGHT = (1.2, 1.7)  # metres
 ANGLES = 180
 SMOOTHING = 9  # angles
-LOOKED_AT = 1500  # points of the furniture that draw attention
+LOOKED_AT = 1500  # points of the furniture that the camera looks at
 ATTENTION_WIDTH = 0.6  # radians to either side of the heading
 LOWEST_TILT = np.radians(-45)
-USUAL_TILT = np.radians(-6)  # people look down a little
+USUAL_TILT = np.radians(-6)  # hand-held cameras look down a little
 
 
 def camera_path(room: Room, frames: int, rng: np.random.Generator) -> np.ndarray:
     """Camera-to-world poses [frames, 4, 4] float64 along a closed walk, mostly looking across the room.
 
     Raises:
-        UserError: the room has no place to stand in.
+        UserError: the room has no free space for a camera.
     """
     centre, radius = _walkable_loop(room)
     loops = max(1, round(frames / 24))
@@ -48,7 +48,7 @@ def camera_path(room: Room, frames: int, rng: np.random.Generator) -> np.ndarray
 
 
 def _attention(room: Room, eye: np.ndarray, yaw: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """How far to turn from ``yaw`` [N] and to tilt so that furniture, above all rare kinds, is what one looks at.
+    """Offsets of yaw and pitch from ``yaw`` [N] that look at furniture, above all of rare classes.
 
     Every frame looks at the mean direction of the furniture near its heading; smoothed over the walk.
     """
@@ -70,7 +70,7 @@ def _attention(room: Room, eye: np.ndarray, yaw: np.ndarray, rng: np.random.Gene
 
 
 def _rolled(poses: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Poses turned about their optical axes by ``angle`` [N] radians."""
+    """Poses rotated about their optical axes by ``angle`` [N] radians."""
     cosine, sine = np.cos(angle)[:, None], np.sin(angle)[:, None]
     rolled = poses.copy()
     rolled[:, :3, 0] = cosine * poses[:, :3, 0] + sine * poses[:, :3, 1]
@@ -79,7 +79,7 @@ def _rolled(poses: np.ndarray, angle: np.ndarray) -> np.ndarray:
 
 
 def _walkable_loop(room: Room) -> tuple[np.ndarray, np.ndarray]:
-    """A centre [2] and how far one can go from it at each of ``ANGLES`` angles, smoothed inwards."""
+    """A centre [2] and the free distance from it at each of ``ANGLES`` angles, smoothed inwards."""
     free, room_left = _free_space(room)
     x, y = (np.arange(count) * CELL + CELL / 2 for count in free.shape)
     from_middle = np.hypot(*np.meshgrid(x - room.size[0] / 2, y - room.size[1] / 2, indexing="ij"))

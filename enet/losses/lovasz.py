@@ -14,7 +14,7 @@ def lovasz_softmax_loss(
 ) -> Tensor:
     """Mean over the classes that occur in the batch, over annotated pixels; 0 when the batch has none.
 
-    Unannotated pixels stay in the sort with error 0 and no truth: they come last and add nothing, and no shape
+    Unannotated pixels stay in the sort with error 0 and no label: they come last and add nothing, and no shape
     depends on the data.
     """
     probabilities = logits.softmax(dim=1)

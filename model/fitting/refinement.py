@@ -10,7 +10,7 @@ from model.fitting.options import FitGrid
 from model.fitting.ray_sampler import RaySampler
 from model.grid import PlenoxelGrid
 from model.options import RenderOptions
-from model.resampling import resample
+from model.resampling import resample_grid
 from model.voxel_masks import dilate, resize_mask, row_mask_to_cells, select_voxels
 
 _RAYS_AT_ONCE = 1 << 18
@@ -23,7 +23,7 @@ def refine(
     """The next level's grid."""
     keep = row_mask_to_cells(grid, visible_voxels(grid, options, sampler, rendering))
     mask = resize_mask(dilate(keep, options.dilate), (resolution,) * 3)
-    return resample(grid, (resolution,) * 3, mask)
+    return resample_grid(grid, (resolution,) * 3, mask)
 
 
 def prune(grid: PlenoxelGrid, options: FitGrid, sampler: RaySampler, rendering: RenderOptions) -> PlenoxelGrid:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from analysis.statistics import scene_statistics, summarize, tail_classes
+from analysis.statistics import scene_statistics, summarize_scenes, tail_classes
 from analysis.task_analyze import analyze
 from tests.analysis.box_room import SIZE, ray_cast, trajectory, write_store
 from utils.errors import UserError
@@ -56,7 +56,7 @@ def test_pixels_frames_and_coverage_of_a_store(tmp_path):
 def test_totals_are_sums_over_scenes(tmp_path):
     scenes = {name: scene_statistics(write_store(tmp_path / name, trajectory(n)), 0.5).to_json()
               for name, n in (("a", 4), ("b", 6))}
-    total = summarize(scenes, "share", 0.011)
+    total = summarize_scenes(scenes, "share", 0.011)
     assert total["num_frames"] == 10 and total["num_scenes"] == 2
     assert sum(total["pixels"].values()) == 10 * SIZE[0] * SIZE[1]
     assert total["pixels"]["sink"] == scenes["a"]["pixels"]["sink"] + scenes["b"]["pixels"]["sink"]

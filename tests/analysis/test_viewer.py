@@ -18,7 +18,7 @@ from analysis.viewer.camera_math import (
 )
 from analysis.viewer.reason_labels import legible_labels
 from analysis.viewer.render_loop import RenderLoop
-from analysis.viewer.schedule import FIRST_GUESS, ResolutionSchedule
+from analysis.viewer.schedule import INITIAL_COST, ResolutionSchedule
 from analysis.viewer.view_renderer import DisplaySettings, ViewRenderer
 from utils.cameras import camera_rays, look_at, project, scale_intrinsics
 
@@ -94,8 +94,8 @@ def test_schedule_is_coarse_on_a_slow_device_and_full_at_once_on_a_fast_one():
 
 
 def test_a_gpu_draws_in_full_from_the_first_view_on_and_a_cpu_begins_coarsely():
-    assert ResolutionSchedule(1080, seconds_per_pixel=FIRST_GUESS["cuda"]).heights(16 / 9) == [1080]
-    assert ResolutionSchedule(720, seconds_per_pixel=FIRST_GUESS["cpu"]).heights(1.6) == [45, 90, 180, 360, 720]
+    assert ResolutionSchedule(1080, seconds_per_pixel=INITIAL_COST["cuda"]).heights(16 / 9) == [1080]
+    assert ResolutionSchedule(720, seconds_per_pixel=INITIAL_COST["cpu"]).heights(1.6) == [45, 90, 180, 360, 720]
 
 
 def choose_labels(pixels, depth=None, width=50, most=40):
@@ -182,7 +182,7 @@ def test_the_latest_camera_wins_and_a_coarse_picture_is_never_lost(recorder):
 def test_a_browser_that_left_is_not_drawn_for_and_refresh_draws_again(recorder):
     recorder.loop.submit("a", camera())
     recorder.loop.submit("gone", camera())
-    recorder.loop.forget("gone")
+    recorder.loop.remove("gone")
     recorder.loop.start()
     assert recorder.loop.wait_until_idle(SECONDS)
     recorder.loop.refresh()

@@ -269,11 +269,11 @@ def test_a_film_along_the_trajectory_can_be_taken_away(viewer, page, tmp_path):
     pytest.importorskip("imageio_ffmpeg")
     import imageio.v2
 
-    viewer.panels.export.set_film(seconds=1, frames_per_second=5, rows="240")
-    press(page, "Export", "Write film")
-    film = tmp_path / "film.mp4"
-    film.write_bytes(downloaded(page, "small.mp4"))
-    with imageio.v2.get_reader(film) as reader:
+    viewer.panels.export.set_video(seconds=1, frames_per_second=5, rows="240")
+    press(page, "Export", "Write video")
+    file = tmp_path / "video.mp4"
+    file.write_bytes(downloaded(page, "small.mp4"))
+    with imageio.v2.get_reader(file) as reader:
         frames = [np.asarray(frame).astype(int) for frame in reader]
     assert len(frames) == 5 and frames[0].shape == (240, 320, 3)
     assert np.abs(frames[0] - frames[-1]).mean() > 3, "the camera moves"
@@ -281,7 +281,7 @@ def test_a_film_along_the_trajectory_can_be_taken_away(viewer, page, tmp_path):
 
 def test_a_film_without_ffmpeg_is_refused_in_a_sentence(page, monkeypatch):
     monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
-    press(page, "Export", "Write film")
+    press(page, "Export", "Write video")
     assert page.wait_for(page.shows("writing a video needs imageio-ffmpeg"), SECONDS)
 
 

@@ -11,7 +11,7 @@ from analysis.quality import Observers, QualityOptions, view_quality
 from analysis.surface import opaque_depth
 from analysis.viewer import video
 from analysis.viewer.comparison import compare
-from analysis.viewer.legend import camera_facts, camera_sign, camera_verdict, class_legend
+from analysis.viewer.legend import camera_facts, camera_sign, camera_verdict, class_swatches
 from analysis.viewer.live_quality import LiveQuality
 from analysis.viewer.mesh_view import mesh_view
 from analysis.viewer.pictures import (
@@ -65,7 +65,7 @@ def test_texts_name_the_reason_and_the_classes():
     assert camera_facts(info) == "coverage 0.352"
     assert camera_sign("7", "rejected", info) == "7, toilet, rejected: too close"
     assert camera_sign("12", "trajectory", {}) == "12, trajectory"
-    html = class_legend([0, 17])
+    html = class_swatches([0, 17])
     assert "toilet" in html and ",".join(str(value) for value in CLASS_COLORS[17]) in html
 
 
@@ -121,8 +121,8 @@ def test_video_has_its_frames_and_an_even_size(tmp_path):
     import imageio.v2
 
     frames = [np.full((33, 49, 3), value, dtype=np.uint8) for value in (0, 120, 240)]
-    assert video.write_video(tmp_path / "film.mp4", iter(frames), 10) == 3
-    with imageio.v2.get_reader(tmp_path / "film.mp4") as reader:
+    assert video.write_video(tmp_path / "video.mp4", iter(frames), 10) == 3
+    with imageio.v2.get_reader(tmp_path / "video.mp4") as reader:
         read = [np.asarray(frame) for frame in reader]
     assert len(read) == 3 and read[0].shape == (32, 48, 3)
     assert [round(float(frame.mean())) for frame in read] == pytest.approx([0, 120, 240], abs=4)

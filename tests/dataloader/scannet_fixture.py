@@ -18,7 +18,7 @@ from torch import Tensor
 
 from utils.cameras import camera_rays, look_at, ray_length_to_depth
 from utils.images import write_depth, write_image
-from utils.labels import CLASS_COLORS, class_to_nyu40
+from utils.labels import CLASS_COLORS, NYU40_IDS
 
 ROOM = (4.0, 3.0, 2.5)
 PATCHES = 4  # patches along each edge of a face of the room
@@ -122,7 +122,7 @@ def write_room_mesh(path: Path, with_labels: bool, subdivisions: int = 2) -> Non
         table[channel] = CLASS_COLORS[label.numpy()][:, k]
     table["alpha"] = 255
     if with_labels:
-        table["label"] = class_to_nyu40(label.numpy())
+        table["label"] = np.array(NYU40_IDS)[label.numpy()]
     face_table = np.zeros(len(faces), dtype=[("vertex_indices", "i4", (3,))])
     face_table["vertex_indices"] = faces.numpy()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from scipy.optimize import fsolve
 
 from dataloader import load_scene
 from dataloader.lens import Lens
-from dataloader.undistortion import common_pinhole, resample
+from dataloader.undistortion import common_pinhole, undistort_image
 from tests.dataloader.scene_exports import Capture, random_capture, transforms, write_colmap, write_transforms
 from utils.cameras import pixel_grid, project, unproject
 from utils.errors import UserError
@@ -84,7 +84,7 @@ def test_undistorted_pictures_show_what_a_pinhole_camera_sees(lens, factor):
     intrinsics, full, _ = common_pinhole([lens])
     size = tuple(round(side * factor) for side in full)
     scale = torch.tensor([[size[1] / full[1]], [size[0] / full[0]], [1.0]], dtype=torch.float64)
-    picture = resample(picture_of(lens), lens, intrinsics * scale, size)
+    picture = undistort_image(picture_of(lens), lens, intrinsics * scale, size)
     uv = pixel_grid(*size, dtype=torch.float64)
     plane = unproject(uv, torch.ones(size, dtype=torch.float64), intrinsics * scale, torch.eye(4, dtype=torch.float64))
     error = (picture - smooth_picture(plane[..., :2]).clamp(0, 255)).abs()
@@ -96,7 +96,7 @@ def test_reducing_averages_all_pixels():
     lens = Lens((240, 320), (200.0, 200.0), (160.0, 120.0), (-1e-4, 0.0, 0.0, 0.0))
     stripes = (torch.arange(320) % 2 * 255).to(torch.uint8).expand(3, 240, 320)
     intrinsics = lens.intrinsics * torch.tensor([[0.125], [0.125], [1.0]], dtype=torch.float64)
-    picture = resample(stripes, lens, intrinsics, (30, 40)).float()
+    picture = undistort_image(stripes, lens, intrinsics, (30, 40)).float()
     assert (picture - 127.5).abs().max() < 4
 
 
@@ -162,7 +162,7 @@ def test_a_single_zoomed_picture_is_left_out(tmp_path, caplog):
     content["frames"][2].update(fl_x=120.0, fl_y=120.0)
     scene = load_scene(write_transforms(tmp_path / "scene", capture, content))
     assert scene.frames == ["0", "1", "3", "4"] and scene.image_size == (24, 32)
-    assert "sees much less than the others" in caplog.text
+    assert "a much smaller field of view than the others" in caplog.text
 
 
 def test_corners_beyond_the_fold_are_cut_off():
@@ -180,7 +180,7 @@ def test_corners_beyond_the_fold_are_cut_off():
 def test_a_lens_that_folds_is_refused(tmp_path):
     capture = random_capture()
     capture.distortion = (-9.0, 0.0, 0.0, 0.0)
-    with pytest.raises(UserError, match=r"transforms.json: distortion \(-9.0, 0.0\) folds the pictures over"):
+    with pytest.raises(UserError, match=r"transforms.json: distortion \(-9.0, 0.0\) folds the images"):
         load_scene(write_transforms(tmp_path / "scene", capture))
 
 

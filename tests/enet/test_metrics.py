@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from enet.metrics import ScanNetIoU, class_iou, confusion_matrix, pixel_accuracy, summarize
+from enet.metrics import ScanNetIoU, class_iou, confusion_matrix, pixel_accuracy, summarize_confusion
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -98,6 +98,6 @@ def test_confusion_rows_are_truth():
 def test_accuracy_and_summary():
     matrix = confusion_matrix(torch.tensor([1, 0, 2, 2, 0]), torch.tensor([1, 1, 2, 0, 0]))
     assert float(pixel_accuracy(matrix)) == pytest.approx(2 / 3)
-    summary = summarize(matrix)
+    summary = summarize_confusion(matrix)
     assert summary["class_iou"]["wall"] == 0.5 and summary["class_iou"]["chair"] is None
     assert summary["mean_iou"] == 0.75 and summary["confusion"][1][0] == 1

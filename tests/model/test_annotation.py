@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from dataloader import CameraList, Mesh, ViewStore, ViewStoreWriter, load_mesh, load_scannet_scene
-from lib.raster import rasterize
 from model import task_annotate
-from model.annotation import annotate_views, color_views, count_labels, face_labels, vertex_labels
+from model.annotation import annotate_views, count_labels, face_labels, vertex_labels
 from model.task_annotate import annotate
 from tests.dataloader.scannet_fixture import trace_room_labels, write_scannet_scene
-from utils.cameras import pixel_grid, rigid_inverse
+from utils.cameras import pixel_grid
 from utils.errors import UserError
 from utils.images import read_image, resize_image, write_image
 from utils.labels import CLASS_COLORS, class_index, nyu40_to_class
@@ -122,19 +121,6 @@ def test_a_crop_would_be_noticed(scan):
     cropping.image_size = (96, 96)
     cropped = annotate_views(mesh, cropping.resized(size)).label
     assert (cropped != squeezed).float().mean() > 0.1
-
-
-def test_colour_views_interpolate(scan):
-    scene = load_scannet_scene(scan)
-    mesh, cameras = load_mesh(scene.mesh_path), scene.cameras((50, 70), range(3))
-    painted = color_views(mesh, cameras)
-    labels = annotate_views(load_mesh(scene.label_mesh_path), cameras).label
-    expected = torch.from_numpy(CLASS_COLORS).float()[labels.long()].movedim(-1, 1) / 255
-    torch.testing.assert_close(painted, expected, atol=1e-6, rtol=0)
-    ramp = Mesh(mesh.vertices, mesh.faces, colors=(mesh.vertices / 4 * 255).round().to(torch.uint8))
-    frags = rasterize(mesh.vertices, mesh.faces, rigid_inverse(cameras.camera_to_world), cameras.intrinsics, 50, 70)
-    points = (frags.barycentric[..., None] * mesh.vertices[mesh.faces[frags.face.long()].long()]).sum(-2)
-    assert (color_views(ramp, cameras) - points.movedim(-1, 1) / 4).abs().max() < 1 / 250
 
 
 @pytest.mark.parametrize("arguments", [{"label_rule": "median"}, {"label_set": "coco"}])

@@ -7,7 +7,7 @@ import torch
 
 import model
 from model import PlenoxelGrid, RenderOptions, render_rays
-from model.resampling import resample
+from model.resampling import resample_grid
 from tests.model.test_grid import random_grid
 
 
@@ -133,7 +133,7 @@ def test_an_empty_grid_shows_the_background():
 
 def test_resampling_to_the_same_resolution_changes_nothing():
     grid, *_ = random_grid(resolution=(6, 6, 6), voxels=50)
-    same = resample(grid, (6, 6, 6))
+    same = resample_grid(grid, (6, 6, 6))
     assert torch.allclose(same.to_dense()[0], grid.to_dense()[0], atol=1e-5)
     assert torch.allclose(same.to_dense()[1], grid.to_dense()[1], atol=1e-5)
 
@@ -143,7 +143,7 @@ def test_resampling_interpolates_density_and_keeps_colour_at_the_rim():
     occupied[1, 1, 1] = True
     grid = PlenoxelGrid.from_mask(occupied, density=8.0)
     grid.sh[:] = torch.arange(27.0)
-    finer = resample(grid, (8, 8, 8))
+    finer = resample_grid(grid, (8, 8, 8))
     # The voxel's 8 children sit a quarter of a voxel off its centre along each axis.
     assert finer.num_voxels == 8
     assert torch.allclose(finer.density, torch.full((8,), 8 * 0.75**3))
