@@ -26,6 +26,9 @@ from utils.outputs import commit_output, finished_settings, first_difference, pr
 logger = logging.getLogger(__name__)
 _DONE_FILE = "done.npy"
 _CLIPPED_FILE = "clipped.npy"
+_NEVER_ALL_ZERO = {
+    "alpha": "the field is transparent", "rgb": "the field is black", "photo": "the photographs are black"
+}  # fmt: skip
 
 
 class ViewStoreWriter:
@@ -119,6 +122,7 @@ class ViewStoreWriter:
             batch = values[name][None] if single else values[name]
             if tuple(batch.shape) != (len(indices), *shape):
                 raise ValueError(f"{name}: got {list(batch.shape)}, expected {[len(indices), *shape]}")
+            self._refuse_non_finite(name, batch, indices)
             stored, clipped = encode(name, batch, dtype, self._sh_range)
             self._arrays[name][indices] = stored.cpu().numpy()
             self._clipped[indices, column] = clipped.cpu().numpy()
@@ -127,10 +131,26 @@ class ViewStoreWriter:
         self._done[indices] = True
         self._done.flush()
 
+    def _refuse_non_finite(self, name: str, batch: Tensor, indices: list[int]) -> None:
+        if not batch.is_floating_point() or torch.isfinite(batch).all():
+            return
+        bad = indices[int((~torch.isfinite(batch)).flatten(1).any(1).nonzero()[0])]
+        raise UserError(f"{self._path}: {name} of view {self._cameras.names[bad]} holds NaN or infinite values; the "
+                        "field or the camera is damaged: run 'verify', then make the field again")
+
     def finish(self) -> ViewStore:
-        """Complete the store and give it its final name."""
+        """Complete the store and give it its final name.
+
+        Raises:
+            UserError: a picture channel, or the opacity, is 0 in every pixel of every view.
+        """
         if missing := self.pending():
             raise RuntimeError(f"{self._path}: {len(missing)} views are not written, the first is {missing[0]}")
+        for name in _NEVER_ALL_ZERO:
+            array = self._arrays.get(name)
+            if array is not None and not any(view.any() for view in array):
+                raise UserError(f"{self._path}: {_NEVER_ALL_ZERO[name]} in every pixel of all {len(array)} views; the "
+                                "field is empty, or its cameras stand elsewhere: check scan and field with 'verify'")
         clipped = dict(zip(self._channels, self._clipped.sum(axis=0).tolist(), strict=True))
         self._warn_of_clipping(clipped)
         self._cameras.save(self._partial / CAMERAS_FILE)

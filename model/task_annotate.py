@@ -132,10 +132,16 @@ class _SceneAnnotator:
         return load_mesh(self._mesh_path, require_labels=True)
 
     def _fill(self, name: str, array: np.ndarray) -> None:
+        something = False
         for start, part in self._chunks("labels" if name == "label" else "depth"):
             views = self._annotate(part)
             stored = views.label if name == "label" else encode(name, views.depth, str(array.dtype))[0]
             array[start : start + len(part)] = stored.cpu().numpy()
+            something = something or bool(stored.any())
+        if not something:
+            raise UserError(f"{self._store.path}: no pixel of its {len(self._store)} views shows a labelled surface of "
+                            f"{self._mesh_path}; mesh and cameras are in different frames, or the mesh has no labels: "
+                            "check the scan with 'verify'")
 
     def _png_settings(self) -> dict[str, Any]:
         cameras = self._store.cameras

@@ -241,3 +241,29 @@ def test_wrong_use_is_refused(tmp_path):
     writer = ViewStoreWriter.create(tmp_path / "s", make_cameras(1), CHANNELS, {}, SH_RANGE)
     with pytest.raises(ValueError, match="got channels"):
         writer.write(0, {"rgb": torch.zeros(3, *SIZE)})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", CHANNELS)
+def test_values_that_are_not_numbers_are_refused_with_their_view(tmp_path, name, bad):
+    views = make_views(4)
+    views[name][2].view(-1)[5] = bad
+    writer = ViewStoreWriter.create(tmp_path / "store", make_cameras(4), CHANNELS, {}, SH_RANGE)
+    with pytest.raises(UserError, match=f"store: {name} of view 2 holds NaN or infinite values"):
+        writer.write(range(4), views)
+    assert writer.pending() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("name", "message"), [("rgb", "the field is black"), ("alpha", "the field is transparent")])
+def test_a_store_in_which_nothing_shows_is_no_result(tmp_path, name, message):
+    views = make_views(3)
+    views[name].zero_()
+    writer = ViewStoreWriter.create(tmp_path / "store", make_cameras(3), CHANNELS, {}, SH_RANGE)
+    writer.write(range(3), views)
+    with pytest.raises(UserError, match=f"{message} in every pixel of all 3 views"):
+        writer.finish()
+    assert not (tmp_path / "store").exists()
+    views[name][2].view(-1)[0] = 1
+    writer.write(2, {channel: values[2] for channel, values in views.items()})
+    writer.finish()
+    assert len(ViewStore(tmp_path / "store")) == 3

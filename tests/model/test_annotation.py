@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from plyfile import PlyData
 
 from dataloader import CameraList, Mesh, ViewStore, ViewStoreWriter, load_mesh, load_scannet_scene
 from model import task_annotate
@@ -217,3 +218,15 @@ def test_real_capture_matches_measured_depth(shared_dir):
     both = (measured > 0) & (views.depth > 0) & (measured < 5)
     assert ((measured - views.depth).abs()[both] < 0.05).float().mean() > 0.9
     assert (views.label > 0).float().mean() > 0.6
+
+
+def test_a_mesh_that_no_view_shows_is_an_error(store, tmp_path):
+    """Cameras and mesh in different frames gave a store without a single label, and a training on it."""
+    elsewhere = write_scannet_scene(tmp_path / "far" / store.name, num_frames=2, lost_frames=())
+    path = load_scannet_scene(elsewhere).label_mesh_path
+    mesh = PlyData.read(path, mmap=False)
+    mesh["vertex"]["z"] += 1000
+    mesh.write(path)
+    with pytest.raises(UserError, match="no pixel of its .* views shows a labelled surface of .*labels.ply"):
+        run_task(store, elsewhere)
+    assert "label" not in ViewStore(store).channels and not list(store.glob(".label*"))
