@@ -8,10 +8,11 @@ from unittest.mock import Mock
 
 import gin
 import pytest
+import torch
 
 from utils.errors import UserError
 from utils.run_state import resume_requested
-from utils.scene_workers import SceneWorkers
+from utils.scene_workers import SceneWorkers, on_workers
 from utils.scenes import for_each_scene
 
 
@@ -27,6 +28,22 @@ def test_without_ray_the_package_is_named(monkeypatch):
     gin.bind_parameter("SceneWorkers.count", 2)
     with pytest.raises(UserError, match="pip install ray"):
         for_each_scene(["a"], len, "x")
+
+
+def test_a_cluster_is_told_how_threads_wait_and_how_many_there_are(monkeypatch):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    for users, expected in ((None, "3"), ("5", "5")):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if users:
+            monkeypatch.setenv("OMP_NUM_THREADS", users)
+        ray = types.SimpleNamespace(init=Mock(side_effect=ConnectionError("stop here")))
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        workers = SceneWorkers(count=2, address="auto", cores=3)
+        with pytest.raises(UserError, match="stop here"):
+            list(on_workers(["a"], len, workers))
+        given = ray.init.call_args.kwargs["runtime_env"]["env_vars"]
+        assert given["OMP_WAIT_POLICY"] == "PASSIVE" and given["OMP_NUM_THREADS"] == expected
 
 
 def test_a_cluster_that_is_not_there_is_told(monkeypatch):
@@ -57,19 +74,22 @@ def test_results_are_those_of_one_process_in_the_scenes_order(two_workers, resum
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging.getLogger(), "level", logging.ERROR)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     gin.bind_parameter("DomeOptions.azimuths", 7)
 
     def work(name):
         if name == "bad":
             raise UserError("bad is bad")
-        return name, os.getpid(), os.getcwd(), DomeOptions().azimuths, resume_requested(), logging.getLogger().level
+        return (name, os.getpid(), os.getcwd(), DomeOptions().azimuths, resume_requested(), logging.getLogger().level,
+                torch.get_num_threads(), os.environ["OMP_WAIT_POLICY"])  # fmt: skip
 
     names = ["c", "bad", "a", "b"]
     results = for_each_scene(names, work, "x", "skip")
     assert list(results) == ["c", "a", "b", "failed"] and results.pop("failed") == {"bad": "bad is bad"}
     for name, (given, process, *state) in results.items():
         assert given == name and process != os.getpid()
-        assert state == [str(tmp_path), 7, True, logging.ERROR]
+        assert state == [str(tmp_path), 7, True, logging.ERROR, 1, "PASSIVE"]
 
 
 def test_the_first_bad_scene_stops_the_run(two_workers, tmp_path):
@@ -97,9 +117,11 @@ def test_a_worker_that_dies_is_tried_again_and_then_told(two_workers, tmp_path):
     assert len(list(tmp_path.glob("fatal*"))) == 2
 
 
-def test_mistakes_in_the_program_are_not_taken_for_bad_scenes(two_workers):
+def test_mistakes_in_the_program_are_told_with_where_they_are(two_workers):
     with pytest.raises(ZeroDivisionError):
-        for_each_scene(["a"], lambda name: 1 / 0, "x", "skip")
+        for_each_scene(["a"], lambda name: 1 / 0, "x")
+    failed = for_each_scene(["a", ""], lambda name: 1 / len(name), "x", "skip")["failed"]
+    assert list(failed) == [""] and "ZeroDivisionError" in failed[""] and "Traceback" in failed[""]
 
 
 def test_more_than_there_is_is_refused(two_workers):
