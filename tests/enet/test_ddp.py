@@ -3,6 +3,8 @@
 In double precision: an untrained network amplifies rounding by orders of magnitude within a few steps.
 """
 
+import os
+
 import gin
 import pytest
 import torch
@@ -14,6 +16,7 @@ from enet.module import SegmentationModule
 from enet.synchronized_norm import synchronize_norms
 from enet.task_train import train
 from tests.enet.bindings import bind_split
+from utils.cores import usable_cores
 
 # No dropout, which each process draws for itself. With a large epsilon Adam's steps are proportional to the
 # gradients; with the usual one, first steps turn the rounding of small gradients into full steps.
@@ -30,8 +33,11 @@ needs_two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer
 
 
 @pytest.fixture(autouse=True)
-def one_thread_a_process(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def no_number_of_threads(monkeypatch):
+    """So that it is training's to share the cores among its processes."""
+    for name in ("OMP_NUM_THREADS", "SSIR_OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # to be restored
+        monkeypatch.delenv(name)
 
 
 def start(views, runs, devices, device):
@@ -59,6 +65,7 @@ def test_two_processes_equal_one(device, views, tmp_path, capfd):
         return float(sum((a[name] - b[name]).double().square().sum() for name in parameters).sqrt())
 
     assert "is not empty" not in (said := capfd.readouterr().err) and "LeafSpec" not in said  # nor the others' words
+    assert os.environ["OMP_NUM_THREADS"] == str(max(1, usable_cores() // 2))  # what the two were started with
     assert distance(expected, initial) > 0.01  # four steps went somewhere
     assert distance(found, expected) < 1e-6 * distance(expected, initial)
     assert torch.equal(found["class_weights"], expected["class_weights"])
