@@ -90,7 +90,7 @@ def _print_overview(tasks: dict[str, Task]) -> None:
         "  --ginc FILE     a gin config; may be repeated; configs/stage/TASK.gin when none is given\n"
         "  --ginb BINDING  one gin binding, such as 'fit.device = \"cpu\"' or 'WORK = \"outputs\"'; may be repeated\n"
         "  --dry-run       check everything, print what would run, and stop\n"
-        "  --resume        go on where an earlier run of the same settings was stopped\n"
+        "  --resume        continue where an earlier run of the same settings was stopped\n"
         "  --help          this text; after TASK: that task's parameters"
     )
 
@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {refusal}", file=sys.stderr)
         return REFUSED
     except Stopped as stop:
-        print(f"stopped by {stop}; what is finished stays, and the same command with --resume goes on from here",
+        print(f"stopped by {stop}; what is finished stays, and the same command with --resume continues from here",
               file=sys.stderr)  # fmt: skip
         return stop.exit_code
     finally:

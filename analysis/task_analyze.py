@@ -1,4 +1,4 @@
-"""Task ``analyze``: class statistics of annotated views, tail classes, and what SH coefficients tell of classes."""
+"""Task ``analyze``: class statistics of annotated views, tail classes, and the class information in SH coefficients."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def analyze(
 
     items = plan_scenes(names, plan_one)
     statistics = output / STATISTICS_FILE
-    return Plan(work, [*items, Item("all scenes", statistics, MAKE, "totals and plots are made anew")])
+    return Plan(work, [*items, Item("all scenes", statistics, MAKE, "totals and plots are made again")])
 
 
 def _write_statistics(

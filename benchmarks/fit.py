@@ -23,7 +23,7 @@ from torch.nn.functional import interpolate
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dataloader import Scene, load_scene  # noqa: E402
 from model import RadianceField  # noqa: E402
-from model.fitting.evaluation import held_out_views, mean_measurements  # noqa: E402
+from model.fitting.evaluation import mean_measurements, render_held_out  # noqa: E402
 from model.fitting.fitter import FitOptions, Fitter  # noqa: E402
 from model.fitting.frames import Frames, load_training_frames, split_frames  # noqa: E402
 from model.fitting.options import (  # noqa: E402
@@ -122,7 +122,7 @@ def fit_and_measure(
     if frames.images.device.type == "cuda":
         torch.cuda.synchronize()
     radiance_field = RadianceField(fitter.grid, placement.transform(), fitter.capture())
-    views = held_out_views(radiance_field, scene, held_out, frames.size, options.rendering)
+    views = render_held_out(radiance_field, scene, held_out, frames.size, options.rendering)
     return mean_measurements([view.measurements() for view in views]), fitter
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/object_capture.py OUT [--views 80] [--far 12] [--height 0.25 0.85]
 
-A ball and two blocks stand on a ground that goes on to the horizon, pillars stand at twice the cameras' distance, and a
+A ball and two blocks are on a ground that extends to the horizon, pillars are at twice the cameras' distance, and a
 textured sky at `--far` closes the scene. OUT becomes a folder with transforms.json, which `run.py fit` and
-`benchmarks/fit.py` read. What a capture of a statue on a square is like, without anybody's photographs.
+`benchmarks/fit.py` read. It resembles a capture of a statue on a square.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def box_distance(origins: Tensor, directions: Tensor, lower: Tensor, upper: Tens
 
 
 class Square:
-    """The scene; units are such that cameras stand about 2 from its middle."""
+    """The scene; cameras are about 2 units from its centre."""
 
     def __init__(self, far: float):
         generator = torch.Generator().manual_seed(0)
@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--views", type=int, default=80)
-    parser.add_argument("--far", type=float, default=12.0, help="distance of the sky; cameras stand at 2")
+    parser.add_argument("--far", type=float, default=12.0, help="distance of the sky; cameras are at 2")
     parser.add_argument("--height", type=float, nargs=2, default=(0.25, 0.85), help="lowest and highest camera")
     options = parser.parse_args()
     write_capture(options.folder, options.views, options.far, tuple(options.height))

@@ -53,7 +53,7 @@ def novel_cameras(store: ViewStore, mesh: Mesh) -> tuple[CameraList, Tensor]:
 
 
 def true_pictures(scan: Path, cameras: CameraList) -> Tensor:
-    """What the room looks like from ``cameras``: float32 ``[N, 3, H, W]``, without the sensor's noise."""
+    """Ground-truth images of the room from ``cameras``: float32 ``[N, 3, H, W]``, without the sensor's noise."""
     settings = read_json(scan / "settings.json")
     room = build_room(settings["seed"], settings["index"], RoomOptions(**settings["room"]))
     shader = Shader(room, illuminate(room, numpy_generator(settings["seed"], "light", settings["index"])))

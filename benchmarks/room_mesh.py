@@ -44,7 +44,7 @@ def room_mesh(num_faces: int = 130_000, seed: int = 0) -> tuple[Tensor, Tensor]:
     vertices, faces, total = [], [], 0
     for number, size in enumerate(sizes):
         points, triangles = box_surface(size, cell)
-        if number:  # furniture stands on the floor along the walls, sunk in a little
+        if number:  # furniture on the floor along the walls, slightly below its surface
             along = random.uniform(0.1, 0.9) * (ROOM[:2] - size[:2])
             along[number % 2] = (0.05, ROOM[number % 2] - size[number % 2] - 0.05)[number // 2 % 2]
             points = points + [*along, -0.05]

@@ -48,7 +48,7 @@ def _add_shell(occupied: Tensor, begin, end) -> None:
 
 
 def _add_furniture(occupied: Tensor, low: int, high: int, generator: torch.Generator) -> None:
-    """A box on the floor, unless it would stand where the cameras are."""
+    """A box on the floor, unless it would contain the cameras."""
     resolution = occupied.shape[0]
     size = [int(torch.randint(14, 56, (), generator=generator)) * resolution // 256 for _ in range(3)]
     begin = [int(torch.randint(low + 4, high - 4 - extent, (), generator=generator)) for extent in size[:2]] + [low]

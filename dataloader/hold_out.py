@@ -1,4 +1,4 @@
-"""Which frames of a scene are kept out: one fact, by name, written by the fit and read by everything after it.
+"""Which frames of a scene are held out: one fact, by name, written by the fit and read by everything after it.
 
 A fit keeps some frames out and measures itself on them. What is trained or placed afterwards must be able to keep out
 the same ones, whatever was rendered of them in between. So the names go with the field (``held_out.json``) and with
@@ -25,7 +25,7 @@ def choose_held_out(frames: Sequence[str], every: int, splits: Sequence[str] | N
         frames: the scene's frames in numeric order.
         every: keep out frames 0, every, 2 * every, ...; 0 keeps none out.
         splits: "train", "val" or "test" of each frame, where the dataset has splits of its own: then its "test" (or
-            "val") frames are kept out, unless ``every`` is 0.
+            "val") frames are held out, unless ``every`` is 0.
     """
     if not every:
         return []
@@ -41,7 +41,7 @@ def save_held_out(folder: str | Path, scene: str, frames: Sequence[str]) -> None
 
 
 def load_held_out(folder: str | Path) -> list[str] | None:
-    """Frames kept out of the field in ``folder``; None where it does not say, as downloaded ones do not.
+    """Frames held out of the field in ``folder``; None where it has no record, as downloaded ones.
 
     Raises:
         UserError: the file is damaged.
@@ -56,7 +56,7 @@ def load_held_out(folder: str | Path) -> list[str] | None:
 
 
 def held_out_of(store: ViewStore) -> frozenset[str] | None:
-    """Frames kept out of the field that a store was rendered from; None where nobody said.
+    """Frames held out of the field that a store was rendered from; None without a record.
 
     Raises:
         UserError: the store's metadata are damaged.
@@ -74,23 +74,23 @@ def held_out_views(store: ViewStore, every: int = 0) -> list[int]:
 
     Args:
         store: of recorded frames.
-        every: for a field that does not say what was kept out of it: views 0, every, 2 * every, ... are. With a field
+        every: for a field without a record of its held-out frames: views 0, every, 2 * every, ... are. With a field
             that does, it must mean the same views.
 
     Raises:
-        UserError: nobody said what is held out, no view or every view is, or ``every`` contradicts the field.
+        UserError: there is no record of what is held out, no view or every view is, or ``every`` contradicts the field.
     """
     names, fact = store.cameras.names, held_out_of(store)
     by_number = list(range(0, len(names), every)) if every else None
     if fact is None:
         if by_number is None:
-            raise UserError(f"{store.path} does not say which frames were kept out of its field, as with downloaded "
+            raise UserError(f"{store.path} does not say which frames were held out of its field, as with downloaded "
                             "fields; hold out every n-th view instead: SplitOptions.val_every = n")
         views = by_number
     else:
         views = [index for index, name in enumerate(names) if name in fact]
         if views and by_number is not None and by_number != views:
-            raise UserError(f"{store.path}: every {every}th view is not what was kept out of its field, which is "
+            raise UserError(f"{store.path}: every {every}th view is not what was held out of its field, which is "
                             f"{_few(views, names)}; scores would be too good: use SplitOptions.val_frames = 'held_out'")
     if not views or len(views) == len(names):
         raise UserError(f"{store.path}: {len(views)} of its {len(names)} views are held out; hold out some, not all "

@@ -39,7 +39,7 @@ class Rectangle(NamedTuple):
         return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
 
     def intersection(self, other: Rectangle) -> Rectangle:
-        """What lies in both."""
+        """The common part."""
         return Rectangle(max(self.left, other.left), max(self.top, other.top),
                          min(self.right, other.right), min(self.bottom, other.bottom))  # fmt: skip
 

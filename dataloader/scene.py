@@ -116,7 +116,7 @@ class Scene:
         Args:
             index: of the frame.
             size: None for the depth camera's own pixels; (height, width) for the colour camera's view at that
-                size, so that it lies on :meth:`read_color` of the same size pixel by pixel.
+                size, so that it is aligned with :meth:`read_color` of the same size.
         """
         path = self.depth_paths[index]
         if path is None:

@@ -33,7 +33,7 @@ def extract(
     """Write ``{scans_dir}/SCENE`` from ``{sens_dir}/SCENE/SCENE.sens`` or ``{sens_dir}/SCENE.sens``.
 
     Meshes beside a stream (``SCENE_vh_clean_2.ply`` and ``.labels.ply``) come along. Finished scenes are left alone;
-    with --resume an interrupted one goes on at the frame where it stopped.
+    with --resume an interrupted one continues at the frame where it stopped.
 
     Args:
         sens_dir: folder with ScanNet's downloads.
@@ -41,7 +41,7 @@ def extract(
         scenes: "all", a list of names, or a text file of names.
         frame_skip: take every n-th frame; frames keep their numbers.
         depth: write depth images.
-        on_error: "refuse" stops at a damaged stream, "skip" goes on and lists it.
+        on_error: "refuse" stops at a damaged stream, "skip" continues and lists it.
         overwrite: extract again what is there with other settings.
     """
     if frame_skip < 1:

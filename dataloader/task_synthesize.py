@@ -8,7 +8,7 @@ import gin
 
 from dataloader.synthesis.pictures import PictureOptions
 from dataloader.synthesis.room import RoomOptions
-from dataloader.synthesis.scene_folder import room_inputs, scene_name, write_room
+from dataloader.synthesis.scene_folder import room_inputs, room_name, write_room
 from utils.cores import usable_cores
 from utils.errors import UserError
 from utils.plans import Item, Plan, plan_output, plan_scenes
@@ -46,7 +46,7 @@ def synthesize(
         raise UserError(f"synthesize.rooms = {rooms} and first = {first}: expected at least one room from 0 on")
     room_options, picture_options = RoomOptions(), PictureOptions()
     threads = threads or usable_cores()
-    numbers = {scene_name(index): index for index in range(first, first + rooms)}
+    numbers = {room_name(index): index for index in range(first, first + rooms)}
 
     def plan_one(name: str, opened: bool) -> Item:
         inputs = room_inputs(seed, numbers[name], room_options, picture_options)

@@ -152,7 +152,7 @@ def views_to_test(
     Args:
         folders: of view stores; the first holds every scene.
         scenes: their names.
-        frames: "all", or "held_out": those of the first folder that were kept out of the scenes' fields.
+        frames: "all", or "held_out": those of the first folder that were held out of the scenes' fields.
 
     Raises:
         UserError: stores are missing, ``frames`` is neither, or nothing is held out.

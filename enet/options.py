@@ -23,11 +23,11 @@ class SplitOptions:
     Attributes:
         train_scenes: "all", a list of names, or a text file; "all" leaves out the validation and test scenes.
         val_scenes: scenes to validate on.
-        val_rooms: share of the training scenes' rooms held out for validation where nothing else says what validates.
-        val_frames: "held_out" validates on the frames of the training scenes that were kept out of their fields
+        val_rooms: share of the training scenes' rooms held out for validation where no other option is given.
+        val_frames: "held_out" validates on the frames of the training scenes that were held out of their fields
             (FitData.holdout_every), for captures of single rooms; None does not.
-        val_every: validate on every n-th view of the first folder, where the fields do not say what was kept out of
-            them, as downloaded ones do not; with fields that do it must mean the same views.
+        val_every: validate on every n-th view of the first folder, where the fields have no record of held-out
+            frames, as downloaded ones; with fields that have one it must mean the same views.
         test_scenes: scenes that neither training nor validation may share a room with.
     """
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import optuna
 
 logger = logging.getLogger(__name__)
-_RUN = PROJECT / "run.py"
 _STUDY = "study.db"
 _KINDS = ("uniform", "log", "int", "choice")
 
@@ -104,9 +103,9 @@ def require_optuna() -> None:
 def run_search(search: Search) -> dict[str, Any]:
     """Run the trials that are still missing; the best bindings go to ``best.gin``.
 
-    With one job, what trial k tries depends on the seed, on k and on the scores of the trials before it. So a search
-    that was stopped and started again ends as one that was not: the trial that was running goes on with its parameters,
-    from its last checkpoint. Trials whose training failed count.
+    With one job, the parameters of trial k depend on the seed, on k and on the scores of the trials before it. So a
+    search that was stopped and started again has the same result: the trial that was running continues with its
+    parameters, from its last checkpoint. Trials whose training failed count.
 
     Raises:
         UserError: Optuna is missing, the study is damaged or another search's, or no trial succeeded.
@@ -141,7 +140,7 @@ def _named_errors(path: Path) -> Iterator[None]:
     except (sqlalchemy.exc.SQLAlchemyError, OptunaError, sqlite3.Error) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{path} cannot be used ({reason}); it is damaged, or another program holds it: delete it to "
-                        "begin the search anew") from None
+                        "start a new search") from None
 
 
 class _Trainings:

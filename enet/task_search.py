@@ -29,8 +29,8 @@ def search(
 ) -> Plan:
     """Maximise the validation mIoU over gin bindings; the best go to ``study_dir/best.gin``, ready for --ginc.
 
-    Every trial is a training run of this config with other bindings, in ``study_dir/trials``. The study lies in
-    ``study_dir/study.db``: started again, a search goes on until it has tried ``trials`` times; with other settings use
+    Every trial is a training run of this config with other bindings, in ``study_dir/trials``. The study is in
+    ``study_dir/study.db``: started again, a search continues until it has tried ``trials`` times; other settings need
     another folder. Needs the package optuna.
 
     Args:

@@ -38,7 +38,7 @@ def test(
         views: folders of view stores; the first holds every scene, the others add what they have.
         output_dir: where the scores go.
         scenes: "all", a list of names, or a text file.
-        frames: "all", or "held_out": only the frames of the first folder that were kept out of the scenes' fields
+        frames: "all", or "held_out": only the frames of the first folder that were held out of the scenes' fields
             (FitData.holdout_every), those that SplitOptions.val_frames validates on.
         batch_size: views of a batch; does not change the scores.
         samples: how many pictures (image, truth, prediction) to keep.

@@ -57,7 +57,7 @@ def annotate(
         png_dir: also write 8-bit label images to png_dir/SCENE/VIEW.png; "" writes none.
         png_labels: what these images hold: "classes" (0..20) or "nyu40" (0..40).
         device: "auto", "cpu" or "cuda".
-        on_error: "refuse" stops at a bad scene, "skip" goes on without it.
+        on_error: "refuse" stops at a bad scene, "skip" continues without it.
         overwrite: replace labels that were made with other settings.
     """
     if label_rule not in LABEL_RULES:
@@ -152,7 +152,7 @@ class _SceneAnnotator:
                 "cameras": value_identity(cameras.to_json())}  # fmt: skip
 
     def _write_pngs(self, folder: Path) -> None:
-        """One image a view, named after its camera; an interrupted run goes on where it stopped with --resume."""
+        """One image a view, named after its camera; an interrupted run continues where it stopped with --resume."""
         unfinished = prepare_output(folder, self._png_settings(), self._overwrite)
         if unfinished is None:
             return

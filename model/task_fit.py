@@ -49,8 +49,8 @@ def fit(
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: of the random rays.
         bits: of the saved SH coefficients: 4, 8 (as PeRFception's), 16 or 32.
-        checkpoint_seconds: time between checkpoints; --resume goes on from the last one, on a CPU bit for bit.
-        on_error: "refuse" stops at the first scene that cannot be fitted, "skip" logs it and goes on.
+        checkpoint_seconds: time between checkpoints; --resume continues from the last one, on a CPU bit for bit.
+        on_error: "refuse" stops at the first scene that cannot be fitted, "skip" logs it and continues.
         overwrite: fit scenes again that were fitted with other settings.
     """
     from dataloader import load_scene

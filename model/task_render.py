@@ -60,7 +60,7 @@ def render(
         sh_dtype: "uint8" (with a range per channel, taken from the field) or "float16".
         every: render every n-th camera only.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        on_error: "refuse" stops at the first scene that cannot be rendered, "skip" logs it and goes on.
+        on_error: "refuse" stops at the first scene that cannot be rendered, "skip" logs it and continues.
         overwrite: render stores again that were made with other settings.
     """
     from model.view_rendering import StoreRequest, plan_store, render_store

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up a fresh machine if need be, generates six furnished rooms, and takes them through the whole pipeline.
-#   bash scripts/demo.sh [OUTPUT]        (default: outputs/demo where you stand; the report is OUTPUT/report/index.html)
+#   bash scripts/demo.sh [OUTPUT]        (default: outputs/demo in the current folder; the report is OUTPUT/report/index.html)
 
 set -euo pipefail
 output="${1:-outputs/demo}"

@@ -16,7 +16,7 @@ rows=("${@:-}")
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 configs="$SSIR_ROOT/configs"
 
-# Exit code 3: some scenes failed, and the config says to go on without them. The script says so at its end, too.
+# Exit code 3: some scenes failed, and the config says to continue without them. The script's last line says so, too.
 failed=0
 stage() {
     local task="$1" code=0

@@ -251,7 +251,7 @@ def test_a_signal_ends_the_run_with_its_own_code_and_how_to_go_on(capsys, tmp_pa
     monkeypatch.setattr(entry, "resolved_parameters", lambda group: {"source": ".", "output_dir": f"{tmp_path}/out"})
     stopped, _, err = call(capsys, "probe", "--ginc", path)
     assert stopped == code and err.strip() == (
-        f"stopped by {name}; what is finished stays, and the same command with --resume goes on from here"
+        f"stopped by {name}; what is finished stays, and the same command with --resume continues from here"
     )
     assert {each: signal.getsignal(each) for each in before} == before
     check_unlocked(tmp_path / "out" / "scene")

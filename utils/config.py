@@ -50,7 +50,7 @@ def parse(config_files: Sequence[str], bindings: Sequence[str]) -> None:
     for path, place in found.items():
         if place is None:
             raise UserError(f"config file {path!r} does not exist; the stages' configs are in configs/stage")
-    # What this project's configs include is this project's, whatever lies where the user stands.
+    # What this project's configs include is this project's, whatever is in the current folder.
     gin.config._LOCATION_PREFIXES[:] = [str(PROJECT), ""]
     try:
         gin.parse_config_files_and_bindings([str(found[path]) for path in config_files], list(bindings),
@@ -179,7 +179,7 @@ def resolved_parameters(configurable: Any) -> dict[str, Any]:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a config's value can stand for a type hint: lists for tuples and whole numbers for floats are fine."""
+    """Whether a config's value fits a type hint: lists for tuples and whole numbers for floats are fine."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return any(fits(value, option) for option in arguments)
@@ -203,7 +203,7 @@ def _type_text(hint: Any) -> str:
 
 
 def _build(options: type) -> None:
-    """Make the option group once, so that values it refuses are told before any work starts."""
+    """Make the option group once, so that values it refuses are reported before any work starts."""
     try:
         options()
     except (ValueError, TypeError) as error:

@@ -53,7 +53,7 @@ def disk_refusal(error: Exception, path: str | Path | None = None) -> UserError 
     advice = "make room" if number in _FULL else "correct that, or choose another folder"
     what = f"{place} cannot be written" if place is not None else "an output cannot be written"
     return UserError(f"{what} ({reason}); what is finished is safe: {advice}, and the same command with "
-                     "--resume goes on from here")
+                     "--resume continues from here")
 
 
 def _concerns(name: str, path: str | Path) -> bool:
@@ -107,7 +107,7 @@ def remove_orphans(folder: str | Path, locked: bool = False) -> None:
     """Remove temporary files that killed processes left in ``folder``.
 
     Args:
-        locked: whether nobody else can be writing there; then also in sub-folders, and those of other machines.
+        locked: whether no other process can be writing there; then also in sub-folders, and those of other machines.
     """
     names = Path(folder).rglob(".*.partial*") if locked else Path(folder).glob(".*.partial*")
     for path in list(names):

@@ -1,7 +1,7 @@
 """What anything is made from: files, scans, fields and the channels of view stores, as short digests of their content.
 
 An output keeps the identity of its inputs beside it (:mod:`utils.files`), so that results made from older inputs are
-noticed. Identities follow contents, never paths or times: a copied or moved folder is the same input. Contents that
+detected. Identities follow contents, never paths or times: a copied or moved folder is the same input. Contents that
 take long to read are named by a :class:`FileSet`, whose digest is remembered with each file's size and time of change,
 as version control does, so that what is unchanged is not read again.
 """
@@ -24,7 +24,7 @@ from utils.threads import ordered_map
 
 _BLOCK = 1 << 20
 _LENGTH = 16  # hexadecimal digits: 64 bits
-PREFIX = "sha256:"  # of every identity, so that messages need not print what nobody can compare by eye
+PREFIX = "sha256:"  # of every identity, so that messages can leave out digests
 _RACY = 2_000_000_000  # ns; a file changed this shortly before it was remembered may change again unseen
 FIELD_FILES = ("last.ckpt", "data.ckpt", "trans_info.npz", "capture.npz", "held_out.json")
 Stamps = dict[str, tuple[int, int, str]]  # of each file: bytes, time of change in ns, digest

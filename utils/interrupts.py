@@ -1,4 +1,4 @@
-"""Signals that stop a run: each ends it in the same way, with what is needed to go on and the exit code of its kind."""
+"""Signals that stop a run: each ends it in the same way, resumable and with its own exit code."""
 
 from __future__ import annotations
 

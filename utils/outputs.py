@@ -1,4 +1,4 @@
-"""Output folders that are finished or absent, never half there, never made twice and never mixed.
+"""Output folders that are complete or absent, never made twice and never mixed.
 
 Every stage writes one folder per scene through :func:`prepare_output` and :func:`commit_output`. The folder holds
 ``settings.json``: everything that determined its content, inputs included (:mod:`utils.identity`). A finished folder
@@ -31,7 +31,7 @@ _SHORT.maxstring = 100
 
 
 def partial_path(path: str | Path) -> Path:
-    """Where the unfinished content of the output folder ``path`` lies."""
+    """Path of the unfinished content of the output folder ``path``."""
     path = Path(path)
     return path.with_name(path.name + ".partial")
 

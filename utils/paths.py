@@ -1,5 +1,5 @@
-"""Paths as users give them: ``~`` is their home, relative ones start where they stand, and this project's configs are
-found from anywhere."""
+"""Paths as users give them: ``~`` is their home, relative ones are relative to the current folder, and this project's
+configs are found from anywhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 def find_config(name: str | os.PathLike[str]) -> Path | None:
     """A config or a list of names that a user names, absolute; None where there is no such file.
 
-    What is named ``configs/...`` and is not where the user stands is this project's.
+    What is named ``configs/...`` and is not in the current folder is this project's.
     """
     path = Path(name).expanduser()
     if path.is_file():

@@ -1,4 +1,4 @@
-"""What a task is going to do: everything that can be known before it does any work, or writes anything.
+"""What a task is going to do: everything that can be known before it works or writes anything.
 
 A task's function checks settings, files and sizes, finds out what is done already, and returns a :class:`Plan`.
 ``run.py --dry-run`` prints it; a run that is accepted calls :attr:`Plan.work`.
@@ -50,7 +50,7 @@ class Plan:
     Attributes:
         work: does it, and returns the task's metrics.
         items: its outputs, one by one, as far as they are known beforehand.
-        notes: lines for whoever reads the plan.
+        notes: further lines of the printed plan.
     """
 
     work: Callable[[], dict[str, Any] | None]

@@ -1,4 +1,4 @@
-"""What the command line says about the whole run, for code that is far from it."""
+"""Command-line options of the whole run."""
 
 _resume = False
 
@@ -10,5 +10,5 @@ def set_resume(value: bool) -> None:
 
 
 def resume_requested() -> bool:
-    """Whether unfinished output of an earlier run is to be continued instead of begun anew."""
+    """Whether unfinished output of an earlier run is to be continued instead of started again."""
     return _resume

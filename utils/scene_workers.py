@@ -81,7 +81,7 @@ class _ProcessState:
 
 
 def _work(function: Callable[[str], Any], name: str, state: _ProcessState) -> Any | UserError:
-    """In a worker: the scene's result, or what the user can mend; other exceptions reach the driver through Ray."""
+    """In a worker: the scene's result, or its :class:`UserError`; other exceptions reach the driver through Ray."""
     state.restore()
     try:
         return function(name)
@@ -116,7 +116,7 @@ def on_workers(
 def _outcome(ray: Any, finished: Any) -> Any | Exception:
     try:
         return ray.get(finished)
-    except ray.exceptions.RayTaskError as error:  # a fault of the program; its text holds the worker's traceback
+    except ray.exceptions.RayTaskError as error:  # a bug; its text holds the worker's traceback
         return error
     except ray.exceptions.RayError as error:
         return UserError(f"its worker died ({str(error).strip().splitlines()[0]}); give it more memory or cores")

@@ -81,7 +81,7 @@ def for_each_scene(
 
     Args:
         on_error: ``"refuse"`` stops at the first scene that fails; ``"skip"`` logs why, with the traceback where it is
-            not a mistake that the user can mend, and goes on.
+            not a mistake of the user, and continues.
 
     Returns:
         Results by scene name; with ``"skip"``, also :data:`utils.plans.FAILED`: {scene: reason}, when any failed.
@@ -112,13 +112,13 @@ def for_each_scene(
 
 
 def check_on_error(on_error: str) -> None:
-    """Raise :class:`UserError` unless ``on_error`` is one of the two ways to go on."""
+    """Raise :class:`UserError` unless ``on_error`` is known."""
     if on_error not in ("refuse", "skip"):
         raise UserError(f"on_error = {on_error!r} is unknown; use 'refuse' or 'skip'")
 
 
 def _log_failure(name: str, error: Exception) -> str:
-    """Log why a scene is left out; returns the reason, with the traceback where the user cannot mend it."""
+    """Log why a scene is left out; returns the reason, with the traceback where it is a bug."""
     if isinstance(error, UserError):
         logger.error("%s skipped: %s", name, error)
         return str(error)

@@ -68,7 +68,7 @@ class ReasonLabels:
                     label.depth_test = hide
 
     def moved(self, client: viser.ClientHandle) -> None:
-        """A browser's view has changed: label anew as soon as it rests."""
+        """A browser's view has changed: place labels again as soon as it rests."""
         if not self._shown:
             return
         with self._changing:

@@ -27,7 +27,7 @@ FORMAT_VERSION = 1  # increased whenever the same settings give other bytes
 FIRST_SCENE = 9000
 
 
-def scene_name(index: int) -> str:
+def room_name(index: int) -> str:
     """The name of room ``index``: ScanNet's own numbers end at 806."""
     return f"scene{FIRST_SCENE + index:04d}_00"
 

@@ -77,7 +77,7 @@ def ssim(image: Tensor, target: Tensor) -> float:
     return float((luminance * structure).mean())
 
 
-def held_out_views(
+def render_held_out(
     field: RadianceField, scene: Scene, indices: list[int], size: tuple[int, int], options: RenderOptions
 ) -> Iterator[HeldOutView]:
     """Render the scene's frames ``indices`` at ``size`` and read their photographs; all values are clamped to 0..1."""

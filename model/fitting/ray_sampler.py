@@ -80,7 +80,7 @@ class RaySampler:
         length = along.norm(dim=-1, keepdim=True)
         distances = transparency = None
         if self._with_distances:
-            # The depth pixel in which the photograph's pixel centre lies.
+            # The depth pixel that contains the photograph's pixel centre.
             depth_row = (2 * row + 1) * depths.shape[1] // (2 * height)
             depth_column = (2 * column + 1) * depths.shape[2] // (2 * width)
             depth = depths[frame, depth_row, depth_column].float() / 1000

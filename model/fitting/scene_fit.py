@@ -16,8 +16,8 @@ import torch
 from model.fitting.evaluation import (
     HeldOutView,
     depth_picture,
-    held_out_views,
     mean_measurements,
+    render_held_out,
     side_by_side,
 )
 from model.fitting.fitter import FitOptions, Fitter
@@ -81,7 +81,7 @@ class FitSettings:
 def fit_inputs(settings: FitSettings, device: torch.device, scene: Scene | None = None) -> dict[str, Any]:
     """What determines a field: the settings, and the scene's frames, cameras and pictures where it is given.
 
-    The mesh counts where the fit may start from it: where it is told to, or where there are no depth maps.
+    The mesh counts where the fit may start from it: where ``FitGrid.start`` says so, or without depth maps.
     """
     options = {
         **asdict(settings.data), **asdict(settings.options), "seed": settings.seed, "bits": settings.bits,
@@ -198,7 +198,7 @@ class _SceneFit:
         return f"PSNR {psnr:.1f} dB"
 
     def _views(self, field: RadianceField, indices: list[int]) -> Iterator[HeldOutView]:
-        return held_out_views(field, self.scene, indices, self.size, self.settings.options.rendering)
+        return render_held_out(field, self.scene, indices, self.size, self.settings.options.rendering)
 
     def _log_views(self, fitter: Fitter, writer: SummaryWriter) -> None:
         field = RadianceField(fitter.grid, self.transform, fitter.capture())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dataloader import load_mesh, load_scannet_scene
-from dataloader.synthesis import PictureOptions, RoomOptions, scene_name, write_room
+from dataloader.synthesis import PictureOptions, RoomOptions, room_name, write_room
 from dataloader.task_synthesize import synthesize
 from lib.raster import rasterize
 from utils.cameras import project, rigid_inverse
@@ -24,7 +24,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def bathroom(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("scans") / scene_name(0)
+    folder = tmp_path_factory.mktemp("scans") / room_name(0)
     assert write_room(folder, 3, 0, ROOM, PICTURES, threads=1)
     return folder
 

@@ -59,12 +59,12 @@ def test_frames_kept_out_of_the_field_validate_whatever_was_rendered_of_them(mak
     assert [entry.indices for entry in training] == [(1, 3, 5)]
     assert [entry.indices for entry in validation] == [(0, 2, 4, 6)]
     assert choose([views], every=2) == (training, validation)
-    with pytest.raises(UserError, match="every 4th view is not what was kept out of its field, which is 0, 4, 8, 12"):
+    with pytest.raises(UserError, match="every 4th view is not what was held out of its field, which is 0, 4, 8, 12"):
         choose([views], every=4)
 
 
 def test_what_is_not_held_out_is_not_guessed(make_store):
-    with pytest.raises(UserError, match="does not say which frames were kept out of its field"):
+    with pytest.raises(UserError, match="does not say which frames were held out of its field"):
         choose([make_store("silent", folder="a").parent], frames="held_out")
     with pytest.raises(UserError, match="0 of its 4 views are held out"):
         choose([make_store("all_fitted", folder="b", held_out=[]).parent], frames="held_out")

@@ -23,7 +23,7 @@ def test_a_refusal_names_the_file_and_how_to_go_on(tmp_path, number):
         raise OSError(number, os.strerror(number))
     message = str(refused.value)
     assert message.startswith(f"{tmp_path / 'a.json'} cannot be written ({os.strerror(number)}); what is finished is ")
-    assert message.endswith("the same command with --resume goes on from here")
+    assert message.endswith("the same command with --resume continues from here")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
