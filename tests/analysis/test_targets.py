@@ -79,7 +79,7 @@ def test_held_out_views_give_no_targets(tmp_path):
     without = find_targets(store, [SINK], replace(everything, held_out=False))
     assert {target.view for target in without} == {view for view in views if view % 4}
     silent = write_store(tmp_path / "silent")
-    with pytest.raises(UserError, match="does not say which frames were kept out"):
+    with pytest.raises(UserError, match="does not say which frames were held out"):
         find_targets(silent, [SINK], replace(everything, held_out=False))
 
 
