@@ -30,6 +30,7 @@ _CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "SIMPLE_
 _OTHER_PROJECTIONS = ("is_fisheye", "ftheta_p0", "latlong", "equirectangular")
 _DEFAULT_SCALE = 0.33
 _DEFAULT_OFFSET = 0.5
+_EXPORT_AGAIN = "write it again with the program that made it"
 _LARGEST = 1e300  # JSON's integers can be too large for floats
 
 
@@ -51,7 +52,7 @@ def load_transforms_scene(path: Path, background: float) -> Scene:
     images: list[PosedImage] = []
     bounds = None
     for split, file in files.items():
-        content = read_json(file)
+        content = read_json(file, _EXPORT_AGAIN)
         if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
             raise UserError(f"{file} has no list 'frames'; expected a transforms.json as instant-ngp reads it")
         images += [_posed_image(file, content, frame, split) for frame in content["frames"]]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from utils.disk import flush, temporary_path, writing
-from utils.errors import UserError
+from utils.errors import UserError, reading
+
+_MAKE_AGAIN = "run the stage that writes it"
 
 
 @contextlib.contextmanager
@@ -56,12 +59,30 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json_text(value))
 
 
-def read_json(path: str | Path) -> Any:
-    """Read JSON; raises :class:`UserError` when the file is absent or not JSON."""
+def regular_file(path: str | Path, what: str, advice: str = "") -> Path:
+    """``path`` when a file is there: no folder, and no pipe or device, which could be read for ever.
+
+    Args:
+        what: it should be, with article, for the message.
+        advice: where it comes from.
+    """
     path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; run the stage that writes it first") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}); delete it and make it again") from None
+    with reading(path, what):
+        kind = path.stat().st_mode if path.exists() else None
+    if kind is None or not stat.S_ISREG(kind):
+        state = "does not exist" if kind is None else "is not a file"
+        raise UserError(f"{path} {state}; expected {what} there" + (f": {advice}" if advice else ""))
+    return path
+
+
+def read_text(path: str | Path, what: str = "a text file", advice: str = "replace the file") -> str:
+    """A UTF-8 text file, without the byte order mark that Windows puts first; raises :class:`UserError`."""
+    with reading(path, what, advice):
+        return regular_file(path, what).read_text(encoding="utf-8-sig")
+
+
+def read_json(path: str | Path, advice: str = _MAKE_AGAIN) -> Any:
+    """Read JSON; raises :class:`UserError` when the file is absent or not JSON."""
+    path = regular_file(path, "a JSON file", advice)
+    with reading(path, "valid JSON", advice):
+        return json.loads(read_text(path))

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import reprlib
 import shutil
 from pathlib import Path
 from typing import Any
 
 from utils.disk import flush, remove_orphans, writing
-from utils.errors import UserError
+from utils.errors import UserError, short
 from utils.files import read_json, write_json
 from utils.identity import PREFIX, Stamps, resolve_inputs
 from utils.locks import check_unlocked, lock, unlock
@@ -26,8 +25,6 @@ SETTINGS_FILE = "settings.json"
 INPUTS_FILE = "inputs.json"
 DONE, MAKE, CONTINUE, REPLACE = "done", "make", "continue", "replace"
 _ABSENT = object()
-_SHORT = reprlib.Repr()  # of values in messages
-_SHORT.maxstring = 100
 
 
 def partial_path(path: str | Path) -> Path:
@@ -168,8 +165,8 @@ def first_difference(old: Any, new: Any, name: str = "") -> str | None:
     elif _is_identity(old) and _is_identity(new):
         return f"{name} changed since"
     else:
-        there = "is absent there" if old is _ABSENT else f"= {_SHORT.repr(old)} there"
-        return f"{name} {there}, {'absent' if new is _ABSENT else _SHORT.repr(new)} now"
+        there = "is absent there" if old is _ABSENT else f"= {short(old)} there"
+        return f"{name} {there}, {'absent' if new is _ABSENT else short(new)} now"
     return next(filter(None, (first_difference(*pair, part) for part, *pair in parts)))
 
 

@@ -203,7 +203,7 @@ def _cut(path, count):
         ("nsvf", lambda f: [path.unlink() for path in (f / "rgb").iterdir()], "rgb holds no files"),
         ("nsvf", lambda f: [path.write_text("inf " * 16) for path in (f / "pose").iterdir()],
          "no usable frame: 5 with a lost pose"),
-        ("instant-ngp", lambda f: (f / "transforms.json").write_text("{"), "transforms.json is not valid JSON"),
+        ("instant-ngp", lambda f: (f / "transforms.json").write_text("{"), "cannot be read as valid JSON"),
         ("instant-ngp", lambda f: (f / "transforms.json").write_text("[]"), "transforms.json has no list 'frames'"),
         ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(is_fisheye=True)),
          "is no perspective camera"),

@@ -18,7 +18,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_damaged_json_is_named(tmp_path):
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(UserError, match="bad.json is not valid JSON"):
+    with pytest.raises(UserError, match="bad.json cannot be read as valid JSON"):
         read_json(tmp_path / "bad.json")
     with pytest.raises(UserError, match="absent.json does not exist"):
         read_json(tmp_path / "absent.json")
