@@ -7,8 +7,6 @@ radius of the grid are (0, 0, 0) and (1, 1, 1).
 
 from __future__ import annotations
 
-import logging
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.errors import UserError
+from utils.arrays import read_npz
+from utils.errors import UserError, reading
 from utils.files import atomic_path
 
-logger = logging.getLogger(__name__)
+_FARTHEST = 1e12  # metres, or grid units a metre: beyond it, float32 squares of lengths are infinite
 
 
 @dataclass(frozen=True)
@@ -98,35 +97,22 @@ class SceneTransform:
         Raises:
             UserError: absent, damaged, incomplete, or T is not rigid.
         """
-        path = Path(path)
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                transform = cls(archive["T"], archive["pcd_mean"], archive["scene_scale"], _frame_ids(archive, path))
-        except FileNotFoundError:
-            raise UserError(f"{path} does not exist; a PeRFception scene folder needs it (T, pcd_mean, scene_scale): "
-                            "download the scene's whole folder") from None
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is not a readable trans_info.npz with numeric T (4x4), pcd_mean (3) and "
-                            f"scene_scale ({error}); replace the file") from None
-        transform._check(path)
+        what = "a PeRFception scene folder's trans_info.npz with numeric T (4x4), pcd_mean (3) and scene_scale"
+        with reading(path, what):
+            values = read_npz(path, what, ("T", "pcd_mean", "scene_scale"), ("frame_ids",))
+            frame_ids = [str(name) for name in values.pop("frame_ids", np.empty(0)).reshape(-1)]
+            transform = cls(**{name: array.astype(np.float64) for name, array in values.items()}, frame_ids=frame_ids)
+            transform._check(path)
         return transform
 
-    def _check(self, path: Path) -> None:
+    def _check(self, path: str | Path) -> None:
         gram = self.rotation @ self.rotation.T
         rigid = torch.allclose(gram, torch.eye(3, dtype=torch.float64), atol=1e-4) and torch.det(self.rotation) > 0
-        if not rigid or not torch.isfinite(self.T).all():
+        bottom = torch.allclose(self.T[3], self.T.new_tensor([0, 0, 0, 1]), atol=1e-6)
+        if not (rigid and bottom and float(self.T.abs().max()) < _FARTHEST):
             raise UserError(f"{path}: T is not a rigid transform (rotation times its transpose is "
-                            f"{gram.diagonal().tolist()} on the diagonal); replace the file")
-        if not (0 < self.scene_scale < float("inf")) or not torch.isfinite(self.pcd_mean).all():
+                            f"{gram.diagonal().tolist()} on the diagonal, the last row {self.T[3].tolist()}); replace "
+                            "the file")
+        if not 1 / _FARTHEST < self.scene_scale < _FARTHEST or not float(self.pcd_mean.abs().max()) < _FARTHEST:
             raise UserError(f"{path}: scene_scale is {self.scene_scale}, pcd_mean {self.pcd_mean.tolist()}; expected "
                             "a positive scale and finite numbers: replace the file")
-
-
-def _frame_ids(archive: np.lib.npyio.NpzFile, path: Path) -> list[str]:
-    if "frame_ids" not in archive.files:
-        return []
-    try:
-        return [str(name) for name in archive["frame_ids"].reshape(-1)]
-    except ValueError:
-        logger.warning("%s: frame_ids are pickled objects, which are not opened; continuing without them", path)
-        return []

@@ -8,7 +8,6 @@ The new camera's own image is not used.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.errors import UserError
+from utils.arrays import read_npz
+from utils.errors import reading
 from utils.files import atomic_path
 from utils.rotations import axis_angle_to_matrix
 
 CAPTURE_FILE = "capture.npz"
+_PER_CAMERA = ("gain", "offset", "turn", "shift")
+_LARGEST = 1e12  # of the poses' lengths, and so of all
+_WHAT = "the exposures of a fit"
+_DAMAGED = "fit the scene again, or delete it to render every view at the average exposure"
 NEAR_METRES = 0.1
 _NEAR_RADIANS = 0.2
 _FADE = 8.0
@@ -96,15 +100,14 @@ class CaptureModel:
         path = Path(folder) / CAPTURE_FILE
         if not path.is_file():
             return None
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                pose = torch.from_numpy(archive["camera_to_world"]).double().reshape(-1, 4, 4)
-                gain, offset, turn, shift = (
-                    torch.from_numpy(archive[name]).reshape(len(pose), 3)
-                    for name in ("gain", "offset", "turn", "shift")
-                )
-                near = float(archive["near"])
-            return cls(pose, gain.float(), offset.float(), turn.double(), shift.double(), near)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is damaged ({error}); fit the scene again, or delete it to render every view at "
-                            "the average exposure") from None
+        with reading(path, _WHAT, _DAMAGED):
+            arrays = read_npz(path, _WHAT, ("camera_to_world", *_PER_CAMERA, "near"), advice=_DAMAGED)
+            values = {name: torch.from_numpy(array.astype(np.float64)) for name, array in arrays.items()}
+            pose, near = values["camera_to_world"].reshape(-1, 4, 4), values["near"].item()
+            gain, offset, turn, shift = (values[name].reshape(len(pose), 3) for name in _PER_CAMERA)
+            for name, numbers in values.items():
+                if not len(pose) or not (numbers.abs() < _LARGEST).all():  # also where one is NaN
+                    raise ValueError(f"{name} is empty or holds a number that is not finite or beyond {_LARGEST:g}")
+            if near <= 0:
+                raise ValueError(f"near is {near}")
+            return cls(pose, gain.float(), offset.float(), turn, shift, near)

@@ -95,7 +95,7 @@ def test_pickled_frame_ids_are_not_opened(tmp_path, caplog):
         ({"T": np.eye(4), "pcd_mean": np.zeros(3)}, "scene_scale"),
         ({"T": np.diag([2.0, 2, 2, 1]), "pcd_mean": np.zeros(3), "scene_scale": 1.0}, "not a rigid transform"),
         ({"T": np.eye(4), "pcd_mean": np.zeros(3), "scene_scale": 0.0}, "positive scale"),
-        ({"T": np.array([None]), "pcd_mean": np.zeros(3), "scene_scale": 1.0}, "not a readable"),
+        ({"T": np.array([None]), "pcd_mean": np.zeros(3), "scene_scale": 1.0}, "cannot be read as"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, content, message):

@@ -113,5 +113,5 @@ def test_exposure_is_saved_with_the_field(box, tmp_path):
     assert torch.allclose(exposed.rgb, neutral.rgb * 0.5 + 0.1, atol=1e-6)
     assert torch.equal(exposed.sh, neutral.sh)
     (tmp_path / "capture.npz").write_bytes(b"PK nonsense")
-    with pytest.raises(UserError, match="capture.npz is damaged"):
+    with pytest.raises(UserError, match="capture.npz cannot be read"):
         RadianceField.load(tmp_path)
