@@ -22,19 +22,21 @@ from dataloader.perfception_checkpoint import (
     ColumnReader,
     checkpoint_path,
     dequantize,
-    open_checkpoint,
-    tensors_to,
     write_checkpoint,
 )
-from dataloader.perfception_config import find_value, read_config, resolution_of, write_config
+from dataloader.perfception_config import CONFIG_FILE, find_value, read_config, resolution_of, write_config
 from dataloader.quantization import PACKED_BITS, packed_rows
 from dataloader.scene_transform import SceneTransform
-from utils.errors import UserError
+from utils.checkpoints import open_checkpoint
+from utils.errors import UserError, reading, short
 from utils.files import atomic_path
 from utils.spherical_harmonics import BASIS_SIZE, SH_CHANNELS
 
 FIELD_PREFIX = "plenoxel_scannet_"  # of a scene folder's name, before the scene's
 TRANSFORM_FILE = "trans_info.npz"
+_WHAT = "a PeRFception checkpoint"
+_SMALL_GRID, _CELLS_PER_VOXEL = 1 << 27, 1024  # 512^3; a surface fills 1 / 340 of a grid of 1024^3
+_SMALL_BACKGROUND, _DIRECTIONS_PER_ROW = 1 << 20, 64
 
 
 @dataclass(frozen=True)
@@ -86,28 +88,29 @@ def load_perfception_scene(path: str | Path, device: torch.device | str = "cpu")
         UserError: a file is absent, truncated, would need code to be run, or holds what the format does not allow.
     """
     path = checkpoint_path(Path(path))
-    checkpoint = tensors_to(open_checkpoint(path), device)
+    checkpoint = open_checkpoint(path, _WHAT, device=device)
     config = read_config(path.parent)
-    try:
+    with reading(path, _WHAT, "expected state_dict with model.links_idx, model.density_data and model.sh_data, and "
+                 "reso_idx: fit or download the scene again"):  # fmt: skip
         state = checkpoint["state_dict"]
-        links_idx = state["model.links_idx"].long().reshape(-1)
+        links_idx = _voxel_indices(state["model.links_idx"])
         resolution = resolution_of(config, int(checkpoint["reso_idx"]), path.parent)
         reader = ColumnReader(checkpoint, len(links_idx), find_value(config, "quant_bit"))
         density = reader.read("density_data", path).reshape(-1)
         sh = reader.read("sh_data", path)
         background = _read_background(checkpoint, path)
-    except torch.OutOfMemoryError:  # the device is too small, the file may be fine
-        raise
-    except (KeyError, AttributeError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path} is not a PeRFception checkpoint: {error} is missing, of another type or shape; "
-                        "expected state_dict with model.links_idx, model.density_data and model.sh_data, and "
-                        "reso_idx") from None
     if find_value(config, "logarithmic_quant", False) is True:
         raise UserError(f"{path.parent} has logarithmic_quant = True, for which the public code has no consistent "
                         "reading; save the scene again without it")
     _check_grid(path, resolution, links_idx, density, sh)
     transform = SceneTransform.load(path.parent / TRANSFORM_FILE)
     return PerfceptionScene(resolution, links_idx, density, sh, transform, config, background, path.parent)
+
+
+def _voxel_indices(stored: Tensor) -> Tensor:
+    if stored.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"model.links_idx is {stored.dtype}, expected whole numbers")
+    return stored.detach().long().reshape(-1)
 
 
 def save_perfception_scene(
@@ -189,6 +192,9 @@ def _read_background(checkpoint: dict[str, Any], path: Path) -> PerfceptionBackg
                         f"model.background_data {stored.dtype} {list(stored.shape)}; expected integers [2 R, R] and "
                         "[rows, layers, 4] with at least 2 layers: the file is damaged")
     rows = int(links.max()) + 1
+    if int(links.min()) < -1 or links.numel() > max(_SMALL_BACKGROUND, _DIRECTIONS_PER_ROW * rows):
+        raise UserError(f"{path}: model.background_links holds {links.numel()} directions for {rows} rows, or one "
+                        "below -1; the file is damaged")
     bits = 0
     if stored.dtype == torch.uint8:
         bits = next((bits for bits in PACKED_BITS if packed_rows(rows, bits) == len(stored)), 8)
@@ -213,6 +219,9 @@ def _check_grid(path: Path, resolution: tuple[int, int, int], links_idx: Tensor,
         raise UserError(f"{path}: voxel indices run from {int(links_idx.min())} to {int(links_idx.max())}, but a grid "
                         f"of {resolution} has {cells} cells; config.gin beside it names another resolution than the "
                         "checkpoint's: copy the scene's own config.gin there")
+    if cells > max(_SMALL_GRID, _CELLS_PER_VOXEL * len(links_idx)):
+        raise UserError(f"{path.parent / CONFIG_FILE} announces a grid of {short(resolution)}, and {path.name} holds "
+                        f"{len(links_idx)} voxels, too few for so many cells: copy the scene's own config.gin there")
     if sh.shape[1:] != (SH_CHANNELS,) or len(density) != len(links_idx):
         raise UserError(f"{path}: SH data is {list(sh.shape)} and density {list(density.shape)}; expected 27 "
                         "coefficients and one density for each voxel (SH degree 2)")

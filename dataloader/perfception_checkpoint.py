@@ -1,10 +1,8 @@
-"""The Lightning checkpoint of a PeRFception scene: safe loading, and reading and writing of its quantized tensors."""
+"""The Lightning checkpoint of a PeRFception scene: where it lies, reading and writing of its quantized tensors."""
 
 from __future__ import annotations
 
 import io
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from utils.errors import UserError
 from utils.files import atomic_path
 
 CHECKPOINT_FILES = ("last.ckpt", "data.ckpt")
+_STORED_TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _LIGHTNING_VERSION = "1.5.5"  # the version whose checkpoint layout this is; Lightning migrates by it
 
 
@@ -28,35 +27,6 @@ def checkpoint_path(path: Path) -> Path:
             return path / name
     raise UserError(f"{path} holds no {' or '.join(CHECKPOINT_FILES)}; expected a PeRFception scene folder "
                     "(plenoxel_scannet_SCENE): fit the scene or download it")
-
-
-class _Ignored:
-    """Placeholder for a class that old Lightning checkpoints use as a dictionary key; it is not needed."""
-
-
-def open_checkpoint(path: Path) -> dict[str, Any]:
-    """The checkpoint's content on the CPU, without running any code in it.
-
-    Raises:
-        UserError: truncated, damaged, no dict, or holding more than tensors and plain values.
-    """
-    harmless = [(_Ignored, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
-    try:
-        with torch.serialization.safe_globals(harmless):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).splitlines()[0])
-        raise UserError(f"{path} holds more than tensors and plain values, and opening it could run code "
-                        f"({wanted.strip()}); it is refused: save it again with state_dict, reso_idx and the "
-                        "quantization ranges only") from None
-    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint ({reason}); it is "
-                        "truncated or damaged: copy or download it again") from None
-    if not isinstance(checkpoint, dict):
-        raise UserError(f"{path} holds a {type(checkpoint).__name__}; expected a Lightning checkpoint (a dict with "
-                        "state_dict)")
-    return checkpoint
 
 
 def write_checkpoint(path: Path, writer: CheckpointWriter) -> None:
@@ -77,13 +47,6 @@ def write_checkpoint(path: Path, writer: CheckpointWriter) -> None:
     torch.save(content, buffer)
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
-
-
-def tensors_to(content: Any, device: torch.device | str) -> Any:
-    """``content`` with all tensors in it, and in the dictionaries in it, on ``device``."""
-    if isinstance(content, dict):
-        return {name: tensors_to(value, device) for name, value in content.items()}
-    return content.to(device) if isinstance(content, Tensor) else content
 
 
 class CheckpointWriter:
@@ -117,6 +80,9 @@ class ColumnReader:
 
     def read(self, name: str, path: Path) -> Tensor:
         stored = self._checkpoint["state_dict"][f"model.{name}"].detach()
+        if stored.dtype not in _STORED_TYPES or stored.dim() < 1:
+            raise UserError(f"{path}: model.{name} is {stored.dtype} {list(stored.shape)}; expected rows of bytes or "
+                            "floats: the file is damaged")
         if stored.dtype != torch.uint8:
             bits, expected = 0, self._rows
         else:
@@ -140,10 +106,20 @@ def dequantize(
     checkpoint: dict[str, Any], name: str, stored: Tensor, bits: int, rows: int, path: Path
 ) -> Tensor:
     """float32 values of a stored tensor; ``bits`` is 0 for floats."""
-    low, scale = (checkpoint.get(f"model.{name}_{part}") for part in ("min", "scale"))
+    low, scale = (_of_columns(checkpoint.get(f"model.{name}_{part}"), stored) for part in ("min", "scale"))
     if bits == 0:
         return stored.float() if low is None or scale is None else stored.float() * scale + low
     if low is None or scale is None:
         raise UserError(f"{path}: model.{name} is quantized (uint8) but model.{name}_min or _scale is missing; the "
                         "file is damaged: download it again")
     return dequantize_columns(stored, low, scale, bits, rows)
+
+
+def _of_columns(value: Any, stored: Tensor) -> Tensor | None:
+    """Minimum or scale of ``stored``'s columns, which must not make more numbers of it."""
+    if value is None:
+        return None
+    value, row = torch.as_tensor(value, dtype=torch.float32, device=stored.device).detach(), (1, *stored.shape[1:])
+    if torch.broadcast_shapes(value.shape, row) != row or not torch.isfinite(value).all():
+        raise ValueError(f"minimum or scale {list(value.shape)} of rows {list(stored.shape[1:])}, or not finite")
+    return value

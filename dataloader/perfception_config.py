@@ -6,10 +6,12 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError
-from utils.files import write_text
+from utils.errors import UserError, reading, short
+from utils.files import regular_file, write_text
 
 CONFIG_FILE = "config.gin"
+_LARGEST_SIDE = 1 << 20
+_LONGEST_VALUE = 100_000  # characters; a longer value stays text
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -20,8 +22,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         return {}
+    with reading(path, "a gin config"):
+        text = regular_file(path, "a gin config").read_text(encoding="utf-8", errors="replace")
     bindings: dict[str, Any] = {}
-    for statement in _statements(path.read_text(encoding="utf-8", errors="replace")):
+    for statement in _statements(text):
         name, equals, value = statement.partition("=")
         if equals:
             bindings[name.strip()] = _literal(value.strip())
@@ -47,15 +51,19 @@ def resolution_of(config: dict[str, Any], reso_idx: int, folder: Path) -> tuple[
         raise UserError(f"{folder / CONFIG_FILE} is absent or names no resolution; expected a line such as "
                         "LitPlenoxel.reso = [[256, 256, 256]]: the checkpoint does not hold it, so copy the scene's "
                         "config.gin beside it")
-    try:
-        entry = resolutions[reso_idx]
-        sides = tuple(int(side) for side in entry)
-        if len(sides) != 3 or min(sides) < 2:
-            raise ValueError
-    except (IndexError, TypeError, ValueError):
-        raise UserError(f"{folder / CONFIG_FILE}: reso is {resolutions!r} and the checkpoint's reso_idx {reso_idx}; "
-                        "expected a list of [x, y, z] resolutions with that entry") from None
-    return sides
+    entry = resolutions[reso_idx] if _has_entry(resolutions, reso_idx) else None
+    if not isinstance(entry, list | tuple) or len(entry) != 3 or not all(_is_side(side) for side in entry):
+        raise UserError(f"{folder / CONFIG_FILE}: reso is {short(resolutions)} and the checkpoint's reso_idx "
+                        f"{short(reso_idx)}; expected a list of [x, y, z] resolutions of at least 2 with that entry")
+    return tuple(int(side) for side in entry)
+
+
+def _has_entry(resolutions: Any, index: int) -> bool:
+    return isinstance(resolutions, list | tuple) and -len(resolutions) <= index < len(resolutions)
+
+
+def _is_side(side: Any) -> bool:
+    return isinstance(side, int | float) and 2 <= side <= _LARGEST_SIDE and side == int(side)
 
 
 def write_config(folder: Path, bindings: dict[str, Any]) -> None:
@@ -66,24 +74,26 @@ def write_config(folder: Path, bindings: dict[str, Any]) -> None:
 def _statements(text: str) -> list[str]:
     """Logical lines: comments removed, and lines joined while a bracket is open or a backslash ends them."""
     statements: list[str] = []
-    current = ""
+    parts: list[str] = []
+    depth = 0
     for line in text.splitlines():
         if line.lstrip().startswith("#"):
             continue
-        current += " " + line.split("#", 1)[0].strip() if "'" not in line and '"' not in line else " " + line.strip()
-        if current.endswith("\\"):
-            current = current[:-1]
+        part = line.split("#", 1)[0].strip() if "'" not in line and '"' not in line else line.strip()
+        continued = part.endswith("\\")
+        part = part.removesuffix("\\")
+        depth += sum(part.count(bracket) for bracket in "([{") - sum(part.count(bracket) for bracket in ")]}")
+        parts.append(part)
+        if continued or depth > 0:
             continue
-        if sum(current.count(bracket) for bracket in "([{") > sum(current.count(bracket) for bracket in ")]}"):
-            continue
-        if current.strip():
-            statements.append(current.strip())
-        current = ""
+        if statement := " ".join(parts).strip():
+            statements.append(statement)
+        parts, depth = [], 0
     return statements
 
 
 def _literal(text: str) -> Any:
     try:
-        return ast.literal_eval(text)
+        return ast.literal_eval(text) if len(text) <= _LONGEST_VALUE else text
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

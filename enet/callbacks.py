@@ -8,25 +8,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 
 from enet.augmentation import ViewBatch
 from enet.metrics import class_iou
 from enet.module import SegmentationModule
-from utils.files import atomic_path
 from utils.labels import CLASS_NAMES, colorize
 from utils.progress import Progress
 
 logger = logging.getLogger(__name__)
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are never half written, so that a run killed while saving can be resumed."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str, storage_options: Any = None) -> None:
-        with atomic_path(path) as temporary:
-            super().save_checkpoint(checkpoint, temporary, storage_options)
 
 
 class QuietLightning(pl.Callback):

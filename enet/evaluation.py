@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from enet.module import SegmentationModule
 from enet.options import ViewOptions
 from enet.splits import hold_out_views, room_of, stores_of
 from enet.view_data import view_data
-from utils.errors import UserError
+from utils.checkpoints import open_checkpoint
+from utils.errors import UserError, reading
 from utils.files import read_json, write_json
 from utils.identity import file_identity
 from utils.images import write_image
@@ -35,15 +35,18 @@ def load_module(checkpoint: str | Path, device: torch.device) -> SegmentationMod
     Raises:
         UserError: absent, damaged, or not a checkpoint of this project.
     """
-    try:
-        module = SegmentationModule.load_from_checkpoint(checkpoint, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{checkpoint} does not exist; run the train task first") from None
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, ModuleNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{checkpoint} is not a checkpoint of the train task ({reason}); train again") from None
-    except pickle.UnpicklingError:
-        raise UserError(f"{checkpoint} is damaged or holds code, which is never run; train again") from None
+    what = "a checkpoint of the train task"
+    content = open_checkpoint(checkpoint, what, "train again", device)
+    with reading(checkpoint, what, "train again"):
+        # Not Lightning's load_from_checkpoint, which imports what hyper-parameters name.
+        module = SegmentationModule(**content["hyper_parameters"])
+        module.load_state_dict(content["state_dict"])
+        for name, values in module.state_dict().items():
+            if not torch.isfinite(values).all():
+                raise ValueError(f"{name} holds NaN or infinity")
+        ViewOptions(**(module.hparams["views"] or {}))
+        if not all(isinstance(scene, str) for scene in module.hparams["scenes"]):
+            raise TypeError("its scenes are no names")
     return module.to(device).eval()
 
 

@@ -19,13 +19,15 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from dataloader import SegmentationDataModule, StoreViews
 from enet.backbones import build_network
-from enet.callbacks import AtomicCheckpointIO, EpochProgress, QuietLightning, ValidationPictures
+from enet.callbacks import EpochProgress, QuietLightning, ValidationPictures
+from enet.checkpoint_io import CheckpointIO, Restored, restoring
 from enet.evaluation import evaluate, load_module
 from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
 from enet.statistics import compute_statistics
 from enet.synchronized_norm import synchronize_norms
 from enet.view_data import view_data
+from utils.checkpoints import open_checkpoint
 from utils.cores import environment_of_each
 from utils.errors import UserError
 from utils.files import read_json, write_json
@@ -205,7 +207,7 @@ def _fit(
     if budget.devices > 1:  # each in a process that is started with this environment
         os.environ.update(environment_of_each(budget.devices))
     start = time.perf_counter()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), restoring(trainer, last):
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     seconds = time.perf_counter() - start
     board.log_hyperparams(
@@ -221,6 +223,7 @@ def build_trainer(folder: Path, budget: Budget, device: torch.device, board: Ten
     """A trainer that keeps best.ckpt and last.ckpt in ``folder``, without progress bars."""
     callbacks: list[pl.Callback] = [
         QuietLightning(),
+        Restored(),
         ModelCheckpoint(
             folder, BEST.removesuffix(".ckpt"), monitor="val/mean_iou", mode="max", enable_version_counter=False
         ),
@@ -244,7 +247,7 @@ def build_trainer(folder: Path, budget: Budget, device: torch.device, board: Ten
         logger=board,
         log_every_n_steps=1,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[CheckpointIO()],
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -260,7 +263,7 @@ def _finish(
     samples = partial / "samples"
     samples.mkdir(exist_ok=True)
     scores = evaluate(module, data.in_order("val", device), _SAMPLES, samples)
-    checkpoint = torch.load(partial / BEST, map_location="cpu", weights_only=True)
+    checkpoint = open_checkpoint(partial / BEST, "the best network of this training", "train again")
     return {
         "validation": scores,
         "parameters": sum(parameter.numel() for parameter in module.network.parameters()),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,7 +26,8 @@ from model.fitting.start import starting_grid
 from model.grid import PlenoxelGrid
 from model.options import RenderOptions
 from model.sphere_layers import SphereLayers
-from utils.errors import UserError
+from utils.checkpoints import open_checkpoint
+from utils.errors import UserError, reading
 from utils.files import atomic_path
 from utils.seeding import generator
 
@@ -233,9 +232,9 @@ class Fitter:
         state = {
             "step": self.step,
             "seconds": self.seconds,
-            "links": self.grid.links,
-            "density": self.grid.density,
-            "sh": self.grid.sh,
+            "links": self.grid.links.detach(),  # the numbers alone, without what hangs on the tensor
+            "density": self.grid.density.detach(),
+            "sh": self.grid.sh.detach(),
             "square_density": optimizer.square_density,
             "square_sh": optimizer.square_sh,
             "exposure": self.exposure.state_dict(),
@@ -251,9 +250,9 @@ class Fitter:
 
     def load(self, path: Path) -> None:
         """Resume from what :meth:`save` wrote; raises :class:`UserError` when it cannot be read."""
-        device = self.grid.device
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        what, advice = "the state of an interrupted fit", "delete it to start this scene again"
+        state = open_checkpoint(path, what, advice, self.grid.device)
+        with reading(path, what, advice):
             self._set_grid(PlenoxelGrid(state["links"], state["density"], state["sh"], background=self.grid.background))
             if self._background is not None:
                 self._background.layers.texture.copy_(state["background"])
@@ -266,10 +265,9 @@ class Fitter:
             self.poses.camera_to_grid = state["camera_to_grid"].double()
             self._pose_rounds = state["pose_rounds"]
             self.sampler.move_cameras(self.poses.camera_to_grid)
-            self.step, self.seconds = state["step"], state["seconds"]
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            reason = str(error).partition("\n")[0]
-            raise UserError(f"{path} cannot be resumed from ({reason}); delete it to start this scene again") from None
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            if not all(torch.isfinite(values).all() for values in (self.grid.density, self.grid.sh)):
+                raise ValueError("its field holds NaN or infinity")
 
 
 def _slice(rays: RayBatch, part: slice) -> RayBatch:

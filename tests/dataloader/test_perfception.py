@@ -260,7 +260,7 @@ def test_mistakes_get_one_sentence(tmp_path, damage, message):
         (lambda state: {"background_data": state["background_data"].long()}, "int64"),
         (lambda state: {"background_data": state["background_data"][:, :1]}, "at least 2 layers"),
         (lambda state: {"background_data": state["background_data"].reshape(32, 12)}, "rows, layers, 4"),
-        (lambda state: {"background_data": state["background_data"][..., :3]}, "of another type or shape"),
+        (lambda state: {"background_data": state["background_data"][..., :3]}, "broadcastable"),
         (lambda state: {"background_data": torch.full((32, 3, 4), torch.nan)}, "expected finite"),
     ],
 )

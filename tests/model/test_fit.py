@@ -176,7 +176,7 @@ def test_a_damaged_checkpoint_is_named(scan, tmp_path):
     data = (tmp_path / "state.ckpt").read_bytes()
     for damaged in (data[: len(data) // 2], b"no checkpoint at all", b""):
         (tmp_path / "state.ckpt").write_bytes(damaged)
-        with pytest.raises(UserError, match="state.ckpt cannot be resumed from") as caught:
+        with pytest.raises(UserError, match="state.ckpt cannot be read") as caught:
             fitter.load(tmp_path / "state.ckpt")
         assert "\n" not in str(caught.value)
 

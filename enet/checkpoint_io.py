@@ -1,0 +1,64 @@
+"""How Lightning writes and reads checkpoints: never half written, and a damaged one is reported as such."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from utils.checkpoints import open_checkpoint
+from utils.errors import UserError, reading, short
+from utils.files import atomic_path
+
+_PARTS = {"state_dict": dict, "optimizer_states": list, "loops": dict, "callbacks": dict, "epoch": int,
+          "global_step": int}  # fmt: skip
+_WHAT, _ADVICE = "the state of an interrupted training", "delete it to train again"
+
+
+class CheckpointIO(TorchCheckpointIO):
+    """Checkpoints that are never half written, so that a run killed while saving can be resumed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str, storage_options: Any = None) -> None:
+        with atomic_path(path) as temporary:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
+
+    def load_checkpoint(self, path: str, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """As data alone, whatever ``weights_only`` says; raises :class:`UserError` where it is damaged."""
+        content = open_checkpoint(path, _WHAT, _ADVICE)
+        with reading(path, _WHAT, _ADVICE):
+            for name, kind in _PARTS.items():  # Lightning passes over some that are missing
+                if not isinstance(content[name], kind):
+                    raise TypeError(f"{name} is {short(content[name])}")
+        return content
+
+
+class Restored(pl.Callback):
+    """Knows whether the state of an interrupted training has been taken over and the training goes on."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.done = True
+
+
+@contextlib.contextmanager
+def restoring(trainer: pl.Trainer, checkpoint: Path) -> Iterator[None]:
+    """Turn what fails while ``checkpoint`` is taken over, but nothing after it, into a :class:`UserError`.
+
+    With several processes nobody here knows how far they came, and errors stay as they are.
+    """
+    restored = next(callback for callback in trainer.callbacks if isinstance(callback, Restored))
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception:
+        if restored.done or trainer.world_size > 1 or not checkpoint.exists():
+            raise
+        with reading(checkpoint, _WHAT, _ADVICE):
+            raise
