@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from utils.images import is_truncated
+from utils.errors import UserError
+from utils.images import is_truncated, open_image
 
 _RIGID_TOLERANCE = 1e-2  # on R^T R - I: files have six digits, and fused poses drift a little
 
@@ -36,10 +36,10 @@ def image_header(path: Path, whole: bool = True) -> tuple[tuple[int, int], bool]
     With ``whole``, a file that ends too early counts as damaged. No pixels are read.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             header = (image.height, image.width), image.mode in ("RGBA", "LA", "PA")
-        return None if whole and is_truncated(path) else header
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+            return None if whole and is_truncated(path) else header
+    except UserError:
         return None
 
 

@@ -2,30 +2,82 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from utils.errors import UserError
-from utils.files import atomic_path
+from utils.errors import UserError, reading
+from utils.files import atomic_path, regular_file
 
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others would start programs, or are no photographs
 _END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
 _END_BYTES = 1024  # some cameras write padding after the end marker
+_LARGE_PIXELS = 1 << 26
+_PIXELS_PER_BYTE = 1100  # no photograph is packed tighter; deflate packs zeros 1032 to one
+_REPLACE = "replace it or remove the frame"
+_large_image_turn = threading.Lock()
+# Pillow refuses 200 megapixels, which phones take. What open_image allows follows the file's length instead.
+Image.MAX_IMAGE_PIXELS = None
 
 
-def _read(path: str | Path, kind: str) -> np.ndarray:
-    try:
-        return iio.imread(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; expected a {kind} image there") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read as a {kind} image ({reason}); the file is damaged: replace it or "
-                        "remove the frame") from None
+@contextlib.contextmanager
+def open_image(
+    source: str | Path | bytes, kind: str = "colour", name: str | Path | None = None
+) -> Iterator[Image.Image]:
+    """An image file or its bytes, opened by Pillow: the header is read, pixels when asked for.
+
+    Whatever fails within, such as decoding, is reported as a damaged image.
+
+    Args:
+        kind: "colour" or "depth", for messages.
+        name: of what holds the bytes, for messages.
+
+    Raises:
+        UserError: absent, damaged, of a format that photographs do not have, or announcing many times more pixels
+            than its bytes can hold.
+    """
+    what = f"a {kind} image"
+    is_file = not isinstance(source, bytes)
+    name = source if name is None else name
+    if is_file:
+        regular_file(source, what)
+    opened = source if is_file else io.BytesIO(source)
+    with reading(name, what, _REPLACE), Image.open(opened, formats=_FORMATS) as image:
+        length = os.path.getsize(source) if is_file else len(source)
+        if image.width * image.height > max(_LARGE_PIXELS, _PIXELS_PER_BYTE * length):
+            raise UserError(f"{name} announces {image.width}x{image.height} pixels in {length} bytes; the file is "
+                            f"damaged: {_REPLACE}")
+        yield image
+
+
+def decode_image(source: str | Path | bytes, kind: str = "colour", name: str | Path | None = None) -> np.ndarray:
+    """Pixels ``[H, W]`` or ``[H, W, C]`` of an image file or its bytes, in its own dtype; palettes are applied.
+
+    Raises:
+        UserError: as :func:`open_image`.
+    """
+    with open_image(source, kind, name) as image:
+        if image.mode == "P":
+            image = image.convert(image.palette.mode)
+        elif image.mode == "I" and image.format == "PNG":
+            image = image.convert("I;16")
+        return np.array(image)
+
+
+@contextlib.contextmanager
+def large_image_turn(size: tuple[int, int]) -> Iterator[None]:
+    """While an image of ``size`` (height, width) is in memory at full size: large ones wait for each other."""
+    with _large_image_turn if size[0] * size[1] > _LARGE_PIXELS else contextlib.nullcontext():
+        yield
 
 
 def read_image(path: str | Path, background: float | None = None) -> Tensor:
@@ -59,7 +111,7 @@ def read_alpha(path: str | Path) -> Tensor:
 
 def _read_bytes(path: str | Path) -> np.ndarray:
     """Pixels uint8 ``[H, W, C]`` with C = 1, 2 (grey and alpha), 3 or 4."""
-    image = _read(path, "colour")
+    image = decode_image(path)
     if image.dtype != np.uint8:
         raise UserError(f"{path} holds {image.dtype} values; expected an 8-bit colour image")
     return image[..., None] if image.ndim == 2 else image
@@ -81,9 +133,9 @@ def read_depth(path: str | Path, scale: float = 1000.0) -> Tensor:
     Raises:
         UserError: the file is absent, damaged, or has more than one channel.
     """
-    image = _read(path, "depth")
-    if image.ndim != 2:
-        raise UserError(f"{path} has shape {image.shape}; expected one 16-bit depth channel")
+    image = decode_image(path, "depth")
+    if image.ndim != 2 or image.dtype.kind not in "ui":
+        raise UserError(f"{path} holds {image.dtype} {list(image.shape)}; expected one 16-bit depth channel")
     return torch.from_numpy(image.astype(np.float32) / np.float32(scale))
 
 

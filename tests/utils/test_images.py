@@ -1,11 +1,26 @@
 """Image files and resizing keep pixels where the cameras say they are."""
 
+import os
+import struct
+import zlib
+
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from utils.errors import UserError
-from utils.images import read_depth, read_image, resize_image, resize_nearest, write_depth, write_image
+from utils.images import (
+    decode_image,
+    open_image,
+    read_depth,
+    read_image,
+    resize_image,
+    resize_nearest,
+    write_depth,
+    write_image,
+)
 
 
 def test_png_round_trip_and_grey(tmp_path):
@@ -28,6 +43,81 @@ def test_truncated_image_is_one_clear_error(tmp_path):
         read_image(tmp_path / "a.jpg")
     with pytest.raises(UserError, match="none.jpg does not exist"):
         read_image(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16", "CMYK"])
+def test_pixels_are_those_of_imageio(tmp_path, mode):
+    random = np.random.default_rng(0)
+    picture = Image.fromarray(random.integers(0, 256, (7, 9, 3), dtype=np.uint8))
+    if mode == "I;16":
+        picture = Image.fromarray(random.integers(0, 65536, (7, 9), dtype=np.uint16))
+    else:
+        picture = picture.convert(mode)
+    for suffix in {"CMYK": ("jpg", "tif"), "RGB": ("png", "jpg", "bmp", "tif", "webp", "ppm")}.get(mode, ("png",)):
+        picture.save(tmp_path / f"a.{suffix}")
+        found, expected = decode_image(tmp_path / f"a.{suffix}"), iio.imread(tmp_path / f"a.{suffix}")
+        assert found.dtype == expected.dtype and np.array_equal(found, expected)
+        assert np.array_equal(decode_image((tmp_path / f"a.{suffix}").read_bytes(), name="a"), expected)
+
+
+def _png(width, height, kind=2, depth=8, data=b"\0" * 1000, extra=b""):
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)) + extra
+            + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _png(100_000, 100_000), _png(13_000, 13_000), _png(2**31 - 1, 2**31 - 1), _png(0, 0), _png(65_536, 65_536, 0),
+        b"\xff\xd8\xff" + bytes(500) + b"\xff\xd9", b"II*\0" + struct.pack("<IH", 8, 60000), b"<svg/>",
+        b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(20), b"BM" + b"\xff" * 60, b"P6 100000 100000 255\n", b"",
+        b"RIFF\xff\xff\xff\xffWEBPVP8L" + b"\xff" * 30, b"\0\0\0\0\x11\xaf\xff\xff\xff\xff" + bytes(200),
+    ],
+    ids=range(14),
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
+def test_damaged_and_lying_images_are_refused(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    for read in (read_image, read_depth):
+        with pytest.raises(UserError, match="a.png (cannot be read|announces)"):
+            read(tmp_path / "a.png")
+    with pytest.raises(UserError, match="^frame 3 (cannot be read|announces)"):
+        decode_image(content, name="frame 3")
+
+
+def test_pixels_that_no_file_of_that_length_holds_are_not_made(tmp_path):
+    with pytest.raises(UserError, match="^a announces 100000x100000 pixels in .* bytes"), open_image(
+        _png(100_000, 100_000), name="a"
+    ):
+        pass
+
+
+def test_no_program_is_started_for_postscript(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr("subprocess.Popen", lambda *arguments, **options: started.append(arguments))
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 24\n(x) print\nshowpage\n")
+    with pytest.raises(UserError, match="a.jpg cannot be read"):
+        read_image(tmp_path / "a.jpg")
+    assert not started
+
+
+def test_phones_pictures_of_200_megapixels_are_read(tmp_path):
+    side = 14_200  # of grey, to be quick; Pillow's own limit is 179 megapixels whatever they hold
+    Image.new("L", (side, side), 7).save(tmp_path / "a.jpg", quality=50)
+    with open_image(tmp_path / "a.jpg") as image:
+        image.draft("L", (side // 8, side // 8))  # an eighth of the size, since a test need not hold all of it
+        assert len(np.unique(np.array(image))) == 1
+
+
+def test_pipes_and_folders_are_no_images(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("pipe.jpg", "folder.jpg"):
+        with pytest.raises(UserError, match=f"{name} is not a file; expected a colour image"):
+            read_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("size", [(4, 6), (12, 9), (5, 31), (1, 1)])
