@@ -11,8 +11,13 @@ import torch
 from torch import Tensor
 
 from utils.cameras import scale_intrinsics
-from utils.errors import UserError
+from utils.errors import reading, short
 from utils.files import read_json, write_json
+from utils.names import plain_name
+
+_LARGEST_SIDE = 1 << 20
+_EXPECTED = ("expected scene, image_size and cameras with name, camera_to_world (4x4) and intrinsics (3x3): write it "
+             "again with the stage that made it")  # fmt: skip
 
 
 @dataclass
@@ -100,21 +105,33 @@ class CameraList:
             UserError: the file is absent, not JSON, or not a camera list.
         """
         content = read_json(path)
-        try:
+        with reading(path, "a camera list", _EXPECTED):
             cameras = content["cameras"]
+            if not isinstance(cameras, list):
+                raise TypeError(f"cameras is {short(cameras)}")
             return cls(
-                scene=content["scene"],
-                names=[str(camera["name"]) for camera in cameras],
-                camera_to_world=torch.tensor([camera["camera_to_world"] for camera in cameras], dtype=torch.float64),
-                intrinsics=torch.tensor([camera["intrinsics"] for camera in cameras], dtype=torch.float64).reshape(
-                    -1, 3, 3
-                ),
-                image_size=tuple(content["image_size"]),
-                info=[camera.get("info", {}) for camera in cameras],
+                scene=plain_name(content["scene"], path, "scene's name"),
+                names=[plain_name(camera["name"], path, "camera's name") for camera in cameras],
+                camera_to_world=_matrices(cameras, "camera_to_world", 4),
+                intrinsics=_matrices(cameras, "intrinsics", 3),
+                image_size=_image_size(content["image_size"]),
+                info=[dict(camera.get("info", {})) for camera in cameras],
             )
-        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-            raise UserError(
-                f"{path} is not a camera list ({type(error).__name__}: {error}); expected scene, image_size and "
-                "cameras with name, camera_to_world (4x4) and intrinsics (3x3): write it again with the stage that "
-                "made it"
-            ) from None
+
+
+def _matrices(cameras: list[dict[str, Any]], name: str, side: int) -> Tensor:
+    """float64 ``[N, side, side]``."""
+    values = torch.tensor([camera[name] for camera in cameras], dtype=torch.float64).reshape(-1, side, side)
+    finite = torch.isfinite(values).flatten(1).all(dim=1)
+    if not finite.all():
+        raise ValueError(f"{name} of camera {int((~finite).nonzero()[0])} holds NaN or infinity")
+    if side == 3 and not (values.diagonal(dim1=-2, dim2=-1) > 0).all():
+        raise ValueError(f"{name} with a focal length that is not positive")
+    return values
+
+
+def _image_size(size: Any) -> tuple[int, int]:
+    height, width = size
+    if not all(type(side) is int and 0 < side <= _LARGEST_SIDE for side in size):
+        raise ValueError(f"image_size {short(size)}")
+    return height, width

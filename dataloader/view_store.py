@@ -8,6 +8,7 @@ paired by file names. Channels and their coding are in :mod:`dataloader.view_cha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +20,20 @@ from torch import Tensor
 
 from dataloader.camera_list import CameraList
 from dataloader.view_channels import check_channel, decode
-from utils.errors import UserError
-from utils.files import read_json
+from utils.arrays import read_header
+from utils.errors import UserError, reading, short
+from utils.files import read_json, regular_file
+from utils.names import plain_name
 from utils.outputs import partial_path
+from utils.spherical_harmonics import SH_CHANNELS
 
 META_FILE = "meta.json"
 CAMERAS_FILE = "cameras.json"
 FORMAT_VERSION = 1
+_FLOAT16_EXPONENT = 0x7C00
+_LARGEST_SIDE = 1 << 20
+_MOST_VIEWS = 1 << 40
+_CAMERA_BYTES = 50  # that cameras.json takes at least for a view
 
 
 def channel_file(folder: Path, name: str) -> Path:
@@ -45,37 +53,38 @@ class _ArrayFile:
     @classmethod
     def open(cls, path: Path, dtype: str, shape: tuple[int, ...]) -> _ArrayFile:
         """Read the header and check it and the file's length, without reading the numbers."""
-        try:
-            with open(path, "rb") as file:
-                major, _ = np.lib.format.read_magic(file)
-                read_header = (
-                    np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-                )
-                found_shape, fortran, found_dtype = read_header(file)
-                offset = file.tell()
-        except FileNotFoundError:
-            raise UserError(f"{path} does not exist though the store lists it; make the store again") from None
-        except ValueError as error:
-            raise UserError(f"{path} is not a NumPy array ({error}); make the store again") from None
-        if fortran or found_shape != shape or found_dtype != np.dtype(dtype):
-            raise UserError(f"{path} holds {found_dtype} {list(found_shape)}; the store says {dtype} {list(shape)}: "
-                            "make the store again")
-        array = cls(path, found_dtype, shape, offset)
-        expected, found = offset + array.view_bytes * shape[0], path.stat().st_size
-        if found != expected:
-            raise UserError(f"{path} is {found} bytes long, expected {expected}; it is truncated: make the store again")
-        return array
+        advice = "make the store again"
+        regular_file(path, "an array that the store lists", advice)
+        with reading(path, "a NumPy array", advice), open(path, "rb") as file:
+            found = read_header(file)
+            if found.fortran or found.shape != shape or found.dtype != np.dtype(dtype):
+                raise UserError(f"{path} holds {found.dtype} {list(found.shape)}; the store says {dtype} {list(shape)}:"
+                                f" {advice}")
+            length = path.stat().st_size
+            if length != found.offset + found.num_bytes:
+                raise UserError(f"{path} is {length} bytes long, expected {found.offset + found.num_bytes}; it is "
+                                f"truncated: {advice}")
+        return cls(path, found.dtype, found.shape, found.offset)
 
     @property
     def view_bytes(self) -> int:
-        return self.dtype.itemsize * int(np.prod(self.shape[1:]))
+        return self.dtype.itemsize * math.prod(self.shape[1:])
 
     def read(self, index: int) -> Tensor:
         if not 0 <= index < self.shape[0]:
             raise IndexError(f"view {index} of {self.shape[0]} in {self.path}")
         count = self.view_bytes // self.dtype.itemsize
-        values = np.fromfile(self.path, self.dtype, count, offset=self.offset + index * self.view_bytes)
-        return torch.from_numpy(values.reshape(self.shape[1:]))
+        with reading(self.path, "an array of views", "make the store again"):
+            values = np.fromfile(self.path, self.dtype, count, offset=self.offset + index * self.view_bytes)
+            values = values.reshape(self.shape[1:])
+        if values.dtype == np.float16 and _some_not_finite(values):
+            raise UserError(f"{self.path}: view {index} holds NaN or infinity; render the views again")
+        return torch.from_numpy(values)
+
+
+def _some_not_finite(values: np.ndarray) -> bool:
+    """Whether float16 ``values`` hold NaN or infinity: all bits of an exponent are set. A tenth of isfinite's time."""
+    return int((values.view(np.uint16) & _FLOAT16_EXPONENT).max(initial=0)) == _FLOAT16_EXPONENT
 
 
 class ViewStore:
@@ -94,26 +103,34 @@ class ViewStore:
             raise UserError(f"{self.path} is not a view store: {meta_path.name} is absent and {state} there; run the "
                             "'render' task")
         meta = read_json(meta_path)
-        try:
-            if meta["version"] != FORMAT_VERSION:
-                raise UserError(f"{meta_path} has version {meta['version']}, this code reads {FORMAT_VERSION}; render "
-                                "the views again")
-            self.scene: str = meta["scene"]
-            self.size: tuple[int, int] = tuple(meta["size"])
-            self.attributes: dict[str, Any] = meta["attributes"]
-            self.clipped: dict[str, int] = meta["clipped"]
-            self.sh_range: Tensor | None = (
-                None if meta["sh_range"] is None else torch.tensor(meta["sh_range"], dtype=torch.float32)
-            )
-            self._count = int(meta["views"])
-            self._dtypes = {name: entry["dtype"] for name, entry in meta["channels"].items()}
-            self._shapes = {name: tuple(entry["shape"]) for name, entry in meta["channels"].items()}
-            for name in self._dtypes:
-                check_channel(name, self._dtypes[name], self._shapes[name], self.size)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{meta_path} is damaged ({type(error).__name__}: {error}); render the views "
-                            "again") from None
+        with reading(meta_path, "a view store's description", "render the views again"):
+            self._read_meta(meta, meta_path)
         self._arrays: dict[str, _ArrayFile] = {}
+
+    def _read_meta(self, meta: dict[str, Any], path: Path) -> None:
+        if meta["version"] != FORMAT_VERSION:
+            raise UserError(f"{path} has version {short(meta['version'])}, this code reads {FORMAT_VERSION}; render "
+                            "the views again")
+        self.scene: str = plain_name(meta["scene"], path, "scene's name")
+        height, width = meta["size"]
+        self.size: tuple[int, int] = (_count(height, 1, _LARGEST_SIDE), _count(width, 1, _LARGEST_SIDE))
+        self.attributes: dict[str, Any] = dict(meta["attributes"])
+        self.clipped: dict[str, int] = dict(meta["clipped"])
+        self.sh_range: Tensor | None = None
+        if meta["sh_range"] is not None:
+            self.sh_range = torch.tensor(meta["sh_range"], dtype=torch.float32)
+            if self.sh_range.shape != (SH_CHANNELS, 2) or not torch.isfinite(self.sh_range).all():
+                raise ValueError("sh_range is not 27 pairs of finite numbers")
+        self._views = _count(meta["views"], 0, _MOST_VIEWS)
+        cameras = regular_file(path.with_name(CAMERAS_FILE), "the cameras of a view store")
+        if self._views * _CAMERA_BYTES > cameras.stat().st_size:
+            raise UserError(f"{cameras} is too short for the {self._views} views of {path}; render the views again")
+        self._dtypes = {name: entry["dtype"] for name, entry in meta["channels"].items()}
+        self._shapes = {name: tuple(entry["shape"]) for name, entry in meta["channels"].items()}
+        for name in self._dtypes:
+            check_channel(name, self._dtypes[name], self._shapes[name], self.size)
+        if self._dtypes.get("sh") == "uint8" and self.sh_range is None:
+            raise ValueError("sh_range is missing though SH are stored in 8 bits")
 
     @classmethod
     def open(cls, path: str | Path) -> ViewStore:
@@ -121,7 +138,7 @@ class ViewStore:
         return cls(path)
 
     def __len__(self) -> int:
-        return self._count
+        return self._views
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -132,9 +149,9 @@ class ViewStore:
     def cameras(self) -> CameraList:
         """The camera of every view."""
         cameras = CameraList.load(self.path / CAMERAS_FILE)
-        if len(cameras) != self._count or cameras.image_size != self.size:
+        if len(cameras) != self._views or cameras.image_size != self.size:
             raise UserError(f"{self.path / CAMERAS_FILE} has {len(cameras)} cameras of {cameras.image_size}, the store "
-                            f"{self._count} views of {self.size}; render the views again")
+                            f"{self._views} views of {self.size}; render the views again")
         return cameras
 
     def dtype(self, name: str) -> str:
@@ -166,7 +183,7 @@ class ViewStore:
     def _array(self, name: str) -> _ArrayFile:
         if name not in self._arrays:
             self._require(name)
-            shape = (self._count, *self._shapes[name])
+            shape = (self._views, *self._shapes[name])
             self._arrays[name] = _ArrayFile.open(channel_file(self.path, name), self._dtypes[name], shape)
         return self._arrays[name]
 
@@ -174,3 +191,9 @@ class ViewStore:
         if name not in self._dtypes:
             hint = "run the 'annotate' task first" if name in ("label", "depth_mesh") else "render it with that output"
             raise UserError(f"{self.path} has no channel {name!r} (it has {', '.join(self._dtypes)}); {hint}")
+
+
+def _count(value: Any, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"{short(value)} where a whole number from {least} to {most} is expected")
+    return value

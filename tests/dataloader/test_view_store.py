@@ -1,5 +1,6 @@
 """View stores: coding errors as stated, resuming, atomic finish, and opening without reading."""
 
+import json
 import os
 import resource
 
@@ -227,6 +228,57 @@ def test_damaged_stores_are_named(tmp_path):
         ViewStore.open(tmp_path / "store").read("label", 0)
     with pytest.raises(IndexError):
         ViewStore.open(tmp_path / "store").read("rgb", 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["channels"].update({"../../etc/x": {"dtype": "uint8", "shape": list(SIZE)}}), "unknown channel"),
+        (lambda m: m.update(views=-5), "-5 where"), (lambda m: m.update(views=10**9), "too short for the 1000000000"),
+        (lambda m: m.update(views=float("inf")), "inf where"), (lambda m: m.update(views="4"), "'4' where"),
+        (lambda m: m.update(views=True), "True where"), (lambda m: m.update(size=[10**12, 8]), "where"),
+        (lambda m: m.update(size=[-6, -8]), "-6 where"), (lambda m: m.update(size="ab"), "'a' where"),
+        (lambda m: m.update(size=[6.0, 8.0]), "6.0 where"), (lambda m: m.update(size=7), "TypeError"),
+        (lambda m: m.update(channels=[]), "AttributeError"), (lambda m: m["channels"].update(rgb=None), "TypeError"),
+        (lambda m: m["channels"]["rgb"].update(dtype="object"), "ValueError"),
+        (lambda m: m["channels"]["rgb"].update(dtype=[]), "ValueError"), (lambda m: m.pop("clipped"), "is missing"),
+        (lambda m: m.update(sh_range="abc"), "Error"), (lambda m: m.update(sh_range=[1.0]), "27 pairs"),
+        (lambda m: m.update(sh_range=[[float("nan")] * 2] * 27), "27 pairs"),
+        (lambda m: m.update(sh_range=[[10**400, 0]] * 27), "Overflow"), (lambda m: m.update(sh_range=None), "8 bits"),
+        (lambda m: m.update(scene="../.."), "'../..' cannot be a scene's name"),
+        (lambda m: m.update(version="9" * 1000), "has version"), (lambda m: m.update(attributes=3), "TypeError"),
+    ],
+)  # fmt: skip
+def test_descriptions_that_no_store_has_are_refused(tmp_path, change, message):
+    write_store(tmp_path / "store")
+    path = tmp_path / "store" / "meta.json"
+    meta = json.loads(path.read_text())
+    change(meta)
+    path.write_text(json.dumps(meta))
+    with pytest.raises(UserError, match=message) as caught:
+        ViewStore.open(tmp_path / "store")
+    assert str(path) in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("meta", ["[]", "null", "7", "[" * 10**5, "9" * 10**4, "\0"])
+def test_other_json_is_no_store(tmp_path, meta):
+    write_store(tmp_path / "store")
+    (tmp_path / "store" / "meta.json").write_text(meta)
+    with pytest.raises(UserError, match="meta.json cannot be read as"):
+        ViewStore.open(tmp_path / "store")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_not_finite_is_told_with_its_view(tmp_path, bad):
+    writer = ViewStoreWriter.create(tmp_path / "s", make_cameras(3), {"sh": ("float16", (27, *SIZE))}, {})
+    writer.write([0, 1, 2], {"sh": torch.full((3, 27, *SIZE), 65504.0)})
+    store = writer.finish()
+    values = np.load(tmp_path / "s" / "sh.npy", mmap_mode="r+")
+    values[1, 26, 5, 7] = bad
+    values.flush()
+    assert float(store.read("sh", 0).max()) == float(store.read("sh", 2).max()) == 65504
+    with pytest.raises(UserError, match=r"sh\.npy: view 1 holds NaN or infinity"):
+        store.read("sh", 1)
 
 
 def test_wrong_use_is_refused(tmp_path):
