@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataloader.ply import PlyList, read_ply
 from utils.errors import UserError
 from utils.labels import LARGEST_NYU40_ID
 
-_PLY_TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
-    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
-    "double": "f8", "float64": "f8",
-}  # fmt: skip
+_COLORS = ("red", "green", "blue")
+_CORNERS = ("vertex_indices", "vertex_index")
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,7 @@ class Mesh:
 
 
 def load_mesh(path: str | Path, require_labels: bool = False) -> Mesh:
-    """Read a PLY mesh: binary little-endian triangles through a memory map, anything else through plyfile.
-
-    Polygons are split into triangle fans.
+    """Read a PLY mesh of any encoding; polygons are split into triangle fans.
 
     Args:
         path: a ``.ply`` file.
@@ -57,117 +53,65 @@ def load_mesh(path: str | Path, require_labels: bool = False) -> Mesh:
             though they are required.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path} does not exist; expected a PLY mesh there (in ScanNet: <scene>_vh_clean_2.ply and "
                         "<scene>_vh_clean_2.labels.ply): download it or correct the path")
-    vertex, faces = _read_triangles(path) or _read_any(path)
-    names = vertex.dtype.names or ()
-    if not {"x", "y", "z"} <= set(names):
-        raise UserError(f"{path} has no x, y, z per vertex (found {', '.join(names) or 'nothing'}); replace the file")
-    if require_labels and "label" not in names:
-        raise UserError(f"{path} has no 'label' per vertex (found {', '.join(names)}); annotation needs the labelled "
-                        "mesh, in ScanNet <scene>_vh_clean_2.labels.ply")
+    elements = read_ply(path)
+    vertex, face = elements.get("vertex", {}), elements.get("face", {})
+    scalars = {name: values for name, values in vertex.items() if isinstance(values, np.ndarray)}
+    found = ", ".join(scalars) or "nothing"
+    if not {"x", "y", "z"} <= set(scalars):
+        raise UserError(f"{path} has no x, y, z per vertex (found {found}); replace the file")
+    if require_labels and "label" not in scalars:
+        raise UserError(f"{path} has no 'label' per vertex (found {found}); annotation needs the labelled mesh, in "
+                        "ScanNet <scene>_vh_clean_2.labels.ply")
     mesh = Mesh(
-        vertices=_columns(vertex, ("x", "y", "z"), np.float32),
-        faces=torch.from_numpy(faces),
-        colors=_columns(vertex, ("red", "green", "blue"), np.uint8) if "red" in names else None,
-        labels=torch.from_numpy(vertex["label"].astype(np.int32)) if "label" in names else None,
+        vertices=_stack(scalars, ("x", "y", "z"), np.float32),
+        faces=torch.from_numpy(_triangles(face, len(scalars["x"]), path)),
+        colors=_stack(scalars, _COLORS, np.uint8) if set(_COLORS) <= set(scalars) else None,
+        labels=torch.from_numpy(_within(scalars["label"], np.int32, -1)) if "label" in scalars else None,
     )
     _check(mesh, path)
     return mesh
 
 
-def _columns(vertex: np.ndarray, names: tuple[str, ...], dtype: type) -> Tensor:
-    columns = np.empty((len(vertex), len(names)), dtype)
+def _stack(scalars: dict[str, np.ndarray], names: tuple[str, ...], dtype: type) -> Tensor:
+    columns = np.empty((len(scalars[names[0]]), len(names)), dtype)
     for k, name in enumerate(names):
-        columns[:, k] = vertex[name]
+        columns[:, k] = scalars[name] if np.dtype(dtype).kind == "f" else _within(scalars[name], dtype, 0)
     return torch.from_numpy(columns)
+
+
+def _within(values: np.ndarray, dtype: type, otherwise: int) -> np.ndarray:
+    """Whole numbers of ``dtype``; ``otherwise`` where it cannot hold a value, such as NaN."""
+    limits = np.iinfo(dtype)
+    return np.where((values >= limits.min) & (values <= limits.max), values, otherwise).astype(dtype)
+
+
+def _triangles(face: dict[str, np.ndarray | PlyList], num_vertices: int, path: Path) -> np.ndarray:
+    """Faces int32 ``[F, 3]`` of polygons, which become fans around their first corners."""
+    if not face:
+        return np.empty((0, 3), np.int32)
+    corners = next((face[name] for name in _CORNERS if isinstance(face.get(name), PlyList)), None)
+    if corners is None or corners.values.dtype.kind == "f":
+        raise UserError(f"{path} has faces without a list of whole numbers {' or '.join(_CORNERS)} (found "
+                        f"{', '.join(face)}); replace the file")
+    outside = (corners.values < 0) | (corners.values >= num_vertices)
+    if outside.any():
+        raise UserError(f"{path} has a face that names vertex {corners.values[outside][0]}, but there are "
+                        f"{num_vertices} vertices; the file is damaged: replace it")
+    indices = corners.values.astype(np.int32)
+    if (corners.counts == 3).all():
+        return indices.reshape(-1, 3)
+    fans = np.maximum(corners.counts - 2, 0)
+    first = np.repeat(np.cumsum(corners.counts) - corners.counts, fans)
+    within = np.arange(len(first)) - np.repeat(np.cumsum(fans) - fans, fans)
+    return indices[np.stack((first, first + within + 1, first + within + 2), axis=1)]
 
 
 def _check(mesh: Mesh, path: Path) -> None:
     if len(mesh.faces) == 0 or len(mesh.vertices) == 0:
         raise UserError(f"{path} holds {len(mesh.vertices)} vertices and {len(mesh.faces)} faces; expected a "
                         "triangle mesh, not a point cloud or an empty file")
-    if not torch.isfinite(mesh.vertices).all():
+    if not np.isfinite(mesh.vertices.numpy()).all():
         raise UserError(f"{path} holds vertices that are not finite numbers; replace the file")
-    low, high = int(mesh.faces.min()), int(mesh.faces.max())
-    if low < 0 or high >= len(mesh.vertices):
-        raise UserError(f"{path} has a face that names vertex {low if low < 0 else high}, but there are "
-                        f"{len(mesh.vertices)} vertices; the file is damaged: replace it")
-
-
-def _read_triangles(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Vertices (structured) and faces int32 ``[F, 3]`` of the usual layout, or None when the file has another.
-
-    The usual layout: binary little-endian, scalar vertex properties, then faces of one list property that all
-    have three corners.
-    """
-    with open(path, "rb") as file:
-        layout = _parse_header(file)
-        offset = file.tell()
-    if layout is None:
-        return None
-    vertex_type, num_vertices, face_type, num_faces = layout
-    face_start = offset + num_vertices * vertex_type.itemsize
-    if path.stat().st_size < face_start + num_faces * face_type.itemsize:
-        return None
-    vertex = np.fromfile(path, vertex_type, num_vertices, offset=offset)
-    face = np.memmap(path, face_type, "r", face_start, (num_faces,)) if num_faces else np.empty(0, face_type)
-    if (face["count"] != 3).any():
-        return None
-    return vertex, face["corners"].astype(np.int32)
-
-
-def _parse_header(file) -> tuple[np.dtype, int, np.dtype, int] | None:
-    """Record types and counts of vertices and faces, or None when the layout is not the usual one."""
-    if file.readline().strip() != b"ply" or file.readline().split() != [b"format", b"binary_little_endian", b"1.0"]:
-        return None
-    elements: list[tuple[str, int, list[list[str]]]] = []
-    for _ in range(1000):
-        words = file.readline().decode("ascii", "replace").split()
-        if words[:1] == ["end_header"]:
-            break
-        if words[:1] == ["element"] and len(words) == 3 and words[2].isdigit():
-            elements.append((words[1], int(words[2]), []))
-        elif words[:1] == ["property"] and elements:
-            elements[-1][2].append(words[1:])
-        elif words[:1] not in (["comment"], ["obj_info"]):
-            return None
-    else:
-        return None
-    if [name for name, _, _ in elements] != ["vertex", "face"]:
-        return None
-    vertex_properties, face_properties = elements[0][2], elements[1][2]
-    if any(len(words) != 2 or words[0] not in _PLY_TYPES for words in vertex_properties):
-        return None
-    if len(face_properties) != 1 or len(face_properties[0]) != 4 or face_properties[0][0] != "list":
-        return None
-    _, count_type, corner_type, _ = face_properties[0]
-    if not {count_type, corner_type} <= set(_PLY_TYPES):
-        return None
-    vertex_type = np.dtype([(name, "<" + _PLY_TYPES[kind]) for kind, name in vertex_properties])
-    face_type = np.dtype([("count", "<" + _PLY_TYPES[count_type]), ("corners", "<" + _PLY_TYPES[corner_type], 3)])
-    return vertex_type, elements[0][1], face_type, elements[1][1]
-
-
-def _read_any(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and triangulated faces of any PLY file, slowly."""
-    from plyfile import PlyData, PlyParseError
-
-    try:
-        ply = PlyData.read(str(path))
-        vertex = ply["vertex"].data
-        face = ply["face"] if "face" in ply else None
-        lists = [] if face is None else face[_list_property(face)]
-    except (PlyParseError, ValueError, KeyError, EOFError, OverflowError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a PLY mesh ({error}); the file is damaged or truncated: "
-                        "replace it") from None
-    fans = [(corners[0], corners[k], corners[k + 1]) for corners in lists for k in range(1, len(corners) - 1)]
-    return np.asarray(vertex), np.array(fans, dtype=np.int32).reshape(-1, 3)
-
-
-def _list_property(face) -> str:
-    for name in ("vertex_indices", "vertex_index"):
-        if name in face:
-            return name
-    raise ValueError("faces have no vertex_indices")

@@ -150,7 +150,7 @@ class ViewStoreWriter:
             array = self._arrays.get(name)
             if array is not None and not any(view.any() for view in array):
                 raise UserError(f"{self._path}: {_NEVER_ALL_ZERO[name]} in every pixel of all {len(array)} views; the "
-                                "field is empty, or its cameras are elsewhere: check scan and field with 'verify'")
+                                "field is empty, or its cameras stand elsewhere: check scan and field with 'verify'")
         clipped = dict(zip(self._channels, self._clipped.sum(axis=0).tolist(), strict=True))
         self._warn_of_clipping(clipped)
         self._cameras.save(self._partial / CAMERAS_FILE)
