@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# PyTorch's, recognised by name so that nothing here imports it: the device is too small or broken, the file may be fine.
+# PyTorch's, recognised by name so as not to import it: the device is too small or broken, the file may be fine.
 _NOT_THE_FILE = ("OutOfMemoryError", "AcceleratorError")
 _LONGEST_REASON = 200
 _SHORT = reprlib.Repr()
