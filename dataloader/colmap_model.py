@@ -7,8 +7,10 @@ pixel centres are at +0.5, and axes are OpenCV's, as everywhere here.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,8 @@ from torch import Tensor
 from dataloader.lens import Lens
 from dataloader.scene import SparsePoints
 from utils.cameras import rigid_inverse
-from utils.errors import UserError
+from utils.errors import UserError, reading
+from utils.names import readable_path
 from utils.rotations import quaternion_to_matrix
 
 # Name, number of parameters, and where among them are fx, fy, cx, cy, then the distortion (k1, k2, p1, p2).
@@ -71,24 +74,20 @@ def read_model(folder: Path) -> ColmapModel:
     if suffix is None:
         raise UserError(f"{folder} holds no COLMAP model; expected cameras.bin and images.bin, or both as .txt")
     binary = suffix == ".bin"
-    cameras = _guarded(_read_cameras_binary if binary else _read_cameras_text, folder / f"cameras{suffix}")
-    images = _guarded(_read_images_binary if binary else _read_images_text, folder / f"images{suffix}")
+    cameras = _read(_read_cameras_binary if binary else _read_cameras_text, folder / f"cameras{suffix}")
+    images = _read(_read_images_binary if binary else _read_images_text, folder / f"images{suffix}")
     for image in images:
         if image.camera not in cameras:
             raise UserError(f"{folder / f'images{suffix}'}: image {image.name} was taken by camera {image.camera}, "
                             f"which cameras{suffix} does not list; export the model again")
     path = folder / f"points3D{suffix}"
-    points = _guarded(_read_points_binary if binary else _read_points_text, path) if path.is_file() else None
+    points = _read(_read_points_binary if binary else _read_points_text, path) if path.is_file() else None
     return ColmapModel(cameras, images, points)
 
 
-def _guarded(read, path: Path):
-    """The result of ``read(path)``; an exception from a damaged file becomes one sentence."""
-    try:
+def _read(read: Callable[[Path], Any], path: Path) -> Any:
+    with reading(path, "a COLMAP file", "export the model again (COLMAP's model_converter)"):
         return read(path)
-    except (OSError, ValueError, IndexError, struct.error, MemoryError, OverflowError) as error:
-        raise UserError(f"{path} is damaged or no COLMAP file ({type(error).__name__}: {error}); export the model "
-                        "again (COLMAP's model_converter)") from None
 
 
 def _lens(path: Path, camera: int, model: str, size: tuple[int, int], parameters: list[float]) -> Lens:
@@ -106,17 +105,19 @@ def _check_model(path: Path, camera: int, model: str) -> None:
                         "undistort the images with COLMAP's image_undistorter, or choose one of these models")
 
 
-def _image(quaternion: tuple[float, ...], translation: tuple[float, ...], camera: int, name: str) -> ColmapImage:
+def _image(
+    source: Path, quaternion: tuple[float, ...], translation: tuple[float, ...], camera: int, name: str
+) -> ColmapImage:
     world_to_camera = torch.eye(4, dtype=torch.float64)
     world_to_camera[:3, :3] = quaternion_to_matrix(quaternion)
     world_to_camera[:3, 3] = torch.tensor(translation, dtype=torch.float64)
-    return ColmapImage(name, rigid_inverse(world_to_camera), camera)
+    return ColmapImage(readable_path(name, source, "image's path"), rigid_inverse(world_to_camera), camera)
 
 
-def _text_rows(path: Path) -> list[list[str]]:
-    """Words of each line that is neither blank nor a comment."""
+def _text_rows(path: Path, words: int = -1) -> list[list[str]]:
+    """The first words (all of them: -1) and the rest of each line that is neither blank nor a comment."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [line.split(None, words) for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _read_cameras_text(path: Path) -> dict[int, Lens]:
@@ -139,13 +140,13 @@ def _read_images_text(path: Path) -> list[ColmapImage]:
         numbers = [float(word) for word in pose]
         if len(numbers) != 7:
             raise ValueError(f"an image with {len(numbers)} pose numbers instead of 7")
-        images.append(_image(tuple(numbers[:4]), tuple(numbers[4:]), int(camera), name))
+        images.append(_image(path, tuple(numbers[:4]), tuple(numbers[4:]), int(camera), name))
         next(lines, None)
     return images
 
 
 def _read_points_text(path: Path) -> SparsePoints:
-    rows = [row[1:7] for row in _text_rows(path)]
+    rows = [row[1:7] for row in _text_rows(path, words=7)]
     numbers = np.array(rows, dtype=np.float64).reshape(-1, 6)
     return _points(numbers[:, :3], numbers[:, 3:])
 
@@ -154,6 +155,8 @@ def _points(positions: np.ndarray, colors: np.ndarray) -> SparsePoints:
     with np.errstate(over="ignore"):  # points too large for float32 become infinite and are dropped
         positions = positions.astype(np.float32)
     finite = np.isfinite(positions).all(axis=1)
+    if not ((colors >= 0) & (colors <= 255)).all():
+        raise ValueError("a point's colour is not between 0 and 255")
     return SparsePoints(torch.from_numpy(positions[finite]), torch.from_numpy(colors[finite].astype(np.uint8)))
 
 
@@ -201,7 +204,7 @@ def _read_images_binary(path: Path) -> list[ColmapImage]:
         _, *pose = file.take("i7d")
         (camera,), name = file.take("i"), file.text()
         file.skip(24 * file.take("Q")[0])  # two float64 and an int64 for each point seen
-        images.append(_image(tuple(pose[:4]), tuple(pose[4:]), camera, name))
+        images.append(_image(path, tuple(pose[:4]), tuple(pose[4:]), camera, name))
     return images
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from utils.errors import UserError
 from utils.images import is_truncated, open_image
 
+FARTHEST = 1e12  # beyond it, float32 squares of lengths are infinite
 _RIGID_TOLERANCE = 1e-2  # on R^T R - I: files have six digits, and fused poses drift a little
 
 
@@ -19,6 +20,8 @@ def pose_problem(pose: Tensor | None) -> str | None:
         return "with an unreadable pose (expected 4x4 numbers)"
     if not torch.isfinite(pose).all():
         return "with a lost pose (inf or NaN)"
+    if float(pose.abs().max()) > FARTHEST:
+        return f"with a pose farther than {FARTHEST:g} from the origin"
     return None if is_rigid(pose) else "with a pose that is not rigid"
 
 

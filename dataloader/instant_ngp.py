@@ -12,6 +12,8 @@ and 0.5 unless given).
 from __future__ import annotations
 
 import math
+from collections import ChainMap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from torch import Tensor
 from dataloader.lens import Lens
 from dataloader.posed_images import IMAGE_SUFFIXES, PosedImage, build_scene
 from dataloader.scene import Scene
-from utils.errors import UserError
+from utils.errors import UserError, short
 from utils.files import read_json
+from utils.names import readable_path
 
 SINGLE_FILE = "transforms.json"
 SPLIT_FILES = {split: f"transforms_{split}.json" for split in ("train", "val", "test")}
@@ -31,7 +34,7 @@ _OTHER_PROJECTIONS = ("is_fisheye", "ftheta_p0", "latlong", "equirectangular")
 _DEFAULT_SCALE = 0.33
 _DEFAULT_OFFSET = 0.5
 _EXPORT_AGAIN = "write it again with the program that made it"
-_LARGEST = 1e300  # JSON's integers can be too large for floats
+_LARGEST = 1e12  # of a camera's numbers; JSON's integers can be too large for floats
 
 
 def load_transforms_scene(path: Path, background: float) -> Scene:
@@ -63,14 +66,15 @@ def load_transforms_scene(path: Path, background: float) -> Scene:
 def _posed_image(file: Path, content: dict[str, Any], frame: Any, split: str | None) -> PosedImage:
     if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
         raise UserError(f"{file} has a frame without 'file_path'; expected the image's path relative to the file")
-    values = {**content, **frame}
+    values = ChainMap(frame, content)
+    path = readable_path(frame["file_path"], file, "image's path")
     other = [name for name in _OTHER_PROJECTIONS if values.get(name)]
     model = values.get("camera_model", "OPENCV")
     if other or model not in _CAMERA_MODELS:
-        raise UserError(f"{file}: the camera of {frame['file_path']} is no perspective camera "
-                        f"({other[0] if other else model}); expected one of {', '.join(_CAMERA_MODELS)}: undistort the "
-                        "images first")
-    relative = frame["file_path"].replace("\\", "/").removeprefix("./")
+        raise UserError(f"{file}: the camera of {path} is no perspective camera "
+                        f"({other[0] if other else short(model)}); expected one of {', '.join(_CAMERA_MODELS)}: "
+                        "undistort the images first")
+    relative = path.replace("\\", "/").removeprefix("./")
     name = f"{split}/{relative}" if split else relative
     return PosedImage(
         path=_image_file(file.parent, relative),
@@ -94,7 +98,7 @@ def _camera_to_world(matrix: Any) -> Tensor:
     """OpenCV camera-to-world ``[4, 4]`` from OpenGL's; another shape when it is malformed."""
     try:
         pose = torch.tensor(matrix, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return torch.empty(0, dtype=torch.float64)
     if pose.shape == (3, 4):
         pose = torch.cat((pose, pose.new_tensor([[0, 0, 0, 1]])))
@@ -103,22 +107,18 @@ def _camera_to_world(matrix: Any) -> Tensor:
     return pose
 
 
-def _lens(file: Path, relative: str, values: dict[str, Any], size: tuple[int, int]) -> Lens:
+def _lens(file: Path, relative: str, values: Mapping[str, Any], size: tuple[int, int]) -> Lens:
     """The camera of one frame, for its image's size."""
     source = f"{file} ({relative})"
-    written = {"w": size[1], "h": size[0]}
-    written.update((name, values[name]) for name in ("w", "h") if name in values)
-    width, height = (_number(source, written, name) for name in ("w", "h"))
+    width, height = (_number(source, values, name, side) for name, side in (("w", size[1]), ("h", size[0])))
     focal = _focal(source, values, width, height)
-    center = (_number(source, {"cx": width / 2, **values}, "cx"), _number(source, {"cy": height / 2, **values}, "cy"))
-    k1, k2, k3, k4, p1, p2 = (
-        _number(source, {name: 0.0, **values}, name) for name in ("k1", "k2", "k3", "k4", "p1", "p2")
-    )
+    center = (_number(source, values, "cx", width / 2), _number(source, values, "cy", height / 2))
+    k1, k2, k3, k4, p1, p2 = (_number(source, values, name, 0.0) for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
     lens = Lens((round(height), round(width)), focal, center, (k1, k2, k3, k4), (p1, p2), source=str(file))
     return lens.resized(size)
 
 
-def _focal(source: str, values: dict[str, Any], width: float, height: float) -> tuple[float, float]:
+def _focal(source: str, values: Mapping[str, Any], width: float, height: float) -> tuple[float, float]:
     """(fx, fy) from focal lengths or angles of view; one of the two serves for both."""
     focal: dict[str, float] = {}
     for axis, extent in (("x", width), ("y", height)):
@@ -134,10 +134,10 @@ def _focal(source: str, values: dict[str, Any], width: float, height: float) -> 
     return focal.get("x", focal.get("y")), focal.get("y", focal.get("x"))
 
 
-def _number(source: str, values: dict[str, Any], name: str) -> float:
-    value = values[name]
+def _number(source: str, values: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    value = values.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST < value < _LARGEST:
-        raise UserError(f"{source}: {name} is {value!r}; expected a number")
+        raise UserError(f"{source}: {name} is {short(value)}; expected a number of at most {_LARGEST:g}")
     return float(value)
 
 
@@ -145,11 +145,11 @@ def _box(file: Path, content: dict[str, Any]) -> Tensor | None:
     """Corners ``[2, 3]`` of instant-ngp's box in the file's coordinates; None where no ``aabb_scale`` is given."""
     if "aabb_scale" not in content:
         return None
-    scale = _number(str(file), {"scale": _DEFAULT_SCALE, **content}, "scale")
+    scale = _number(str(file), content, "scale", _DEFAULT_SCALE)
     half = _number(str(file), content, "aabb_scale") / 2
     offset = content.get("offset", [_DEFAULT_OFFSET] * 3)
     if not isinstance(offset, list) or len(offset) != 3 or scale <= 0 or half <= 0:
-        raise UserError(f"{file}: aabb_scale {2 * half:g}, scale {scale:g} and offset {offset} make no box; expected "
-                        "positive numbers and an offset of three")
+        raise UserError(f"{file}: aabb_scale {2 * half:g}, scale {scale:g} and offset {short(offset)} make no box; "
+                        "expected positive numbers and an offset of three")
     offset = torch.tensor([_number(str(file), {"offset": value}, "offset") for value in offset], dtype=torch.float64)
     return torch.stack(((0.5 - half - offset) / scale, (0.5 + half - offset) / scale))

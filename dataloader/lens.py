@@ -17,12 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.errors import UserError
+from utils.errors import UserError, short
 
 _BORDER_SAMPLES = 128
 _NEWTON_STEPS = 50
 _CONVERGED = 1e-10
 _SAME_ASPECT = 0.01
+_LARGEST_SIDE = 1 << 20
+_LARGEST_NUMBER = 1e9
+_SHORTEST, _LONGEST = 1e-3, 1e4  # focal lengths, as shares of the picture's width or height
 
 
 class Rectangle(NamedTuple):
@@ -66,10 +69,12 @@ class Lens:
 
     def __post_init__(self) -> None:
         numbers = torch.tensor([*self.focal, *self.center, *self.radial, *self.tangential], dtype=torch.float64)
-        if not torch.isfinite(numbers).all() or min(self.focal) <= 0 or min(self.size) < 1:
-            raise UserError(f"{self.source}: a camera of {self.size[1]}x{self.size[0]} pixels with focal lengths "
-                            f"{self.focal}, principal point {self.center} and distortion "
-                            f"{(*self.radial, *self.tangential)}; expected finite numbers and positive focal lengths")
+        sound = 1 <= min(self.size) and max(self.size) <= _LARGEST_SIDE and float(numbers.abs().max()) < _LARGEST_NUMBER
+        if not sound or not is_plausible_focal(self.focal, self.size):
+            raise UserError(f"{self.source}: a camera of {short(self.size[1])}x{short(self.size[0])} pixels with focal "
+                            f"lengths {self.focal}, principal point {self.center} and distortion "
+                            f"{(*self.radial, *self.tangential)}; expected finite numbers and focal lengths of about "
+                            "the pictures' size")
 
     @property
     def is_pinhole(self) -> bool:
@@ -210,6 +215,11 @@ class Lens:
             torch.stack((scale + 2 * slope * x * x + 2 * p1 * y + 6 * p2 * x, cross), -1),
             torch.stack((cross, scale + 2 * slope * y * y + 6 * p1 * y + 2 * p2 * x), -1),
         ), -2)  # fmt: skip
+
+
+def is_plausible_focal(focal: tuple[float, float], size: tuple[int, int]) -> bool:
+    """Whether focal lengths (fx, fy) can belong to pictures of ``size`` (height, width): neither 1e-300 nor NaN."""
+    return all(_SHORTEST * side < length < _LONGEST * side for length, side in zip(focal, size[::-1], strict=True))
 
 
 def _largest(holds: Callable[[float], bool], limit: float) -> float:

@@ -21,7 +21,8 @@ from dataloader.lens import Lens
 from dataloader.posed_images import IMAGE_SUFFIXES, PosedImage, build_scene
 from dataloader.scannet_files import frame_files, read_intrinsics, read_numbers
 from dataloader.scene import Scene
-from utils.errors import UserError
+from utils.errors import UserError, reading, short
+from utils.files import read_text
 
 IMAGE_FOLDERS = ("rgb", "images", "image")
 POSE_FOLDERS = ("pose", "poses")
@@ -93,14 +94,12 @@ def _matrix_lens(path: Path, size: tuple[int, int]) -> Lens:
 
 def _number_rows(path: Path) -> list[list[float]]:
     """Numbers of each line that has any."""
-    try:
-        text = path.read_text(encoding="utf-8").replace(",", " ")
+    what, advice = "rows of finite numbers", "expected a 4x4 or 3x3 matrix, or a first line 'focal cx cy 0'"
+    text = read_text(path, what, advice).replace(",", " ")
+    with reading(path, what, advice):
         rows = [[float(word) for word in line.split()] for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError):
-        rows = []
-    if not rows or not all(math.isfinite(number) for row in rows for number in row):
-        raise UserError(f"{path} cannot be read as rows of finite numbers; expected a 4x4 or 3x3 matrix, or a first "
-                        "line 'focal cx cy 0'")
+        if not rows or not all(math.isfinite(number) for row in rows for number in row):
+            raise ValueError("it is empty, or holds NaN or infinity")
     return rows
 
 
@@ -111,6 +110,6 @@ def _read_bounds(path: Path) -> Tensor | None:
     numbers = read_numbers(path) or []
     corners = torch.tensor(numbers[:6], dtype=torch.float64)
     if len(numbers) not in (6, 7) or not torch.isfinite(corners).all() or not (corners[3:] > corners[:3]).all():
-        raise UserError(f"{path} holds {numbers}; expected the lower corner (x y z), the upper corner and, if you "
-                        "like, a voxel size: correct or delete it")
+        raise UserError(f"{path} holds {short(numbers)}; expected the lower corner (x y z), the upper corner and, if "
+                        "you like, a voxel size: correct or delete it")
     return corners.reshape(2, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import image_header, pose_problem, reasons_text
+from dataloader.frame_checks import FARTHEST, image_header, pose_problem, reasons_text
 from dataloader.lens import Lens
 from dataloader.scannet_files import numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path, scene_name
 from dataloader.undistortion import common_pinhole, needs_resampling
 from utils.errors import UserError
+from utils.names import plain_name
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,9 @@ def build_scene(
     Raises:
         UserError: no frame is left, or a camera does not match its image.
     """
+    if bounds is not None and not float(bounds.abs().max()) < FARTHEST:
+        raise UserError(f"{path} ({layout} layout): its box runs from {bounds[0].tolist()} to {bounds[1].tolist()}; "
+                        f"expected coordinates up to {FARTHEST:g}")
     skipped: dict[str, str] = {}
     usable = _usable_images(images, skipped)
     if usable:
@@ -128,12 +133,12 @@ def frame_names(relatives: list[str]) -> list[str]:
     """A name for each image that can be a file's name: its stem, with its folders where stems are not unique.
 
     Raises:
-        UserError: an image is listed twice.
+        UserError: an image is listed twice, or its name cannot be a file's.
     """
     names = [Path(relative).stem for relative in relatives]
     if len(set(names)) < len(names):
         names = [re.sub(r"[\\/]+", "_", str(Path(relative).with_suffix(""))).strip("._") for relative in relatives]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"two images are called {twice}; list each image once, under a name of its own")
-    return names
+    name, count = Counter(names).most_common(1)[0] if names else ("", 1)
+    if count > 1:
+        raise UserError(f"two images are called {name}; list each image once, under a name of its own")
+    return [plain_name(name, relative, "frame's name") for name, relative in zip(names, relatives, strict=True)]

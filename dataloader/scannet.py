@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dataloader.frame_checks import reasons_text
-from dataloader.scannet_files import frame_files, image_sizes, read_intrinsics, read_matrix, read_poses
+from dataloader.scannet_files import frame_files, image_sizes, read_extrinsic, read_intrinsics, read_poses
 from dataloader.scene import Scene, mesh_path, scene_name
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
@@ -54,9 +54,9 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
                        reasons_text(skipped))
     folder = path / "intrinsic"
     intrinsics = read_intrinsics(folder / "intrinsic_color.txt", image_size, intrinsics_size)
-    color_extrinsic = read_matrix(folder / "extrinsic_color.txt", optional=True)
+    color_extrinsic = read_extrinsic(folder / "extrinsic_color.txt")
     depth_paths, depth_size, depth_intrinsics = _depth(path, frames, image_size, intrinsics)
-    depth_extrinsic = read_matrix(folder / "extrinsic_depth.txt", optional=True)
+    depth_extrinsic = read_extrinsic(folder / "extrinsic_depth.txt")
     return Scene(
         name=scene_name(path),
         path=path,

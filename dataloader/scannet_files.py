@@ -8,16 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import image_header, pose_problem
+from dataloader.frame_checks import image_header, is_rigid, pose_problem
+from dataloader.lens import is_plausible_focal
 from utils.cameras import scale_intrinsics
-from utils.errors import UserError
+from utils.errors import UserError, reading
+from utils.files import read_text
+from utils.names import plain_name
 
 
 def frame_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Files by frame name (the stem), in numeric order; empty when the folder is absent.
 
     Raises:
-        UserError: two files have the same frame name.
+        UserError: two files have the same frame name, or one has a name that no file of a store can have.
     """
     if not folder.is_dir():
         return {}
@@ -26,7 +29,7 @@ def frame_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     for path in sorted(paths, key=lambda path: (numeric_key(path.stem), path.name)):
         if path.stem in files:
             raise UserError(f"{folder} holds both {files[path.stem].name} and {path.name}; remove one of them")
-        files[path.stem] = path
+        files[plain_name(path.stem, folder, "frame's name")] = path
     return files
 
 
@@ -54,8 +57,9 @@ def read_poses(files: dict[str, Path]) -> tuple[dict[str, Tensor], dict[str, str
 def read_numbers(path: Path) -> list[float] | None:
     """All numbers of a text file; None when it is absent or holds anything else."""
     try:
-        return [float(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()]
-    except (ValueError, OSError):
+        with reading(path, "numbers"):
+            return [float(word) for word in read_text(path).replace(",", " ").split()]
+    except UserError:
         return None
 
 
@@ -80,6 +84,14 @@ def read_matrix(path: Path, optional: bool = False) -> Tensor:
     return matrix
 
 
+def read_extrinsic(path: Path) -> Tensor:
+    """The optional rigid transform of a camera, float64 ``[4, 4]``; raises :class:`UserError` when it is not rigid."""
+    matrix = read_matrix(path, optional=True)
+    if not is_rigid(matrix):
+        raise UserError(f"{path}: {matrix.tolist()} is not a rotation and a translation; replace or delete the file")
+    return matrix
+
+
 def read_intrinsics(path: Path, size: tuple[int, int], file_size: tuple[int, int] | None = None) -> Tensor:
     """Intrinsics float64 ``[3, 3]`` of images of ``size`` (height, width).
 
@@ -97,9 +109,15 @@ def read_intrinsics(path: Path, size: tuple[int, int], file_size: tuple[int, int
         intrinsics = scale_intrinsics(intrinsics, file_size, size)
     height, width = size
     center_x, center_y = float(intrinsics[0, 2]), float(intrinsics[1, 2])
-    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
-        raise UserError(f"{path}: focal lengths are {intrinsics[0, 0]:g} and {intrinsics[1, 1]:g}; expected positive "
-                        "numbers of pixels: replace the file")
+    focal, skew = (float(intrinsics[0, 0]), float(intrinsics[1, 1])), float(intrinsics[0, 1])
+    if not is_plausible_focal(focal, size):
+        raise UserError(f"{path}: focal lengths are {focal[0]:g} and {focal[1]:g} pixels; expected positive numbers "
+                        f"that fit images of {width}x{height}: replace the file")
+    if abs(skew) > focal[0] or not torch.equal(intrinsics[[1, 2, 2], [0, 0, 1]], torch.zeros_like(intrinsics[0])) or (
+        intrinsics[2, 2] != 1
+    ):
+        raise UserError(f"{path}: {intrinsics.tolist()} is no camera matrix; expected focal lengths on the diagonal, "
+                        "the principal point in the last column, 1 below it and zeros elsewhere: replace the file")
     if not (0.25 * width < center_x < 0.75 * width and 0.25 * height < center_y < 0.75 * height):
         raise UserError(f"{path}: its principal point ({center_x:g}, {center_y:g}) suggests images of about "
                         f"{2 * center_x:.0f}x{2 * center_y:.0f}, but the images are {width}x{height}; scale its first "

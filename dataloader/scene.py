@@ -19,7 +19,7 @@ from dataloader.undistortion import undistort_image
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
 from utils.identity import tensor_identity, value_identity
-from utils.images import read_alpha, read_depth, read_image, resize_image
+from utils.images import large_image_turn, read_alpha, read_depth, read_image, resize_image
 
 
 class SparsePoints(NamedTuple):
@@ -88,14 +88,16 @@ class Scene:
         Raises:
             UserError: the image is damaged or has another size than the scene's.
         """
-        image = read_image(self.color_paths[index], self.background)
-        return self._as_pinhole(image, index, size)
+        with large_image_turn(self.image_size):
+            image = read_image(self.color_paths[index], self.background)
+            return self._as_pinhole(image, index, size)
 
     def read_alpha(self, index: int, size: tuple[int, int] | None = None) -> Tensor | None:
         """Opacity uint8 ``[1, H, W]``, resampled as :meth:`read_color` is; None where images have no alpha channel."""
         if not self.transparent:
             return None
-        return self._as_pinhole(read_alpha(self.color_paths[index]), index, size)
+        with large_image_turn(self.image_size):
+            return self._as_pinhole(read_alpha(self.color_paths[index]), index, size)
 
     def _as_pinhole(self, image: Tensor, index: int, size: tuple[int, int] | None) -> Tensor:
         lens = self.lenses[index] if self.lenses else None

@@ -9,7 +9,7 @@ from dataloader.instant_ngp import SINGLE_FILE, SPLIT_FILES, load_transforms_sce
 from dataloader.nsvf import POSE_FOLDERS, load_nsvf_scene
 from dataloader.scannet import load_scannet_scene
 from dataloader.scene import Scene
-from utils.errors import UserError
+from utils.errors import UserError, reading
 
 
 def load_scene(path: str | Path, background: float = 1.0) -> Scene:
@@ -27,6 +27,11 @@ def load_scene(path: str | Path, background: float = 1.0) -> Scene:
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path} is not a folder; expected a scene's")
+    with reading(path, "a scene's folder", "check or replace its files"):
+        return _load(path, background)
+
+
+def _load(path: Path, background: float) -> Scene:
     if (path / "color").is_dir() and ((path / "pose").is_dir() or not model_folders(path)):
         return load_scannet_scene(path)
     if any((path / name).is_file() for name in (SINGLE_FILE, SPLIT_FILES["train"])):

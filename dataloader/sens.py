@@ -9,6 +9,7 @@ camera-to-world, u64 colour and depth timestamps, u64 colour and depth bytes, th
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,15 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from torch import Tensor
 
-from utils.errors import UserError
+from utils.errors import UserError, reading
+from utils.images import decode_image
 
 _VERSION = 4
 _LONGEST_NAME = 4096
+_MOST_PIXELS = 1 << 26
+_DOWNLOAD_AGAIN = "download the file again"
 _COLOR_CODINGS = {0: "raw", 1: "png", 2: "jpeg"}
 _DEPTH_CODINGS = {0: "raw", 1: "zlib", 2: "occi"}
 _FRAME_HEADER = struct.Struct("<16f4Q")
@@ -120,30 +123,32 @@ class SensReader:
 
     def decode_color(self, frame: SensFrame) -> Tensor:
         """Colour image uint8 ``[3, H, W]``; raises UserError where the data are damaged."""
-        height, width = self.header.color_size
-        try:
+        with reading(self.path, f"a stream: the colour image of frame {frame.index} is damaged", _DOWNLOAD_AGAIN):
             if self.header.color_coding == "raw":
-                image = np.frombuffer(frame.color_data, np.uint8).reshape(height, width, 3)
+                image = np.frombuffer(frame.color_data, np.uint8).reshape(*self.header.color_size, 3)
             else:
-                image = iio.imread(io.BytesIO(frame.color_data))
-        except (ValueError, OSError, SyntaxError) as error:
-            raise self._damaged(frame, "colour", error) from None
+                image = decode_image(frame.color_data, name=f"{self.path}, frame {frame.index}")
+            if image.dtype != np.uint8 or image.shape not in [(*self.header.color_size, planes) for planes in (3, 4)]:
+                raise ValueError(f"it is {image.dtype} {list(image.shape)}, the header says {self.header.color_size}")
         return torch.from_numpy(np.ascontiguousarray(image[..., :3].transpose(2, 0, 1)))
 
     def decode_depth(self, frame: SensFrame) -> Tensor | None:
         """Depth in metres, float32 ``[H, W]``; None where the frame has none. Raises UserError where damaged."""
         if not frame.depth_data:
             return None
-        try:
-            data = zlib.decompress(frame.depth_data) if self.header.depth_coding == "zlib" else frame.depth_data
+        with reading(self.path, f"a stream: the depth image of frame {frame.index} is damaged", _DOWNLOAD_AGAIN):
+            data = self._inflated(frame.depth_data) if self.header.depth_coding == "zlib" else frame.depth_data
             units = np.frombuffer(data, "<u2").reshape(self.header.depth_size)
-        except (zlib.error, ValueError) as error:
-            raise self._damaged(frame, "depth", error) from None
         return torch.from_numpy(units.astype(np.float32) / np.float32(self.header.depth_units))
 
-    def _damaged(self, frame: SensFrame, kind: str, error: Exception) -> UserError:
-        return UserError(f"{self.path}: the {kind} image of frame {frame.index} is damaged ({error}); download the "
-                         "file again")
+    def _inflated(self, data: bytes) -> bytes:
+        """The bytes of a depth image, and one at most of what is too long."""
+        wanted = 2 * math.prod(self.header.depth_size)
+        inflater = zlib.decompressobj()
+        inflated = inflater.decompress(data, wanted + 1)
+        if len(inflated) != wanted or not inflater.eof:
+            raise ValueError(f"it holds {len(inflated)} bytes or more, expected {wanted}")
+        return inflated
 
     def _read_header(self) -> SensHeader:
         (version,) = self._unpack("<I")
@@ -163,8 +168,16 @@ class SensReader:
         color_width, color_height, depth_width, depth_height = self._unpack("<4I")
         (depth_units,) = self._unpack("<f")
         (num_frames,) = self._unpack("<Q")
-        if not depth_units > 0:
+        if not 0 < depth_units < math.inf:
             raise UserError(f"{self.path} has {depth_units} depth units per metre; expected 1000: the file is damaged")
+        if max(color_height * color_width, depth_height * depth_width) > _MOST_PIXELS:
+            raise UserError(f"{self.path} has images of {color_width}x{color_height} and {depth_width}x{depth_height}, "
+                            "which no sensor takes: the file is damaged")
+        if not all(torch.isfinite(matrix).all() for matrix in matrices):
+            raise UserError(f"{self.path} has intrinsics or extrinsics with NaN or infinity: the file is damaged")
+        possible = (self._length - self._file.tell()) // _FRAME_HEADER.size
+        if num_frames > possible:
+            raise self._truncated(f"frame {possible} of {num_frames}")
         return SensHeader(
             name, *matrices, _COLOR_CODINGS[color_coding], _DEPTH_CODINGS[depth_coding], (color_height, color_width),
             (depth_height, depth_width), depth_units, num_frames,
@@ -177,7 +190,10 @@ class SensReader:
         # Compared first, so that a damaged length cannot ask for more memory than the file is long.
         if count > self._length - self._file.tell():
             raise self._truncated(what)
-        return self._file.read(count)
+        data = self._file.read(count)
+        if len(data) < count:
+            raise self._truncated(what)
+        return data
 
     def _skip(self, count: int, what: str) -> None:
         if count > self._length - self._file.tell():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.verification import (
     Finding,
+    examine,
     format_findings,
     verify_field,
     verify_scan,
@@ -88,7 +89,7 @@ def _check_all(check: _Check, names: list[str]) -> list[Finding]:
     findings = []
     for name in progress(names, f"verify {check.kind}", unit="scene"):
         path = Path(check.folder) / f"{check.prefix}{name}"
-        findings += check.check(path)
+        findings += examine(check.check, path, check.kind.removesuffix("s"), name)
         if partial_path(path).exists():
             findings.append(Finding(check.kind.removesuffix("s"), name, False,
                                     f"{partial_path(path).name} is unfinished; run its stage with --resume"))

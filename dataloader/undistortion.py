@@ -12,10 +12,11 @@ from torch.nn.functional import grid_sample
 
 from dataloader.lens import Lens, Rectangle
 from utils.cameras import pixel_grid
-from utils.errors import UserError
+from utils.errors import UserError, reading
 from utils.images import resize_image
 
 _SMALLEST_SHARE = 0.5
+_LARGEST_GROWTH = 16
 _MAPS_KEPT = 8
 _SAME = 1e-9
 
@@ -34,7 +35,10 @@ def common_pinhole(lenses: list[Lens]) -> tuple[Tensor, tuple[int, int], list[bo
         intrinsics float64 ``[3, 3]``, (height, width), and whether each frame covers it.
     """
     main = Counter(lenses).most_common(1)[0][0]
-    seen = {lens: lens.visible_rectangle() for lens in set(lenses)}
+    seen = {}
+    for lens in set(lenses):
+        with reading(lens.source, "the calibration of a camera", "calibrate it again"):
+            seen[lens] = lens.visible_rectangle()
     counts = {lens: view.intersection(seen[main]).area >= _SMALLEST_SHARE * seen[main].area
               for lens, view in seen.items()}  # fmt: skip
     view = seen[main]
@@ -49,6 +53,9 @@ def _pinhole_of(view: Rectangle, lens: Lens) -> tuple[Tensor, tuple[int, int]]:
     """Intrinsics and size of a camera with the lens's focal lengths that sees ``view``, less a part of a pixel."""
     (fx, fy), (width, height) = lens.focal, (view.right - view.left, view.bottom - view.top)
     columns, rows = math.floor(fx * width + 1e-6), math.floor(fy * height + 1e-6)
+    if columns * rows > _LARGEST_GROWTH * lens.size[0] * lens.size[1]:
+        raise UserError(f"{lens.source}: without its distortion {lens.radial[:2]} the pictures would be of "
+                        f"{columns}x{rows} pixels; calibrate the camera again")
     if columns < 2 or rows < 2:
         raise UserError(f"{lens.source}: its cameras have no common field of view; give the images of each camera a "
                         "scene of their own")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from dataloader.scene import Scene
 from dataloader.scene_layouts import load_scene
 from dataloader.view_dataset import check_labels
 from dataloader.view_store import ViewStore
-from utils.errors import UserError
+from utils.errors import UserError, short
 
+logger = logging.getLogger(__name__)
 _LEAST_EXTENT, _MOST_EXTENT = 0.2, 30.0
 
 
@@ -79,11 +81,19 @@ def verify_views(path: Path) -> list[Finding]:
         return report.findings
     report.attempt(lambda: store.cameras)
     sound = [name for name in store.channels if report.attempt(lambda name=name: store.tensor(name)) is not None]
+    if "sh" in sound and store.dtype("sh") == "float16":
+        report.attempt(lambda: [store.read_stored("sh", view) for view in range(len(store))][:0])
     if "label" in sound:
         report.attempt(lambda: check_labels(store.tensor("label"), store))
     elif "label" not in store.channels:
         report.note("no annotation yet; run the 'annotate' task before training")
     return report.findings
+
+
+def examine(check: Callable[[Path], list[Finding]], path: Path, kind: str, name: str) -> list[Finding]:
+    """What ``check(path)`` finds; where it fails itself, that is what was found."""
+    report = _Report(kind, name)
+    return (report.attempt(lambda: check(path)) or []) + report.findings
 
 
 def _unit_problem(scene: Scene) -> str | None:
@@ -123,12 +133,16 @@ class _Report:
         self.findings.append(Finding(self._kind, self._name, True, text))
 
     def attempt(self, check: Callable):
-        """The result of ``check``, or None after a :class:`UserError`, which becomes a finding."""
+        """The result of ``check``, or None after an error, which becomes a finding."""
         try:
             return check()
         except UserError as error:
             self.broken(str(error))
-            return None
+        except Exception as error:  # whatever a folder holds, the others are to be examined too
+            logger.debug("%s %s", self._kind, self._name, exc_info=True)
+            self.broken(f"{self._name} cannot be examined ({type(error).__name__}: {short(str(error))}); this is a "
+                        "mistake in the program: please report it with the folder")
+        return None
 
 
 def format_findings(findings: list[Finding]) -> str:

@@ -58,7 +58,9 @@ def _reason(error: Exception) -> str:
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     if isinstance(error, KeyError):
         line = f"{line} is missing"
-    return f"{type(error).__name__}: {line}"[:_LONGEST_REASON] if line else type(error).__name__
+    kind = type(error).__name__
+    kind = f"{type(error).__module__}.error" if kind == "error" else kind  # struct's and zlib's
+    return f"{kind}: {line}"[:_LONGEST_REASON] if line else kind
 
 
 def short(value: Any) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError
+from utils.errors import UserError, reading
+from utils.files import read_text
+from utils.names import plain_name
 from utils.paths import find_config
 from utils.plans import FAILED
 from utils.progress import Progress
@@ -35,13 +38,13 @@ def resolve_scenes(spec: str | Sequence[str], root: str | Path | None = None, pr
     elif spec == "all":
         names = scene_folders(root, prefix)
     elif listed := find_config(spec):
-        lines = (line.strip() for line in listed.read_text(encoding="utf-8").splitlines())
-        names = [line for line in lines if line and not line.startswith("#")]
+        lines = (line.strip() for line in read_text(listed, "a list of scene names").splitlines())
+        names = [plain_name(line, listed, "scene's name") for line in lines if line and not line.startswith("#")]
     else:
         raise UserError(f"scenes = {spec!r} is neither 'all' nor an existing text file of scene names")
     if not names:
         raise UserError(f"no scenes found for scenes = {spec!r}" + (f" in {root}" if root else ""))
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise UserError(f"scenes are named twice: {', '.join(repeated)}")
     return names
@@ -65,13 +68,14 @@ def scene_folders(root: str | Path | None, prefix: str = "") -> list[str]:
     """
     if root is None or not Path(root).is_dir():
         raise UserError(f"{root} is not a folder; expected one sub-folder per scene there")
-    return sorted(
-        path.name.removeprefix(prefix)
-        for path in Path(root).iterdir()
-        if path.is_dir() and path.name.startswith(prefix) and not path.name.startswith(".")
-        and not path.name.endswith(".partial")
-        and path.name not in ("run", "tensorboard")
-    )
+    with reading(root, "a folder of scenes"):
+        return sorted(
+            path.name.removeprefix(prefix)
+            for path in Path(root).iterdir()
+            if path.is_dir() and path.name.startswith(prefix) and not path.name.startswith(".")
+            and not path.name.endswith(".partial")
+            and path.name not in ("run", "tensorboard")
+        )
 
 
 def for_each_scene(

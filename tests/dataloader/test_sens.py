@@ -1,11 +1,15 @@
 """``.sens`` streams: what was written is read, in bounded memory; extraction resumes and names what is broken."""
 
+import io
+import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dataloader import load_scannet_scene
 from dataloader.sens import SensReader
@@ -135,6 +139,62 @@ def test_damaged_depth_names_the_frame(tmp_path):
     (tmp_path / "s.sens").write_bytes(whole.replace(packed, b"\0" * len(packed)))
     with pytest.raises(UserError, match="depth image of frame 1 is damaged"):
         extract_scene(tmp_path / "s.sens", tmp_path / "s")
+
+
+HEADER_END = 4 + 8 + 9 + 4 * 64  # of the fixture's matrices; codings, sizes, units and the number of frames follow
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (HEADER_END + 28, struct.pack("<Q", 10**7), r"ends within frame \d+ of 10000000"),
+        (HEADER_END + 28, struct.pack("<Q", 2**60), "ends within frame"),
+        (HEADER_END + 8, struct.pack("<2I", 2**32 - 1, 2**32 - 1), "which no sensor takes"),
+        (HEADER_END + 16, struct.pack("<2I", 2**20, 2**20), "which no sensor takes"),
+        (HEADER_END + 24, struct.pack("<f", float("inf")), "inf depth units"),
+        (HEADER_END + 24, struct.pack("<f", float("nan")), "nan depth units"),
+        (21, struct.pack("<f", float("nan")), "intrinsics or extrinsics with NaN"),
+    ],
+)
+def test_headers_that_lie_are_refused_at_once(tmp_path, place, value, message):
+    whole = bytearray(write_sens(tmp_path / "s.sens", frames=3))
+    whole[place : place + len(value)] = value
+    (tmp_path / "s.sens").write_bytes(whole)
+    with pytest.raises(UserError, match=f"s.sens .*{message}"):
+        SensReader(tmp_path / "s.sens")
+
+
+def _first_frame_with(path, color=None, depth=None):
+    """The stream's first frame with other data of its images, opened."""
+    write_sens(path, frames=1)
+    reader = SensReader(path)
+    frame = next(reader.frames())
+    return reader, replace(frame, color_data=color or frame.color_data, depth_data=depth or frame.depth_data)
+
+
+def _png(array):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "png")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("color", [b"x" * 10, _png(np.zeros((12, 16), np.uint8)), _png(np.zeros((5, 5, 3), np.uint8)),
+                                   _png(np.zeros((12, 16), np.uint16)), b"%!PS-Adobe-3.0", b"\x89PNG\r\n\x1a\n"])
+def test_colour_that_does_not_fit_the_header_names_the_frame(tmp_path, color):
+    reader, frame = _first_frame_with(tmp_path / "s.sens", color=color)
+    with reader, pytest.raises(UserError, match="s.sens.*frame 0"):
+        reader.decode_color(frame)
+
+
+def test_depth_that_inflates_without_end_is_not_inflated(tmp_path):
+    reader, frame = _first_frame_with(tmp_path / "s.sens", depth=zlib.compress(bytes(1 << 28), 1))
+    tracemalloc.start()
+    try:
+        with reader, pytest.raises(UserError, match="depth image of frame 0 .* 97 bytes or more, expected 96"):
+            reader.decode_depth(frame)
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_extract_refuses_what_it_cannot_do(tmp_path):
