@@ -234,7 +234,7 @@ def _cut(path, count):
          "was taken by camera 7"),
         ("colmap text", lambda f: (f / "sparse/0/cameras.txt").write_text("7 FOV 32 24 40 40 16 12 1\n"),
          "camera 7 has the model FOV; expected one of SIMPLE_PINHOLE"),
-        ("colmap text", lambda f: (f / "sparse/0/images.txt").write_text("1 0 0 0 name\n\n"), "images.txt cannot be read"),
+        ("colmap text", lambda f: (f / "sparse/0/images.txt").write_text("1 0 0 0 name\n\n"), "images.txt cannot be"),
         ("colmap text", lambda f: (f / "sparse/0/points3D.txt").write_text("1 0 0\n"), "points3D.txt cannot be read"),
     ],
 )  # fmt: skip
