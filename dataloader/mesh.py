@@ -85,7 +85,10 @@ def _stack(scalars: dict[str, np.ndarray], names: tuple[str, ...], dtype: type) 
 def _within(values: np.ndarray, dtype: type, otherwise: int) -> np.ndarray:
     """Whole numbers of ``dtype``; ``otherwise`` where it cannot hold a value, such as NaN."""
     limits = np.iinfo(dtype)
-    return np.where((values >= limits.min) & (values <= limits.max), values, otherwise).astype(dtype)
+    inside = (values >= limits.min) & (values <= limits.max)
+    result = np.full(values.shape, otherwise, dtype)
+    result[inside] = values[inside].astype(dtype)
+    return result
 
 
 def _triangles(face: dict[str, np.ndarray | PlyList], num_vertices: int, path: Path) -> np.ndarray:

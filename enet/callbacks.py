@@ -26,7 +26,9 @@ class QuietLightning(pl.Callback):
     """
 
     def __init__(self) -> None:
-        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # before the trainer is made
+        # Before the trainer is made, which says that a GPU is not used where the user asked for the CPU.
+        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", "GPU available but not used", module="pytorch_lightning")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

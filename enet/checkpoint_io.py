@@ -16,6 +16,7 @@ from utils.files import atomic_path
 
 _PARTS = {"state_dict": dict, "optimizer_states": list, "loops": dict, "callbacks": dict, "epoch": int,
           "global_step": int}  # fmt: skip
+_BETWEEN_PROCESSES = ".temp.ckpt"  # weights alone, from the processes that trained to the one that started them
 _WHAT, _ADVICE = "the state of an interrupted training", "delete it to train again"
 
 
@@ -29,6 +30,8 @@ class CheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: str, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """As data alone, whatever ``weights_only`` says; raises :class:`UserError` where it is damaged."""
         content = open_checkpoint(path, _WHAT, _ADVICE)
+        if Path(path).name == _BETWEEN_PROCESSES:
+            return content
         with reading(path, _WHAT, _ADVICE):
             for name, kind in _PARTS.items():  # Lightning passes over some that are missing
                 if not isinstance(content[name], kind):

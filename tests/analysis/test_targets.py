@@ -120,7 +120,7 @@ def test_pixels_without_depth_are_not_taken(tmp_path):
 
 def test_missing_channels_are_named(tmp_path):
     writer = ViewStoreWriter.create(tmp_path / "bare", camera_list(trajectory(1)), {"rgb": ("uint8", (3, *SIZE))}, {})
-    writer.write(0, {"rgb": torch.zeros(3, *SIZE, dtype=torch.uint8)})
+    writer.write(0, {"rgb": torch.ones(3, *SIZE, dtype=torch.uint8)})
     writer.finish()
     with pytest.raises(UserError, match="bare.*annotate"):
         find_targets(tmp_path / "bare", [SINK], TargetOptions())
