@@ -195,6 +195,6 @@ def test_no_accepted_camera_is_said_and_stops_nothing(work, tmp_path):
 
 def test_options_reach_the_renderer(work, tmp_path):
     gin.bind_parameter("RenderOptions.near_clip", 10.0)
-    with pytest.raises(UserError, match="the field is transparent in every pixel of all 2 views"):
+    with pytest.raises(UserError, match="the field is transparent in every pixel of all 1 views"):
         call(work, tmp_path, every=6)
     assert RenderOptions().near_clip == 10.0
