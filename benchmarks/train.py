@@ -25,11 +25,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataloader import CameraList, ViewStoreWriter  # noqa: E402
+from enet.data_module import SegmentationDataModule  # noqa: E402
 from enet.module import SegmentationModule  # noqa: E402
 from enet.options import AugmentationOptions, ViewOptions  # noqa: E402
-from enet.statistics import compute_statistics  # noqa: E402
+from enet.stored_views import StoredViews  # noqa: E402
 from enet.training import PRECISIONS  # noqa: E402
-from enet.view_data import view_data  # noqa: E402
 
 SIZE = (124, 124)
 PROFILE_FROM, PROFILE_WARMUP, PROFILE_STEPS = 3, 3, 20  # of the last epoch's steps
@@ -125,13 +125,12 @@ def measure(stem: str, precision: str, mode: str, arguments: argparse.Namespace)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        data = view_data(
-            ViewOptions(), stem != "rgb", AugmentationOptions(mirror=arguments.mirror),
-            train_stores=[make_store(Path(folder), arguments.views)], batch_size=arguments.batch_size,
-            epoch_views=arguments.batch_size * arguments.steps,
-        )  # fmt: skip
+        store = make_store(Path(folder), arguments.views)
+        views = StoredViews([store], ViewOptions(), stem != "rgb", AugmentationOptions(mirror=arguments.mirror))
+        epoch_views = arguments.batch_size * arguments.steps
+        data = SegmentationDataModule(views, views, arguments.batch_size, epoch_views, seed=0)
         module = SegmentationModule(network={"stem": stem})
-        module.set_statistics(compute_statistics(data.in_order("train", device)))
+        module.set_statistics(views.statistics(arguments.batch_size, device))
         module = module.to(memory_format=torch.channels_last)
         if mode != "off":
             module.compile_training(None if mode == "default" else mode)

@@ -14,20 +14,17 @@ from dataloader.scene import Scene, SparsePoints
 from dataloader.scene_layouts import load_scene
 from dataloader.scene_transform import SceneTransform
 from dataloader.view_dataset import ViewDataset
-from dataloader.view_loader import BatchDecoding
 from dataloader.view_selection import StoreViews
 from dataloader.view_store import ViewStore
 from dataloader.view_writer import ViewStoreWriter, add_channel
 
 __all__ = [
-    "BatchDecoding",
     "CameraList",
     "Mesh",
     "PerfceptionBackground",
     "PerfceptionScene",
     "Scene",
     "SceneTransform",
-    "SegmentationDataModule",
     "SparsePoints",
     "StoreViews",
     "ViewDataset",
@@ -40,11 +37,3 @@ __all__ = [
     "load_scene",
     "save_perfception_scene",
 ]
-
-
-def __getattr__(name: str):
-    if name == "SegmentationDataModule":  # on demand, since importing Lightning takes seconds
-        from dataloader.data_module import SegmentationDataModule
-
-        return SegmentationDataModule
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,7 @@
 """Augmentation of a batch of views on its device; colour, SH, labels and weights stay aligned to the pixel.
 
-Every random number comes from the sampler, so an augmentation depends on seed, epoch and position in the epoch only.
-Mirroring an image left to right shows the world reflected in the camera's vertical plane; the SH coefficients of that
-world are those of :func:`utils.spherical_harmonics.mirror_matrix` with the camera's right axis as normal.
+Every random number comes with the step, so an augmentation depends on seed, epoch and position in the epoch only. The
+SH coefficients of a mirrored view are those of :func:`enet.sh_frames.sh_matrices`.
 """
 
 from __future__ import annotations
@@ -14,30 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from enet.options import AugmentationOptions
+from enet.view_batch import ViewBatch
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-@dataclass
-class ViewBatch:
-    """Views ready for the network, up to normalisation.
-
-    Attributes:
-        color: float32 [B, 3, H, W], 0..1.
-        sh: float32 [B, 27, H, W], or None.
-        label: uint8 [B, H, W], class indices.
-        quality: float32 [B, H, W], 0..1, or None.
-    """
-
-    color: Tensor
-    sh: Tensor | None
-    label: Tensor
-    quality: Tensor | None = None
-
-
 @dataclass(frozen=True)
 class Draws:
-    """The sampler's random numbers, each [B], uniform in [0, 1), by what they decide."""
+    """A step's random numbers, each [B], uniform in [0, 1), by what they decide."""
 
     mirror: Tensor
     crop_size: Tensor
@@ -49,8 +32,8 @@ class Draws:
 
     @classmethod
     def split(cls, draws: Tensor) -> Draws:
-        """From [B, NUM_DRAWS]."""
-        return cls(*draws.unbind(-1))
+        """From the first NUM_DRAWS of [B, D]."""
+        return cls(*draws[:, :NUM_DRAWS].unbind(-1))
 
 
 NUM_DRAWS = len(fields(Draws))
@@ -68,7 +51,7 @@ def augment(batch: ViewBatch, draws: Draws, options: AugmentationOptions) -> Vie
     if options.smallest_crop < 1:
         grid = _crop_grid(draws, options.smallest_crop, tuple(batch.label.shape[-2:]))
         batch = _map(batch, lambda image, mode: _resample(image, grid, mode))
-    return ViewBatch(_jitter(batch.color, draws, options), batch.sh, batch.label, batch.quality)
+    return ViewBatch(_jitter(batch.color, draws, options), batch.sh, batch.label, batch.weight)
 
 
 def _map(batch: ViewBatch, change) -> ViewBatch:
@@ -77,7 +60,7 @@ def _map(batch: ViewBatch, change) -> ViewBatch:
         change(batch.color, "bilinear"),
         None if batch.sh is None else change(batch.sh, "bilinear"),
         change(batch.label[:, None], "nearest")[:, 0],
-        None if batch.quality is None else change(batch.quality[:, None], "bilinear")[:, 0],
+        None if batch.weight is None else change(batch.weight[:, None], "bilinear")[:, 0],
     )
 
 

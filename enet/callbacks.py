@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from enet.augmentation import ViewBatch
 from enet.metrics import class_iou
 from enet.module import SegmentationModule
+from enet.view_batch import DeferredBatch, ViewBatch
+from utils.errors import reading
+from utils.files import read_json, write_json
 from utils.labels import CLASS_NAMES, colorize
 from utils.progress import Progress
 
@@ -61,16 +66,49 @@ class EpochProgress(pl.Callback):
             self._meter = None
 
 
+class TrainingClock(pl.Callback):
+    """Seconds that a training took over all calls; of a killed one, up to its last checkpoint.
+
+    They are kept in a file beside the checkpoints, not within them, so that equal trainings have equal checkpoints.
+    The file lists the seconds until the end of every epoch; an epoch's are written before its checkpoint.
+    """
+
+    def __init__(self, path: Path):
+        """The clock starts here, so that filling caches and starting processes counts."""
+        self._path = path
+        self._start = time.monotonic()
+        self._seconds: list[float] = []
+        self._before = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epochs = trainer.current_epoch  # up to the checkpoint of an earlier call
+        if epochs:
+            with reading(self._path, "the seconds of an interrupted training", "delete the training to start again"):
+                self._seconds = [float(seconds) for seconds in read_json(self._path)][:epochs]
+                if len(self._seconds) < epochs or not all(map(math.isfinite, self._seconds)):
+                    raise ValueError(f"it does not hold the seconds of {epochs} epochs")
+            self._before = self._seconds[-1]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seconds.append(round(self._before + time.monotonic() - self._start, 3))
+        if trainer.is_global_zero:
+            write_json(self._path, self._seconds)
+
+    def total(self) -> float:
+        """Seconds of all epochs, also where other processes trained."""
+        return read_json(self._path)[-1]
+
+
 class ValidationPictures(pl.Callback):
     """Per-class IoU, confusion matrix and sample triplets (image, ground truth, prediction) of each validation."""
 
     def __init__(self, samples: int = 4):
         self._samples = samples
-        self._first: ViewBatch | None = None
+        self._first: DeferredBatch | None = None
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: ViewBatch, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: DeferredBatch,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         if batch_idx == 0:
             self._first = batch
@@ -84,20 +122,15 @@ class ValidationPictures(pl.Callback):
             if not torch.isnan(iou):
                 writer.add_scalar(f"val_iou/{name}", float(iou), step)
         writer.add_image("val/confusion", confusion_image(confusion), step)
-        batch = first_views(self._first, self._samples)
-        writer.add_image("val/samples", torch.cat(tuple(triplets(batch, pl_module.predict(batch))), dim=-2), step)
+        views = self._first.resolve().first(self._samples)
+        writer.add_image("val/samples", torch.cat(tuple(triplets(views, pl_module.predict(views))), dim=-2), step)
         self._first = None
 
 
-def first_views(batch: ViewBatch, count: int) -> ViewBatch:
-    """The first ``count`` views of a batch."""
-    return ViewBatch(batch.color[:count], None if batch.sh is None else batch.sh[:count], batch.label[:count])
-
-
-def triplets(batch: ViewBatch, prediction: Tensor) -> Tensor:
+def triplets(views: ViewBatch, prediction: Tensor) -> Tensor:
     """Image, ground truth and prediction side by side, uint8 [B, 3, H, 3W] on the CPU."""
-    color = (batch.color * 255).round().to(torch.uint8).cpu()
-    return torch.cat([color, colorize(batch.label.cpu()), colorize(prediction.cpu())], dim=-1)
+    color = (views.color * 255).round().to(torch.uint8).cpu()
+    return torch.cat([color, colorize(views.label.cpu()), colorize(prediction.cpu())], dim=-1)
 
 
 def confusion_image(confusion: Tensor, cell: int = 12) -> Tensor:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dataloader import SegmentationDataModule, StoreViews
-from enet.augmentation import ViewBatch
-from enet.callbacks import first_views, triplets
+from dataloader import StoreViews
+from enet.callbacks import triplets
 from enet.metrics import ScanNetIoU, summarize_confusion
 from enet.module import SegmentationModule
 from enet.options import ViewOptions
 from enet.splits import hold_out_views, room_of, stores_of
-from enet.view_data import view_data
+from enet.stored_views import StoredViews
+from enet.view_source import ViewSource
 from utils.checkpoints import open_checkpoint
 from utils.errors import UserError, reading
 from utils.files import read_json, write_json
@@ -52,9 +52,13 @@ def load_module(checkpoint: str | Path, device: torch.device) -> SegmentationMod
 
 @torch.inference_mode()
 def evaluate(
-    module: SegmentationModule, batches: Iterable[ViewBatch], samples: int = 0, samples_dir: Path | None = None
+    module: SegmentationModule,
+    source: ViewSource,
+    batch_size: int,
+    samples: int = 0,
+    samples_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Scores over ``batches`` as :func:`enet.metrics.summarize_confusion` gives them.
+    """Scores over a source's views as :func:`enet.metrics.summarize_confusion` gives them, on the module's device.
 
     Args:
         samples: sample triplets (image, ground truth, prediction) to write to ``samples_dir``, from all batches.
@@ -62,15 +66,16 @@ def evaluate(
     """
     module.eval()
     iou = ScanNetIoU().to(module.device)
-    batches = list(batches) if not hasattr(batches, "__len__") else batches
-    per_batch = -(-samples // max(len(batches), 1))
+    steps = source.ordered_steps(batch_size)
+    per_batch = -(-samples // max(len(steps), 1))
     written = 0
-    for batch in batches:
-        prediction = module.predict(batch)
-        iou.update(prediction, batch.label)
+    for batch in source.batches(steps, module.device):
+        views = batch.resolve()
+        prediction = module.predict(views)
+        iou.update(prediction, views.label)
         count = min(per_batch, samples - written)
         if count > 0:
-            pictures = triplets(first_views(batch, count), prediction[:count])
+            pictures = triplets(views.first(count), prediction[:count])
             for picture in pictures:
                 write_image(samples_dir / f"{written:03d}.png", picture)
                 written += 1
@@ -106,15 +111,16 @@ class CheckpointTest:
             UserError: either cannot be used, or other settings' scores are there.
         """
         module = load_module(self.checkpoint, torch.device("cpu"))
-        data = self._data(module)
-        height, width = data.dataset("test").size
-        detail = f"{len(data.dataset('test'))} views of {width}x{height} of {len(self.scenes)} scenes"
-        return plan_output(self.output.parent.name, self.output, self._inputs(module), overwrite, detail)
+        source = self._source(module)
+        height, width = source.size
+        detail = f"{len(source)} views of {width}x{height} of {len(self.scenes)} scenes"
+        return plan_output(self.output.parent.name, self.output, self._inputs(source), overwrite, detail)
 
     def run(self, overwrite: bool) -> dict[str, Any]:
         """The scores, kept in the folder with sample pictures."""
         module = load_module(self.checkpoint, self.device)
-        partial = prepare_output(self.output, self._inputs(module), overwrite)
+        source = self._source(module)
+        partial = prepare_output(self.output, self._inputs(source), overwrite)
         if partial is None:
             logger.info("%s is finished; nothing to do", self.output)
             return read_json(self.output / "results.json")
@@ -122,29 +128,22 @@ class CheckpointTest:
         seen = sorted(trained_on & {room_of(name) for name in self.scenes})
         if seen:
             logger.warning("%d of the rooms were trained or validated on: %s", len(seen), ", ".join(seen))
-        data = self._data(module)
         (partial / "samples").mkdir(exist_ok=True)
-        scores = evaluate(module, data.in_order("test", self.device), self.samples, partial / "samples")
-        views = len(data.dataset("test"))
-        results = {**scores, "views": views, "scenes": list(self.scenes), "rooms_seen_in_training": seen}
+        scores = evaluate(module, source, self.batch_size, self.samples, partial / "samples")
+        results = {**scores, "views": len(source), "scenes": list(self.scenes), "rooms_seen_in_training": seen}
         write_json(partial / "results.json", results)
         commit_output(self.output)
-        logger.info("%s: mIoU %.4f on %d views", self.output, scores["mean_iou"] or 0.0, views)
+        logger.info("%s: mIoU %.4f on %d views", self.output, scores["mean_iou"] or 0.0, len(source))
         return results
 
-    def _inputs(self, module: SegmentationModule) -> dict[str, Any]:
-        channels = [module.hparams["views"]["color"], "label", *(["sh"] if module.network.uses_sh else [])]
+    def _inputs(self, source: ViewSource) -> dict[str, Any]:
         return {
-            "checkpoint": file_identity(self.checkpoint),
-            "stores": [entry.identity(channels) for entry in self.views],
-            "samples": self.samples,
-        }
+            "checkpoint": file_identity(self.checkpoint), "stores": source.identity(), "samples": self.samples
+        }  # fmt: skip
 
-    def _data(self, module: SegmentationModule) -> SegmentationDataModule:
-        return view_data(
-            ViewOptions(**module.hparams["views"]), module.network.uses_sh, test_stores=self.views,
-            batch_size=self.batch_size, cache=False,
-        )  # fmt: skip
+    def _source(self, module: SegmentationModule) -> ViewSource:
+        options = replace(ViewOptions(**module.hparams["views"]), cache=False)  # each view is needed once
+        return StoredViews(self.views, options, module.network.uses_sh)
 
 
 def views_to_test(

@@ -10,7 +10,6 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from enet.augmentation import ViewBatch
 from enet.backbones import build_network
 from enet.class_weights import class_weights
 from enet.losses import dice_loss, lovasz_softmax_loss, weighted_cross_entropy
@@ -18,7 +17,7 @@ from enet.metrics import ScanNetIoU, class_iou
 from enet.options import LossOptions, NetworkOptions, OptimizerOptions
 from enet.statistics import TrainingStatistics
 from enet.stems import COLOR_CHANNELS
-from enet.view_decoder import StoredBatch
+from enet.view_batch import DeferredBatch, ViewBatch
 from utils.labels import NUM_CLASSES
 from utils.seeding import generator
 from utils.spherical_harmonics import SH_CHANNELS
@@ -27,7 +26,7 @@ _SMALLEST_STD = 1e-3  # a constant channel is only centred
 
 
 class SegmentationModule(pl.LightningModule):
-    """Trains a segmentation network on stored batches, and validates it on decoded ones.
+    """Trains and validates a segmentation network on the batches of any source of views.
 
     Class weights and normalisation statistics are buffers, so a checkpoint holds everything that inference needs.
 
@@ -75,7 +74,7 @@ class SegmentationModule(pl.LightningModule):
                 getattr(self, f"{name}_std").copy_(std.clamp(min=_SMALLEST_STD))
 
     def compile_training(self, mode: str | None = None) -> None:
-        """Fuse decoding, augmentation, network and loss of a training step by ``torch.compile``."""
+        """Fuse a training step by ``torch.compile``: what a batch still needs (such as decoding), network and loss."""
         self._loss_of = torch.compile(self._loss_and_prediction, mode=mode, dynamic=False)
 
     def forward(
@@ -89,21 +88,21 @@ class SegmentationModule(pl.LightningModule):
             sh = (sh - self.sh_mean[:, None, None]) / self.sh_std[:, None, None]
         return self.network(color, sh)
 
-    def _loss_and_prediction(self, stored: StoredBatch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _loss_and_prediction(self, batch: DeferredBatch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Cross-entropy sum, sum of its weights, other losses, and predicted and true classes uint8 [B, H, W]."""
-        batch = stored.decode()
-        logits = self(batch.color, batch.sh)
+        views = batch.resolve()
+        logits = self(views.color, views.sh)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        truth = batch.label.long()
-        entropy, weight = weighted_cross_entropy(logits, truth, self.class_weights, batch.quality)
+        truth = views.label.long()
+        entropy, weight = weighted_cross_entropy(logits, truth, self.class_weights, views.weight)
         other = logits.new_zeros(())
         if self._loss_options.lovasz:
             other = other + self._loss_options.lovasz * lovasz_softmax_loss(logits, truth)
         if self._loss_options.dice:
             other = other + self._loss_options.dice * dice_loss(logits, truth)
-        return entropy, weight, other, logits.detach().argmax(1).to(torch.uint8), batch.label
+        return entropy, weight, other, logits.detach().argmax(1).to(torch.uint8), views.label
 
-    def on_train_batch_start(self, batch: StoredBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: DeferredBatch, batch_idx: int) -> None:
         """Set what depends on the epoch alone, so that a resumed epoch starts like one that was not interrupted."""
         if batch_idx == 0:
             dropout = generator(self._seed, "dropout", self.current_epoch, self.global_rank)
@@ -111,7 +110,7 @@ class SegmentationModule(pl.LightningModule):
             for group in self.optimizers().optimizer.param_groups:
                 group["lr"] = self._optimizer_options.learning_rate_at(self.current_epoch)
 
-    def training_step(self, batch: StoredBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: DeferredBatch, batch_idx: int) -> Tensor:
         entropy, weight, other, prediction, label = self._loss_of(batch)
         loss = entropy / self._mean_over_processes(weight).clamp(min=1e-6) + other
         self._loss_sum += loss.detach()
@@ -140,8 +139,9 @@ class SegmentationModule(pl.LightningModule):
         self._steps = 0
         self.train_iou.reset()
 
-    def validation_step(self, batch: ViewBatch, batch_idx: int) -> None:
-        self.val_iou.update(self.predict(batch), batch.label)
+    def validation_step(self, batch: DeferredBatch, batch_idx: int) -> None:
+        views = batch.resolve()
+        self.val_iou.update(self.predict(views), views.label)
 
     def on_validation_epoch_end(self) -> None:
         self.val_confusion = self.val_iou.total()
@@ -149,9 +149,9 @@ class SegmentationModule(pl.LightningModule):
         mean = class_iou(self.val_confusion).nanmean().float()
         self.log("val/mean_iou", torch.nan_to_num(mean), sync_dist=True)
 
-    def predict(self, batch: ViewBatch) -> Tensor:
+    def predict(self, views: ViewBatch) -> Tensor:
         """Predicted classes uint8 [B, H, W]."""
-        return self(batch.color, batch.sh).argmax(1).to(torch.uint8)
+        return self(views.color, views.sh).argmax(1).to(torch.uint8)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         options = self._optimizer_options

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enet.augmentation import ViewBatch
+from enet.view_batch import DeferredBatch
 from utils.labels import NUM_CLASSES
 
 
@@ -54,19 +54,20 @@ class _Moments:
         return mean.float(), variance.sqrt().float()
 
 
-def compute_statistics(batches: Iterable[ViewBatch]) -> TrainingStatistics:
+def compute_statistics(batches: Iterable[DeferredBatch]) -> TrainingStatistics:
     """Statistics over ``batches``, which must hold every training view once and unaugmented."""
     class_pixels = torch.zeros(NUM_CLASSES, dtype=torch.int64)
     view_pixels = torch.zeros(NUM_CLASSES, dtype=torch.int64)
     color, sh = _Moments(), _Moments()
     has_sh = False
     for batch in batches:
-        counts = _counts_per_view(batch.label)
+        views = batch.resolve()
+        counts = _counts_per_view(views.label)
         class_pixels += counts.sum(0)
-        view_pixels += (counts > 0).sum(0) * batch.label[0].numel()
-        color.add(batch.color)
-        if batch.sh is not None:
-            sh.add(batch.sh)
+        view_pixels += (counts > 0).sum(0) * views.label[0].numel()
+        color.add(views.color)
+        if views.sh is not None:
+            sh.add(views.sh)
             has_sh = True
     return TrainingStatistics(
         class_pixels, view_pixels, *color.mean_and_std(), *(sh.mean_and_std() if has_sh else (None, None))

@@ -64,22 +64,30 @@ def train(
         compile: "off", or the mode of torch.compile: "default", "reduce-overhead", "max-autotune".
         overwrite: train again although a finished run with other settings is there.
     """
+    from dataloader.view_selection import refuse_shared_views
     from enet.splits import choose_views
+    from enet.stored_views import StoredViews
     from enet.training import Budget, TrainingOptions, plan_training, train_once
 
     training, validation = choose_views(views, SplitOptions(), seed)
+    refuse_shared_views(training, validation)
     originals = (entry for entry in training if entry.path.parent == Path(views[0]))
     budget = Budget(
         epochs=epochs, batch_size=batch_size, epoch_views=epoch_views or sum(map(len, originals)),
         val_interval=val_interval, patience=patience, seed=seed, precision=precision, devices=devices, compile=compile,
     )  # fmt: skip
     options = TrainingOptions(NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions())
+    uses_sh = options.network.uses_sh
+    sources = (
+        StoredViews(training, options.views, uses_sh, options.augmentation, weighted=options.loss.quality),
+        StoredViews(validation, options.views, uses_sh),
+    )
     folder = Path(runs_dir) / name / "training"
     chosen = choose_device(device)
 
     def work() -> dict[str, Any]:
-        results = train_once(folder, training, validation, options, budget, chosen, overwrite)
+        results = train_once(folder, *sources, options, budget, chosen, overwrite)
         used = {"stem": options.network.stem, "color": options.views.color, "budget": asdict(budget)}
         return {"name": name, **results, **used}
 
-    return Plan(work, [plan_training(folder, training, validation, options, budget, overwrite)])
+    return Plan(work, [plan_training(folder, *sources, options, budget, overwrite)])

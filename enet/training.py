@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +15,15 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from dataloader import SegmentationDataModule, StoreViews
 from enet.backbones import build_network
-from enet.callbacks import EpochProgress, QuietLightning, ValidationPictures
+from enet.callbacks import EpochProgress, QuietLightning, TrainingClock, ValidationPictures
 from enet.checkpoint_io import CheckpointIO, Restored, restoring
+from enet.data_module import SegmentationDataModule
 from enet.evaluation import evaluate, load_module
 from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
-from enet.statistics import compute_statistics
 from enet.synchronized_norm import synchronize_norms
-from enet.view_data import view_data
+from enet.view_source import ViewSource
 from utils.checkpoints import open_checkpoint
 from utils.cores import environment_of_each
 from utils.errors import UserError
@@ -38,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
 COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
-BEST, LAST, RESULTS = "best.ckpt", "last.ckpt", "results.json"
+BEST, LAST, RESULTS, SECONDS = "best.ckpt", "last.ckpt", "results.json", "seconds.json"
 _SAMPLES = 12
 
 
@@ -73,6 +70,11 @@ class Budget:
         if self.compile not in COMPILE_MODES:
             raise UserError(f"train.compile = {self.compile!r}; use {', '.join(map(repr, COMPILE_MODES))}")
 
+    @property
+    def batch_of_each(self) -> int:
+        """Views of a batch of each process."""
+        return self.batch_size // self.devices
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -86,62 +88,50 @@ class TrainingOptions:
 
 
 def training_inputs(
-    training: Sequence[StoreViews], validation: Sequence[StoreViews], options: TrainingOptions, budget: Budget
+    training: ViewSource, validation: ViewSource, options: TrainingOptions, budget: Budget
 ) -> dict[str, Any]:
-    """What determines a run: options, budget, and of the stores the channels that it reads."""
-    channels = [options.views.color, "label", *(["sh"] if options.network.uses_sh else [])]
-    weighted = [*channels, "quality"] if options.loss.quality else channels
+    """What determines a run: options, budget, and the views.
+
+    Raises:
+        ValueError: the network or the loss needs what a source does not have.
+    """
+    if options.network.uses_sh and not (training.has_sh and validation.has_sh):
+        raise ValueError(f"stem {options.network.stem!r} takes SH images, which a source of views does not have")
+    if options.loss.quality and not training.has_weight:
+        raise ValueError("LossOptions.quality is on, but the training views have no weights")
     return {
         **{name: asdict(values) for name, values in vars(options).items()},
         "budget": asdict(budget),
-        "training": [entry.identity(weighted) for entry in training],
-        "validation": [entry.identity(channels) for entry in validation],
+        "training": training.identity(),
+        "validation": validation.identity(),
     }
 
 
 def plan_training(
     folder: Path,
-    training: Sequence[StoreViews],
-    validation: Sequence[StoreViews],
+    training: ViewSource,
+    validation: ViewSource,
     options: TrainingOptions,
     budget: Budget,
     overwrite: bool = False,
 ) -> Item:
-    """What :func:`train_once` would do; opens the stores, and makes the network once.
+    """What :func:`train_once` would do; makes the network once.
 
     Raises:
-        UserError: the stores cannot be trained on together, the network cannot be made, or the run is there with other
-            settings.
+        UserError: the network cannot be made, or the run is there with other settings.
     """
     with torch.random.fork_rng(devices=[]):
         build_network(options.network)
-    data = _view_data(training, validation, options, budget)
-    (height, width), views = data.dataset("train").size, [len(data.dataset(split)) for split in ("train", "val")]
-    detail = f"{budget.epochs} epochs on {views[0]} views of {width}x{height}, {views[1]} to validate on"
+    height, width = training.size
+    detail = f"{budget.epochs} epochs on {len(training)} views of {width}x{height}, {len(validation)} to validate on"
     inputs = training_inputs(training, validation, options, budget)
     return plan_output(folder.parent.name, folder, inputs, overwrite, detail)
 
 
-def _view_data(
-    training: Sequence[StoreViews], validation: Sequence[StoreViews], options: TrainingOptions, budget: Budget
-) -> SegmentationDataModule:
-    return view_data(
-        options.views,
-        options.network.uses_sh,
-        options.augmentation,
-        train_stores=training,
-        val_stores=validation,
-        batch_size=budget.batch_size // budget.devices,
-        epoch_views=budget.epoch_views,
-        seed=budget.seed,
-        weighted=options.loss.quality,
-    )
-
-
 def train_once(
     folder: Path,
-    training: Sequence[StoreViews],
-    validation: Sequence[StoreViews],
+    training: ViewSource,
+    validation: ViewSource,
     options: TrainingOptions,
     budget: Budget,
     device: torch.device,
@@ -149,16 +139,24 @@ def train_once(
 ) -> dict[str, Any]:
     """Train into ``folder`` unless it holds the finished run of equal settings; returns the run's results.
 
-    The folder holds best.ckpt (by validation mIoU), last.ckpt, results.json, tensorboard/ and samples/.
+    The folder holds best.ckpt (by validation mIoU), last.ckpt, results.json, seconds.json (until the end of each
+    epoch), tensorboard/ and samples/.
     """
     partial = prepare_output(folder, training_inputs(training, validation, options, budget), overwrite)
     if partial is None:
         logger.info("%s is finished; nothing to do", folder)
         return read_json(folder / RESULTS)
-    data = _view_data(training, validation, options, budget)
-    module = _build_module(options, budget, data, device)
+    module = _build_module(options, budget, training, validation, device)
+    data = SegmentationDataModule(training, validation, budget.batch_of_each, budget.epoch_views, budget.seed)
     seconds, epochs = _fit(partial, module, data, options, budget, device)
-    results = _finish(partial, data, device, budget, epochs, seconds)
+    results = {
+        **_measure(partial, validation, device, budget),
+        "training_views": len(training),
+        "validation_views": len(validation),
+        "epochs": epochs,
+        "seconds": seconds,
+        "images_per_second": round(epochs * budget.epoch_views / seconds, 1),
+    }
     write_json(partial / RESULTS, results)
     commit_output(folder)
     logger.info(
@@ -173,17 +171,17 @@ def train_once(
 
 
 def _build_module(
-    options: TrainingOptions, budget: Budget, data: SegmentationDataModule, device: torch.device
+    options: TrainingOptions, budget: Budget, training: ViewSource, validation: ViewSource, device: torch.device
 ) -> SegmentationModule:
     module = SegmentationModule(
         network=asdict(options.network),
         loss=asdict(options.loss),
         optimizer=asdict(options.optimizer),
         views=asdict(options.views),
-        scenes=sorted({*data.dataset("train").scenes, *data.dataset("val").scenes}),
+        scenes=sorted({*training.scenes, *validation.scenes}),
         seed=budget.seed,
     )
-    module.set_statistics(compute_statistics(data.in_order("train", device)))
+    module.set_statistics(training.statistics(budget.batch_of_each, device))
     if budget.devices > 1:
         synchronize_norms(module.network)
     if budget.compile != "off":
@@ -199,27 +197,28 @@ def _fit(
     budget: Budget,
     device: torch.device,
 ) -> tuple[float, int]:
-    """Train, from the last checkpoint where there is one; returns seconds and epochs of this call."""
+    """Train, from the last checkpoint where there is one; returns seconds and epochs over all calls."""
     board = TensorBoardLogger(partial, name="", version="tensorboard", default_hp_metric=False)
     board.experiment.add_text("config", f"```\n{gin.config_str()}\n```")
-    trainer = build_trainer(partial, budget, device, board)
+    clock = TrainingClock(partial / SECONDS)
+    trainer = build_trainer(partial, budget, device, board, clock)
     last = partial / LAST
     if budget.devices > 1:  # each in a process that is started with this environment
         os.environ.update(environment_of_each(budget.devices))
-    start = time.perf_counter()
     with warnings.catch_warnings(), restoring(trainer, last):
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
-    seconds = time.perf_counter() - start
     board.log_hyperparams(
         {f"{group}.{name}": value for group, values in {**vars(options), "budget": budget}.items()
          for name, value in asdict(values).items()},
         {"hparam/best_val_mean_iou": float(trainer.checkpoint_callback.best_model_score or 0.0)},
     )  # fmt: skip
     board.finalize("success")
-    return seconds, trainer.current_epoch
+    return clock.total(), trainer.current_epoch
 
 
-def build_trainer(folder: Path, budget: Budget, device: torch.device, board: TensorBoardLogger | bool) -> pl.Trainer:
+def build_trainer(
+    folder: Path, budget: Budget, device: torch.device, board: TensorBoardLogger, clock: TrainingClock
+) -> pl.Trainer:
     """A trainer that keeps best.ckpt and last.ckpt in ``folder``, without progress bars."""
     callbacks: list[pl.Callback] = [
         QuietLightning(),
@@ -230,6 +229,7 @@ def build_trainer(folder: Path, budget: Budget, device: torch.device, board: Ten
         ModelCheckpoint(
             folder, LAST.removesuffix(".ckpt"), save_on_train_epoch_end=True, enable_version_counter=False
         ),
+        clock,
         EpochProgress(),
         ValidationPictures(),
     ]
@@ -255,22 +255,15 @@ def build_trainer(folder: Path, budget: Budget, device: torch.device, board: Ten
     )
 
 
-def _finish(
-    partial: Path, data: SegmentationDataModule, device: torch.device, budget: Budget, epochs: int, seconds: float
-) -> dict[str, Any]:
-    """Scores of the best checkpoint on the validation views, with sample pictures, and the run's figures."""
+def _measure(partial: Path, validation: ViewSource, device: torch.device, budget: Budget) -> dict[str, Any]:
+    """Scores of the best checkpoint on the validation views, with sample pictures, and what it is."""
     module = load_module(partial / BEST, device)
     samples = partial / "samples"
     samples.mkdir(exist_ok=True)
-    scores = evaluate(module, data.in_order("val", device), _SAMPLES, samples)
+    scores = evaluate(module, validation, budget.batch_of_each, _SAMPLES, samples)
     checkpoint = open_checkpoint(partial / BEST, "the best network of this training", "train again")
     return {
         "validation": scores,
         "parameters": sum(parameter.numel() for parameter in module.network.parameters()),
-        "training_views": len(data.dataset("train")),
-        "validation_views": len(data.dataset("val")),
-        "epochs": epochs,
         "best_epoch": checkpoint["epoch"],
-        "seconds": round(seconds, 3),
-        "images_per_second": round(epochs * budget.epoch_views / seconds, 1),
     }

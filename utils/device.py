@@ -22,3 +22,8 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {name!r} was requested but PyTorch sees no GPU; use device = 'auto' or 'cpu'")
     return device
+
+
+def exact_device(device: torch.device) -> torch.device:
+    """The device where a tensor made on ``device`` lies: one name for "cuda" and for the "cuda:0" that it means."""
+    return torch.empty(0, device=device).device

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dataloader import StoreViews, ViewDataset, ViewStore, ViewStoreWriter, add_channel
-from dataloader.view_dataset import decode_batch, keep_batch
+from dataloader.view_channels import decode
 from tests.dataloader.test_view_store import CHANNELS, SH_RANGE, SIZE, make_cameras, make_views
 from utils.errors import UserError
 
@@ -36,7 +36,7 @@ def test_samples_cover_all_stores_in_order(tmp_path):
     assert len(dataset) == 5 and dataset.size == SIZE and not dataset.weighted
     for index, (seed, view) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]):
         sample, views = dataset[index], make_views(3 if seed == 0 else 2, seed)
-        assert (int(sample["store"]), int(sample["index"]), int(sample["label"][0, 0])) == (seed, index, view)
+        assert (int(dataset.store_of_view[index]), int(sample["label"][0, 0])) == (seed, view)
         assert (sample["color"] - views["rgb"][view]).abs().max() <= 1 / 510 + 1e-6
         assert (sample["sh"] - views["sh"][view]).abs().max() <= 4.1 / 510 + 1e-6
         assert {key: sample[key].dtype for key in ("color", "sh", "label")} == {
@@ -46,18 +46,15 @@ def test_samples_cover_all_stores_in_order(tmp_path):
         dataset[5]
 
 
-def test_batches_decoded_on_the_device_equal_decoded_samples(tmp_path):
-    stores = [make_store(tmp_path / "a", 3, seed=0, quality=51), make_store(tmp_path / "b", 2, seed=1, quality=255)]
-    samples = ViewDataset(stores, inputs="rgb+sh")
-    stored = ViewDataset(stores, inputs="rgb+sh", decoded=False)
-    for batch in DataLoader(stored, batch_size=3, collate_fn=keep_batch):
-        assert batch["color"].dtype == batch["sh"].dtype == torch.uint8
-        decoded = decode_batch(batch)
-        for row, index in enumerate(batch["index"].tolist()):
-            for key, values in samples[index].items():
-                assert torch.equal(decoded[key][row], values), key
-        assert decode_batch(decoded)["sh"] is decoded["sh"]
-    assert samples[0]["weight"].unique().tolist() == [pytest.approx(0.2)] and samples[4]["weight"].min() == 1
+def test_batches_as_stored_decode_to_the_samples(tmp_path):
+    stores = [make_store(tmp_path / "a", 3, seed=0, quality=51), make_store(tmp_path / "b", 2, seed=1)]
+    dataset = ViewDataset(stores, inputs="rgb+sh", weighted=True)
+    views = torch.tensor([4, 0, 2])
+    batch = dataset.stored_batch(views)
+    assert {batch[key].dtype for key in ("color", "sh", "label", "weight")} == {torch.uint8}
+    for key, channel in (("color", "rgb"), ("sh", "sh"), ("label", "label"), ("weight", "quality")):
+        decoded = decode(channel, batch[key], batch["sh_range"])
+        assert torch.equal(decoded, torch.stack([dataset[index][key] for index in views.tolist()])), key
 
 
 def test_refused_views_are_left_out(tmp_path):
@@ -65,7 +62,6 @@ def test_refused_views_are_left_out(tmp_path):
     store = make_store(tmp_path / "a", 4, info=info)
     dataset = ViewDataset([store])
     assert [int(dataset[index]["label"][0, 0]) for index in range(len(dataset))] == [0, 2]
-    assert len(ViewDataset([store], only_accepted=False)) == 4
     store = make_store(tmp_path / "b", 1, info=[{"accepted": False}])
     with pytest.raises(UserError, match="accepted view"):
         ViewDataset([store])
@@ -83,11 +79,10 @@ def test_some_views_of_a_store(tmp_path):
 
 def test_views_that_are_not_rated_count_in_full(tmp_path):
     rated, unrated = make_store(tmp_path / "a", 1, quality=51), make_store(tmp_path / "b", 1)
-    assert not ViewDataset([rated, unrated]).weighted  # not all stores have it
     weights = [sample["weight"] for sample in ViewDataset([rated, unrated], weighted=True)]
     assert [weight.unique().tolist() for weight in weights] == [[pytest.approx(0.2)], [1.0]]
     assert weights[1].shape == ViewStore(unrated).size
-    assert "weight" not in ViewDataset([rated], weighted=False)[0]
+    assert "weight" not in ViewDataset([rated])[0]
     with pytest.raises(UserError, match="b nor another store has a quality channel"):
         ViewDataset([unrated], weighted=True)
 
@@ -96,9 +91,8 @@ def test_worker_processes_read_the_same(tmp_path):
     dataset = ViewDataset([make_store(tmp_path / "a")], inputs="rgb+sh")
     dataset[0]
     assert len(pickle.dumps(dataset)) < 20_000  # no pixels travel to workers
-    alone = next(iter(DataLoader(dataset, batch_size=4, collate_fn=keep_batch)))
-    worker = next(iter(DataLoader(dataset, batch_size=4, collate_fn=keep_batch, num_workers=1,
-                                  multiprocessing_context="spawn")))  # fmt: skip
+    alone = next(iter(DataLoader(dataset, batch_size=4)))
+    worker = next(iter(DataLoader(dataset, batch_size=4, num_workers=1, multiprocessing_context="spawn")))
     assert all(torch.equal(alone[key], worker[key]) for key in alone)
 
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from enet.augmentation import NUM_DRAWS, Draws, ViewBatch, augment, mirrored
+from enet.augmentation import NUM_DRAWS, Draws, augment, mirrored
 from enet.options import AugmentationOptions
+from enet.view_batch import ViewBatch
 from utils.errors import UserError
 
 SIZE = (16, 20)
@@ -44,7 +45,7 @@ def test_crop_takes_all_along_and_labels_by_nearest():
     changed = augment(batch, make_draws(), AugmentationOptions(smallest_crop=0.5))
     assert not torch.equal(changed.label, batch.label)
     assert set(changed.label.unique().tolist()) <= set(batch.label.unique().tolist())
-    inside = (changed.quality * 20).frac().abs() < 1e-4  # away from where two labels were blended
+    inside = (changed.weight * 20).frac().abs() < 1e-4  # away from where two labels were blended
     value = changed.label.float() / 20
     agree = ((changed.color[:, 0] - value).abs() < 0.02) & ((changed.sh[:, 13] - value).abs() < 0.02)
     assert inside.float().mean() > 0.4 and agree[inside].float().mean() > 0.98

@@ -1,13 +1,17 @@
 """Whole training runs on tiny stores: budget, exactness, resuming, skipping, and what is refused."""
 
+import itertools
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import gin
 import pytest
 import torch
 
+from enet import callbacks
+from enet.callbacks import TrainingClock
 from enet.module import SegmentationModule
 from enet.options import OptimizerOptions
 from enet.stems import STEMS
@@ -91,6 +95,8 @@ def test_killed_and_resumed_equals_uninterrupted(views, tmp_path, monkeypatch, r
     gin.bind_parameter("AugmentationOptions.mirror", 0.5)
     gin.bind_parameter("AugmentationOptions.smallest_crop", 0.7)
     gin.bind_parameter("AugmentationOptions.brightness", 0.2)
+    clock = itertools.count()
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(clock)))  # each look takes a second
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start(views, whole, epochs=5)
     steps = 0
@@ -112,6 +118,9 @@ def test_killed_and_resumed_equals_uninterrupted(views, tmp_path, monkeypatch, r
     assert steps == 10_000 + 4 * 2  # two epochs were left
     assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(cut).values(), strict=True))
     assert results["validation"] == read_json(whole / "run/training/results.json")["validation"]
+    # One second an epoch, of both calls: what was done of the fourth epoch before its checkpoint is lost.
+    assert (results["seconds"], results["images_per_second"]) == (5, 16)
+    assert read_json(cut / "run/training/seconds.json") == [1, 2, 3, 4, 5]
     best = [torch.load(runs / "run/training/best.ckpt", weights_only=True) for runs in (whole, cut)]
     assert best[0]["epoch"] == best[1]["epoch"]
 
@@ -125,6 +134,31 @@ def test_a_signal_ends_a_training_as_it_ends_every_run(views, tmp_path, monkeypa
         )
         start(views, tmp_path)
     assert stopped.value.exit_code == code
+
+
+def test_seconds_after_the_last_checkpoint_do_not_count(tmp_path, monkeypatch):
+    """A call that was killed between an epoch's entry and its checkpoint does the epoch again."""
+    clock = itertools.count()
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    (tmp_path / "seconds.json").write_text("[10, 20, 30]")
+    watch, trainer = TrainingClock(tmp_path / "seconds.json"), SimpleNamespace(current_epoch=2, is_global_zero=True)
+    watch.on_train_start(trainer, None)
+    watch.on_train_epoch_end(trainer, None)
+    assert read_json(tmp_path / "seconds.json") == [10, 20, 21] and watch.total() == 21
+
+
+@pytest.mark.parametrize("content", ["[10]", '{"seconds": 3}', '["a", "b"]', "[1e999, 2]"])
+def test_damaged_seconds_are_one_sentence(tmp_path, content):
+    path = tmp_path / "seconds.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match="seconds.json"):
+        TrainingClock(path).on_train_start(SimpleNamespace(current_epoch=2, is_global_zero=True), None)
+
+
+def test_views_are_not_both_trained_and_measured_on(views, tmp_path):
+    gin.bind_parameter("SplitOptions.val_every", 2)
+    with pytest.raises(UserError, match="scene0000_00 is a training store and a validation or test store"):
+        train(views=[str(views), str(views)], runs_dir=str(tmp_path), name="run", device="cpu")
 
 
 def test_finished_run_is_not_repeated_and_other_settings_are_refused(views, tmp_path, monkeypatch):

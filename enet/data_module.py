@@ -1,0 +1,84 @@
+"""View sources as Lightning's training and validation loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from enet.view_batch import DeferredBatch
+from enet.view_order import Step, TrainingOrder
+from enet.view_source import ViewSource
+
+
+class ViewLoader:
+    """A source's batches, epoch by epoch.
+
+    Args:
+        source: of the views.
+        device: where batches are made.
+        steps: the steps of an epoch.
+        count: how many there are in any epoch.
+    """
+
+    batch_sampler = None  # Lightning looks for one
+
+    def __init__(
+        self, source: ViewSource, device: torch.device, steps: Callable[[int], Sequence[Step]], count: int
+    ):
+        self._source, self._device, self._steps, self._count = source, device, steps, count
+        self._epoch = 0
+
+    @property
+    def sampler(self) -> ViewLoader:
+        """Lightning sets the epoch through this attribute."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before every epoch, counted from 0."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[DeferredBatch]:
+        # A generator: when a training is resumed, Lightning sets the epoch after it has asked for the iterator.
+        yield from self._source.batches(self._steps(self._epoch), self._device)
+
+
+class SegmentationDataModule(pl.LightningDataModule):
+    """Two sources to train and validate on; each process makes its batches on its own device.
+
+    Args:
+        training, validation: the sources.
+        batch_size: views of a batch of each process.
+        epoch_views: training views of an epoch, over all processes.
+        seed: with the epoch, determines the order of the training views and their random numbers.
+    """
+
+    def __init__(self, training: ViewSource, validation: ViewSource, batch_size: int, epoch_views: int, seed: int):
+        super().__init__()
+        self._training, self._validation = training, validation
+        self._batch_size, self._epoch_views, self._seed = batch_size, epoch_views, seed
+
+    def train_dataloader(self) -> ViewLoader:
+        order = TrainingOrder(
+            self._epoch_views, self._batch_size, self._seed, self.trainer.global_rank, self.trainer.world_size
+        )
+        return self._loader(self._training, partial(self._training.training_steps, order), len(order))
+
+    def val_dataloader(self) -> ViewLoader:
+        steps = self._validation.ordered_steps(
+            self._batch_size, self.trainer.global_rank, self.trainer.world_size
+        )  # fmt: skip
+        return self._loader(self._validation, lambda epoch: steps, len(steps))
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Nothing to do: batches are made on the device."""
+        return batch
+
+    def _loader(self, source: ViewSource, steps: Callable[[int], Sequence[Step]], count: int) -> ViewLoader:
+        return ViewLoader(source, self.trainer.strategy.root_device, steps, count)

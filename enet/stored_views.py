@@ -1,0 +1,185 @@
+"""Views of stores as a source: from the numbers on disk to what the network sees, aligned to the pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dataloader import StoreViews, ViewDataset, ViewStore
+from dataloader.view_channels import decode
+from enet.augmentation import Draws, augment, mirrored
+from enet.options import AugmentationOptions, ViewOptions
+from enet.sh_frames import sh_matrices
+from enet.view_batch import DeferredBatch, ViewBatch
+from enet.view_order import Step
+from enet.view_source import ViewSource
+from utils.device import exact_device
+from utils.errors import UserError
+from utils.spherical_harmonics import transform_sh_image
+
+_VIEWS_AT_ONCE = 256  # read and copied to the device at a time
+
+
+class StoredViews(ViewSource):
+    """Views of any number of stores, original and novel ones together.
+
+    With ``options.cache`` all of them are read once for each device and stay in its memory, as stored; otherwise they
+    are read from disk all the time.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[str | Path | StoreViews],
+        options: ViewOptions,
+        uses_sh: bool,
+        augmentation: AugmentationOptions | None = None,
+        weighted: bool = False,
+    ):
+        """Open the stores and check them, without reading pixels.
+
+        Args:
+            stores: folders of finished, annotated stores, or some of their views.
+            options: what the network sees of a view, and how views are held.
+            uses_sh: whether it takes SH images.
+            augmentation: of training views; None changes nothing.
+            weighted: whether pixels count by the stores' render quality.
+
+        Raises:
+            UserError: as :class:`dataloader.ViewDataset`; or a store does not say how its field's axes lie.
+        """
+        self._dataset = ViewDataset(stores, "rgb+sh" if uses_sh else "rgb", options.color, weighted)
+        self._options, self._augmentation = options, augmentation
+        mirroring = augmentation is not None and augmentation.mirror > 0
+        self._matrices = _matrices_of(self._dataset, options.sh_frame, mirroring)
+        self._on_device: dict[torch.device, _DeviceViews] = {}
+        self.scenes, self.size = self._dataset.scenes, self._dataset.size
+        self.has_sh, self.has_weight = uses_sh, weighted
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_on_device": {}}  # another process fills its own device
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def identity(self) -> list[dict[str, Any]]:
+        return [entry.identity(self._dataset.channels) for entry in self._dataset.selections]
+
+    def batches(self, steps: Sequence[Step], device: torch.device) -> Iterator[DeferredBatch]:
+        """One batch for every step.
+
+        Raises:
+            UserError: a label in a file is no class index.
+        """
+        views = self._views_on(device)
+        placed = [step.to(device) for step in steps]  # all at once: copies in between would make the host wait
+        for step, values in zip(placed, views.read(steps, placed), strict=True):
+            yield DeferredBatch(views.decoder, values, step)
+
+    def _views_on(self, device: torch.device) -> _DeviceViews:
+        device = exact_device(device)
+        if device not in self._on_device:
+            matrices = None if self._matrices is None else self._matrices.to(device)
+            decoder = _Decoder(matrices, self._options.sh_frame != "grid", self._augmentation)
+            self._on_device[device] = _DeviceViews(self._dataset, device, decoder, self._options)
+        return self._on_device[device]
+
+
+class _DeviceViews:
+    """What of a source lies on one device: all stored values where they are cached, and what decodes them."""
+
+    def __init__(self, dataset: ViewDataset, device: torch.device, decoder: _Decoder, options: ViewOptions):
+        self.decoder = decoder
+        self._dataset, self._device, self._workers = dataset, device, options.workers
+        self._cache = _fill_cache(dataset, device) if options.cache else None
+
+    def read(self, steps: Sequence[Step], placed: Sequence[Step]) -> Iterator[dict[str, Tensor]]:
+        """Stored values of each step's views, on the device; ``placed`` are the steps there."""
+        if self._cache is not None:
+            for step in placed:
+                yield {name: values.index_select(0, step.views) for name, values in self._cache.items()}
+            return
+        reader = DataLoader(
+            [step.views for step in steps],
+            batch_size=None,
+            collate_fn=self._dataset.stored_batch,
+            num_workers=self._workers,
+            pin_memory=self._device.type == "cuda",
+        )
+        for stored in reader:
+            yield {name: values.to(self._device, non_blocking=True) for name, values in stored.items()}
+
+
+def _fill_cache(dataset: ViewDataset, device: torch.device) -> dict[str, Tensor]:
+    """All values as stored, 8 bits each where the stores have it so."""
+    cache: dict[str, Tensor] = {}
+    for views in torch.arange(len(dataset)).split(_VIEWS_AT_ONCE):
+        for name, values in dataset.stored_batch(views).items():
+            if name not in cache:
+                cache[name] = torch.empty((len(dataset), *values.shape[1:]), dtype=values.dtype, device=device)
+            cache[name][views[0] : views[-1] + 1] = values.to(device)
+    return cache
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """What turns the stored values of a step's views into a :class:`ViewBatch`, on one device.
+
+    Attributes:
+        sh_matrices: of every view, see :func:`enet.sh_frames.sh_matrices`; None where nothing is turned or mirrored.
+        turned: whether views that are not mirrored are turned.
+        augmentation: of views with random numbers; None changes nothing.
+    """
+
+    sh_matrices: Tensor | None
+    turned: bool
+    augmentation: AugmentationOptions | None
+
+    def __call__(self, values: dict[str, Tensor], step: Step) -> ViewBatch:
+        random = step.draws is not None and self.augmentation is not None
+        draws = Draws.split(step.draws) if random else None
+        batch = ViewBatch(
+            decode("rgb", values["color"]),
+            self._decode_sh(values, step.views, draws) if "sh" in values else None,
+            values["label"],
+            decode("quality", values["weight"]) if "weight" in values else None,
+        )
+        return batch if draws is None else augment(batch, draws, self.augmentation)
+
+    def _decode_sh(self, values: dict[str, Tensor], views: Tensor, draws: Draws | None) -> Tensor:
+        sh = decode("sh", values["sh"], values.get("sh_range"))
+        if self.sh_matrices is None or (draws is None and not self.turned):
+            return sh
+        flipped = torch.zeros_like(views) if draws is None else mirrored(draws, self.augmentation).to(views.dtype)
+        return transform_sh_image(sh, self.sh_matrices[views, flipped])
+
+
+def _matrices_of(dataset: ViewDataset, frame: str, mirroring: bool) -> Tensor | None:
+    """SH transforms [N, 2, 9, 9] of a dataset's views; None if all are 1.
+
+    Raises:
+        UserError: a store does not say how its field's axes lie in the world.
+    """
+    if not dataset.has_sh or (frame == "grid" and not mirroring):
+        return None
+    matrices = torch.empty(len(dataset), 2, 9, 9)
+    for number, store in enumerate(dataset.stores):
+        chosen = dataset.store_of_view == number
+        camera_to_world = store.cameras.camera_to_world[dataset.index_in_store[chosen]][:, :3, :3]
+        matrices[chosen] = sh_matrices(frame, camera_to_world, _world_to_grid(store))
+    return matrices
+
+
+def _world_to_grid(store: ViewStore) -> Tensor:
+    """Rotation [3, 3] from world axes to those of the field, which the SH coefficients are in."""
+    if "T" not in store.attributes:
+        raise UserError(
+            f"{store.path}/meta.json does not hold the field's transform T, which mirroring and sh_frame need; render "
+            "it again, or use sh_frame = 'grid' and mirror = 0"
+        )
+    return torch.tensor(store.attributes["T"], dtype=torch.float64)[:3, :3]
