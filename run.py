@@ -20,7 +20,7 @@ import gin
 
 from utils.config import check_inputs, did_you_mean, parse, resolved_parameters
 from utils.disk import disk_refusal
-from utils.errors import UserError
+from utils.errors import UserError, check_choice
 from utils.interrupts import Stopped, obey_parent, stopping_signals
 from utils.locks import held, unlock_all
 from utils.paths import PROJECT
@@ -150,8 +150,7 @@ def _run(argv: Sequence[str]) -> int:
         arguments.ginb.append(f"run.task = '{name}'")  # so that the recorded config runs by itself
     parse(arguments.ginc, arguments.ginb)
     task_name, seed, log_level = run()
-    if log_level not in logging.getLevelNamesMapping():
-        raise UserError(f"run.log_level = {log_level!r} is unknown; use DEBUG, INFO, WARNING or ERROR")
+    check_choice("run.log_level", log_level, ("DEBUG", "INFO", "WARNING", "ERROR"))
     logging.getLogger().setLevel(log_level)
     task = _find_task(task_name, tasks)
     values = resolved_parameters(task.plan)

@@ -18,7 +18,7 @@ from torch import Tensor
 from analysis.targets import Target
 from dataloader import CameraList
 from utils.cameras import look_at
-from utils.errors import UserError
+from utils.errors import check_choice
 from utils.labels import CLASS_NAMES
 from utils.seeding import generator
 
@@ -59,8 +59,7 @@ class DomeOptions:
     floor_clearance: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.layout not in LAYOUTS:
-            raise UserError(f"DomeOptions.layout = {self.layout!r} is unknown; use 'grid' or 'low_discrepancy'")
+        check_choice("DomeOptions.layout", self.layout, LAYOUTS)
 
 
 def halton(count: int, base: int) -> Tensor:

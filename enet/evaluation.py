@@ -19,7 +19,7 @@ from enet.splits import hold_out_views, room_of, stores_of
 from enet.stored_views import StoredViews
 from enet.view_source import ViewSource
 from utils.checkpoints import open_checkpoint
-from utils.errors import UserError, reading
+from utils.errors import check_choice, reading
 from utils.files import read_json, write_json
 from utils.identity import file_identity
 from utils.images import write_image
@@ -159,7 +159,6 @@ def views_to_test(
     Raises:
         UserError: stores are missing, ``frames`` is neither, or nothing is held out.
     """
-    if frames not in ("all", "held_out"):
-        raise UserError(f"test.frames = {frames!r}; use 'all' or 'held_out'")
+    check_choice("test.frames", frames, ("all", "held_out"))
     chosen = stores_of(scenes, folders)
     return chosen if frames == "all" else hold_out_views(chosen[: len(scenes)], len(scenes))[1]

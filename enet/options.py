@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import gin
 
-from utils.errors import UserError
+from utils.errors import UserError, check_choice
 
 
 def _require(condition: bool, message: str) -> None:
@@ -42,9 +42,7 @@ class SplitOptions:
         ways = {"val_scenes": self.val_scenes, "val_frames": self.val_frames, "val_every": self.val_every or None}
         chosen = [f"SplitOptions.{name}" for name, value in ways.items() if value is not None]
         _require(len(chosen) < 2, f"{' and '.join(chosen)} are set; choose one way to validate")
-        _require(
-            self.val_frames in (None, "held_out"), f"SplitOptions.val_frames = {self.val_frames!r}; use 'held_out'"
-        )
+        check_choice("SplitOptions.val_frames", self.val_frames, ("held_out", None))
         _require(
             self.val_every == 0 or self.val_every >= 2,
             f"SplitOptions.val_every = {self.val_every} leaves nothing to train on; use 2 or more, or 0",
@@ -72,10 +70,7 @@ class NetworkOptions:
     dropout: tuple[float, float] = (0.01, 0.1)
 
     def __post_init__(self) -> None:
-        _require(
-            self.stem in ("rgb", "concat", "conv_concat", "conv_sum"),
-            f"NetworkOptions.stem = {self.stem!r}; use 'rgb', 'concat', 'conv_concat' or 'conv_sum'",
-        )
+        check_choice("NetworkOptions.stem", self.stem, ("rgb", "concat", "conv_concat", "conv_sum"))
 
     @property
     def uses_sh(self) -> bool:
@@ -102,11 +97,8 @@ class ViewOptions:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        _require(self.color in ("rgb", "photo"), f"ViewOptions.color = {self.color!r}; use 'rgb' or 'photo'")
-        _require(
-            self.sh_frame in ("grid", "gravity", "camera"),
-            f"ViewOptions.sh_frame = {self.sh_frame!r}; use 'grid', 'gravity' or 'camera'",
-        )
+        check_choice("ViewOptions.color", self.color, ("rgb", "photo"))
+        check_choice("ViewOptions.sh_frame", self.sh_frame, ("grid", "gravity", "camera"))
 
 
 @gin.configurable
@@ -157,10 +149,7 @@ class LossOptions:
     quality: bool = False
 
     def __post_init__(self) -> None:
-        _require(
-            self.class_weights in ("enet", "median_frequency", "none"),
-            f"LossOptions.class_weights = {self.class_weights!r}; use 'enet', 'median_frequency' or 'none'",
-        )
+        check_choice("LossOptions.class_weights", self.class_weights, ("enet", "median_frequency", "none"))
 
 
 @gin.configurable

@@ -26,7 +26,7 @@ from enet.synchronized_norm import synchronize_norms
 from enet.view_source import ViewSource
 from utils.checkpoints import open_checkpoint
 from utils.cores import environment_of_each
-from utils.errors import UserError
+from utils.errors import UserError, check_choice
 from utils.files import read_json, write_json
 from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, plan_output
@@ -65,10 +65,8 @@ class Budget:
             raise UserError(
                 f"train.batch_size = {self.batch_size} cannot be split over train.devices = {self.devices}"
             )
-        if self.precision not in PRECISIONS:
-            raise UserError(f"train.precision = {self.precision!r}; use {', '.join(map(repr, PRECISIONS))}")
-        if self.compile not in COMPILE_MODES:
-            raise UserError(f"train.compile = {self.compile!r}; use {', '.join(map(repr, COMPILE_MODES))}")
+        check_choice("train.precision", self.precision, tuple(PRECISIONS))
+        check_choice("train.compile", self.compile, COMPILE_MODES)
 
     @property
     def batch_of_each(self) -> int:

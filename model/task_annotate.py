@@ -15,7 +15,7 @@ from dataloader.view_channels import encode
 from dataloader.view_writer import channels_missing
 from model.annotation import LABEL_RULES, LABEL_SETS, annotate_views, count_labels
 from utils.device import choose_device
-from utils.errors import UserError
+from utils.errors import UserError, check_choice
 from utils.identity import FileSet, value_identity
 from utils.images import write_image
 from utils.labels import UNANNOTATED
@@ -60,10 +60,8 @@ def annotate(
         on_error: "refuse" stops at a bad scene, "skip" continues without it.
         overwrite: replace labels that were made with other settings.
     """
-    if label_rule not in LABEL_RULES:
-        raise UserError(f"annotate.label_rule = {label_rule!r} is unknown; use one of {', '.join(LABEL_RULES)}")
-    if png_labels not in LABEL_SETS:
-        raise UserError(f"annotate.png_labels = {png_labels!r} is unknown; use one of {', '.join(LABEL_SETS)}")
+    check_choice("annotate.label_rule", label_rule, LABEL_RULES)
+    check_choice("annotate.png_labels", png_labels, LABEL_SETS)
     if not near > 0:
         raise UserError(f"annotate.near = {near} must be a positive number of metres")
     check_on_error(on_error)

@@ -15,7 +15,7 @@ from torch import Tensor
 from model.grid import PlenoxelGrid
 from model.options import RenderOptions
 from model.radiance_field import RadianceField
-from utils.errors import UserError
+from utils.errors import UserError, check_choice
 from utils.identity import FileSet, field_inputs
 from utils.plans import Item, plan_output
 from utils.progress import Progress
@@ -64,8 +64,7 @@ class StoreRequest:
             raise UserError(f"render.every = {self.every}: expected 1 or more")
         if min(self.size) < 1:
             raise UserError(f"render.size = {self.size}: expected a (height, width) of at least 1")
-        if self.sh_dtype not in SH_DTYPES:
-            raise UserError(f"render.sh_dtype = {self.sh_dtype!r} is unknown; use one of {', '.join(SH_DTYPES)}")
+        check_choice("render.sh_dtype", self.sh_dtype, SH_DTYPES)
 
 
 @dataclass(frozen=True)

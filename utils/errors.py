@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,14 @@ class UserError(Exception):
 
     ``run.py`` prints the message without a traceback and exits with code 2.
     """
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise :class:`UserError` unless a parameter's ``value`` is one of its ``choices``."""
+    if value not in choices:
+        *others, last = map(repr, choices)
+        listed = f"{', '.join(others)} or {last}" if others else last
+        raise UserError(f"{name} = {value!r} is unknown; use {listed}")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError, reading
+from utils.errors import UserError, check_choice, reading
 from utils.files import read_text
 from utils.names import plain_name
 from utils.paths import find_config
@@ -117,8 +117,7 @@ def for_each_scene(
 
 def check_on_error(on_error: str) -> None:
     """Raise :class:`UserError` unless ``on_error`` is known."""
-    if on_error not in ("refuse", "skip"):
-        raise UserError(f"on_error = {on_error!r} is unknown; use 'refuse' or 'skip'")
+    check_choice("on_error", on_error, ("refuse", "skip"))
 
 
 def _log_failure(name: str, error: Exception) -> str:

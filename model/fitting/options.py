@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import gin
 
+from utils.errors import UserError, check_choice
+
 STARTS = ("auto", "depth", "mesh", "points", "dense")
 PRUNE_RULES = ("weight", "density")
 
@@ -35,9 +37,9 @@ class FitData:
 
     def __post_init__(self) -> None:
         if self.holdout_every < 0 or self.holdout_every == 1:
-            raise ValueError(f"FitData.holdout_every = {self.holdout_every}: expected 2 or more, or 0 to hold none out")
+            raise UserError(f"FitData.holdout_every = {self.holdout_every}: expected 2 or more, or 0 to hold none out")
         if self.max_frames < 1 or self.max_image_side < 1 or not 0 <= self.blurry_share < 1:
-            raise ValueError(
+            raise UserError(
                 f"FitData.max_frames = {self.max_frames}, FitData.max_image_side = {self.max_image_side} and "
                 f"FitData.blurry_share = {self.blurry_share}: expected positive numbers, and a share from 0 to below 1"
             )
@@ -86,11 +88,9 @@ class FitGrid:
     def __post_init__(self) -> None:
         object.__setattr__(self, "resolutions", tuple(int(size) for size in self.resolutions))
         if not self.resolutions or min(self.resolutions) < 2:
-            raise ValueError(f"FitGrid.resolutions needs entries of at least 2, found {self.resolutions}")
-        if self.start not in STARTS:
-            raise ValueError(f"FitGrid.start {self.start!r} is unknown; use one of {', '.join(STARTS)}")
-        if self.prune_by not in PRUNE_RULES:
-            raise ValueError(f"FitGrid.prune_by {self.prune_by!r} is unknown; use one of {', '.join(PRUNE_RULES)}")
+            raise UserError(f"FitGrid.resolutions needs entries of at least 2, found {self.resolutions}")
+        check_choice("FitGrid.start", self.start, STARTS)
+        check_choice("FitGrid.prune_by", self.prune_by, PRUNE_RULES)
 
 
 @gin.configurable
@@ -112,7 +112,7 @@ class FitBackground:
 
     def __post_init__(self) -> None:
         if self.layers is not None and (self.layers < 0 or self.layers == 1) or self.rows < 2:
-            raise ValueError(
+            raise UserError(
                 f"FitBackground.layers = {self.layers} and rows = {self.rows}: expected 0 or at least 2 layers, and at "
                 "least 2 rows"
             )
@@ -148,7 +148,7 @@ class FitOptimization:
     def __post_init__(self) -> None:
         for name in ("steps", "rays_per_step"):
             if min(getattr(self, name), default=0) < 1:
-                raise ValueError(f"FitOptimization.{name} = {getattr(self, name)}: expected numbers of at least 1")
+                raise UserError(f"FitOptimization.{name} = {getattr(self, name)}: expected numbers of at least 1")
 
     def density_rate_from(self, start: str) -> tuple[float, float]:
         """``density_rate``, or what it means for a grid that starts from ``FitGrid.start``."""
@@ -210,14 +210,14 @@ class FitPoses:
 
     def __post_init__(self) -> None:
         if self.rounds < 0:
-            raise ValueError(f"FitPoses.rounds must not be negative, found {self.rounds}")
+            raise UserError(f"FitPoses.rounds must not be negative, found {self.rounds}")
         if not 0 <= self.first <= self.last <= 1:
-            raise ValueError(
+            raise UserError(
                 f"FitPoses.first and last are shares of all steps, 0 <= first <= last <= 1; found {self.first} and "
                 f"{self.last}"
             )
         if min(self.translation_sigma, self.rotation_sigma) <= 0 or self.max_image_side < 8:
-            raise ValueError("FitPoses: the sigmas must be positive, and max_image_side at least 8")
+            raise UserError("FitPoses: the sigmas must be positive, and max_image_side at least 8")
 
     def due(self, step: int, total_steps: int) -> int:
         """How many rounds should be over when ``step`` of ``total_steps`` steps are."""

@@ -68,7 +68,7 @@ def test_what_is_not_held_out_is_not_guessed(make_store):
         choose([make_store("silent", folder="a").parent], frames="held_out")
     with pytest.raises(UserError, match="0 of its 4 views are held out"):
         choose([make_store("all_fitted", folder="b", held_out=[]).parent], frames="held_out")
-    with pytest.raises(UserError, match="val_frames = 'fitted'; use 'held_out'"):
+    with pytest.raises(UserError, match="val_frames = 'fitted' is unknown; use 'held_out'"):
         choose([make_store("room", folder="c").parent], frames="fitted")
 
 

@@ -171,7 +171,7 @@ def test_finished_run_is_not_repeated_and_other_settings_are_refused(views, tmp_
 
 @pytest.mark.parametrize("option", ["precision", "compile"])
 def test_unknown_modes_are_refused(views, tmp_path, option):
-    with pytest.raises(UserError, match=f"train.{option} = 'fast'; use '"):
+    with pytest.raises(UserError, match=f"train.{option} = 'fast' is unknown; use '"):
         start(views, tmp_path, **{option: "fast"})
 
 

@@ -209,7 +209,7 @@ def test_option_groups_must_fit_together():
      (FitOptimization, {"steps": (0, 10)}), (FitOptimization, {"rays_per_step": ()})],
 )  # fmt: skip
 def test_numbers_that_cannot_be_are_refused(options, wrong):
-    with pytest.raises(ValueError, match=f"{options.__name__}.{next(iter(wrong))} = "):
+    with pytest.raises(UserError, match=f"{options.__name__}.{next(iter(wrong))} = "):
         options(**wrong)
 
 

@@ -256,7 +256,7 @@ def test_pruning_keeps_what_shows(frames):
     [({"start": "sfm"}, "start"), ({"prune_by": "age"}, "prune_by"), ({"resolutions": ()}, "resolutions")],
 )
 def test_bad_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         FitGrid(**options)
 
 

@@ -17,6 +17,7 @@ from model.fitting.poses import PoseRefinement, robust_weights
 from model.fitting.scene_fit import FitSettings, fit_scene
 from tests.dataloader.scannet_fixture import write_scannet_scene
 from utils.cameras import scale_intrinsics
+from utils.errors import UserError
 from utils.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 CPU = torch.device("cpu")
@@ -115,7 +116,7 @@ def test_rounds_are_spread_over_the_steps():
     assert FitPoses(rounds=0).due(100, 100) == 0
     assert FitPoses(rounds=1, first=0.5, last=0.5).due(50, 100) == 1
     for wrong in ({"rounds": -1}, {"first": 0.9}, {"last": 1.5}, {"rotation_sigma": 0.0}, {"max_image_side": 1}):
-        with pytest.raises(ValueError, match="FitPoses"):
+        with pytest.raises(UserError, match="FitPoses"):
             FitPoses(**wrong)
 
 
