@@ -93,7 +93,8 @@ REFUSED = {
         "NetworkOptions.stem = 0 is not of type str"),
     "what no trial can do": ("search", [BY_FRAMES, "NetworkOptions.backbone = 'resnet'"],
         "NetworkOptions.backbone = 'resnet' is unknown"),
-    "frames to test": ("test", ["test.frames = 'fitted'"], "test.frames = 'fitted' is unknown; use 'all' or 'held_out'"),
+    "frames to test": ("test", ["test.frames = 'fitted'"],
+        "test.frames = 'fitted' is unknown; use 'all' or 'held_out'"),
 }  # fmt: skip
 
 
