@@ -115,7 +115,7 @@ class ViewDataset(Dataset):
         :mod:`dataloader.view_channels` decodes.
 
         Raises:
-            UserError: a label is out of range.
+            UserError: a label is out of range, or an SH coefficient is no finite number.
         """
         return default_collate([self._read_stored(index) for index in indices.tolist()])
 
@@ -129,6 +129,11 @@ class ViewDataset(Dataset):
             full = torch.full(store.size, 255, dtype=torch.uint8)
             sample["weight"] = store.read_stored("quality", view) if _is_rated(store) else full
         return sample
+
+    def describe(self, index: int) -> str:
+        """Which view an item is, for people."""
+        store, view = self._place(index)
+        return f"view {store.cameras.names[view]} of {store.path}"
 
     def _place(self, index: int) -> tuple[ViewStore, int]:
         if not 0 <= index < len(self):

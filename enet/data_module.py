@@ -13,6 +13,8 @@ from enet.view_batch import DeferredBatch
 from enet.view_order import Step, TrainingOrder
 from enet.view_source import ViewSource
 
+_DESCRIBED = 3  # views in a message
+
 
 class ViewLoader:
     """A source's batches, epoch by epoch.
@@ -65,10 +67,19 @@ class SegmentationDataModule(pl.LightningDataModule):
         self._batch_size, self._epoch_views, self._seed = batch_size, epoch_views, seed
 
     def train_dataloader(self) -> ViewLoader:
-        order = TrainingOrder(
+        order = self._order()
+        return self._loader(self._training, partial(self._training.training_steps, order), len(order))
+
+    def describe_step(self, epoch: int, step: int) -> str:
+        """Which views this process trained on in a step, for people."""
+        views = self._training.training_steps(self._order(), epoch)[step].views.tolist()
+        names = [self._training.describe(view) for view in views[:_DESCRIBED]]
+        return ", ".join(names) + (f" and {len(views) - _DESCRIBED} more" if len(views) > _DESCRIBED else "")
+
+    def _order(self) -> TrainingOrder:
+        return TrainingOrder(
             self._epoch_views, self._batch_size, self._seed, self.trainer.global_rank, self.trainer.world_size
         )
-        return self._loader(self._training, partial(self._training.training_steps, order), len(order))
 
     def val_dataloader(self) -> ViewLoader:
         steps = self._validation.ordered_steps(

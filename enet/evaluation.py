@@ -63,6 +63,9 @@ def evaluate(
     Args:
         samples: sample triplets (image, ground truth, prediction) to write to ``samples_dir``, from all batches.
         samples_dir: receives 000.png, 001.png, ...
+
+    Raises:
+        UserError: no pixel of any view is annotated.
     """
     module.eval()
     iou = ScanNetIoU().to(module.device)
@@ -79,7 +82,11 @@ def evaluate(
             for picture in pictures:
                 write_image(samples_dir / f"{written:03d}.png", picture)
                 written += 1
-    return summarize_confusion(iou.confusion)
+    scores = summarize_confusion(iou.confusion)
+    if scores["mean_iou"] is None:
+        raise UserError(f"no pixel of the {len(source)} views (such as {source.describe(0)}) is annotated, so that "
+                        "nothing can be measured; run 'annotate' with the right meshes")
+    return scores
 
 
 @dataclass(frozen=True)

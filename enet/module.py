@@ -18,10 +18,12 @@ from enet.options import LossOptions, NetworkOptions, OptimizerOptions
 from enet.statistics import TrainingStatistics
 from enet.stems import COLOR_CHANNELS
 from enet.view_batch import DeferredBatch, ViewBatch
+from utils.errors import UserError
 from utils.labels import NUM_CLASSES
 from utils.seeding import generator
 from utils.spherical_harmonics import SH_CHANNELS
 
+_NO_STEP = 2**62
 _SMALLEST_STD = 1e-3  # a constant channel is only centred
 
 
@@ -58,6 +60,7 @@ class SegmentationModule(pl.LightningModule):
             self.register_buffer(f"{name}_mean", torch.zeros(channels))
             self.register_buffer(f"{name}_std", torch.ones(channels))
         self.register_buffer("_loss_sum", torch.zeros(()), persistent=False)
+        self.register_buffer("_first_bad_step", torch.tensor(_NO_STEP), persistent=False)
         self._steps = 0
         self.train_iou, self.val_iou = ScanNetIoU(), ScanNetIoU()
         self.val_confusion: Tensor | None = None  # of the last validation, over all processes
@@ -114,6 +117,8 @@ class SegmentationModule(pl.LightningModule):
         entropy, weight, other, prediction, label = self._loss_of(batch)
         loss = entropy / self._mean_over_processes(weight).clamp(min=1e-6) + other
         self._loss_sum += loss.detach()
+        bad = torch.where(torch.isfinite(loss.detach()), _NO_STEP, self._steps)
+        torch.minimum(self._first_bad_step, bad, out=self._first_bad_step)
         self._steps += 1
         self.train_iou.update(prediction, label)
         return loss
@@ -126,7 +131,29 @@ class SegmentationModule(pl.LightningModule):
         torch.distributed.all_reduce(weight)
         return weight / self.trainer.world_size
 
+    def _refuse_non_finite(self) -> None:
+        """Stop a training that has gone wrong before anything is measured or saved; the device is waited for once.
+
+        Raises:
+            UserError: a loss or a weight is NaN or infinite.
+        """
+        advice = "lower OptimizerOptions.learning_rate, or look for what is wrong with these views by 'verify'"
+        step = int(self._first_bad_step)
+        if step != _NO_STEP:
+            views = self.trainer.datamodule.describe_step(self.current_epoch, step)
+            raise UserError(
+                f"the loss is NaN or infinite in step {step} of epoch {self.current_epoch} ({views}); {advice}"
+            )
+        for name, values in self.network.state_dict().items():
+            if values.is_floating_point() and not torch.isfinite(values).all():
+                raise UserError(f"the network's {name} holds NaN or infinite values after epoch {self.current_epoch}; "
+                                f"{advice}")
+
+    def on_validation_epoch_start(self) -> None:
+        self._refuse_non_finite()
+
     def on_train_epoch_end(self) -> None:
+        self._refuse_non_finite()
         self.log_dict(
             {
                 "train/loss": self._loss_sum / max(self._steps, 1),

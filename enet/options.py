@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -172,6 +173,12 @@ class OptimizerOptions:
     epsilon: float = 1e-8
     decay_factor: float = 0.525
     decay_epochs: int = 60
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "weight_decay", "epsilon", "decay_factor"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, f"OptimizerOptions.{name} = {value}: expected a number from 0 on")
+        _require(self.decay_epochs >= 1, f"OptimizerOptions.decay_epochs = {self.decay_epochs}: expected at least 1")
 
     def learning_rate_at(self, epoch: int) -> float:
         """Learning rate during ``epoch``, counted from 0."""

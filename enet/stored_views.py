@@ -70,11 +70,14 @@ class StoredViews(ViewSource):
     def identity(self) -> list[dict[str, Any]]:
         return [entry.identity(self._dataset.channels) for entry in self._dataset.selections]
 
+    def describe(self, view: int) -> str:
+        return self._dataset.describe(view)
+
     def batches(self, steps: Sequence[Step], device: torch.device) -> Iterator[DeferredBatch]:
         """One batch for every step.
 
         Raises:
-            UserError: a label in a file is no class index.
+            UserError: a label in a file is no class index, or an SH coefficient no finite number.
         """
         views = self._views_on(device)
         placed = [step.to(device) for step in steps]  # all at once: copies in between would make the host wait

@@ -22,12 +22,14 @@ from enet.data_module import SegmentationDataModule
 from enet.evaluation import evaluate, load_module
 from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
+from enet.statistics import TrainingStatistics
 from enet.synchronized_norm import synchronize_norms
 from enet.view_source import ViewSource
 from utils.checkpoints import open_checkpoint
 from utils.cores import environment_of_each
 from utils.errors import UserError, check_choice
 from utils.files import read_json, write_json
+from utils.labels import UNANNOTATED
 from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, plan_output
 
@@ -179,12 +181,24 @@ def _build_module(
         scenes=sorted({*training.scenes, *validation.scenes}),
         seed=budget.seed,
     )
-    module.set_statistics(training.statistics(budget.batch_of_each, device))
+    statistics = training.statistics(budget.batch_of_each, device)
+    _check_statistics(statistics, training)
+    module.set_statistics(statistics)
     if budget.devices > 1:
         synchronize_norms(module.network)
     if budget.compile != "off":
         module.compile_training(None if budget.compile == "default" else budget.compile)
     return module.to(memory_format=torch.channels_last)
+
+
+def _check_statistics(statistics: TrainingStatistics, training: ViewSource) -> None:
+    """Raise :class:`UserError` when nothing is annotated, or something is no number."""
+    if not statistics.class_pixels[UNANNOTATED + 1 :].any():
+        raise UserError(f"no pixel of the {len(training)} training views (such as {training.describe(0)}) is "
+                        "annotated; run 'annotate' with the right meshes")
+    for name, values in vars(statistics).items():
+        if values is not None and not torch.isfinite(values).all():
+            raise UserError(f"{name} of the training views holds NaN or infinite values; find the store by 'verify'")
 
 
 def _fit(

@@ -42,6 +42,10 @@ class ViewSource(ABC):
     def identity(self) -> Any:
         """JSON-able; equal where the views are, so that a run knows whether it was made from them."""
 
+    def describe(self, view: int) -> str:
+        """Which view a number is, for people."""
+        return f"view {view}"
+
     @abstractmethod
     def batches(self, steps: Sequence[Step], device: torch.device) -> Iterator[DeferredBatch]:
         """One batch for every step, on ``device``. All steps are known at once, so a source can prepare them ahead."""

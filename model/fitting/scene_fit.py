@@ -209,9 +209,12 @@ class _SceneFit:
             writer.add_scalar("psnr/held_out_sample", psnr, fitter.step)
 
     def _save(self, fitter: Fitter) -> None:
-        fitter.grid.save(self.partial, self.transform, bits=self.settings.bits)
         from dataloader.hold_out import save_held_out
 
+        if not (torch.isfinite(fitter.grid.density).all() and torch.isfinite(fitter.grid.sh).all()):
+            raise UserError(f"{self.scene.path}: the field holds NaN or infinite values after step {fitter.step}; "
+                            "lower FitOptimization.density_rate and sh_rate, or look at the scan with 'verify'")
+        fitter.grid.save(self.partial, self.transform, bits=self.settings.bits)
         save_held_out(self.partial, self.scene.name, [self.scene.frames[index] for index in self.held_out])
         capture = fitter.capture()
         if capture is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gin
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from enet.stems import STEMS
 from enet.task_test import test as run_test
 from enet.task_train import train
 from tests.enet.bindings import bind_split
+from tests.enet.conftest import SIZE
 from tests.events import read_events
 from utils.errors import UserError
 from utils.files import read_json
@@ -159,6 +161,52 @@ def test_views_are_not_both_trained_and_measured_on(views, tmp_path):
     gin.bind_parameter("SplitOptions.val_every", 2)
     with pytest.raises(UserError, match="scene0000_00 is a training store and a validation or test store"):
         train(views=[str(views), str(views)], runs_dir=str(tmp_path), name="run", device="cpu")
+
+
+@pytest.mark.parametrize(
+    "rate, message",
+    [(1e30, r"the loss is NaN or infinite in step 1 of epoch 0 \(view .* of .*/views/scene000\d_00, .*\); lower Opt"),
+     (1e38, r"NaN or infinite")],
+)  # fmt: skip
+def test_a_training_that_diverges_stops_and_says_where(views, tmp_path, rate, message):
+    """It trained to the end, and best.ckpt was full of NaN."""
+    gin.bind_parameter("OptimizerOptions.learning_rate", rate)
+    with pytest.raises(UserError, match=message):
+        start(views, tmp_path, epochs=3)
+    assert not (tmp_path / "run/training").exists()
+    for left in partial_path(tmp_path / "run/training").glob("*.ckpt"):
+        weights = torch.load(left, weights_only=True)["state_dict"].values()
+        assert all(torch.isfinite(values).all() for values in weights)
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), -1.0])
+def test_a_learning_rate_that_is_none_is_refused(rate):
+    with pytest.raises(UserError, match="OptimizerOptions.learning_rate = "):
+        OptimizerOptions(learning_rate=rate)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_stored_coefficients_that_are_no_numbers_are_named(make_store, views, tmp_path, bad):
+    store = make_store("scene0001_00", count=8, seed=1, sh_dtype="float16", folder="half")
+    for scene in ("scene0000_00", "scene0002_00"):
+        make_store(scene, count=8, sh_dtype="float16", folder="half")
+    sh = np.load(store / "sh.npy", mmap_mode="r+")
+    sh[5, 3, 2, 1] = bad
+    sh.flush()
+    gin.bind_parameter("NetworkOptions.stem", "conv_sum")
+    with pytest.raises(UserError, match="half/scene0001_00/sh.npy: view 5 holds NaN or infinity"):
+        start(store.parent, tmp_path)
+
+
+def test_views_without_any_annotation_are_no_data(make_store, views, tmp_path):
+    nothing = torch.zeros(8, *SIZE, dtype=torch.uint8)
+    for scene in ("scene0000_00", "scene0001_00", "scene0002_00"):
+        make_store(scene, count=8, folder="blank", **({"label": nothing} if scene != "scene0002_00" else {}))
+        make_store(scene, count=8, folder="measured", **({"label": nothing} if scene == "scene0002_00" else {}))
+    with pytest.raises(UserError, match=r"no pixel of the 16 training views \(such as view .*/blank/scene000\d_00\)"):
+        start(tmp_path / "blank", tmp_path / "a")
+    with pytest.raises(UserError, match=r"no pixel of the 8 views \(such as view .*measured/scene0002_00\)"):
+        start(tmp_path / "measured", tmp_path / "b")
 
 
 def test_finished_run_is_not_repeated_and_other_settings_are_refused(views, tmp_path, monkeypatch):
