@@ -1,4 +1,4 @@
-"""Task ``filter``: judge dome cameras by the labelled mesh, before anything is rendered."""
+"""Task ``filter``: filter dome cameras by the labelled mesh, before anything is rendered."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def filter(
 ) -> Plan:
     """Write ``filtered_dir/SCENE.json``: all dome cameras, each with ``accepted``, ``reason`` and ``coverage``.
 
-    ``filtered_dir/SCENE`` holds the plan and a contact sheet of the accepted views' annotation.
+    ``filtered_dir/SCENE`` holds a floor plan and a contact sheet of the accepted views' annotation.
 
     Args:
         domes_dir: folder of SCENE.json camera lists that 'sample' wrote.
         scans_dir: folder of scenes with labelled meshes, in any layout that 'fit' reads.
-        filtered_dir: where the judged cameras go.
+        filtered_dir: where the filtered cameras go.
         scenes: "all", a list of names, or a text file with one name a line.
         device: "auto", "cpu" or "cuda", for rasterizing.
-        overwrite: judge again what was judged with other settings.
+        overwrite: filter again what was filtered with other settings.
     """
     domes, scans, output = Path(domes_dir), Path(scans_dir), Path(filtered_dir)
     chosen_device = choose_device(device)
@@ -81,7 +81,7 @@ def filter(
 
 
 def _inputs(domes_file: Path, mesh: Path | None) -> dict[str, Any]:
-    """What determines the judgement; without the mesh where it is not known."""
+    """What determines the result; without the mesh where it is not known."""
     inputs = {"domes": file_identity(domes_file), "options": asdict(FilterOptions())}
     return inputs if mesh is None else {**inputs, "mesh": FileSet({"mesh": mesh})}
 
@@ -97,7 +97,7 @@ def _plan_scene(domes_file: Path, scan: Path, filtered_dir: Path, overwrite: boo
 def _filter_scene(
     domes_file: Path, scan: Path, filtered_dir: Path, device: torch.device, overwrite: bool
 ) -> dict[str, int]:
-    """Judge one scene's cameras unless that is done; returns the number of views by reason."""
+    """Filter one scene's cameras unless that is done; returns the number of views by reason."""
     options = FilterOptions()
     scene = domes_file.stem
     path, folder = filtered_dir / f"{scene}.json", filtered_dir / scene
@@ -116,7 +116,7 @@ def _filter_scene(
 
 
 def _judge(domes: CameraList, mesh: Mesh, options: FilterOptions, device: torch.device) -> list[dict[str, Any]]:
-    """Rasterize and judge, a million pixels at a time."""
+    """Rasterize and filter, a million pixels at a time."""
     bounds = torch.stack((mesh.vertices.amin(0), mesh.vertices.amax(0))).double()
     judged = []
     for chunk in view_chunks(len(domes.names), tuple(domes.image_size)):
@@ -127,7 +127,7 @@ def _judge(domes: CameraList, mesh: Mesh, options: FilterOptions, device: torch.
 
 
 def _plot(domes: CameraList, mesh: Mesh, folder: Path, device: torch.device) -> None:
-    """The plan, and the annotation of up to 48 accepted views."""
+    """The floor plan, and the annotation of up to 48 accepted views."""
     from analysis.dome_plots import contact_sheet, pick_evenly, plot_plan
     from analysis.plotting import save_figure
     from utils.images import write_image

@@ -36,7 +36,7 @@ def rate(
 
     Args:
         novel_views_dir: folder of rendered stores to rate, one a scene.
-        views_dir: folder of the original views' stores, which say what was observed.
+        views_dir: folder of the original views' stores, which are the observations.
         fields_dir: fitted fields; frames that were not fitted count as not observed.
         scenes: "all", a list of names, or a text file with one name a line.
         overwrite: replace a quality that was made with other settings.

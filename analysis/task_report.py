@@ -1,4 +1,4 @@
-"""Task ``report``: one page about everything that was measured."""
+"""Task ``report``: one page of all results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@task(summary="write one HTML page, Markdown, CSV and JSON about all that was measured", records="{report_dir}/run")
+@task(summary="write all results as one HTML page, Markdown, CSV and JSON", records="{report_dir}/run")
 def report(
     report_dir: str = gin.REQUIRED,
     fields_dir: str = gin.REQUIRED,
@@ -45,7 +45,7 @@ def report(
         novel_views_dir: rendered novel views.
         analysis_dir: class statistics.
         domes_dir: dome cameras.
-        domes_filtered_dir: judged dome cameras.
+        domes_filtered_dir: filtered dome cameras.
         runs_dir: training runs.
         search_dir: the study of a hyper-parameter search; None for none.
         title: of the page.

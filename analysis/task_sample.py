@@ -1,4 +1,4 @@
-"""Task ``sample``: find objects of tail classes in the original views and put cameras on domes around them."""
+"""Task ``sample``: find objects of tail classes in the original views and place cameras on domes around them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 @task(
-    summary="find objects of tail classes and put cameras on domes around them",
+    summary="find objects of tail classes and place cameras on domes around them",
     inputs=("views_dir", "scans_dir", "statistics"),
     records="{domes_dir}/run",
     configures=(TargetOptions, DomeOptions, SceneWorkers),
@@ -45,13 +45,13 @@ def sample(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Plan:
-    """Write ``domes_dir/SCENE.json``, the dome cameras of each scene, and a plan of them in ``domes_dir/SCENE``.
+    """Write ``domes_dir/SCENE.json``, the dome cameras of each scene, and a floor plan of them in ``domes_dir/SCENE``.
 
     A scene in which nothing qualifies gets an empty list.
 
     Args:
         views_dir: folder of annotated view stores with depth, one a scene.
-        scans_dir: folder of scenes with labelled meshes, for the floor's height and the plan.
+        scans_dir: folder of scenes with labelled meshes, for the floor's height and the floor plan.
         domes_dir: where the cameras go.
         statistics: the statistics.json that 'analyze' wrote, for classes = "tail".
         classes: "tail" (those found by 'analyze'), "paper" (the paper's list), or a list of class names.

@@ -43,7 +43,7 @@ def view(
     port: int = 8080,
     device: str = "auto",
 ) -> Plan:
-    """Serve the scene until Ctrl-C; what is missing besides the field is left out and said in the log.
+    """Serve the scene until Ctrl-C; anything else that is missing is left out and logged.
 
     Args:
         scene: name of the scene, such as 'scene0000_00'.

@@ -1,4 +1,4 @@
-"""What other work on the same machine costs training, fit, render and tests, where threads spin and where they sleep.
+"""Slow-down of training, fit, render and tests by other work on the machine, with spinning and with sleeping threads.
 
     python benchmarks/busy.py outputs/demo [--jobs train,fit] [--repeats 3] [--others 2] [--limit 300]
 

@@ -1,7 +1,7 @@
 """Which frames of a scene are held out: one fact, by name, written by the fit and read by everything after it.
 
-A fit keeps some frames out and measures itself on them. What is trained or placed afterwards must be able to keep out
-the same ones, whatever was rendered of them in between. So the names go with the field (``held_out.json``) and with
+A fit holds some frames out and is evaluated on them. Later trainings and novel views must be able to hold out the
+same ones, whatever was rendered of them in between. So the names are stored with the field (``held_out.json``) and with
 every view store rendered from it (attribute ``held_out`` of its metadata).
 """
 
@@ -19,11 +19,11 @@ ATTRIBUTE = "held_out"
 
 
 def choose_held_out(frames: Sequence[str], every: int, splits: Sequence[str] | None = None) -> list[str]:
-    """Names of the frames to keep out, in the frames' order.
+    """Names of the frames to hold out, in the frames' order.
 
     Args:
         frames: the scene's frames in numeric order.
-        every: keep out frames 0, every, 2 * every, ...; 0 keeps none out.
+        every: hold out frames 0, every, 2 * every, ...; 0 holds none out.
         splits: "train", "val" or "test" of each frame, where the dataset has splits of its own: then its "test" (or
             "val") frames are held out, unless ``every`` is 0.
     """
@@ -36,7 +36,7 @@ def choose_held_out(frames: Sequence[str], every: int, splits: Sequence[str] | N
 
 
 def save_held_out(folder: str | Path, scene: str, frames: Sequence[str]) -> None:
-    """Write the fact beside a field."""
+    """Write the names beside a field."""
     write_json(Path(folder) / HELD_OUT_FILE, {"scene": scene, "frames": list(frames)})
 
 

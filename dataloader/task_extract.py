@@ -32,7 +32,7 @@ def extract(
 ) -> Plan:
     """Write ``{scans_dir}/SCENE`` from ``{sens_dir}/SCENE/SCENE.sens`` or ``{sens_dir}/SCENE.sens``.
 
-    Meshes beside a stream (``SCENE_vh_clean_2.ply`` and ``.labels.ply``) come along. Finished scenes are left alone;
+    Meshes beside a stream (``SCENE_vh_clean_2.ply`` and ``.labels.ply``) are linked. Finished scenes are left alone;
     with --resume an interrupted one continues at the frame where it stopped.
 
     Args:

@@ -35,7 +35,7 @@ def verify(
     read_images: bool = True,
     min_frames: int = 20,
 ) -> Plan:
-    """Print a table of all problems with what to do about each; fail when data is broken.
+    """Print a table of all problems and their remedies; fail when data is broken.
 
     Args:
         scans_dir: folder of scene folders (ScanNet, instant-ngp, NSVF or COLMAP); None checks none.
@@ -80,7 +80,7 @@ def _verify(checks: list[tuple[_Check, list[str]]]) -> dict[str, int]:
     counts = {check.kind: len(names) for check, names in checks}
     checked = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     if broken:
-        raise UserError(f"{broken} problems in {checked}; the table above says what to do about each")
+        raise UserError(f"{broken} problems in {checked}; the table above has their remedies")
     logger.info("%s are complete and sound (%d notes)", checked, len(findings))
     return {**counts, "broken": 0, "notes": len(findings)}
 

@@ -91,7 +91,7 @@ def verify_views(path: Path) -> list[Finding]:
 
 
 def examine(check: Callable[[Path], list[Finding]], path: Path, kind: str, name: str) -> list[Finding]:
-    """What ``check(path)`` finds; where it fails itself, that is what was found."""
+    """The findings of ``check(path)``; a failure of the check itself is a finding."""
     report = _Report(kind, name)
     return (report.attempt(lambda: check(path)) or []) + report.findings
 
@@ -138,10 +138,10 @@ class _Report:
             return check()
         except UserError as error:
             self.broken(str(error))
-        except Exception as error:  # whatever a folder holds, the others are to be examined too
+        except Exception as error:  # the other folders must be checked in any case
             logger.debug("%s %s", self._kind, self._name, exc_info=True)
-            self.broken(f"{self._name} cannot be examined ({type(error).__name__}: {short(str(error))}); this is a "
-                        "mistake in the program: please report it with the folder")
+            self.broken(f"{self._name} cannot be checked ({type(error).__name__}: {short(str(error))}); this is a "
+                        "bug: please report it with the folder")
         return None
 
 

@@ -243,7 +243,7 @@ def add_channel(
 
 
 def _describe(store: ViewStore, entries: Mapping[str, dict[str, Any] | None]) -> None:
-    """Change what the store says of some channels; None takes one out."""
+    """Update the metadata of some channels; None removes one."""
     meta = read_json(store.path / META_FILE)
     kept = {channel: entry for channel, entry in meta["channels"].items() if channel not in entries}
     added = {channel: entry for channel, entry in entries.items() if entry is not None}

@@ -40,7 +40,7 @@ class CheckpointIO(TorchCheckpointIO):
 
 
 class Restored(pl.Callback):
-    """Knows whether the state of an interrupted training has been taken over and the training goes on."""
+    """Records whether the state of an interrupted training has been restored and the training has started."""
 
     def __init__(self) -> None:
         self.done = False
@@ -51,9 +51,9 @@ class Restored(pl.Callback):
 
 @contextlib.contextmanager
 def restoring(trainer: pl.Trainer, checkpoint: Path) -> Iterator[None]:
-    """Turn what fails while ``checkpoint`` is taken over, but nothing after it, into a :class:`UserError`.
+    """Turn failures while ``checkpoint`` is restored, but none after that, into a :class:`UserError`.
 
-    With several processes nobody here knows how far they came, and errors stay as they are.
+    With several processes their progress is not known here, and errors are passed on.
     """
     restored = next(callback for callback in trainer.callbacks if isinstance(callback, Restored))
     try:

@@ -91,7 +91,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class CheckpointTest:
-    """A checkpoint, and the views to measure it on; see the test task.
+    """A checkpoint, and the views to evaluate it on; see the test task.
 
     Attributes:
         checkpoint: of a training run.
@@ -156,7 +156,7 @@ class CheckpointTest:
 def views_to_test(
     folders: Sequence[str | Path], scenes: Sequence[str], frames: str
 ) -> list[StoreViews]:
-    """The views that a test measures.
+    """The views of a test.
 
     Args:
         folders: of view stores; the first holds every scene.

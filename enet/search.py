@@ -131,7 +131,7 @@ def run_search(search: Search) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
-    """What the study's database may meet, as a sentence."""
+    """Errors of the study's database as a :class:`UserError`."""
     import sqlalchemy
     from optuna.exceptions import OptunaError
 
@@ -187,7 +187,7 @@ class _Trainings:
             self._study.tell(trial, score)
 
     def _ask(self, number: int) -> tuple[optuna.Trial, dict[str, Any]]:
-        """Trial ``number``, begun or taken up again, and what it binds."""
+        """Trial ``number``, started or resumed, and its bindings."""
         import optuna
 
         self._study.sampler = optuna.samplers.TPESampler(seed=derive_seed(self._search.seed, "trial", number) % 2**32)

@@ -1,4 +1,4 @@
-"""Axes that SH images are given in, and what becomes of their coefficients when a view is mirrored."""
+"""Axes of SH images, and the transform of their coefficients when a view is mirrored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def sh_matrices(
 
     Args:
         frame: "grid", "gravity" or "camera", see :class:`enet.options.ViewOptions`.
-        camera_to_world, world_to_grid: float64, so that rounding does not add up.
+        camera_to_world, world_to_grid: float64, so that rounding errors do not accumulate.
     """
     rotations = grid_to_frame(frame, camera_to_world, world_to_grid)
     camera_to_frame = rotations @ (world_to_grid @ camera_to_world)

@@ -1,4 +1,4 @@
-"""Views of stores as a source: from the numbers on disk to what the network sees, aligned to the pixel."""
+"""Views of stores as a source: from the numbers on disk to the network's input, aligned to the pixel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StoredViews(ViewSource):
     """Views of any number of stores, original and novel ones together.
 
     With ``options.cache`` all of them are read once for each device and stay in its memory, as stored; otherwise they
-    are read from disk all the time.
+    are read from disk every time.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class StoredViews(ViewSource):
 
         Args:
             stores: folders of finished, annotated stores, or some of their views.
-            options: what the network sees of a view, and how views are held.
+            options: the network's input from a view, and whether views are cached.
             uses_sh: whether it takes SH images.
             augmentation: of training views; None changes nothing.
-            weighted: whether pixels count by the stores' render quality.
+            weighted: whether pixels are weighted by the stores' render quality.
 
         Raises:
             UserError: as :class:`dataloader.ViewDataset`; or a store does not say how its field's axes lie.
@@ -94,7 +94,7 @@ class StoredViews(ViewSource):
 
 
 class _DeviceViews:
-    """What of a source lies on one device: all stored values where they are cached, and what decodes them."""
+    """A source's part on one device: all stored values where they are cached, and the decoder."""
 
     def __init__(self, dataset: ViewDataset, device: torch.device, decoder: _Decoder, options: ViewOptions):
         self.decoder = decoder
@@ -131,16 +131,16 @@ def _fill_cache(dataset: ViewDataset, device: torch.device) -> dict[str, Tensor]
 
 @dataclass(frozen=True)
 class _Decoder:
-    """What turns the stored values of a step's views into a :class:`ViewBatch`, on one device.
+    """Decodes the stored values of a step's views into a :class:`ViewBatch`, on one device.
 
     Attributes:
-        sh_matrices: of every view, see :func:`enet.sh_frames.sh_matrices`; None where nothing is turned or mirrored.
-        turned: whether views that are not mirrored are turned.
+        sh_matrices: of every view, see :func:`enet.sh_frames.sh_matrices`; None where nothing is rotated or mirrored.
+        rotated: whether SH of views that are not mirrored are rotated.
         augmentation: of views with random numbers; None changes nothing.
     """
 
     sh_matrices: Tensor | None
-    turned: bool
+    rotated: bool
     augmentation: AugmentationOptions | None
 
     def __call__(self, values: dict[str, Tensor], step: Step) -> ViewBatch:
@@ -156,7 +156,7 @@ class _Decoder:
 
     def _decode_sh(self, values: dict[str, Tensor], views: Tensor, draws: Draws | None) -> Tensor:
         sh = decode("sh", values["sh"], values.get("sh_range"))
-        if self.sh_matrices is None or (draws is None and not self.turned):
+        if self.sh_matrices is None or (draws is None and not self.rotated):
             return sh
         flipped = torch.zeros_like(views) if draws is None else mirrored(draws, self.augmentation).to(views.dtype)
         return transform_sh_image(sh, self.sh_matrices[views, flipped])

@@ -52,7 +52,7 @@ def search(
     study = Search(Path(study_dir), gin.config_str(), dict(space), trials, jobs, seed, kept)
     study.check_space()
     study.check_folder()
-    # What no trial could do is refused here.
+    # Refused here, since every trial would fail.
     training = train.plan(runs_dir=str(study.folder / "trials"), name="each trial")
     detail = f"{trials} trials of {training.items[0].detail}"
     return Plan(lambda: run_search(study), [Item("study", study.folder, MAKE, detail)])

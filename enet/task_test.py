@@ -14,7 +14,7 @@ from utils.tasks import task
 
 
 @task(
-    summary="measure a trained network on any scenes",
+    summary="evaluate a trained network on any scenes",
     inputs=("checkpoint", "views"),
     records="{output_dir}",
 )
@@ -41,9 +41,9 @@ def test(
         frames: "all", or "held_out": only the frames of the first folder that were held out of the scenes' fields
             (FitData.holdout_every), those that SplitOptions.val_frames validates on.
         batch_size: views of a batch; does not change the scores.
-        samples: how many pictures (image, truth, prediction) to keep.
+        samples: how many pictures (image, ground truth, prediction) to keep.
         device: "auto", "cpu" or "cuda".
-        overwrite: measure again although other settings' scores are there.
+        overwrite: evaluate again although other settings' scores are there.
     """
     from enet.evaluation import CheckpointTest, views_to_test
 

@@ -44,7 +44,7 @@ def train(
     compile: str = "off",
     overwrite: bool = False,
 ) -> Plan:
-    """Train into ``runs_dir/name/training`` and measure the best checkpoint on the validation views.
+    """Train into ``runs_dir/name/training`` and evaluate the best checkpoint on the validation views.
 
     Args:
         views: folders of view stores that are trained on together. The first holds every scene, also those of the

@@ -17,7 +17,7 @@ class ViewBatch:
         color: float32 [B, 3, H, W], 0..1.
         sh: float32 [B, 27, H, W], or None.
         label: uint8 [B, H, W], class indices.
-        weight: float32 [B, H, W], 0..1, how much each pixel counts in the loss, or None.
+        weight: float32 [B, H, W], 0..1, weight of each pixel in the loss, or None.
     """
 
     color: Tensor
@@ -31,15 +31,15 @@ class ViewBatch:
 
 
 class DeferredBatch:
-    """A batch on the device that uses it, in whatever form its source has it there.
+    """A batch on the device that uses it, in its source's own form.
 
-    What remains to be done waits until the network needs it, so that a training step can be compiled as a whole. The
-    parts are the source's own affair: Lightning, which converts the tensors of collections and dataclasses to the
+    Decoding or rendering waits until the network needs it, so that a training step can be compiled as a whole. The
+    parts are the source's own: Lightning, which converts the tensors of collections and dataclasses to the
     training's precision, does not look into this class.
 
     Attributes:
-        make: makes the views of ``parts``: decodes or renders, augments where that was asked for. It does not make the
-            host wait for the device.
+        make: makes the views of ``parts``: decodes or renders, augments if requested. It does not synchronise
+            the host with the device.
         parts: tensors, and what holds them.
     """
 

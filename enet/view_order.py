@@ -30,7 +30,7 @@ class Step:
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """What decides, apart from the epoch, which views a process trains on, and when. Its length is an epoch's steps.
+    """The schedule of a process's training views, a function of the epoch. Its length is an epoch's steps.
 
     Attributes:
         epoch_views: views of an epoch, over all processes.

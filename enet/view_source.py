@@ -1,4 +1,4 @@
-"""Where views come from: what training and measuring ask of any source, be its views stored or rendered."""
+"""The interface of view sources, stored or rendered, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from enet.view_order import Step, TrainingOrder, in_order
 class ViewSource(ABC):
     """Annotated views, numbered from 0, that become batches on any device.
 
-    A source is the same in every process: it is pickled into those that share a training, without what lies on a
+    A source is the same in every process: it is pickled into those that share a training, without its data on a
     device. Its batches depend on the steps it is given and on nothing else, so that a resumed training sees the same.
 
     Attributes:
@@ -40,7 +40,7 @@ class ViewSource(ABC):
 
     @abstractmethod
     def identity(self) -> Any:
-        """JSON-able; equal where the views are, so that a run knows whether it was made from them."""
+        """JSON-able; equal for equal views, so that a run knows whether it was made from them."""
 
     def describe(self, view: int) -> str:
         """Which view a number is, for people."""
@@ -53,12 +53,12 @@ class ViewSource(ABC):
     def training_steps(self, order: TrainingOrder, epoch: int) -> Sequence[Step]:
         """What this process trains on in ``epoch``: as many steps in every process.
 
-        A source whose processes or moments have not all views at hand overrides this.
+        A source that does not have all views in every process and at every time overrides this.
         """
         return order.shuffled(len(self), self.num_draws, epoch)
 
     def ordered_steps(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Sequence[Step]:
-        """This process's share of steps that measure every view once, unaugmented."""
+        """This process's share of steps that evaluate every view once, unaugmented."""
         return in_order(len(self), batch_size, rank, world_size)
 
     def statistics(self, batch_size: int, device: torch.device) -> TrainingStatistics:

@@ -40,7 +40,8 @@ def fit(
     """Fit fields and write ``{fields_dir}/plenoxel_scannet_SCENE`` in PeRFception's format.
 
     Each folder also gets ``results.json`` (PSNR and SSIM of every held-out frame), ``render_model/`` (held-out renders
-    beside the photographs), ``capture.npz`` (exposures and movements of the training cameras) and ``tensorboard/``.
+    beside the photographs), ``capture.npz`` (exposures and pose corrections of the training cameras) and
+    ``tensorboard/``.
 
     Args:
         scans_dir: folder of scenes in ScanNet's, instant-ngp's, NSVF's or COLMAP's layout.

@@ -46,7 +46,7 @@ def render(
 ) -> Plan:
     """Render ``{views_dir}/SCENE`` from ``{fields_dir}/plenoxel_scannet_SCENE``.
 
-    Views of the recorded trajectory also get the camera's own picture at the same size (channel ``photo``). A store is
+    Views of the recorded trajectory also get the photograph at the same size (channel ``photo``). A store is
     resumable view by view, and the same input gives the same bytes.
 
     Args:
@@ -101,7 +101,7 @@ def render(
 
 
 def _keep_measured_rates(results: dict[str, dict[str, Any]], metrics: Path) -> None:
-    """Give stores that were finished already the rate that the run which rendered them measured."""
+    """Copy the render rate of stores that were finished already from the run that rendered them."""
     if not metrics.is_file():
         return
     measured = read_json(metrics).get("scenes", {})

@@ -16,12 +16,12 @@ from utils.errors import UserError, reading
 from utils.files import regular_file
 
 logger = logging.getLogger(__name__)
-_PLAIN_KINDS = "biufU"  # truth values, whole numbers, floats, text; no objects, records or raw bytes
+_PLAIN_KINDS = "biufU"  # booleans, integers, floats, text; no objects, records or raw bytes
 _MOST_EXPANSION, _SMALL_BYTES = 64, 1 << 20
 
 
 class ArrayHeader(NamedTuple):
-    """What stands before an array's numbers; ``offset`` is where they begin."""
+    """An array's header; ``offset`` is where its numbers begin."""
 
     dtype: np.dtype
     shape: tuple[int, ...]

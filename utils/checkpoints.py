@@ -37,7 +37,7 @@ _REPEATED_BYTES = 1 << 20  # that a tensor may hold beyond what is stored
 
 
 class _Ignored:
-    """Stands for a class that old Lightning checkpoints mention as a dictionary key and nobody needs."""
+    """Placeholder for a class that old Lightning checkpoints use as a dictionary key; it is not needed."""
 
 
 def open_checkpoint(

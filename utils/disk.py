@@ -1,4 +1,4 @@
-"""What disks do to writers: they are full, read-only, over quota, or stop half-way; and what a killed writer leaves."""
+"""Errors of writing to disk (full, read-only, over quota), and the temporary files of killed writers."""
 
 from __future__ import annotations
 
