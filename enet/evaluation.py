@@ -19,7 +19,7 @@ from enet.splits import hold_out_views, room_of, stores_of
 from enet.stored_views import StoredViews
 from enet.view_source import ViewSource
 from utils.checkpoints import open_checkpoint
-from utils.errors import check_choice, reading
+from utils.errors import UserError, check_choice, reading
 from utils.files import read_json, write_json
 from utils.identity import file_identity
 from utils.images import write_image
@@ -85,7 +85,7 @@ def evaluate(
     scores = summarize_confusion(iou.confusion)
     if scores["mean_iou"] is None:
         raise UserError(f"no pixel of the {len(source)} views (such as {source.describe(0)}) is annotated, so that "
-                        "nothing can be measured; run 'annotate' with the right meshes")
+                        "nothing can be evaluated; run 'annotate' with the right meshes")
     return scores
 
 
