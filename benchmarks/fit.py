@@ -22,6 +22,7 @@ from torch.nn.functional import interpolate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dataloader import Scene, load_scene  # noqa: E402
+from lib.plenoxel.options import RenderOptions  # noqa: E402
 from model import RadianceField  # noqa: E402
 from model.fitting.evaluation import mean_measurements, render_held_out  # noqa: E402
 from model.fitting.fitter import FitOptions, Fitter  # noqa: E402
@@ -35,7 +36,6 @@ from model.fitting.options import (  # noqa: E402
     FitRegularization,
 )
 from model.fitting.preparation import prepare_fitter  # noqa: E402
-from model.options import RenderOptions  # noqa: E402
 from utils.device import choose_device  # noqa: E402
 
 

@@ -24,9 +24,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.scenes import Grid, furnished_room, room_rays  # noqa: E402
+from benchmarks.scenes import furnished_room, room_rays  # noqa: E402
 from lib.plenoxel import ops, reference  # noqa: E402
+from lib.plenoxel.grid import GridHandle  # noqa: E402
+from lib.plenoxel.index import VoxelIndex  # noqa: E402
 from lib.plenoxel.layers import shade_layers, shade_layers_gradients  # noqa: E402
+from lib.plenoxel.options import RenderOptions  # noqa: E402
 from lib.plenoxel.reference_layers import _shade_layers  # noqa: E402
 
 VOXEL_BYTES = 28 * 4  # density and 27 coefficients
@@ -42,27 +45,28 @@ class Case(NamedTuple):
     reference: Callable[[], object] | None = None
 
 
-def voxels_read(grid: Grid, rays, step_size: float) -> int:
+def voxels_read(grid: GridHandle, rays, options: RenderOptions) -> int:
     weights = torch.zeros_like(grid.density)
-    ops.max_weight(grid.links, grid.density, *rays, weights, step_size=step_size)
+    ops.max_weight(grid, *rays, weights, options)
     return int((weights > 0).sum())
 
 
-def render_cases(grid: Grid, size: tuple[int, int], device: str) -> list[Case]:
+def render_cases(grid: GridHandle, size: tuple[int, int], device: str) -> list[Case]:
     rays = tuple(values.to(device) for values in room_rays(1, size, FOCAL_PER_PIXEL * size[1]))
     label = f"render {size[0]}x{size[1]}"
     cases = []
     for step_size in (0.5, 0.05):
-        voxels, count = voxels_read(grid, rays, step_size), len(rays[0])
+        options = RenderOptions(step_size=step_size)
+        voxels, count = voxels_read(grid, rays, options), len(rays[0])
         for outputs in (("rgb",), ("rgb", "sh", "depth", "alpha")):
             floats = 6 + sum({"rgb": 3, "sh": 27}.get(name, 1) for name in outputs)
             everything = len(outputs) == 4
             cases.append(
                 Case(
                     f"{label}, step {step_size}, {'rgb, sh, depth, alpha' if everything else 'rgb'}",
-                    lambda s=step_size, o=outputs: ops.render_rays(*grid, *rays, step_size=s, outputs=o),
+                    lambda options=options, outputs=outputs: ops.render_rays(grid, *rays, options, outputs),
                     voxels * (VOXEL_BYTES + 4) + count * floats * 4,
-                    (lambda s=step_size: reference._render_rays(*grid, *rays, step_size=s))
+                    (lambda options=options: reference._render_rays(grid, *rays, options))
                     if everything and step_size == 0.5
                     else None,
                 )
@@ -70,36 +74,33 @@ def render_cases(grid: Grid, size: tuple[int, int], device: str) -> list[Case]:
     return cases
 
 
-def fit_cases(grid: Grid, count: int, device: str) -> list[Case]:
+def fit_cases(grid: GridHandle, count: int, device: str) -> list[Case]:
     """A fit step's parts on rays drawn at random from all views, and the whole step."""
     views = [room_rays(view, (360, 480), FOCAL_PER_PIXEL * 480) for view in range(8)]
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randint(0, 8 * 360 * 480, (count,), generator=generator)
     rays = tuple(torch.cat(values)[chosen].to(device) for values in zip(*views, strict=True))
     target = torch.rand(count, 3, generator=generator).to(device)
-    density, sh = grid.density.clone(), grid.sh.clone()
-    gradients, means = ([torch.zeros_like(density), torch.zeros_like(sh)] for _ in range(2))
-    touched = torch.zeros(len(density), dtype=torch.bool, device=device)
-    cells = grid.links.numel() // 100
+    fitted, options = grid.with_values(grid.density.clone(), grid.sh.clone()), RenderOptions()
+    gradients, means = ([torch.zeros_like(grid.density), torch.zeros_like(grid.sh)] for _ in range(2))
+    touched = torch.zeros_like(grid.density, dtype=torch.bool)
+    cells = grid.index.total_voxels // 100
+    losses = {"beta_lambda": 1e-5, "sparsity_lambda": 1e-11}
 
     def gradient_step():
-        ops.fit_gradients(
-            grid.links, density, sh, *rays, target, *gradients, beta_lambda=1e-5, sparsity_lambda=1e-11, touched=touched
-        )
+        ops.fit_gradients(fitted, *rays, target, *gradients, options, touched=touched, **losses)
 
     def whole():
         gradient_step()
         ops.update_grid(
-            grid.links, density, sh, *gradients, *means, touched, lr_density=1e-6, lr_sh=1e-6,
-            first_cell=grid.links.numel() // 2, num_cells=cells, tv_density=1e-5 / cells, tv_sh=1e-3 / cells,
+            fitted, *gradients, *means, touched, lr_density=1e-6, lr_sh=1e-6,
+            first_cell=grid.index.total_voxels // 2, num_cells=cells, tv_density=1e-5 / cells, tv_sh=1e-3 / cells,
         )  # fmt: skip
 
     def reference_step():
-        reference._fit_gradients(
-            grid.links, density, sh, *rays, target, *gradients, beta_lambda=1e-5, sparsity_lambda=1e-11
-        )
+        reference._fit_gradients(fitted, *rays, target, *gradients, options, **losses)
 
-    voxels = voxels_read(grid, rays, 0.5)
+    voxels = voxels_read(grid, rays, options)
     return [
         Case(f"fit gradients, {count} rays", gradient_step, voxels * (3 * VOXEL_BYTES + 4), reference_step),
         Case(f"fit step with TV and RMSProp, {count} rays", whole, voxels * 6 * VOXEL_BYTES),
@@ -128,15 +129,16 @@ def layer_cases(count: int, device: str) -> list[Case]:
     ]  # fmt: skip
 
 
-def other_cases(grid: Grid, device: str) -> list[Case]:
+def other_cases(grid: GridHandle, device: str) -> list[Case]:
     rays = tuple(values.to(device) for values in room_rays(1, CPU_VIEW, FOCAL_PER_PIXEL * CPU_VIEW[1]))
     weights = torch.zeros_like(grid.density)
-    points = torch.rand(200_000, 3, device=device) * (grid.links.shape[0] - 1)
+    points = torch.rand(200_000, 3, device=device) * (grid.index.resolution[0] - 1)
+    links = grid.index.links
     return [
-        Case("first surface depth 128x128", lambda: ops.first_surface_depth(grid.links, grid.density, *rays), 0),
-        Case("max weight 128x128", lambda: ops.max_weight(grid.links, grid.density, *rays, weights), 0),
-        Case("sample grid, 200k points", lambda: ops.sample_grid(*grid, points), len(points) * (3 + 28) * 4),
-        Case("cell distance", lambda: torch.ops.plenoxel.cell_distance(grid.links), grid.links.numel() * 5),
+        Case("max weight 128x128", lambda: ops.max_weight(grid, *rays, weights, RenderOptions()), 0),
+        Case("sample grid, 200k points", lambda: ops.sample_grid(grid, points), len(points) * (3 + 28) * 4),
+        Case("cell distance", lambda: torch.ops.plenoxel.cell_distance(links), links.numel() * 5),
+        Case("index of links, checked", lambda: VoxelIndex(links, grid.index.num_rows), links.numel() * 4),
     ]
 
 
@@ -198,7 +200,7 @@ def main() -> None:
     devices = [arguments.device] if arguments.device else ["cpu", *["cuda"] * torch.cuda.is_available()]
     room = furnished_room()
     for device in devices:
-        grid = Grid(*(values.to(device) for values in room))
+        grid = room.to(device)
         cases = render_cases(grid, CPU_VIEW if device == "cpu" else CUDA_VIEW, device)
         for count in FIT_RAYS[device]:
             cases += fit_cases(grid, count, device) + layer_cases(count, device)

@@ -22,9 +22,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.scenes import Grid, furnished_room, room_rays  # noqa: E402
-from lib.plenoxel import ops, packed  # noqa: E402
+from benchmarks.scenes import furnished_room, room_rays  # noqa: E402
+from lib.plenoxel import ops  # noqa: E402
+from lib.plenoxel.grid import GridHandle  # noqa: E402
+from lib.plenoxel.index import VoxelIndex  # noqa: E402
 from lib.plenoxel.layers import shade_layers, shade_layers_gradients  # noqa: E402
+from lib.plenoxel.options import RenderOptions  # noqa: E402
 
 VOXEL_BYTES = 28 * 4
 STEPS = (0.5, 0.05)
@@ -37,13 +40,12 @@ class Room:
 
     def __init__(self, module_path: Path | None):
         self._module = _load_module(module_path) if module_path else None
-        self.grid = Grid(*(values.cuda() for values in (self._grid_of_module() if module_path else furnished_room())))
+        self.grid = (self._grid_of_module() if module_path else furnished_room()).to("cuda")
 
-    def _grid_of_module(self) -> Grid:
+    def _grid_of_module(self) -> GridHandle:
         index, density, sh = (torch.from_numpy(values) for values in self._module.room())
-        links = torch.full((256, 256, 256), -1, dtype=torch.int32)
-        links[tuple(index.T)] = torch.arange(len(index), dtype=torch.int32)
-        return Grid(links, density, sh)
+        voxels = (index.long() * torch.tensor([256 * 256, 256, 1])).sum(1)
+        return GridHandle(VoxelIndex.from_voxels((256, 256, 256), voxels), density, sh)
 
     def rays(self, view: int, height: int, width: int) -> tuple[Tensor, Tensor]:
         if self._module is None:
@@ -103,63 +105,65 @@ class Table:
         print(f"{name:58}{time:9.3f}{floor_bytes / 1e6:10.1f}{floor_bytes / time / 1e6:8.0f}{share:9.1f}", flush=True)
 
 
-def voxels_read(grid: Grid, rays, step_size: float) -> int:
+def voxels_read(grid: GridHandle, rays, options: RenderOptions) -> int:
     weights = torch.zeros_like(grid.density)
-    ops.max_weight(grid.links, grid.density, *rays, weights, step_size=step_size)
+    ops.max_weight(grid, *rays, weights, options)
     return int((weights > 0).sum())
 
 
-def add_render(table: Table, grid: Grid, rays, width: int, name: str, variants: bool) -> None:
-    distance = ops.cell_distance(grid.links)
-    grids = {
-        storage: packed.pack_grid(grid.links, distance, grid.density, grid.sh, storage) for storage in packed.STORAGES
-    }
+def add_render(table: Table, grid: GridHandle, rays, width: int, name: str, variants: bool) -> None:
+    trained = grid.with_values(density=grid.density.clone().requires_grad_())
     for step_size in STEPS:
-        floor = voxels_read(grid, rays, step_size) * (VOXEL_BYTES + 4) + len(rays[0]) * (6 + 32) * 4
-        for storage, packed_grid in grids.items() if variants else [("float32", grids["float32"])]:
-            def render(packed_grid=packed_grid, image_width=width, step_size=step_size):
-                return packed.render_packed(packed_grid, *rays, step_size=step_size, image_width=image_width)
+        options = RenderOptions(step_size=step_size)
+        floor = voxels_read(grid, rays, options) * (VOXEL_BYTES + 4) + len(rays[0]) * (6 + 32) * 4
 
-            table.add(f"{name}, step {step_size}, {storage}", render, floor)
-            if variants and storage == "float32":
-                scan = f"{name}, step {step_size}, {storage}, in scan order"
-                table.add(scan, lambda run=render: run(image_width=0), floor)
+        def render(image_width=width, options=options):
+            return ops.render_rays(grid, *rays, options, image_width=image_width)
+
+        table.add(f"{name}, step {step_size}", render, floor)
         if variants:
-            geometry = ([0.0] * 3, [1.0] * 3, [step_size, 1e-10, 1e-7, 0.0, 1.0])
-            arguments = (*grid[:1], distance, *grid[1:], *rays, None, *geometry, False, 15)
-            plain = f"{name}, step {step_size}, not packed"
-            table.add(plain, lambda a=arguments: torch.ops.plenoxel.render_rays(*a), floor)
+            table.add(f"{name}, step {step_size}, in scan order", lambda run=render: run(image_width=0), floor)
+            table.add(
+                f"{name}, step {step_size}, with gradients to come",
+                lambda options=options: ops.render_rays(trained, *rays, options), floor,
+            )  # fmt: skip
 
 
 def add_fit(table: Table, room: Room, count: int) -> None:
     grid, views = room.grid, room.views(8, 480, 640)
     chosen = torch.randint(len(views[0]), (count,), device="cuda")
     rays, target = [values[chosen] for values in views], torch.rand(count, 3, device="cuda")
-    density, sh = grid.density.clone(), grid.sh.clone()
-    gradients, means = ([torch.zeros_like(density), torch.zeros_like(sh)] for _ in range(2))
-    touched = torch.zeros(len(density), dtype=torch.bool, device="cuda")
-    cells = grid.links.numel() // 100
+    fitted, options = grid.with_values(grid.density.clone(), grid.sh.clone()), RenderOptions()
+    gradients, means = ([torch.zeros_like(grid.density), torch.zeros_like(grid.sh)] for _ in range(2))
+    touched = torch.zeros_like(grid.density, dtype=torch.bool)
+    first_cell, cells = grid.index.total_voxels // 2, grid.index.total_voxels // 100
 
     def gradient():
-        ops.fit_gradients(grid.links, density, sh, *rays, target, *gradients, beta_lambda=1e-5, sparsity_lambda=1e-11,
-                          touched=touched)
+        ops.fit_gradients(fitted, *rays, target, *gradients, options, beta_lambda=1e-5, sparsity_lambda=1e-11,
+                          touched=touched)  # fmt: skip
 
     def update():
         ops.update_grid(
-            grid.links, density, sh, *gradients, *means, touched, lr_density=1e-6, lr_sh=1e-6,
-            first_cell=grid.links.numel() // 2, num_cells=cells, tv_density=1e-5 / cells, tv_sh=1e-3 / cells,
+            fitted, *gradients, *means, touched, lr_density=1e-6, lr_sh=1e-6, first_cell=first_cell, num_cells=cells,
+            tv_density=1e-5 / cells, tv_sh=1e-3 / cells,
         )  # fmt: skip
 
     def step():
         gradient(), update()
 
     gradient()
-    ops.tv_gradients(grid.links, sh, gradients[1], grid.links.numel() // 2, cells, scale=0.0, touched=touched)
+    touched |= rows_of_cells(grid, first_cell, cells)
     floor, marked = int(touched.sum()) * 6 * VOXEL_BYTES, touched.clone()
     table.add(f"fit step, {count} rays", step, floor)
     table.add(f"fit step, {count} rays, as a graph", captured(step), floor)
     table.add("   gradients, as a graph", captured(gradient), floor // 2)
     table.add("   total variation and RMSProp, as a graph", captured(lambda: (touched.copy_(marked), update())), floor)
+
+
+def rows_of_cells(grid: GridHandle, first_cell: int, cells: int) -> Tensor:
+    """Bool ``[V]``: the voxels that begin one of these cells, as good as all that their variation reads."""
+    voxels = grid.index.voxels
+    return (voxels >= first_cell) & (voxels < first_cell + cells)
 
 
 def add_layers(table: Table, room: Room, count: int) -> None:
@@ -183,11 +187,14 @@ def add_layers(table: Table, room: Room, count: int) -> None:
     table.add("   their gradients", add_gradients, 3 * floor)
 
 
-def add_preparation(table: Table, grid: Grid) -> None:
-    distance = ops.cell_distance(grid.links)
-    table.add("cell distance", lambda: torch.ops.plenoxel.cell_distance(grid.links), grid.links.numel() * 5)
-    for storage in packed.STORAGES:
-        table.add(f"pack, {storage}", lambda s=storage: packed.pack_grid(grid.links, distance, *grid[1:], s), 0)
+def add_preparation(table: Table, grid: GridHandle) -> None:
+    links, rows = grid.index.links, grid.index.num_rows
+    distance = grid.index.distance
+    table.add("index of links, checked", lambda: VoxelIndex(links, rows), links.numel() * 4)
+    table.add("distance field", lambda: torch.ops.plenoxel.cell_distance(links), links.numel() * 5)
+    table.add("table of cells", lambda: torch.ops.plenoxel.cell_table(distance), links.numel() * 9)
+    table.add("packed copy of the values", lambda: (grid.values_changed(), grid.packed), 2 * rows * VOXEL_BYTES)
+    print("MB: " + ", ".join(f"{name} {size / 1e6:.1f}" for name, size in grid.memory().items()))
 
 
 def main() -> None:
@@ -205,7 +212,7 @@ def main() -> None:
             add_fit(table, room, count)
             add_layers(table, room, count)
     if arguments.only is None:
-        dark = room.grid._replace(sh=room.grid.sh * 4)
+        dark = room.grid.with_values(sh=room.grid.sh * 4)
         add_render(table, dark, room.rays(0, 480, 640), 640, "640x480, colours that clamp", variants=False)
         add_preparation(table, room.grid)
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lib.plenoxel.grid import GridHandle
+from lib.plenoxel.index import VoxelIndex
 from utils.cameras import camera_rays, look_at
 
 WALL = 3  # voxels
 MARGIN = 8  # voxels between the room and the grid's border
 
 
-class Grid(NamedTuple):
-    links: Tensor  # int32 [R, R, R]
-    density: Tensor  # float32 [V]
-    sh: Tensor  # float32 [V, 27]
-
-
-def furnished_room(resolution: int = 256, seed: int = 0) -> Grid:
+def furnished_room(resolution: int = 256, seed: int = 0) -> GridHandle:
     """Hollow boxes on the floor of a hollow room, walls three voxels thick, and 0.2% of all voxels as floaters.
 
     At 256^3 about 1.2 million voxels. Density: 15% of the voxels under 5, the rest 10 to 120. Coefficients are smooth
@@ -34,9 +29,8 @@ def furnished_room(resolution: int = 256, seed: int = 0) -> Grid:
         _add_furniture(occupied, low, high, generator)
     occupied |= torch.rand(occupied.shape, generator=generator) < 0.002
     voxels = occupied.nonzero()
-    links = torch.full(occupied.shape, -1, dtype=torch.int32)
-    links[occupied] = torch.arange(len(voxels), dtype=torch.int32)
-    return Grid(links, _densities(len(voxels), generator), _coefficients(voxels / resolution, generator))
+    values = _densities(len(voxels), generator), _coefficients(voxels / resolution, generator)
+    return GridHandle(VoxelIndex.from_mask(occupied), *values)
 
 
 def _add_shell(occupied: Tensor, begin, end) -> None:

@@ -1,8 +1,8 @@
 """The radiance field: grid, checkpoint format, fitting; and a scene's views: rendering and annotating them."""
 
 import utils  # noqa: F401  (before PyTorch: see utils/cores.py)
+from lib.plenoxel.options import RenderOptions
 from model.grid import PlenoxelGrid
-from model.options import RenderOptions
 from model.radiance_field import RadianceField
 from model.rendering import render_rays
 

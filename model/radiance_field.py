@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from lib.plenoxel.options import RenderOptions
+from lib.plenoxel.outputs import OUTPUTS
 from model.capture import CaptureModel
 from model.grid import PlenoxelGrid
-from model.options import RenderOptions
-from model.rendering import OUTPUTS, render_rays
+from model.rendering import render_rays
 from utils.cameras import camera_rays, ray_length_to_depth
 
 if TYPE_CHECKING:

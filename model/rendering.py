@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lib.plenoxel import reference
+from lib.plenoxel.options import RenderOptions
+from lib.plenoxel.outputs import OUTPUTS
 from model.grid import PlenoxelGrid
-from model.options import RenderOptions
 from utils.spherical_harmonics import SH_CHANNELS
 
-OUTPUTS = ("rgb", "sh", "depth", "alpha")
 BACKENDS = ("auto", "reference", "cpu", "cuda")
 _LEAST_TRANSMITTANCE = 1e-7
 
@@ -53,35 +52,22 @@ def render_rays(
     Raises:
         ValueError: shapes, types, devices, an output or the backend are not as above.
     """
-    options = options or RenderOptions()
+    options = options or _configured_options()
     _check_arguments(grid, origins, directions, outputs, backend)
     shape = origins.shape[:-1]
-    if backend == "reference":
-        render, layout = reference._render_rays, {}
-    else:
-        render, layout = _compiled_render_rays(), {"image_width": shape[-1] if len(shape) > 1 else 0}
-    flat_origins, flat_directions = (rays.reshape(-1, 3).contiguous() for rays in (origins, directions))
+    rays = [values.reshape(-1, 3).contiguous() for values in (origins, directions)]
     layered = grid.background is not None and "rgb" in outputs
-    out = render(
-        grid.links,
-        grid.density,
-        grid.sh,
-        flat_origins,
-        flat_directions,
-        grid.center,
-        grid.radius,
-        options.step_size,
-        options.sigma_thresh,
-        options.stop_thresh,
-        options.near_clip,
-        options.background_brightness,
-        outputs=(*outputs, "alpha") if layered else tuple(outputs),
-        sh_background=options.sh_background,
-        **layout,
-    )
+    wanted = (*outputs, "alpha") if layered else tuple(outputs)
+    if backend == "reference":
+        out = reference._render_rays(grid.handle, *rays, options, wanted)
+    else:
+        from lib.plenoxel import ops  # here, so that run.py --help works without the built extension
+
+        width = shape[-1] if len(shape) > 1 else 0
+        out = ops.render_rays(grid.handle, *rays, options, wanted, image_width=width)
     rgb = out.rgb
     if layered:
-        rgb = _before_layers(grid, rgb, 1 - out.alpha, flat_origins, flat_directions, options, backend)
+        rgb = _before_layers(grid, rgb, 1 - out.alpha, *rays, options, backend)
     return RenderedRays(
         rgb=None if rgb is None else rgb.reshape(*shape, 3),
         sh=None if out.sh is None else out.sh.reshape(*shape, SH_CHANNELS),
@@ -100,19 +86,19 @@ def _before_layers(
     backend: str,
 ) -> Tensor:
     """The colours in front of the grid's sphere layers instead of a grey background."""
-    seen = (transmittance.detach() >= _LEAST_TRANSMITTANCE).nonzero()[:, 0]
+    seen = transmittance.detach() >= _LEAST_TRANSMITTANCE
     center, radius = origins.new_tensor(grid.center), origins.new_tensor(grid.radius)
+    brightness = options.background_brightness
     layers = grid.background.shade(
-        (origins[seen] - center) / radius, directions[seen] / radius, options.step_size, options.background_brightness,
-        backend,
-    )  # fmt: skip
-    return rgb.index_add(0, seen, transmittance[seen, None] * (layers - options.background_brightness))
+        (origins - center) / radius, directions / radius, options.step_size, brightness, seen, backend
+    )
+    return rgb + torch.where(seen, transmittance, 0)[:, None] * (layers - brightness)
 
 
-def _compiled_render_rays() -> Callable[..., reference.RayOutputs]:
-    from lib.plenoxel import ops  # here, so that run.py --help works without the built extension
-
-    return ops.render_rays
+@torch.compiler.assume_constant_result
+def _configured_options() -> RenderOptions:
+    """What gin says when a call is made, or when it is compiled."""
+    return RenderOptions()
 
 
 def _check_arguments(

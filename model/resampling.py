@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from lib.plenoxel import ops
-from model.grid import EMPTY, PlenoxelGrid
+from lib.plenoxel.grid import GridHandle
+from model.grid import PlenoxelGrid
 from model.voxel_masks import resize_mask
 
 _POINTS_AT_ONCE = 1 << 20
@@ -33,10 +32,8 @@ def resample_grid(grid: PlenoxelGrid, resolution: tuple[int, int, int], mask: Te
     for first in range(0, len(cells), _POINTS_AT_ONCE):
         rows = slice(first, first + _POINTS_AT_ONCE)
         points = _centers(cells[rows], resolution, grid.resolution)
-        density[rows], sh[rows] = _sample(grid, points)
-    links = torch.full((mask.numel(),), EMPTY, dtype=torch.int32, device=grid.device)
-    links[cells] = torch.arange(len(cells), dtype=torch.int32, device=grid.device)
-    return replace(grid, links=links.reshape(resolution), density=density, sh=sh)
+        density[rows], sh[rows] = _sample(grid.handle, points)
+    return PlenoxelGrid.from_mask(mask, density, sh, grid.center, grid.radius, grid.background)
 
 
 def _centers(cells: Tensor, resolution: tuple[int, int, int], old: tuple[int, int, int]) -> Tensor:
@@ -47,8 +44,8 @@ def _centers(cells: Tensor, resolution: tuple[int, int, int], old: tuple[int, in
     return (index + 0.5) * ratio - 0.5
 
 
-def _sample(grid: PlenoxelGrid, points: Tensor) -> tuple[Tensor, Tensor]:
-    density, sh = ops.sample_grid(grid.links, grid.density, grid.sh, points)
-    support, _ = ops.sample_grid(grid.links, torch.ones_like(grid.density), grid.sh, points)
+def _sample(grid: GridHandle, points: Tensor) -> tuple[Tensor, Tensor]:
+    density, sh = ops.sample_grid(grid, points)
+    support, _ = ops.sample_grid(grid.with_values(density=torch.ones_like(grid.density)), points)
     support = support[:, None]
     return density, torch.where(support > _LEAST_SUPPORT, sh / support.clamp(min=_LEAST_SUPPORT), 0)

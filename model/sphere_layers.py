@@ -78,6 +78,7 @@ class SphereLayers:
         directions: Tensor,  # [N, 3], of any length
         step_size: float = 0.5,
         brightness: float = 1.0,
+        seen: Tensor | None = None,  # [N] bool
         backend: str = "auto",
     ) -> Tensor:
         """Colours ``[N, 3]`` that rays see behind the grid, in front of a last ``brightness``; differentiable.
@@ -85,10 +86,12 @@ class SphereLayers:
         Args:
             directions: their length is that of a world unit, as svox2 measures the optical depth along them.
             step_size: between samples, in layers.
+            seen: whose colour is asked for; the others get ``brightness``.
             backend: "reference" for plain PyTorch, anything else for the op.
         """
         if backend == "reference":
             shade = _shade_layers
         else:
             from lib.plenoxel.layers import shade_layers as shade  # here: a checkout may not have the built extension
-        return shade(self.texture, origins.contiguous(), directions.contiguous(), step_size, brightness, DENSITY_UNIT)
+        rays = origins.contiguous(), directions.contiguous()
+        return shade(self.texture, *rays, step_size, brightness, DENSITY_UNIT, seen)

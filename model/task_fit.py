@@ -9,8 +9,8 @@ from typing import Any
 import gin
 
 from dataloader.perfception import FIELD_PREFIX
+from lib.plenoxel.options import RenderOptions
 from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
-from model.options import RenderOptions
 from utils.device import choose_device
 from utils.plans import FAILED, Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers

@@ -10,7 +10,7 @@ from typing import Any
 import gin
 
 from dataloader.perfception import FIELD_PREFIX
-from model.options import RenderOptions
+from lib.plenoxel.options import RenderOptions
 from utils.device import choose_device
 from utils.errors import UserError
 from utils.files import read_json

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lib.plenoxel.options import RenderOptions
 from model.grid import PlenoxelGrid
-from model.options import RenderOptions
 from model.radiance_field import RadianceField
 from utils.errors import UserError, check_choice
 from utils.identity import FileSet, field_inputs
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SH_DTYPES = ("uint8", "float16")
 _RENDERED = ("rgb", "sh", "depth", "alpha")
 _RANGE_QUANTILE = 0.001
-_RENDERER_VERSION = 2
+_RENDERER_VERSIONS = {"cpu": 2, "cuda": 3}
 """Increased whenever the same settings give other bytes, so that no store mixes views of two versions."""
 
 
@@ -82,7 +82,7 @@ def store_inputs(
     """What determines a store: the field, the settings and, where ``source`` is given, cameras and photographs."""
     inputs: dict[str, Any] = {
         "size": list(request.size), "field": field_inputs(request.field_path), "options": asdict(options),
-        "device": device.type, "renderer": _RENDERER_VERSION,
+        "device": device.type, "renderer": _RENDERER_VERSIONS[device.type],
     }  # fmt: skip
     if source is not None and source.scene is not None:
         scene = source.scene
@@ -208,12 +208,15 @@ def sh_range(grid: PlenoxelGrid) -> Tensor:
     only: all stores of a field share it.
     """
     opacity = 1 - torch.exp(-grid.density.clamp(min=0).double() * min(grid.voxel_size))
-    order = grid.sh.argsort(dim=0)
-    weights = opacity[order].cumsum(0)
-    weights = weights / weights[-1:].clamp(min=1e-12)
-    limits = []
-    for quantile in (_RANGE_QUANTILE, 1 - _RANGE_QUANTILE):
-        row = (weights < quantile).sum(0).clamp(max=grid.num_voxels - 1)
-        limits.append(grid.sh.gather(0, order.gather(0, row[None]))[0])
-    low, high = limits[0].clamp(max=0), limits[1].clamp(min=0)
+    limits = torch.stack([_quantiles(channel, opacity) for channel in grid.sh.T])  # one by one: less memory
+    low, high = limits[:, 0].clamp(max=0), limits[:, 1].clamp(min=0)
     return torch.stack((low, torch.maximum(high, low + 1e-6)), dim=-1).cpu()
+
+
+def _quantiles(values: Tensor, weights: Tensor) -> Tensor:
+    """The two quantiles ``[2]`` of weighted values ``[V]`` that bound the range."""
+    order = values.argsort()
+    share = weights[order].cumsum(0)
+    share = share / share[-1].clamp(min=1e-12)
+    rows = [(share < quantile).sum().clamp(max=len(values) - 1) for quantile in (_RANGE_QUANTILE, 1 - _RANGE_QUANTILE)]
+    return values[order[torch.stack(rows)]]

@@ -31,9 +31,10 @@ def shade_layers(
     step_size: float = 0.5,
     brightness: float = 1.0,
     density_unit: float = 1.0,
+    seen: Tensor | None = None,  # [N] bool
 ) -> Tensor:
-    """Colours [N, 3] that rays see; differentiable with respect to `texture`."""
-    return torch.ops.plenoxel.shade_layers(texture, origins, directions, step_size, brightness, density_unit)
+    """Colours [N, 3] that rays see, `brightness` where not `seen`; differentiable with respect to `texture`."""
+    return torch.ops.plenoxel.shade_layers(texture, origins, directions, seen, step_size, brightness, density_unit)
 
 
 def shade_layers_gradients(

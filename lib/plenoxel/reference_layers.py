@@ -24,8 +24,9 @@ def _shade_layers(
     step_size: float = 0.5,
     brightness: float = 1.0,
     density_unit: float = 1.0,
+    seen: Tensor | None = None,  # [N] bool
 ) -> Tensor:
-    """Colours [N, 3] that rays see; differentiable with respect to `texture`."""
+    """Colours [N, 3] that rays see, `brightness` where not `seen`; differentiable with respect to `texture`."""
     layers = texture.shape[2]
     steps = int(layers / step_size) + 2
     length = directions.norm(dim=-1, keepdim=True)
@@ -46,7 +47,8 @@ def _shade_layers(
     through = torch.exp(-optical.cumsum(-1))
     weight = torch.cat((torch.ones_like(through[:, :1]), through[:, :-1]), dim=-1) - through
     color = (values[:3] * _CONSTANT_BASIS + 0.5).clamp(min=0)
-    return (weight * color).sum(-1).T + through[:, -1:] * brightness
+    rgb = (weight * color).sum(-1).T + through[:, -1:] * brightness
+    return rgb if seen is None else torch.where(seen[:, None], rgb, brightness)
 
 
 def _interpolated(

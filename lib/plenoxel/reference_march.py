@@ -6,12 +6,15 @@ of one step, `weight` what a sample adds to its ray (weights of a ray sum to at 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lib.plenoxel.grid import GridHandle
+from lib.plenoxel.index import VoxelIndex
+from lib.plenoxel.options import RenderOptions
 from utils.spherical_harmonics import BASIS_SIZE, SH_CHANNELS
 
 CORNERS = tuple((x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1))
@@ -52,17 +55,15 @@ def sh_basis(directions: Tensor) -> Tensor:
 
 
 def rays_in_grid(
-    resolution: Sequence[int],
+    index: VoxelIndex,
     origins: Tensor,  # [N, 3] world
     directions: Tensor,  # [N, 3] world, unit
-    center: Sequence[float],
-    radius: Sequence[float],
     near_clip: float,
 ) -> RaysInGrid:
     """World rays in voxel units, with the parameters where they enter and leave the box [-0.5, R - 0.5]."""
-    size = origins.new_tensor([float(r) for r in resolution])
-    scale = size / (2 * origins.new_tensor(list(radius)))
-    grid_origins = (origins - origins.new_tensor(list(center))) * scale + size / 2 - 0.5
+    size = origins.new_tensor([float(r) for r in index.resolution])
+    scale = size / (2 * origins.new_tensor(list(index.radius)))
+    grid_origins = (origins - origins.new_tensor(list(index.center))) * scale + size / 2 - 0.5
     scaled = directions * scale
     delta = 1 / scaled.norm(dim=-1)
     grid_directions = scaled * delta[:, None]
@@ -77,14 +78,12 @@ def rays_in_grid(
     return RaysInGrid(grid_origins, grid_directions, delta, entry, last.amin(-1))
 
 
-def interpolate(
-    links: Tensor, density: Tensor, sh: Tensor, points: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def interpolate(grid: GridHandle, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Trilinear interpolation at `points` [N, 3] (voxels, clamped to the grid).
 
     Returns sigma [N], coefficients [N, 27], the corners' rows [N, 8] and weights [N, 8]; empty corners count as 0.
     """
-    limit = torch.tensor(links.shape, device=points.device)
+    limit = torch.tensor(grid.index.resolution, device=points.device)
     clamped = torch.minimum(points.clamp_min(0), (limit - 1).to(points))
     cell = torch.minimum(clamped.floor().long(), limit - 2)  # [N, 3]
     fraction = clamped - cell
@@ -92,11 +91,11 @@ def interpolate(
     all_rows, all_weights = [], []
     for corner in CORNERS:
         offset = torch.tensor(corner, device=points.device)
-        rows = links[tuple((cell + offset).unbind(-1))].long()
+        rows = grid.index.links[tuple((cell + offset).unbind(-1))].long()
         weight = torch.where(offset == 1, fraction, 1 - fraction).prod(-1)
         kept = (rows >= 0) * weight
-        sigma = sigma + kept * density[rows.clamp_min(0)]
-        coefficients = coefficients + kept[:, None] * sh[rows.clamp_min(0)]
+        sigma = sigma + kept * grid.density[rows.clamp_min(0)]
+        coefficients = coefficients + kept[:, None] * grid.sh[rows.clamp_min(0)]
         all_rows.append(rows)
         all_weights.append(weight)
     return sigma, coefficients, torch.stack(all_rows, -1), torch.stack(all_weights, -1)
@@ -105,10 +104,8 @@ def interpolate(
 class March:
     """Walks all rays in step: iterate over `samples()`, then read the `transmittance` that is left."""
 
-    def __init__(self, links: Tensor, density: Tensor, sh: Tensor, rays: RaysInGrid, step_size: float,
-                 sigma_thresh: float, stop_thresh: float):
-        self.grid, self.rays = (links, density, sh), rays
-        self.step_size, self.sigma_thresh, self.stop_thresh = step_size, sigma_thresh, stop_thresh
+    def __init__(self, grid: GridHandle, rays: RaysInGrid, options: RenderOptions):
+        self.grid, self.rays, self.options = grid, rays, options
         self.tau = torch.zeros_like(rays.delta)  # optical depth passed so far
         self.stopped = torch.zeros_like(rays.delta, dtype=torch.bool)
 
@@ -119,7 +116,8 @@ class March:
 
     def samples(self) -> Iterator[Sample]:
         t, previous = self.rays.entry, torch.full_like(self.tau, -1)
-        if len(self.grid[1]) == 0:
+        step_size = self.options.step_size
+        if not self.grid.index.num_rows:
             return
         while True:
             moving = t > previous  # false where the ray comes from so far away that a step is lost in rounding
@@ -128,14 +126,14 @@ class March:
                 return
             safe_t = torch.where(inside, t, torch.zeros_like(t))
             points = self.rays.origins + safe_t[:, None] * self.rays.directions
-            sigma, coefficients, rows, _ = interpolate(*self.grid, points)
-            active = inside & (sigma > self.sigma_thresh)
-            tau = torch.where(active, sigma * self.step_size * self.rays.delta, torch.zeros_like(sigma))
+            sigma, coefficients, rows, _ = interpolate(self.grid, points)
+            active = inside & (sigma > self.options.sigma_thresh)
+            tau = torch.where(active, sigma * step_size * self.rays.delta, torch.zeros_like(sigma))
             weight = torch.exp(-self.tau) * -torch.expm1(-tau)
             yield Sample(safe_t, sigma, coefficients, rows, weight, active)
             self.tau = self.tau + tau
-            self.stopped = self.stopped | (active & (torch.exp(-self.tau) < self.stop_thresh))
-            t, previous = t + self.step_size, t
+            self.stopped = self.stopped | (active & (torch.exp(-self.tau) < self.options.stop_thresh))
+            t, previous = t + step_size, t
 
 
 def colors(coefficients: Tensor, basis: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def _(links):
 
 
 @torch.library.register_fake("plenoxel::render_rays")
-def _(links, distance, density, sh, origins, directions, scene_index, center, radius, options, sh_background, outputs):
+def _(links, distance, density, sh, origins, directions, scene_index, center, radius, options, outputs):
     torch._check(sh.shape[1] == 27, lambda: "sh must be [V, 27]")
     torch._check(origins.shape == directions.shape, lambda: "origins and directions must both be [N, 3]")
     return _fake_outputs(origins, outputs)
@@ -29,11 +29,6 @@ def _(links, distance, density, sh, *rest):
     return torch.empty_like(density), torch.empty_like(sh)
 
 
-@torch.library.register_fake("plenoxel::first_surface_depth")
-def _(links, distance, density, origins, directions, scene_index, center, radius, options):
-    return origins.new_empty(origins.shape[0])
-
-
 @torch.library.register_fake("plenoxel::max_weight")
 def _(links, distance, density, origins, directions, scene_index, center, radius, options, weights):
     return None
@@ -42,11 +37,6 @@ def _(links, distance, density, origins, directions, scene_index, center, radius
 @torch.library.register_fake("plenoxel::fit_gradients")
 def _(links, distance, density, sh, origins, directions, scene_index, center, radius, options, target_rgb, *rest):
     return torch.empty_like(target_rgb)
-
-
-@torch.library.register_fake("plenoxel::tv_gradients")
-def _(links, data, grad, first_cell, num_cells, channel_begin, channel_end, scale, ignore_edge, touched):
-    return None
 
 
 @torch.library.register_fake("plenoxel::rmsprop_step")
@@ -66,22 +56,26 @@ def _(links, density, sh, points):
 
 if hasattr(torch.ops.plenoxel, "render_packed"):  # built with CUDA
 
-    @torch.library.register_fake("plenoxel::pack_cells")
-    def _(links, distance, density, may_clamp):
-        occupied = torch.library.get_ctx().new_dynamic_size()
-        ahead, words = distance.new_empty(8, *links.shape), links.new_empty((links.numel() + 31) // 32, 2)
-        return ahead, words, links.new_empty(occupied, 16)
+    @torch.library.register_fake("plenoxel::cell_table")
+    def _(distance):
+        words = distance.new_empty((distance.numel() + 31) // 32, 2, dtype=torch.int32)
+        return distance.new_empty(8, *distance.shape), words
+
+    @torch.library.register_fake("plenoxel::pack_grid")
+    def _(links, words, density, sh, may_clamp, occupied):
+        clamps = torch.empty(1, dtype=torch.bool)
+        return links.new_empty(occupied, 16), density.new_empty(density.shape[0], 32), clamps
 
     @torch.library.register_fake("plenoxel::render_packed")
-    def _(ahead, words, cells, rows, affine, clamps, origins, directions, scene_index, center, radius, options,
-          sh_background, outputs, image_width):
+    def _(ahead, words, cells, rows, clamps, origins, directions, scene_index, center, radius, options, outputs,
+          image_width):
         return _fake_outputs(origins, outputs)
 
 
 def _save_for_backward(ctx, inputs, output) -> None:
-    *tensors, center, radius, options, sh_background, outputs = inputs
+    *tensors, center, radius, options, outputs = inputs
     ctx.save_for_backward(*tensors)
-    ctx.arguments = (center, radius, options, sh_background)
+    ctx.arguments = (center, radius, options)
     ctx.wanted = [bool(outputs >> bit & 1) for bit in range(4)]
     ctx.set_materialize_grads(False)
 
@@ -92,7 +86,7 @@ def _render_rays_backward(ctx, *gradients: Tensor | None):
     by_density, by_sh = torch.ops.plenoxel.render_rays_backward(
         *ctx.saved_tensors, *ctx.arguments, *(None if g is None else g.contiguous() for g in used)
     )
-    return None, None, by_density, by_sh, *([None] * 8)
+    return None, None, by_density, by_sh, *([None] * 7)
 
 
 torch.library.register_autograd("plenoxel::render_rays", _render_rays_backward, setup_context=_save_for_backward)

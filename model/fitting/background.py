@@ -7,10 +7,10 @@ from torch import Tensor
 
 from lib.plenoxel import ops
 from lib.plenoxel.layers import shade_layers_gradients
+from lib.plenoxel.options import RenderOptions
 from model.fitting.options import FitBackground
 from model.fitting.ray_sampler import RayBatch
 from model.fitting.schedule import log_linear
-from model.options import RenderOptions
 from model.sphere_layers import DENSITY_UNIT, SphereLayers
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from model.options import RenderOptions
+from lib.plenoxel.options import RenderOptions
 from model.radiance_field import RadianceField
 from utils.cameras import scale_intrinsics
 from utils.threads import ordered_map

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from lib.plenoxel.options import RenderOptions
 from model.capture import NEAR_METRES, CaptureModel
 from model.fitting.background import BackgroundOptimizer
 from model.fitting.exposure import ExposureEstimate
@@ -24,7 +25,6 @@ from model.fitting.refinement import prune, refine
 from model.fitting.schedule import level_of
 from model.fitting.start import starting_grid
 from model.grid import PlenoxelGrid
-from model.options import RenderOptions
 from model.sphere_layers import SphereLayers
 from utils.checkpoints import open_checkpoint
 from utils.errors import UserError, reading
@@ -108,7 +108,7 @@ class Fitter:
         self._background: BackgroundOptimizer | None = None
         if options.background.layers:
             layers = SphereLayers.around(options.background.layers, options.background.rows, device)
-            grid = replace(grid, background=layers)
+            grid.background = layers
             self._background = BackgroundOptimizer(layers, options.background, options.rendering, options.total_steps)
         self._set_grid(grid)
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from lib.plenoxel import ops
+from lib.plenoxel.options import RenderOptions
 from model.fitting.background import BackgroundOptimizer
 from model.fitting.options import FitOptimization, FitRegularization
 from model.fitting.ray_sampler import RayBatch
 from model.fitting.schedule import log_linear
 from model.grid import PlenoxelGrid
-from model.options import RenderOptions
 
 
 class GridOptimizer:
@@ -37,14 +37,9 @@ class GridOptimizer:
         self.grid, self.generator = grid, generator
         self._optimization, self._regularization, self._rendering = optimization, regularization, rendering
         self._total_steps, self._background = total_steps, background
-        self._variation_cells = min(grid.links.numel(), max(1, int(grid.links.numel() * regularization.tv_fraction)))
-        self._ray_options = {
-            "center": grid.center,
-            "radius": grid.radius,
-            "step_size": rendering.step_size,
-            "sigma_thresh": rendering.sigma_thresh,
-            "stop_thresh": rendering.stop_thresh,
-            "near_clip": rendering.near_clip,
+        self._cells = grid.handle.index.total_voxels
+        self._variation_cells = min(self._cells, max(1, int(self._cells * regularization.tv_fraction)))
+        self._losses = {
             "beta_lambda": regularization.beta,
             "sparsity_lambda": regularization.sparsity,
             "depth_lambda": regularization.depth,
@@ -60,13 +55,11 @@ class GridOptimizer:
 
         ``background`` is the grey level behind the grid in this step, where it is not the rendering options'.
         """
-        if background is None:
-            background = self._rendering.background_brightness
         if self._background is None:
-            rgb = self._add_ray_gradients(rays, targets, background_brightness=background)
+            rgb = self._add_ray_gradients(rays, targets, background)
         else:
             behind, transmittance = self._background.render(rays), torch.empty_like(targets[:, 0])
-            rgb = self._add_ray_gradients(rays, targets, background=behind, transmittance=transmittance)
+            rgb = self._add_ray_gradients(rays, targets, behind, transmittance)
             self._background.update(index, transmittance[:, None] * (rgb - targets) * (2 / targets.numel()))
         self._update(index)
         return rgb
@@ -79,22 +72,23 @@ class GridOptimizer:
         density_rate = log_linear(*options.density_rate, progress, delay, options.delay_factor)
         return density_rate, log_linear(*options.sh_rate, progress, delay, options.delay_factor)
 
-    def _add_ray_gradients(self, rays: RayBatch, targets: Tensor, **background: float | Tensor) -> Tensor:
-        grid = self.grid
+    def _add_ray_gradients(
+        self, rays: RayBatch, targets: Tensor, background: Tensor | float | None, transmittance: Tensor | None = None
+    ) -> Tensor:
         return ops.fit_gradients(
-            grid.links, grid.density, grid.sh, rays.origins, rays.directions, targets,
-            self._grad_density, self._grad_sh, depth_target=rays.distances, touched=self._touched, **background,
-            **self._ray_options,
+            self.grid.handle, rays.origins, rays.directions, targets, self._grad_density, self._grad_sh,
+            self._rendering, depth_target=rays.distances, touched=self._touched, background=background,
+            transmittance=transmittance, **self._losses,
         )  # fmt: skip
 
     def _update(self, index: int) -> None:
-        grid, weights, options = self.grid, self._regularization, self._optimization
+        weights, options = self._regularization, self._optimization
         progress = index / max(1, self._total_steps - 1)
         count = self._variation_cells
-        first = int(torch.randint(grid.links.numel() - count + 1, (1,), generator=self.generator))
+        first = int(torch.randint(self._cells - count + 1, (1,), generator=self.generator))
         density_rate, sh_rate = self.rates(index)
         ops.update_grid(
-            grid.links, grid.density, grid.sh, self._grad_density, self._grad_sh, self.square_density, self.square_sh,
+            self.grid.handle, self._grad_density, self._grad_sh, self.square_density, self.square_sh,
             self._touched, lr_density=density_rate, lr_sh=sh_rate, beta=options.smoothing, epsilon=options.epsilon,
             first_cell=first, num_cells=count, tv_density=log_linear(*weights.tv_density, progress) / count,
             tv_sh=log_linear(*weights.tv_sh, progress) / count,

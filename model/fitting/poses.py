@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from lib.plenoxel.options import RenderOptions
 from model.fitting.exposure import ExposureEstimate
 from model.fitting.frames import Frames, fitted_size
 from model.fitting.options import FitPoses
 from model.grid import PlenoxelGrid
-from model.options import RenderOptions
 from model.rendering import render_rays
 from utils.cameras import camera_rays, rigid_inverse, scale_intrinsics
 from utils.rotations import axis_angle_to_matrix, matrix_to_axis_angle

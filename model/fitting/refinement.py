@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from lib.plenoxel import ops
+from lib.plenoxel.options import RenderOptions
 from model.fitting.options import FitGrid
 from model.fitting.ray_sampler import RaySampler
 from model.grid import PlenoxelGrid
-from model.options import RenderOptions
 from model.resampling import resample_grid
-from model.voxel_masks import dilate, resize_mask, row_mask_to_cells, select_voxels
+from model.voxel_masks import dilate, resize_mask
 
 _RAYS_AT_ONCE = 1 << 18
 _MOST_RAYS = 1 << 24
@@ -21,15 +21,15 @@ def refine(
     grid: PlenoxelGrid, resolution: int, options: FitGrid, sampler: RaySampler, rendering: RenderOptions
 ) -> PlenoxelGrid:
     """The next level's grid."""
-    keep = row_mask_to_cells(grid, visible_voxels(grid, options, sampler, rendering))
+    keep = grid.mask_of(visible_voxels(grid, options, sampler, rendering))
     mask = resize_mask(dilate(keep, options.dilate), (resolution,) * 3)
     return resample_grid(grid, (resolution,) * 3, mask)
 
 
 def prune(grid: PlenoxelGrid, options: FitGrid, sampler: RaySampler, rendering: RenderOptions) -> PlenoxelGrid:
     """The grid without voxels that are neither visible nor trilinear neighbours of a visible one."""
-    keep = dilate(row_mask_to_cells(grid, visible_voxels(grid, options, sampler, rendering)), 1)
-    return select_voxels(grid, keep.reshape(-1)[grid.links_idx])
+    keep = dilate(grid.mask_of(visible_voxels(grid, options, sampler, rendering)), 1)
+    return grid.select(keep.reshape(-1)[grid.links_idx])
 
 
 def visible_voxels(
@@ -51,9 +51,5 @@ def largest_weights(grid: PlenoxelGrid, sampler: RaySampler, rendering: RenderOp
     for first in range(0, sampler.num_pixels, _RAYS_AT_ONCE * stride):
         last = min(first + _RAYS_AT_ONCE * stride, sampler.num_pixels)
         rays = sampler.rays_of(torch.arange(first, last, stride, device=grid.device))
-        ops.max_weight(
-            grid.links, grid.density, rays.origins, rays.directions, weights,
-            center=grid.center, radius=grid.radius, step_size=rendering.step_size,
-            sigma_thresh=rendering.sigma_thresh, stop_thresh=rendering.stop_thresh, near_clip=rendering.near_clip,
-        )
+        ops.max_weight(grid.handle, rays.origins, rays.directions, weights, rendering)
     return weights

@@ -12,7 +12,7 @@ from model.fitting.options import FitGrid
 from model.fitting.placement import Placement
 from model.fitting.point_cloud import PointCloud
 from model.fitting.silhouettes import visual_hull
-from model.grid import EMPTY, PlenoxelGrid
+from model.grid import PlenoxelGrid
 from model.voxel_masks import dilate, resize_mask
 from utils.spherical_harmonics import SH_CHANNELS
 
@@ -62,9 +62,7 @@ def starting_grid(
     sh = torch.zeros(int(occupied.sum()), SH_CHANNELS, device=device)
     if cloud is not None:
         sh[:, ::9] = (point_colors(cloud, shape, options.thicken)[occupied] - 0.5) / _SH_BAND_0
-    links = torch.full(shape, EMPTY, dtype=torch.int32, device=device)
-    links[occupied] = torch.arange(len(sh), dtype=torch.int32, device=device)
-    return PlenoxelGrid(links, density[occupied].float(), sh)
+    return PlenoxelGrid.from_mask(occupied, density[occupied].float(), sh)
 
 
 def opacity_to_density(opacity: float, resolution: int) -> float:

@@ -1,14 +1,13 @@
 """What the tests of the CUDA ops share: scenes, both renderers, and how close results must be to the C++ ops'.
 
-`render_plain` reads a grid's tensors, eight lanes a ray; `render_packed` a packed copy, one lane.
+With gradients a GPU renders from a grid's tensors, eight lanes a ray; without, from a packed copy, one lane a ray.
 """
 
 import pytest
 import torch
 from torch import Tensor
 
-from lib.plenoxel import ops, packed
-from tests.lib.plenoxel_scenes import Scene, awkward_rays, random_grid, random_rays
+from tests.lib.plenoxel_scenes import Scene, awkward_rays, random_grid, random_rays, render
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -27,15 +26,10 @@ def on_gpu(scene):
 
 
 def render_plain(scene: Scene, **options):
-    return ops.render_rays(scene.links, scene.density.detach().requires_grad_(), *scene[2:], **options)
+    return render(scene._replace(density=scene.density.detach().requires_grad_()), **options)
 
 
-def render_packed(scene: Scene, storage="float32", **options):
-    grid = packed.pack_grid(scene.links, ops.cell_distance(scene.links), scene.density, scene.sh, storage)
-    return packed.render_packed(grid, scene.origins, scene.directions, **options)
-
-
-each_renderer = pytest.mark.parametrize("render", [render_plain, render_packed], ids=["plain", "packed"])
+each_renderer = pytest.mark.parametrize("renderer", [render_plain, render], ids=["plain", "packed"])
 
 
 def scene_of(resolution, share=0.4, seed=0) -> Scene:

@@ -1,8 +1,10 @@
 """Small grids and rays that the Plenoxel tests share."""
 
 import json
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -10,6 +12,9 @@ import torch
 from torch import Tensor
 
 from lib.plenoxel import ops
+from lib.plenoxel.grid import GridHandle
+from lib.plenoxel.index import VoxelIndex
+from lib.plenoxel.options import RenderOptions
 
 
 class Scene(NamedTuple):
@@ -18,6 +23,33 @@ class Scene(NamedTuple):
     sh: Tensor
     origins: Tensor
     directions: Tensor
+
+    @property
+    def rays(self) -> tuple[Tensor, Tensor]:
+        return self.origins, self.directions
+
+    def grid(self, **box) -> GridHandle:
+        """A new handle; `box` is the grid's center and radius."""
+        return GridHandle(VoxelIndex(self.links, len(self.density), **box), self.density, self.sh)
+
+
+_BOX = ("center", "radius")
+_RENDER_OPTIONS = {field.name for field in fields(RenderOptions)}
+
+
+def run(op: Callable, scene: Scene, *tensors: Tensor, **arguments) -> Any:
+    """Calls an op on a scene's rays, or its reference.
+
+    Args:
+        arguments: of the grid's box, of RenderOptions and of the op itself.
+    """
+    box = {name: arguments.pop(name) for name in _BOX if name in arguments}
+    options = {name: arguments.pop(name) for name in _RENDER_OPTIONS & arguments.keys()}
+    return op(scene.grid(**box), *scene.rays, *tensors, RenderOptions(**options), **arguments)
+
+
+def render(scene: Scene, **arguments):
+    return run(ops.render_rays, scene, **arguments)
 
 
 def links_from_rows(resolution, occupied: Tensor) -> Tensor:
@@ -48,12 +80,24 @@ def random_scene(resolution=(7, 5, 9), share=0.4, rays=64, seed=0, dtype=torch.f
     return Scene(*random_grid(resolution, share, generator, dtype), *random_rays(rays, generator, dtype))
 
 
-def update_with_equal_gradients(scene: Scene) -> None:
+def update_with_equal_gradients(grid: GridHandle) -> None:
     """One step of `update_grid` with the gradient 1 everywhere."""
-    gradients = torch.ones_like(scene.density), torch.ones_like(scene.sh)
-    means = torch.zeros_like(scene.density), torch.zeros_like(scene.sh)
-    touched = torch.ones_like(scene.density, dtype=torch.bool)
-    ops.update_grid(scene.links, scene.density, scene.sh, *gradients, *means, touched, lr_density=1.0, lr_sh=0.01)
+    gradients = torch.ones_like(grid.density), torch.ones_like(grid.sh)
+    means = torch.zeros_like(grid.density), torch.zeros_like(grid.sh)
+    touched = torch.ones_like(grid.density, dtype=torch.bool)
+    ops.update_grid(grid, *gradients, *means, touched, lr_density=1.0, lr_sh=0.01)
+
+
+def variation_gradients(scene: Scene, weight: float) -> tuple[Tensor, Tensor]:
+    """By densities and coefficients, in double precision: with running means of 1, RMSProp steps by the gradient."""
+    scene = scene._replace(density=scene.density.double(), sh=scene.sh.double())
+    moved = scene._replace(density=scene.density.clone(), sh=scene.sh.clone()).grid()
+    gradients = torch.zeros_like(moved.density), torch.zeros_like(moved.sh)
+    means = torch.ones_like(moved.density), torch.ones_like(moved.sh)
+    touched = torch.zeros_like(moved.density, dtype=torch.bool)
+    ops.update_grid(moved, *gradients, *means, touched, lr_density=1.0, lr_sh=1.0, beta=1.0, epsilon=0.0,
+                    tv_density=weight, tv_sh=weight)  # fmt: skip
+    return scene.density - moved.density, scene.sh - moved.sh
 
 
 def awkward_rays(dtype) -> tuple[Tensor, Tensor]:

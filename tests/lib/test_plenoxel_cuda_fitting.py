@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from lib.plenoxel import ops
+from lib.plenoxel.grid import GridHandle
+from lib.plenoxel.index import VoxelIndex
+from lib.plenoxel.options import RenderOptions
 from tests.lib.cuda_parity import (
     OPTIONS,
     TRACED,
@@ -14,7 +17,7 @@ from tests.lib.cuda_parity import (
     on_gpu,
     scene_of,
 )
-from tests.lib.plenoxel_scenes import golden_named, random_grid
+from tests.lib.plenoxel_scenes import Scene, golden_named, random_grid, render, run
 
 pytestmark = needs_gpu
 
@@ -24,10 +27,11 @@ pytestmark = needs_gpu
 def test_golden_gradients(name, lambdas, request):
     golden = golden_named(name, request)
     scene, extra = on_gpu(golden.scene), {"beta_lambda": 1e-3, "sparsity_lambda": 1e-6} if lambdas == "reg" else {}
-    batch = [tensor.cuda() for tensor in golden.fit_batch()]
+    *rays, target = (tensor.cuda() for tensor in golden.fit_batch())
+    scene = Scene(*scene[:3], *rays)
     for i in range(3):
         gradients = torch.zeros_like(scene.density), torch.zeros_like(scene.sh)
-        ops.fit_gradients(*scene[:3], *batch, *gradients, **golden.options[i], **extra)
+        run(ops.fit_gradients, scene, target, *gradients, **golden.options[i], **extra)
         for gradient, key in zip(gradients, (f"grad_sigma_{lambdas}_{i}", f"grad_sh_{lambdas}_{i}"), strict=True):
             if key in golden.arrays:
                 assert_close_to_largest(gradient[golden.graded.cuda()], golden.arrays[key], 1e-4)
@@ -42,9 +46,9 @@ def test_backward_as_the_cpu(resolution, options, outputs):
     cotangents = None
     gradients = []
     for move in (lambda tensor: tensor, lambda tensor: tensor.cuda()):
-        links, density, sh, origins, directions = map(move, scene)
-        density, sh = density.detach().requires_grad_(), sh.detach().requires_grad_()
-        out = ops.render_rays(links, density, sh, origins, directions, outputs=outputs, **options)
+        moved = Scene(*map(move, scene))
+        density, sh = moved.density.detach().requires_grad_(), moved.sh.detach().requires_grad_()
+        out = render(moved._replace(density=density, sh=sh), outputs=outputs, **options)
         values = [getattr(out, name) for name in outputs]
         cotangents = cotangents or [torch.randn(value.shape, generator=generator) for value in values]
         pairs = zip(values, map(move, cotangents), strict=True)
@@ -65,14 +69,15 @@ def test_fit_gradients_as_the_cpu(colored, resolution, options):
     distances = torch.rand(len(scene.origins), generator=generator) * 2 - 0.5
     results = []
     for move in (lambda tensor: tensor, lambda tensor: tensor.cuda()):
-        moved = [move(tensor) for tensor in scene]
-        gradients = [torch.zeros_like(moved[1]), torch.zeros_like(moved[2])]
-        touched = torch.zeros_like(moved[1], dtype=torch.bool)
-        left = torch.full_like(moved[3][:, 0], torch.nan)
-        rgb = ops.fit_gradients(
-            *moved, move(target), *gradients, beta_lambda=1e-2, sparsity_lambda=1e-4, ray_weights=move(weights),
-            depth_target=move(distances), depth_lambda=0.1, free_space_lambda=0.2, free_space_margin=0.05,
-            background=move(background) if colored else None, touched=touched, transmittance=left, **options,
+        moved = Scene(*map(move, scene))
+        gradients = [torch.zeros_like(moved.density), torch.zeros_like(moved.sh)]
+        touched = torch.zeros_like(moved.density, dtype=torch.bool)
+        left = torch.full_like(moved.origins[:, 0], torch.nan)
+        rgb = run(
+            ops.fit_gradients, moved, move(target), *gradients, beta_lambda=1e-2, sparsity_lambda=1e-4,
+            ray_weights=move(weights), depth_target=move(distances), depth_lambda=0.1, free_space_lambda=0.2,
+            free_space_margin=0.05, background=move(background) if colored else None, touched=touched,
+            transmittance=left, **options,
         )  # fmt: skip
         results.append((rgb, *gradients, touched, left))
     expected, actual = results
@@ -85,28 +90,13 @@ def test_fit_gradients_as_the_cpu(colored, resolution, options):
 
 def test_gradients_agree_with_double_precision():
     scene = scene_of((7, 5, 9))
-    links, density, sh, origins, directions = (t.double() if t.is_floating_point() else t for t in scene)
-    density.requires_grad_(), sh.requires_grad_()
-    loss = ops.render_rays(links, density, sh, origins, directions).sh.square().sum()
-    expected = torch.autograd.grad(loss, (density, sh))
-    scene = on_gpu(scene)
-    density, sh = scene.density.requires_grad_(), scene.sh.requires_grad_()
-    actual = torch.autograd.grad(ops.render_rays(*scene).sh.square().sum(), (density, sh))
+    exact = Scene(*(tensor.double() if tensor.is_floating_point() else tensor for tensor in scene))
+    expected, actual = (
+        torch.autograd.grad(render(one).sh.square().sum(), (one.density.requires_grad_(), one.sh.requires_grad_()))
+        for one in (exact, on_gpu(scene))
+    )
     for a, e in zip(actual, expected, strict=True):
         assert (a.cpu() - e).norm() <= 1e-5 * e.norm()
-
-
-@pytest.mark.parametrize("ignore_edge", [False, True])
-@pytest.mark.parametrize("channels", [(0, 27), (0, 1), (9, 18), (25, 27)])
-def test_total_variation_as_the_cpu(channels, ignore_edge):
-    links, density, sh = random_grid((9, 11, 13), 0.6, torch.Generator().manual_seed(3), torch.float32)
-    for first, count in ((0, None), (100, 500), (1200, 87)):
-        gradients = torch.zeros_like(sh), torch.zeros_like(sh).cuda()
-        touched = torch.zeros(len(sh), dtype=torch.bool), torch.zeros(len(sh), dtype=torch.bool).cuda()
-        ops.tv_gradients(links, sh, gradients[0], first, count, channels, 0.3, ignore_edge, touched[0])
-        ops.tv_gradients(links.cuda(), sh.cuda(), gradients[1], first, count, channels, 0.3, ignore_edge, touched[1])
-        torch.testing.assert_close(gradients[1].cpu(), gradients[0], rtol=1e-4, atol=1e-5)
-        assert torch.equal(touched[1].cpu(), touched[0]) and touched[0].any()
 
 
 @pytest.mark.parametrize("tv_density, tv_sh", [(0.3, 0.2), (0.0, 0.2), (0.3, 0.0), (0.0, 0.0)])
@@ -120,10 +110,11 @@ def test_update_grid_as_the_cpu(share, tv_density, tv_sh):
         gradient[~touched] = 0
     tensors = [links, density, sh, *gradients, *(square.square() for square in squares), touched]
     moved = [tensor.cuda() for tensor in tensors]
-    for arguments in (tensors, moved):
+    for links, density, sh, *state in (tensors, moved):
         ops.update_grid(
-            *arguments, lr_density=0.1, lr_sh=0.01, first_cell=1000, num_cells=3000, tv_density=tv_density, tv_sh=tv_sh
-        )
+            GridHandle(VoxelIndex(links, len(density)), density, sh), *state, lr_density=0.1, lr_sh=0.01,
+            first_cell=1000, num_cells=3000, tv_density=tv_density, tv_sh=tv_sh,
+        )  # fmt: skip
     for actual, expected in zip(moved, tensors, strict=True):
         torch.testing.assert_close(actual.cpu(), expected, rtol=1e-4, atol=1e-4)
 
@@ -147,25 +138,25 @@ def test_rmsprop_as_the_cpu(shape, masked):
 def test_sample_grid_as_the_cpu():
     links, density, sh = random_grid((9, 11, 13), 0.3, torch.Generator().manual_seed(5), torch.float32)
     points = torch.rand(1001, 3, generator=torch.Generator().manual_seed(6)) * 16 - 2
-    expected = ops.sample_grid(links, density, sh, points)
-    actual = ops.sample_grid(links.cuda(), density.cuda(), sh.cuda(), points.cuda())
+    grid = GridHandle(VoxelIndex(links, len(density)), density, sh)
+    expected, actual = ops.sample_grid(grid, points), ops.sample_grid(grid.to("cuda"), points.cuda())
     for a, e in zip(actual, expected, strict=True):
         torch.testing.assert_close(a.cpu(), e, rtol=1e-5, atol=1e-5)
 
 
 @each_renderer
-def test_twenty_runs_give_the_same(render):
+def test_twenty_runs_give_the_same(renderer):
     scene = on_gpu(scene_of((33, 64, 20)))
     target = torch.zeros_like(scene.origins)
     first = None
     for _ in range(20):
         gradients = torch.zeros_like(scene.density), torch.zeros_like(scene.sh)
-        rgb = ops.fit_gradients(*scene, target, *gradients)
-        run = (*render(scene), rgb, *gradients)
-        first = first or [tensor.clone() for tensor in run]
-        for actual, expected in zip(run[:5], first[:5], strict=True):
+        rgb = run(ops.fit_gradients, scene, target, *gradients)
+        results = (*renderer(scene), rgb, *gradients)
+        first = first or [tensor.clone() for tensor in results]
+        for actual, expected in zip(results[:5], first[:5], strict=True):
             assert torch.equal(actual, expected)
-        for actual, expected in zip(run[5:], first[5:], strict=True):
+        for actual, expected in zip(results[5:], first[5:], strict=True):
             assert_close_to_largest(actual, expected, 1e-5)
 
 
@@ -173,21 +164,20 @@ def test_a_fit_step_can_be_captured_in_a_graph():
     scene = on_gpu(scene_of((7, 5, 9)))
     target = torch.rand_like(scene.origins)
 
-    def step(density, sh):
-        gradients = torch.zeros_like(density), torch.zeros_like(sh)
-        touched = torch.zeros_like(density, dtype=torch.bool)
-        squares = torch.zeros_like(density), torch.zeros_like(sh)
-        ops.fit_gradients(scene.links, density, sh, *scene[3:], target, *gradients, touched=touched)
-        ops.tv_gradients(scene.links, sh, gradients[1], 0, 100, scale=1e-3, touched=touched)
-        ops.rmsprop_step(density, gradients[0], squares[0], 0.1, touched=touched)
-        ops.rmsprop_step(sh, gradients[1], squares[1], 0.01, touched=touched)
+    def step(grid):
+        gradients = torch.zeros_like(grid.density), torch.zeros_like(grid.sh)
+        touched = torch.zeros_like(grid.density, dtype=torch.bool)
+        squares = torch.zeros_like(grid.density), torch.zeros_like(grid.sh)
+        ops.fit_gradients(grid, *scene.rays, target, *gradients, RenderOptions(), touched=touched)
+        ops.update_grid(grid, *gradients, *squares, touched, lr_density=0.1, lr_sh=0.01, first_cell=0, num_cells=100,
+                        tv_sh=1e-3)  # fmt: skip
 
-    expected = scene.density.clone(), scene.sh.clone()
-    step(*expected)
-    values = scene.density.clone(), scene.sh.clone()
+    expected = scene.grid().with_values(scene.density.clone(), scene.sh.clone())
+    step(expected)
+    grid = expected.with_values(scene.density.clone(), scene.sh.clone())
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        step(*values)
+        step(grid)
     graph.replay()
-    for actual, wanted in zip(values, expected, strict=True):
-        torch.testing.assert_close(actual, wanted, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(grid.density, expected.density, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(grid.sh, expected.sh, rtol=1e-3, atol=1e-3)

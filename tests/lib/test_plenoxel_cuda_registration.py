@@ -5,9 +5,8 @@ import torch
 from torch import Tensor
 from torch.library import opcheck
 
-from lib.plenoxel import ops, packed
-from tests.lib.cuda_parity import needs_gpu, on_gpu
-from tests.lib.plenoxel_scenes import Scene, links_from_rows, random_rays, random_scene
+from tests.lib.cuda_parity import needs_gpu, on_gpu, render_plain
+from tests.lib.plenoxel_scenes import Scene, links_from_rows, random_rays, random_scene, render
 from tests.lib.test_plenoxel_registration import CASES, ray_arguments
 
 pytestmark = needs_gpu
@@ -16,9 +15,12 @@ pytestmark = needs_gpu
 def test_cuda_is_told_from_cpu():
     scene = random_scene(dtype=torch.float32)
     with pytest.raises(RuntimeError, match="one device"):
-        ops.render_rays(*scene._replace(origins=scene.origins.cuda()))
-    with pytest.raises(RuntimeError, match="float64 runs on the CPU only"):
-        ops.render_rays(*on_gpu(random_scene(dtype=torch.float64)))
+        render(scene._replace(origins=scene.origins.cuda()))
+    with pytest.raises(RuntimeError, match="one device"):
+        render(on_gpu(scene)._replace(origins=scene.origins))
+    for renderer in (render, render_plain):
+        with pytest.raises(RuntimeError, match="float64 runs on the CPU only"):
+            renderer(on_gpu(random_scene(dtype=torch.float64)))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -40,11 +42,14 @@ def to_float(argument):
 
 
 def test_opcheck_of_packed_ops():
+    """The table of cells is numbered in the order in which blocks come: a repeated call need not give the same."""
     scene = on_gpu(random_scene(dtype=torch.float32))
-    clamps = torch.zeros_like(scene.density, dtype=torch.bool)
-    distance = ops.cell_distance(scene.links)
-    arguments = (scene.links, distance, scene.density, clamps)
-    opcheck(torch.ops.plenoxel.pack_cells.default, arguments, test_utils="test_schema")
-    grid = packed.pack_grid(scene.links, distance, scene.density, scene.sh, "uint8")
+    grid, index = scene.grid(), scene.grid().index
+    checks = ("test_schema", "test_faketensor")
+    may_clamp = torch.ones_like(scene.density, dtype=torch.bool)
+    values = (scene.links, index.cell_table.words, scene.density, scene.sh, may_clamp, index.occupied_cells)
+    opcheck(torch.ops.plenoxel.cell_table.default, (index.distance,), test_utils=checks)
+    opcheck(torch.ops.plenoxel.pack_grid.default, values, test_utils=checks)
     geometry = ray_arguments(scene)[6:]
-    opcheck(torch.ops.plenoxel.render_packed.default, (*grid, *scene[3:], *geometry, False, 15, 8))
+    packed = (*grid.index.cell_table, *grid.packed)
+    opcheck(torch.ops.plenoxel.render_packed.default, (*packed, *scene.rays, *geometry, 15, 8))

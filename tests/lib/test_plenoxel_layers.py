@@ -129,8 +129,9 @@ def test_threads_do_not_change_bits(dtype):
 def op_arguments(dtype=torch.float64):
     texture, batch = random_texture(3, 4, dtype=dtype), rays(6, dtype=dtype)
     touched = torch.zeros(texture.shape[:2], dtype=torch.bool)
+    seen = torch.arange(6) != 4
     return {
-        "shade_layers": (texture.clone().requires_grad_(), *batch, 0.4, 0.5, 3.0),
+        "shade_layers": (texture.clone().requires_grad_(), *batch, seen, 0.4, 0.5, 3.0),
         "shade_layers_gradients": (texture, *batch, batch[0], torch.zeros_like(texture), touched, 0.4, 0.5, 3.0),
     }
 
@@ -140,10 +141,25 @@ def test_opcheck(name):
     opcheck(getattr(torch.ops.plenoxel, name).default, op_arguments()[name])
 
 
-def test_opcheck_without_touched():
-    arguments = list(op_arguments()["shade_layers_gradients"])
-    arguments[5] = None
-    opcheck(torch.ops.plenoxel.shade_layers_gradients.default, tuple(arguments))
+@pytest.mark.parametrize("name, left_out", [("shade_layers", 3), ("shade_layers_gradients", 5)])
+def test_opcheck_without_what_is_optional(name, left_out):
+    arguments = list(op_arguments()[name])
+    arguments[left_out] = None
+    opcheck(getattr(torch.ops.plenoxel, name).default, tuple(arguments))
+
+
+def test_rays_that_are_not_seen_get_the_brightness_and_give_no_gradient():
+    texture, batch = random_texture(6, 5), rays()
+    seen = torch.rand(200, generator=torch.Generator().manual_seed(3)) < 0.5
+    everything = shade_layers(texture, *batch, brightness=0.25)
+    leaf = texture.clone().requires_grad_()
+    for shade in (shade_layers, _shade_layers):
+        rgb = shade(leaf, *batch, brightness=0.25, seen=seen)
+        assert (rgb[~seen] == 0.25).all()
+        torch.testing.assert_close(rgb[seen], everything[seen], rtol=1e-11, atol=1e-12)
+        (by_texture,) = torch.autograd.grad(rgb.sum(), leaf)
+        expected, _ = gradients(texture, *batch, seen[:, None].double().expand(-1, 3).contiguous(), brightness=0.25)
+        torch.testing.assert_close(by_texture, expected, rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +203,9 @@ def test_cuda_matches_cpu(case, batch):
     on_gpu, options = [part.cuda() for part in (texture, *batch)], options_of(case)
     cotangent = torch.randn(batch[0].shape, generator=torch.Generator().manual_seed(2))
     assert_agrees(shade_layers(*on_gpu, **options), shade_layers(texture, *batch, **options))
+    seen = torch.arange(len(batch[0])) % 3 > 0
+    some = shade_layers(*on_gpu, seen=seen.cuda(), **options)
+    assert_agrees(some, shade_layers(texture, *batch, seen=seen, **options))
     expected, _ = gradients(texture, *batch, cotangent, **options)
     actual, touched = gradients(*on_gpu, cotangent.cuda(), **options)
     assert_close_to_largest(actual, expected, 1e-4)

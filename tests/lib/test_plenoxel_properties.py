@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.plenoxel import ops
-from tests.lib.plenoxel_scenes import Scene, random_scene
+from lib.plenoxel.options import RenderOptions, option_numbers
+from tests.lib.plenoxel_scenes import Scene, random_scene, render, run
 
 scenes = st.builds(
     random_scene,
@@ -40,7 +41,7 @@ def restore_threads():
 @quickly
 @given(scenes, options)
 def test_outputs_are_finite_and_alpha_is_a_share(scene, options):
-    out = ops.render_rays(*scene, **options)
+    out = render(scene, **options)
     assert all(value.isfinite().all() for value in out)
     assert (out.alpha >= 0).all() and (out.alpha <= 1).all()
     farthest = out.alpha * (scene.origins.norm(dim=-1) + math.sqrt(3) * 1.5)  # of a point in the box
@@ -52,7 +53,7 @@ def test_outputs_are_finite_and_alpha_is_a_share(scene, options):
 @given(scenes, options, st.floats(-3, 3))
 def test_sh_image_is_linear_in_the_coefficients(scene, options, factor):
     other = scene.sh.flip(0)
-    image = lambda sh: ops.render_rays(*scene._replace(sh=sh), outputs=("sh",), **options).sh  # noqa: E731
+    image = lambda sh: render(scene._replace(sh=sh), outputs=("sh",), **options).sh  # noqa: E731
     combined = image(scene.sh + factor * other)
     torch.testing.assert_close(combined, image(scene.sh) + factor * image(other), atol=2e-5, rtol=1e-5)
 
@@ -65,7 +66,7 @@ def test_constant_coefficients_come_back_times_alpha(scene, options):
     full = torch.arange(scene.links.numel(), dtype=torch.int32).view(scene.links.shape)
     density = scene.density.repeat(scene.links.numel() // len(scene.density) + 1)[: scene.links.numel()]
     scene = scene._replace(links=full, density=density, sh=row.expand(len(density), 27).contiguous())
-    out = ops.render_rays(*scene, **{**options, "stop_thresh": 0.0})
+    out = render(scene, **{**options, "stop_thresh": 0.0})
     torch.testing.assert_close(out.sh, out.alpha[:, None] * row, atol=1e-5, rtol=1e-5)
 
 
@@ -73,9 +74,9 @@ def test_constant_coefficients_come_back_times_alpha(scene, options):
 @given(scenes, options, st.data())
 def test_batches_give_the_same_bits(scene, options, data):
     cut = data.draw(st.integers(0, len(scene.origins)))
-    whole = ops.render_rays(*scene, **options)
+    whole = render(scene, **options)
     parts = [
-        ops.render_rays(*scene[:3], scene.origins[part], scene.directions[part], **options)
+        render(scene._replace(origins=scene.origins[part], directions=scene.directions[part]), **options)
         for part in (slice(0, cut), slice(cut, None))
     ]
     for name, value in whole._asdict().items():
@@ -85,15 +86,22 @@ def test_batches_give_the_same_bits(scene, options, data):
 def everything(scene: Scene) -> list[torch.Tensor]:
     """Every kind of result for one scene."""
     density, sh = scene.density.clone().requires_grad_(), scene.sh.clone().requires_grad_()
-    out = ops.render_rays(scene.links, density, sh, scene.origins, scene.directions)
+    out = render(scene._replace(density=density, sh=sh))
     sum(value.square().sum() for value in out).backward()
     gradients = torch.zeros_like(scene.density), torch.zeros_like(scene.sh)
-    rgb = ops.fit_gradients(*scene, torch.zeros_like(scene.origins), *gradients, beta_lambda=0.1, sparsity_lambda=0.1)
-    ops.tv_gradients(scene.links, scene.sh, gradients[1], 0, scene.links.numel())
+    losses = {"beta_lambda": 0.1, "sparsity_lambda": 0.1}
+    rgb = run(ops.fit_gradients, scene, torch.zeros_like(scene.origins), *gradients, **losses)
     weights = torch.zeros_like(scene.density)
-    ops.max_weight(scene.links, scene.density, scene.origins, scene.directions, weights)
-    samples = ops.sample_grid(scene.links, scene.density, scene.sh, scene.origins)
-    return [*out, density.grad, sh.grad, rgb, *gradients, weights, *samples, ops.cell_distance(scene.links.clone())]
+    run(ops.max_weight, scene, weights)
+    fitted = scene._replace(density=scene.density.clone(), sh=scene.sh.clone()).grid()
+    means = torch.zeros_like(scene.density), torch.zeros_like(scene.sh)
+    sums = [gradient.clone() for gradient in gradients]
+    ops.update_grid(fitted, *sums, *means, weights > 0, lr_density=0.1, lr_sh=0.1, tv_density=0.1, tv_sh=0.1)
+    samples = ops.sample_grid(fitted, scene.origins)
+    return [
+        *out, density.grad, sh.grad, rgb, *gradients, weights, fitted.density, fitted.sh, *sums, *means, *samples,
+        fitted.index.distance,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -111,12 +119,18 @@ def test_results_do_not_depend_on_the_number_of_threads(dtype, restore_threads):
 @given(scenes, st.sampled_from([0.5, 0.05, 0.37, 0.1, 1 / 3]))
 def test_leaping_over_empty_space_changes_no_bit(scene, step_size):
     """With a distance of 0 everywhere every sample is visited; leaps must land on the same samples, bit for bit."""
-    actual = ops.render_rays(*scene, step_size=step_size)
-    links = scene.links.clone()
-    links._cell_distance = (links._version, torch.zeros(links.shape, dtype=torch.uint8))
-    expected = ops.render_rays(*scene._replace(links=links), step_size=step_size)
-    for leapt, walked in zip(actual, expected, strict=True):
+    for leapt, walked in zip(*leapt_and_walked(scene, step_size), strict=True):
         assert torch.equal(leapt, walked)
+
+
+def leapt_and_walked(scene: Scene, step_size: float, **box):
+    """A rendering as it is, and one that looks at every sample."""
+    grid = scene.grid(**box)
+    options = [grid.index.center, grid.index.radius, option_numbers(RenderOptions(step_size=step_size)), 15]
+    return [
+        torch.ops.plenoxel.render_rays(scene.links, distance, scene.density, scene.sh, *scene.rays, None, *options)
+        for distance in (grid.index.distance, torch.zeros_like(grid.index.distance))
+    ]
 
 
 @pytest.mark.parametrize("step_size", [0.5, 0.05, 0.1, 1 / 3])
@@ -131,11 +145,8 @@ def test_long_leaps_are_exact(step_size, dtype):
     ends[0, :, 0], ends[1, :, 0] = -1 - torch.rand(500, generator=generator, dtype=dtype), 1.5
     directions = torch.nn.functional.normalize(ends[1] - ends[0], dim=-1)
     scene = Scene(links, density, sh, ends[0], directions)
-    radius = (1.0, 0.8, 0.8)
-    leapt = ops.render_rays(*scene, radius=radius, step_size=step_size)
-    links = links.clone()
-    links._cell_distance = (links._version, torch.zeros(links.shape, dtype=torch.uint8))
-    walked = ops.render_rays(*scene._replace(links=links), radius=radius, step_size=step_size)
-    assert (leapt.alpha > 0).sum() > 400
+    leapt, walked = leapt_and_walked(scene, step_size, radius=(1.0, 0.8, 0.8))
+    alpha = leapt[3]
+    assert (alpha > 0).sum() > 400
     for one, other in zip(leapt, walked, strict=True):
         assert torch.equal(one, other)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lib.plenoxel import ops, reference
-from tests.lib.plenoxel_scenes import Scene, awkward_rays, links_from_rows, random_grid, random_scene
+from tests.lib.plenoxel_scenes import Scene, awkward_rays, links_from_rows, random_grid, random_scene, render, run
 
 TOLERANCE = {torch.float32: {"atol": 2e-5, "rtol": 2e-5}, torch.float64: {"atol": 1e-11, "rtol": 1e-9}}
 OPTIONS = [
@@ -25,9 +25,10 @@ def assert_same(actual, expected, dtype):
 def agrees_with_reference(scene: Scene, dtype, **options):
     """Checks all outputs and, for random cotangents, the gradients."""
     leaves = [[values.clone().requires_grad_() for values in (scene.density, scene.sh)] for _ in range(2)]
-    rays = (scene.origins, scene.directions)
-    actual = ops.render_rays(scene.links, *leaves[0], *rays, **options)
-    expected = reference._render_rays(scene.links, *leaves[1], *rays, **options)
+    actual, expected = (
+        run(op, scene._replace(density=density, sh=sh), **options)
+        for op, (density, sh) in zip((ops.render_rays, reference._render_rays), leaves, strict=True)
+    )
     generator = torch.Generator().manual_seed(1)
     loss = [0.0, 0.0]
     for a, b in zip(actual, expected, strict=True):
@@ -60,7 +61,8 @@ def test_awkward_rays():
 
 def test_ray_parallel_to_the_box_and_outside_sees_only_background():
     grid = random_grid((4, 4, 4), 1.0, torch.Generator().manual_seed(0), torch.float32)
-    out = ops.render_rays(*grid, torch.tensor([[-3.0, 1.01, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]]), sh_background=True)
+    rays = torch.tensor([[-3.0, 1.01, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    out = render(Scene(*grid, *rays), sh_background=True)
     assert out.rgb.tolist() == [[1.0, 1.0, 1.0]]
     assert out.alpha.item() == 0 and out.depth.item() == 0 and not out.sh.any()
 
@@ -69,14 +71,15 @@ def test_far_away_camera_ends():
     """From 10^9 voxels away float32 cannot advance t by half a voxel: the ray must end rather than stand still."""
     grid = random_grid((4, 4, 4), 1.0, torch.Generator().manual_seed(0), torch.float32)
     rays = torch.tensor([[-1e9, 0.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
-    for out in (ops.render_rays(*grid, *rays), reference._render_rays(*grid, *rays)):
+    for op in (ops.render_rays, reference._render_rays):
+        out = run(op, Scene(*grid, *rays))
         assert all(value.isfinite().all() for value in out)
 
 
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65])
 def test_ray_counts(count):
     scene = random_scene(rays=count)
-    out = ops.render_rays(*scene)
+    out = render(scene)
     assert out.rgb.shape == (count, 3) and out.sh.shape == (count, 27)
     assert out.depth.shape == (count,) and out.alpha.shape == (count,)
     if count:
@@ -87,17 +90,17 @@ def test_empty_grid_shows_the_background():
     links = links_from_rows((3, 3, 3), torch.empty(0, dtype=torch.long))
     scene = random_scene(rays=5)
     density, sh = torch.empty(0, dtype=torch.float64), torch.empty(0, 27, dtype=torch.float64)
-    out = ops.render_rays(links, density, sh, scene.origins, scene.directions, background_brightness=0.25)
+    out = render(Scene(links, density, sh, *scene.rays), background_brightness=0.25)
     assert (out.rgb == 0.25).all() and not out.alpha.any()
 
 
 def test_outputs_not_asked_for_are_none():
     scene = random_scene()
-    out = ops.render_rays(*scene, outputs=("depth",))
+    out = render(scene, outputs=("depth",))
     assert out.rgb is None and out.sh is None and out.alpha is None
-    assert torch.equal(out.depth, ops.render_rays(*scene).depth)
+    assert torch.equal(out.depth, render(scene).depth)
     with pytest.raises(ValueError, match="normals"):
-        ops.render_rays(*scene, outputs=("normals",))
+        render(scene, outputs=("normals",))
 
 
 def test_stacked_scenes_are_rendered_as_alone():
@@ -107,28 +110,18 @@ def test_stacked_scenes_are_rendered_as_alone():
     links = torch.stack(shifted)
     density, sh = torch.cat([s.density for s in scenes]), torch.cat([s.sh for s in scenes])
     index = torch.arange(64, dtype=torch.int32) % 3
-    rays = scenes[0].origins, scenes[0].directions
-    out = ops.render_rays(links, density, sh, *rays, scene_index=index)
+    out = render(Scene(links, density, sh, *scenes[0].rays), scene_index=index)
     for number, scene in enumerate(scenes):
-        alone = ops.render_rays(*scene[:3], *rays)
+        alone = render(Scene(*scene[:3], *scenes[0].rays))
         for together, single in zip(out, alone, strict=True):
             assert torch.equal(together[index == number], single[index == number])
 
 
-@pytest.mark.parametrize("sigma", [0.0, 3.0])
-def test_first_surface_depth(sigma):
-    links, density, _, origins, directions = random_scene(resolution=(9, 8, 7), share=0.2)
-    actual = ops.first_surface_depth(links, density, origins, directions, step_size=0.2, sigma=sigma)
-    expected = reference._first_surface_depth(links, density, origins, directions, step_size=0.2, sigma=sigma)
-    assert_same(actual, expected, torch.float64)
-    assert (actual > 0).any() and (actual == 0).any()
-
-
 def test_max_weight():
-    links, density, _, origins, directions = random_scene(resolution=(9, 8, 7), share=0.3)
-    actual, expected = torch.full_like(density, 0.01), torch.full_like(density, 0.01)
-    ops.max_weight(links, density, origins, directions, actual)
-    reference._max_weight(links, density, origins, directions, expected)
+    scene = random_scene(resolution=(9, 8, 7), share=0.3)
+    actual, expected = torch.full_like(scene.density, 0.01), torch.full_like(scene.density, 0.01)
+    run(ops.max_weight, scene, actual)
+    run(reference._max_weight, scene, expected)
     assert_same(actual, expected, torch.float64)
     assert (actual > 0.01).any() and (actual == 0.01).any()
 
@@ -145,8 +138,8 @@ FIT_TERMS = [
 
 @pytest.mark.parametrize("options", FIT_TERMS)
 @pytest.mark.parametrize("weights", [None, (64,), (64, 3)])
-@pytest.mark.parametrize("colored", [False, True])
-def test_fit_gradients(options, weights, colored):
+@pytest.mark.parametrize("background", ["options'", "grey", "colours"])
+def test_fit_gradients(options, weights, background):
     scene = random_scene(seed=4)
     generator = torch.Generator().manual_seed(5)
     target = torch.rand(64, 3, generator=generator, dtype=torch.float64)
@@ -154,12 +147,14 @@ def test_fit_gradients(options, weights, colored):
     extra = {
         "depth_target": depth,
         "ray_weights": None if weights is None else torch.rand(weights, generator=generator, dtype=torch.float64),
-        "background": torch.rand(64, 3, generator=generator, dtype=torch.float64) if colored else None,
     }
+    if background != "options'":
+        colors = torch.rand(64, 3, generator=generator, dtype=torch.float64)
+        extra["background"] = colors if background == "colours" else 0.625
     left = [torch.full_like(depth, torch.nan) for _ in range(2)]
     sums = [[torch.full_like(values, 0.125) for values in (scene.density, scene.sh)] for _ in range(2)]
-    rgb = ops.fit_gradients(*scene, target, *sums[0], transmittance=left[0], **extra, **options)
-    expected = reference._fit_gradients(*scene, target, *sums[1], transmittance=left[1], **extra, **options)
+    rgb = run(ops.fit_gradients, scene, target, *sums[0], transmittance=left[0], **extra, **options)
+    expected = run(reference._fit_gradients, scene, target, *sums[1], transmittance=left[1], **extra, **options)
     assert_same(rgb, expected, torch.float64)
     assert_same(*left, torch.float64)
     for actual, wanted in zip(*sums, strict=True):
@@ -170,22 +165,10 @@ def test_fit_gradients_mark_the_rows_that_rays_read():
     scene = random_scene(rays=3)
     gradients = torch.zeros_like(scene.density), torch.zeros_like(scene.sh)
     touched, weights = torch.zeros(len(scene.density), dtype=torch.bool), torch.zeros_like(scene.density)
-    ops.fit_gradients(*scene, torch.zeros_like(scene.origins), *gradients, touched=touched)
-    ops.max_weight(scene.links, scene.density, scene.origins, scene.directions, weights)
+    run(ops.fit_gradients, scene, torch.zeros_like(scene.origins), *gradients, touched=touched)
+    run(ops.max_weight, scene, weights)
     assert torch.equal(touched, weights > 0)
     assert touched[gradients[0] != 0].all() and not touched.all()
-
-
-@pytest.mark.parametrize("ignore_edge", [False, True])
-@pytest.mark.parametrize("cells, channels", [((0, None), None), ((100, 37), (9, 18)), ((314, 1), None)])
-def test_tv_gradients(ignore_edge, cells, channels):
-    links, _, sh, *_ = random_scene(share=0.6)
-    actual, expected = torch.full_like(sh, 0.5), torch.full_like(sh, 0.5)
-    touched = torch.zeros(len(sh), dtype=torch.bool)
-    ops.tv_gradients(links, sh, actual, *cells, channels, 0.7, ignore_edge, touched)
-    reference._tv_gradients(links, sh, expected, *cells, channels, 0.7, ignore_edge)
-    assert_same(actual, expected, torch.float64)
-    assert touched[(actual != 0.5).any(1)].all()
 
 
 def test_rmsprop_steps():
@@ -204,57 +187,51 @@ def test_rmsprop_steps():
 
 
 @pytest.mark.parametrize("tv_density, tv_sh", [(0.3, 0.2), (0.0, 0.2), (0.3, 0.0), (0.0, 0.0)])
-def test_update_grid_is_variation_and_rmsprop(tv_density, tv_sh):
-    links, density, sh, *_ = random_scene(share=0.6)
+@pytest.mark.parametrize("cells", [(0, None), (60, 100), (314, 1)])
+def test_update_grid(cells, tv_density, tv_sh):
+    scene = random_scene(share=0.6)
     generator = torch.Generator().manual_seed(0)
-    touched = torch.rand(len(density), generator=generator) < 0.3
+    touched = torch.rand(len(scene.density), generator=generator) < 0.3
 
     def draw(like):
         values = torch.randn(like.shape, generator=generator, dtype=like.dtype)
         values[~touched] = 0
         return values
 
-    values, gradients = [density, sh], [draw(density), draw(sh)]
-    squares = [draw(density).square(), draw(sh).square()]
-    expected = [[tensor.clone() for tensor in group] for group in (values, gradients, squares)]
-    cells = (60, 100)
-    ops.update_grid(
-        links, *values, *gradients, *squares, touched, lr_density=0.1, lr_sh=0.01, beta=0.9, first_cell=cells[0],
-        num_cells=cells[1], tv_density=tv_density, tv_sh=tv_sh,
-    )  # fmt: skip
-    assert not touched.any()
-    for k, (scale, rate) in enumerate(((tv_density, 0.1), (tv_sh, 0.01))):
-        param, gradient, square = (group[k] for group in expected)
-        columns = [tensor.view(len(tensor), -1) for tensor in (param, gradient)]
-        reference._tv_gradients(links, *columns, *cells, scale=scale, ignore_edge=k == 1)
-        reference._rmsprop_step(param, gradient, square, rate, 0.9, touched=gradient.view(len(gradient), -1).any(1))
-        for actual, wanted in zip((values[k], gradients[k], squares[k]), (param, gradient, square), strict=True):
-            assert_same(actual, wanted, torch.float64)
+    state = [draw(scene.density), draw(scene.sh), draw(scene.density).square(), draw(scene.sh).square(), touched]
+    options = {"lr_density": 0.1, "lr_sh": 0.01, "beta": 0.9, "tv_density": tv_density, "tv_sh": tv_sh}
+    results = []
+    for update in (ops.update_grid, reference._update_grid):
+        grid = scene._replace(density=scene.density.clone(), sh=scene.sh.clone()).grid()
+        own = [tensor.clone() for tensor in state]
+        update(grid, *own, first_cell=cells[0], num_cells=cells[1], **options)
+        results.append([grid.density, grid.sh, *own])
+    for actual, expected in zip(*results, strict=True):
+        assert_same(actual, expected, torch.float64)
+    assert not results[0][-1].any() and not torch.equal(results[0][0], scene.density)
 
 
 def test_sample_grid_clamps_to_the_grid():
-    links, density, sh, *_ = random_scene()
+    scene = random_scene()
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(200, 3, generator=generator, dtype=torch.float64) * 14 - 2
-    for actual, expected in zip(
-        ops.sample_grid(links, density, sh, points), reference._sample_grid(links, density, sh, points), strict=True
-    ):
+    results = ops.sample_grid(scene.grid(), points), reference._sample_grid(scene.grid(), points)
+    for actual, expected in zip(*results, strict=True):
         assert_same(actual, expected, torch.float64)
-    voxels = (links >= 0).nonzero().double().contiguous()
-    rows = links[links >= 0].long()
-    at_voxels = ops.sample_grid(links, density, sh, voxels)
-    assert torch.equal(at_voxels[0], density[rows]) and torch.equal(at_voxels[1], sh[rows])
+    voxels = (scene.links >= 0).nonzero().double().contiguous()
+    rows = scene.links[scene.links >= 0].long()
+    at_voxels = ops.sample_grid(scene.grid(), voxels)
+    assert torch.equal(at_voxels[0], scene.density[rows]) and torch.equal(at_voxels[1], scene.sh[rows])
 
 
 @pytest.mark.parametrize(
     ("name", "missing"),
     [
         ("render_rays", {"scene_index", "image_width"}),
-        ("first_surface_depth", {"scene_index"}),
         ("max_weight", {"scene_index"}),
         ("fit_gradients", {"scene_index", "touched"}),
-        ("tv_gradients", {"touched"}),
         ("rmsprop_step", set()),
+        ("update_grid", set()),
         ("sample_grid", set()),
     ],
 )

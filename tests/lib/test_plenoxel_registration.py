@@ -1,15 +1,19 @@
 """That torch knows the ops: schemas, fake functions, autograd, gradients, and what a wrong call says."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 from torch.library import opcheck
 
 from lib.library import load_library
 from lib.plenoxel import ops, reference
-from tests.lib.plenoxel_scenes import Scene, links_from_rows, random_rays, random_scene, update_with_equal_gradients
+from lib.plenoxel.index import VoxelIndex
+from lib.plenoxel.options import RenderOptions, option_numbers
+from tests.lib.plenoxel_scenes import Scene, links_from_rows, random_rays, random_scene, run
 
 namespace = torch.ops.plenoxel
-GEOMETRY = ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.5, 1e-10, 1e-7, 0.0, 1.0])
+GEOMETRY = ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], option_numbers(RenderOptions()))
 
 
 def smooth_scene(rays=6) -> Scene:
@@ -21,16 +25,16 @@ def smooth_scene(rays=6) -> Scene:
     return Scene(links, density, sh, *random_rays(rays, generator, torch.float64))
 
 
-@pytest.mark.parametrize("render", [ops.render_rays, reference._render_rays])
+@pytest.mark.parametrize("op", [ops.render_rays, reference._render_rays])
 @pytest.mark.parametrize("options", [{}, {"sh_background": True, "background_brightness": 0.5, "step_size": 0.3}])
-def test_gradcheck(render, options):
+def test_gradcheck(op, options):
     scene = smooth_scene()
 
     def outputs(density, sh):
-        return tuple(render(scene.links, density, sh, scene.origins, scene.directions, **options))
+        return tuple(run(op, scene._replace(density=density, sh=sh), **options))
 
     inputs = (scene.density.requires_grad_(), scene.sh.requires_grad_())
-    assert torch.autograd.gradcheck(outputs, inputs, fast_mode=render is reference._render_rays)
+    assert torch.autograd.gradcheck(outputs, inputs, fast_mode=op is reference._render_rays)
 
 
 @pytest.mark.parametrize("outputs", [("rgb",), ("sh",), ("depth", "alpha")])
@@ -38,8 +42,8 @@ def test_gradients_of_some_outputs(outputs):
     scene = smooth_scene()
     density, sh = scene.density.requires_grad_(), scene.sh.requires_grad_()
     gradients = []
-    for render in (ops.render_rays, reference._render_rays):
-        out = render(scene.links, density, sh, scene.origins, scene.directions, outputs=outputs)
+    for op in (ops.render_rays, reference._render_rays):
+        out = run(op, scene._replace(density=density, sh=sh), outputs=outputs)
         loss = sum(getattr(out, name).square().sum() for name in outputs)
         gradients.append(torch.autograd.grad(loss, (density, sh), materialize_grads=True))
     for actual, expected in zip(*gradients, strict=True):
@@ -47,7 +51,7 @@ def test_gradients_of_some_outputs(outputs):
 
 
 def ray_arguments(scene: Scene, with_sh=True):
-    grid = (scene.links, ops.cell_distance(scene.links), scene.density, *([scene.sh] if with_sh else []))
+    grid = (scene.links, scene.grid().index.distance, scene.density, *([scene.sh] if with_sh else []))
     return (*grid, scene.origins, scene.directions, None, *GEOMETRY)
 
 
@@ -57,18 +61,16 @@ def zeros(scene: Scene):
 
 CASES = {
     "cell_distance": lambda scene: (scene.links,),
-    "render_rays": lambda scene: (*ray_arguments(scene), False, 15),
+    "render_rays": lambda scene: (*ray_arguments(scene), 15),
     "render_rays_backward": lambda scene: (
-        *ray_arguments(scene), True, torch.ones_like(scene.origins), None, None, torch.ones(len(scene.origins)).double()
+        *ray_arguments(scene), torch.ones_like(scene.origins), None, None, torch.ones(len(scene.origins)).double()
     ),
-    "first_surface_depth": lambda scene: ray_arguments(scene, with_sh=False),
     "max_weight": lambda scene: (*ray_arguments(scene, with_sh=False), zeros(scene)[0]),
     "fit_gradients": lambda scene: (
         *ray_arguments(scene), torch.zeros_like(scene.origins), None, None, torch.ones_like(scene.origins),
         [0.1, 0.1, 0.0, 0.0, 0.0], *zeros(scene), torch.zeros(len(scene.density), dtype=torch.bool),
         torch.empty(len(scene.origins), dtype=scene.origins.dtype),
     ),
-    "tv_gradients": lambda scene: (scene.links, scene.sh, zeros(scene)[1], 5, 12, 9, 18, 0.5, True, None),
     "rmsprop_step": lambda scene: (scene.sh, torch.ones_like(scene.sh), zeros(scene)[1], 0.1, 0.9, 1e-8, None),
     "update_grid": lambda scene: (
         scene.links, scene.density, scene.sh, *zeros(scene), *zeros(scene),
@@ -94,25 +96,8 @@ def test_cell_distance_is_the_chebyshev_distance():
     occupied = torch.cartesian_prod(torch.tensor([3, 4]), torch.tensor([4, 5]), torch.tensor([6, 7]))
     occupied = torch.cat([occupied, torch.tensor([[7, 10, 19], [7, 10, 20]])])
     expected = (cells[:, None] - occupied).abs().amax(-1).amin(-1).clamp_max(255)
-    actual = ops.cell_distance(links)[tuple(cells.T)]
+    actual = VoxelIndex(links, 2).distance[tuple(cells.T)]
     assert torch.equal(actual.long(), expected)
-
-
-def test_cell_distance_follows_changes_of_links():
-    scene = random_scene()
-    before = ops.render_rays(*scene).alpha
-    assert ops.cell_distance(scene.links) is ops.cell_distance(scene.links)
-    scene.links.fill_(-1)
-    assert before.any() and not ops.render_rays(*scene).alpha.any()
-
-
-def test_steps_count_as_changes_in_place():
-    """A GPU keeps a packed copy of a grid until PyTorch says that it changed."""
-    scene = random_scene()
-    update_with_equal_gradients(scene)
-    assert scene.density._version == scene.sh._version == 1
-    ops.rmsprop_step(scene.sh, torch.ones_like(scene.sh), torch.zeros_like(scene.sh), 0.1)
-    assert scene.sh._version == 2
 
 
 @pytest.mark.parametrize(
@@ -133,14 +118,17 @@ def test_wrong_input_is_named(change, message):
     scene = scene._replace(**change)
     with pytest.raises(RuntimeError, match=message):
         namespace.render_rays(
-            scene.links, torch.zeros(scene.links.shape, dtype=torch.uint8), *scene[1:], None, *GEOMETRY, False, 15
+            scene.links, torch.zeros(scene.links.shape, dtype=torch.uint8), *scene[1:], None, *GEOMETRY, 15
         )
 
 
 @pytest.mark.parametrize("name, value", [("step_size", 0.0), ("sigma_thresh", -1.0), ("near_clip", -0.1)])
 def test_wrong_options_are_named(name, value):
     with pytest.raises(RuntimeError, match=name):
-        ops.render_rays(*random_scene(), **{name: value})
+        options = torch.tensor(option_numbers(RenderOptions()))
+        options[[field.name for field in fields(RenderOptions)].index(name)] = value
+        scene = random_scene()
+        namespace.render_rays(*ray_arguments(scene)[:-1], options.tolist(), 15)
 
 
 def test_missing_or_unfit_library_says_how_to_build_it(tmp_path):

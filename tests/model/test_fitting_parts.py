@@ -8,7 +8,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from dataloader import load_scannet_scene
-from model import PlenoxelGrid, RenderOptions
+from model import RenderOptions
 from model.fitting.carving import carve, near_cameras
 from model.fitting.evaluation import ssim
 from model.fitting.exposure import ExposureEstimate
@@ -21,6 +21,7 @@ from model.fitting.refinement import largest_weights, prune
 from model.fitting.schedule import level_of, log_linear
 from model.fitting.start import opacity_to_density, starting_grid
 from tests.dataloader.scannet_fixture import ROOM, write_scannet_scene
+from tests.model.grid_fixture import dense, voxel_centers
 from utils.cameras import camera_rays
 from utils.errors import UserError
 from utils.images import write_image
@@ -209,7 +210,7 @@ def test_starting_surfaces(frames):
     placement = place(cloud.points, frames.camera_to_world[:, :3, 3])
     grid = starting_grid(32, FitGrid(thicken=1), cloud, frames, placement)
     cells = grid.occupied.nonzero()
-    world = placement.transform().points_from_grid(grid.grid_to_world(cells.float()))
+    world = placement.transform().points_from_grid(voxel_centers(cells, grid.resolution[0]))
     room = torch.tensor(ROOM)
     to_wall = torch.minimum(world.abs(), (world - room).abs()).amin(-1)
     voxel = grid.voxel_size[0] / placement.scale
@@ -243,7 +244,7 @@ def test_pruning_keeps_what_shows(frames):
     assert weights.min() >= 0 and weights.max() <= 1 and (weights > 0.4).any()
     pruned = prune(grid, FitGrid(weight_threshold=0.05), sampler, RenderOptions())
     assert 0 < pruned.num_voxels < grid.num_voxels
-    view = [PlenoxelGrid.to_dense(one)[0][grid.occupied & ~pruned.occupied] for one in (grid, pruned)]
+    view = [dense(one)[0][grid.occupied & ~pruned.occupied] for one in (grid, pruned)]
     assert view[0].min() > 0 and view[1].max() == 0
     shown = (weights >= 0.05)[grid.links.clamp(min=0).long()] & grid.occupied
     assert not (shown & ~pruned.occupied).any()

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from dataloader import SceneTransform, load_perfception_scene
-from model import PlenoxelGrid
-from model.voxel_masks import dilate, resize_mask, row_mask_to_cells, select_voxels
+from model import PlenoxelGrid, RenderOptions, render_rays
+from model.voxel_masks import dilate, resize_mask
+from tests.model.grid_fixture import dense, voxel_centers
 
 
 def random_grid(resolution=(5, 4, 6), voxels=30, seed=0):
@@ -19,7 +20,7 @@ def random_grid(resolution=(5, 4, 6), voxels=30, seed=0):
 
 def test_rows_stand_at_their_cells():
     grid, links_idx, density, sh = random_grid()
-    dense_density, dense_sh = grid.to_dense()
+    dense_density, dense_sh = dense(grid)
     for row in range(len(links_idx)):
         index = int(links_idx[row])
         i, j, k = index // 24, index // 6 % 4, index % 6  # (i * Ry + j) * Rz + k
@@ -29,13 +30,23 @@ def test_rows_stand_at_their_cells():
     assert torch.equal(grid.links_idx, links_idx)
 
 
-def test_voxel_centres_in_the_world():
-    grid, *_ = random_grid(resolution=(8, 4, 2), voxels=3)
-    # FACTS: voxel i's centre is at (i + 0.5) * 2 / R - 1 for radius 1.
-    world = grid.grid_to_world(torch.tensor([[0.0, 0.0, 0.0], [7.0, 3.0, 1.0]]))
-    assert torch.allclose(world, torch.tensor([[-0.875, -0.75, -0.5], [0.875, 0.75, 0.5]]))
-    assert torch.allclose(grid.world_to_grid(world), torch.tensor([[0.0, 0.0, 0.0], [7.0, 3.0, 1.0]]), atol=1e-6)
+def test_voxels_lie_in_the_world_where_the_format_says():
+    """FACTS: voxel i's centre is at (i + 0.5) * 2 / R - 1. Trilinear surfaces begin a voxel before a centre."""
+    voxels = torch.tensor([[0, 0, 0], [7, 3, 1], [2, 1, 1]])
+    links_idx = (voxels[:, 0] * 4 + voxels[:, 1]) * 2 + voxels[:, 2]
+    grid = PlenoxelGrid.from_sparse((8, 4, 2), links_idx, torch.full((3,), 1e5), torch.zeros(3, 27))
     assert grid.voxel_size == (0.25, 0.5, 1.0)
+    centers = (voxels + 0.5) * 2 / torch.tensor([8, 4, 2]) - 1
+    assert torch.equal(voxel_centers(voxels[:, 0], 8), centers[:, 0])
+    for axis, size in enumerate(grid.voxel_size):
+        for way in (1.0, -1.0):
+            direction = torch.zeros(3, 3)
+            direction[:, axis] = way
+            out = render_rays(grid, centers - 3 * direction, direction, RenderOptions(step_size=0.01))
+            outermost = ((voxels == 0) if way > 0 else (voxels == torch.tensor([7, 3, 1])))[:, axis]
+            begin = torch.where(outermost, 3 - size / 2, 3 - size)  # beyond the border the border's value goes on
+            assert (out.alpha > 0.999).all()
+            assert ((out.depth - begin).abs() < 0.03 * size).all()
 
 
 @pytest.mark.parametrize(
@@ -61,6 +72,25 @@ def test_bad_input_is_refused(change, message):
         PlenoxelGrid.from_sparse(**arguments)
 
 
+def test_replaced_values_share_the_index():
+    grid, _, density, sh = random_grid()
+    other = grid.replace(density=density * 2)
+    assert other.handle.index is grid.handle.index and other.sh is grid.sh
+    assert torch.equal(other.density, density * 2) and torch.equal(grid.density, density)
+    assert grid.replace().handle is grid.handle and grid.to("cpu").handle is grid.handle
+    for name, wrong in (("density", density.double()), ("density", density[1:]), ("sh", sh[:, :9])):
+        with pytest.raises(ValueError, match=f"{name}"):
+            grid.replace(**{name: wrong})
+
+
+def test_links_are_looked_at():
+    grid, *_ = random_grid()
+    assert torch.equal(PlenoxelGrid(grid.links, grid.density, grid.sh).links_idx, grid.links_idx)
+    for links in (grid.links + 1, grid.links.clamp(max=0), grid.links.long(), grid.links[None]):
+        with pytest.raises(ValueError, match="links"):
+            PlenoxelGrid(links, grid.density, grid.sh)
+
+
 @pytest.mark.parametrize("bits", [32, 16, 8, 4])
 def test_save_and_load(tmp_path, bits):
     grid, links_idx, density, sh = random_grid()
@@ -69,9 +99,9 @@ def test_save_and_load(tmp_path, bits):
     loaded = PlenoxelGrid.load(tmp_path / "scene")
     assert loaded.resolution == grid.resolution
     assert torch.equal(loaded.links_idx.sort().values, links_idx.sort().values)
-    dense_density, dense_sh = loaded.to_dense()
-    assert torch.equal(dense_density, grid.to_dense()[0])
-    error = (dense_sh - grid.to_dense()[1]).abs().amax((0, 1, 2))
+    dense_density, dense_sh = dense(loaded)
+    assert torch.equal(dense_density, dense(grid)[0])
+    error = (dense_sh - dense(grid)[1]).abs().amax((0, 1, 2))
     spread = sh.amax(0) - sh.amin(0)
     bound = {32: 0 * spread, 16: sh.abs().amax(0) * 2**-11, 8: spread / 510, 4: spread / 30}[bits]
     assert (error <= bound * 1.001 + 1e-7).all()
@@ -84,15 +114,14 @@ def test_only_grids_of_the_format_are_saved(tmp_path):
         grid.save(tmp_path / "scene")
 
 
-def test_select_voxels_keeps_values_at_their_cells():
+def test_selected_rows_keep_their_values_and_voxels():
     grid, links_idx, density, sh = random_grid()
     keep = torch.rand(30, generator=torch.Generator().manual_seed(1)) < 0.5
-    smaller = select_voxels(grid, keep)
-    mask = row_mask_to_cells(grid, keep)
+    smaller, mask = grid.select(keep), grid.mask_of(keep)
     assert torch.equal(smaller.occupied, mask)
-    assert torch.equal(smaller.to_dense()[0], grid.to_dense()[0] * mask)
-    assert torch.equal(smaller.to_dense()[1], grid.to_dense()[1] * mask[..., None])
-    nothing = select_voxels(grid, torch.zeros(30, dtype=torch.bool))
+    assert torch.equal(dense(smaller)[0], dense(grid)[0] * mask)
+    assert torch.equal(dense(smaller)[1], dense(grid)[1] * mask[..., None])
+    nothing = grid.select(torch.zeros(30, dtype=torch.bool))
     assert nothing.num_voxels == 0 and not nothing.occupied.any()
 
 

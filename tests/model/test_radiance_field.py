@@ -5,8 +5,9 @@ import torch
 
 from dataloader import CameraList, SceneTransform
 from lib.raster import rasterize
-from model import PlenoxelGrid, RadianceField, RenderOptions, radiance_field
+from model import RadianceField, RenderOptions, radiance_field
 from model.capture import CaptureModel
+from tests.model.grid_fixture import filled, voxel_centers
 from utils.cameras import look_at, pixel_grid, rigid_inverse, unproject
 from utils.errors import UserError
 
@@ -21,14 +22,14 @@ def box():
     resolution = 64
     occupied = torch.zeros(resolution, resolution, resolution, dtype=torch.bool)
     occupied[LOW[0] : HIGH[0] + 1, LOW[1] : HIGH[1] + 1, LOW[2] : HIGH[2] + 1] = True
-    grid = PlenoxelGrid.from_mask(occupied, density=3000.0)
+    grid = filled(occupied, density=3000.0)
     angle = torch.tensor(0.6)
     rotation = torch.eye(4, dtype=torch.float64)
     rotation[:2, :2] = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
     transform = SceneTransform(rotation, torch.tensor([0.5, -0.3, 1.0]), 0.2)
     ends = list(zip(LOW, HIGH, strict=True))
     corners = torch.tensor([[x, y, z] for x in ends[0] for y in ends[1] for z in ends[2]])
-    world = transform.points_from_grid(grid.grid_to_world(corners.float()))
+    world = transform.points_from_grid(voxel_centers(corners, resolution))
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     faces = torch.tensor([triangle for a, b, c, d in quads for triangle in ((a, b, c), (a, c, d))], dtype=torch.int32)
     return RadianceField(grid, transform), world, faces
@@ -52,7 +53,7 @@ def test_views_align_with_the_rasterizer(box):
         assert (view.alpha[inner] > 0.999).all() and (view.alpha[outer] < 1e-3).all()
         # Back-projected, every pixel lies on the trilinear surface: within the voxel before the outermost centres.
         points = unproject(pixel_grid(*SIZE)[inner], view.depth[inner], INTRINSICS.float(), pose.float())
-        cells = field.grid.world_to_grid(field.transform.points_to_grid(points))
+        cells = (field.transform.points_to_grid(points) + 1) * 64 / 2 - 0.5
         outside = torch.maximum(torch.tensor(LOW) - cells, cells - torch.tensor(HIGH)).amax(-1)
         assert (outside > 0.5).all() and (outside < 1.01).all()
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from dataloader import CameraList, SceneTransform, ViewStore, load_scannet_scene
-from model import PlenoxelGrid, RadianceField, RenderOptions, radiance_field, view_rendering
+from model import RadianceField, RenderOptions, radiance_field, view_rendering
 from model.task_render import render
 from model.view_rendering import sh_range
 from tests.dataloader.scannet_fixture import ROOM, write_scannet_scene
 from tests.dataloader.scene_exports import Capture, write_colmap, write_nsvf, write_transforms
+from tests.model.grid_fixture import filled, voxel_centers
 from utils.errors import UserError
 from utils.files import write_json
 from utils.records import METRICS_FILE
@@ -25,10 +26,10 @@ def work(tmp_path_factory):
     write_scannet_scene(folder / "scans" / "scene0000_00", num_frames=7)
     room = torch.tensor(ROOM, dtype=torch.float64)
     transform = SceneTransform(torch.eye(4), room / 2, 0.45)
-    grid = PlenoxelGrid.from_mask(torch.ones(24, 24, 24, dtype=torch.bool))
-    world = transform.points_from_grid(grid.grid_to_world(torch.stack(torch.meshgrid(*[torch.arange(24.0)] * 3), -1)))
+    voxels = torch.stack(torch.meshgrid(*[torch.arange(24.0)] * 3, indexing="ij"), -1)
+    world = transform.points_from_grid(voxel_centers(voxels, 24))
     wall = torch.minimum(world, room.float() - world).amin(-1)
-    grid = PlenoxelGrid.from_mask(wall.abs() < 0.2, density=200.0)
+    grid = filled(wall.abs() < 0.2, density=200.0)
     grid.sh[:] = torch.randn(grid.sh.shape, generator=torch.Generator().manual_seed(0)) * 0.3
     grid.save(folder / "fields" / "plenoxel_scannet_scene0000_00", transform)
     return folder
@@ -106,7 +107,7 @@ def test_finished_stores_are_left_alone_and_other_settings_refused(work, tmp_pat
     with pytest.raises(UserError, match=r"other settings \(size = \[31, 40\] there, \[20, 30\] now\)"):
         call(work, tmp_path, size=(20, 30))
     gin.bind_parameter("RenderOptions.step_size", 0.5)
-    monkeypatch.setattr(view_rendering, "_RENDERER_VERSION", 3)
+    monkeypatch.setattr(view_rendering, "_RENDERER_VERSIONS", {"cpu": 3})
     with pytest.raises(UserError, match=r"other settings \(renderer = 2 there, 3 now\)"):
         call(work, tmp_path)
 
@@ -160,7 +161,7 @@ def test_half_precision_has_no_range(work, tmp_path):
 
 def test_range_of_sh_counts_voxels_by_opacity():
     occupied = torch.ones(10, 10, 10, dtype=torch.bool)
-    grid = PlenoxelGrid.from_mask(occupied, density=100.0)
+    grid = filled(occupied, density=100.0)
     grid.sh[:] = torch.linspace(-0.5, 1.0, 1000)[:, None]
     grid.sh[0], grid.density[0] = 50.0, 0.0  # an invisible voxel
     limits = sh_range(grid)

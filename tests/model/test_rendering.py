@@ -8,6 +8,8 @@ import torch
 import model
 from model import PlenoxelGrid, RenderOptions, render_rays
 from model.resampling import resample_grid
+from model.sphere_layers import SphereLayers
+from tests.model.grid_fixture import dense, filled
 from tests.model.test_grid import random_grid
 
 
@@ -71,7 +73,7 @@ def test_depth_is_distance_to_a_wall_in_world_units():
     # A wall of one opaque layer of voxels at i = 12 of 16, seen head-on and at a slant.
     occupied = torch.zeros(16, 16, 16, dtype=torch.bool)
     occupied[12] = True
-    grid = PlenoxelGrid.from_mask(occupied, density=1e4)
+    grid = filled(occupied, density=1e4)
     wall = (12 + 0.5) * 2 / 16 - 1
     slant = torch.nn.functional.normalize(torch.tensor([1.0, 0.3, -0.2]), dim=0)
     directions = torch.stack((torch.tensor([1.0, 0.0, 0.0]), slant))
@@ -126,7 +128,7 @@ def test_bad_options_are_refused(bad):
 
 
 def test_an_empty_grid_shows_the_background():
-    grid = PlenoxelGrid.from_mask(torch.zeros(4, 4, 4, dtype=torch.bool))
+    grid = filled(torch.zeros(4, 4, 4, dtype=torch.bool))
     out = render_rays(grid, *rays(6), RenderOptions(background_brightness=0.25))
     assert torch.equal(out.rgb, torch.full((6, 3), 0.25)) and out.alpha.abs().max() == 0
 
@@ -134,14 +136,14 @@ def test_an_empty_grid_shows_the_background():
 def test_resampling_to_the_same_resolution_changes_nothing():
     grid, *_ = random_grid(resolution=(6, 6, 6), voxels=50)
     same = resample_grid(grid, (6, 6, 6))
-    assert torch.allclose(same.to_dense()[0], grid.to_dense()[0], atol=1e-5)
-    assert torch.allclose(same.to_dense()[1], grid.to_dense()[1], atol=1e-5)
+    for actual, expected in zip(dense(same), dense(grid), strict=True):
+        assert torch.allclose(actual, expected, atol=1e-5)
 
 
 def test_resampling_interpolates_density_and_keeps_colour_at_the_rim():
     occupied = torch.zeros(4, 4, 4, dtype=torch.bool)
     occupied[1, 1, 1] = True
-    grid = PlenoxelGrid.from_mask(occupied, density=8.0)
+    grid = filled(occupied, density=8.0)
     grid.sh[:] = torch.arange(27.0)
     finer = resample_grid(grid, (8, 8, 8))
     # The voxel's 8 children sit a quarter of a voxel off its centre along each axis.
@@ -150,3 +152,41 @@ def test_resampling_interpolates_density_and_keeps_colour_at_the_rim():
     assert torch.allclose(finer.sh, torch.arange(27.0).expand(8, 27), atol=1e-4)
 
 
+
+
+def test_compiled_as_a_whole_graph_with_layers_and_gradients():
+    """From options that gin configures, with values of the function's own."""
+    grid, *_ = random_grid(resolution=(8, 8, 8), voxels=60)
+    texture = torch.rand(4, 8, 3, 4, generator=torch.Generator().manual_seed(1))
+    origins, directions = rays(5, 6)
+
+    def loss_of(density, texture):
+        changed = grid.replace(density=density * 2, background=SphereLayers(texture))
+        out = render_rays(changed, origins, directions)
+        return out.rgb.square().sum() + out.depth.sum() + out.sh.mean()
+
+    torch._dynamo.reset()
+    results = []
+    for function in (loss_of, torch.compile(loss_of, fullgraph=True, backend="aot_eager")):
+        leaves = grid.density.clone().requires_grad_(), texture.clone().requires_grad_()
+        loss = function(*leaves)
+        results.append((loss, *torch.autograd.grad(loss, leaves)))
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
+        assert expected.any()
+
+
+def test_loaded_and_rendered_in_inference_mode_then_used_with_gradients(tmp_path):
+    grid, *_ = random_grid(resolution=(8, 8, 8), voxels=300)
+    grid.save(tmp_path / "scene", bits=32)
+    with torch.inference_mode():
+        loaded = PlenoxelGrid.load(tmp_path / "scene")
+        shown = render_rays(loaded, *rays(20))
+    gradients = []
+    for one in (loaded, PlenoxelGrid.load(tmp_path / "scene")):
+        one.density.requires_grad_(), one.sh.requires_grad_()
+        out = render_rays(one, *rays(20))
+        assert torch.equal(out.rgb, shown.rgb)
+        gradients.append(torch.autograd.grad(out.rgb.square().sum(), (one.density, one.sh)))
+    for actual, expected in zip(*gradients, strict=True):
+        assert torch.equal(actual, expected) and actual.any()

@@ -1,7 +1,6 @@
 """Layered sphere images: svox2's mathematics, written out sample by sample, and what they are good for."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -115,10 +114,10 @@ def test_refuses_other_shapes(shape):
         SphereLayers(torch.zeros(shape))
 
 
-def layered_grid(background) -> PlenoxelGrid:
+def layered_grid(background, **box) -> PlenoxelGrid:
     generator = torch.Generator().manual_seed(2)
     density, sh = torch.rand(20, generator=generator) * 3, torch.randn(20, 27, generator=generator)
-    grid = PlenoxelGrid.from_sparse((4, 5, 6), torch.arange(0, 120, 6), density, sh)
+    grid = PlenoxelGrid.from_sparse((4, 5, 6), torch.arange(0, 120, 6), density, sh, **box)
     grid.background = background
     return grid
 
@@ -141,13 +140,14 @@ def test_the_grid_is_rendered_in_front(backend):
 
 def test_the_grids_frame_and_gradients():
     """Off-centre and of three radii: layers live in the grid's own frame, and directions shrink with it."""
-    grid = replace(layered_grid(random_layers()), center=(1.0, 2.0, 3.0), radius=(0.5, 1.0, 2.0))
+    box = {"center": (1.0, 2.0, 3.0), "radius": (0.5, 1.0, 2.0)}
+    grid = layered_grid(random_layers(), **box)
     center, radius = torch.tensor(grid.center), torch.tensor(grid.radius)
     origins, directions = rays()
     origins, directions = origins + center, normalize(directions, dim=-1)
     grid.background.texture.requires_grad_(), grid.density.requires_grad_()
     out = render_rays(grid, origins, directions)
-    alone = render_rays(replace(grid, background=None), origins, directions)
+    alone = render_rays(layered_grid(None, **box).replace(density=grid.density), origins, directions)
     behind = grid.background.shade((origins - center) / radius, directions / radius)
     expected = alone.rgb + (1 - alone.alpha)[:, None] * (behind - 1)
     torch.testing.assert_close(out.rgb, expected, rtol=1e-5, atol=1e-6)
@@ -157,7 +157,6 @@ def test_the_grids_frame_and_gradients():
         torch.autograd.grad(out.rgb, wanted, cotangent), torch.autograd.grad(expected, wanted, cotangent), strict=True
     ):
         torch.testing.assert_close(actual, by_hand, rtol=1e-4, atol=1e-5)
-    assert not grid.detach().background.texture.requires_grad
 
 
 def test_a_fits_step_takes_the_gradient_of_its_loss(monkeypatch):
@@ -165,7 +164,7 @@ def test_a_fits_step_takes_the_gradient_of_its_loss(monkeypatch):
     origins, directions = rays()
     directions, target = normalize(directions, dim=-1), torch.rand(60, 3, generator=torch.Generator().manual_seed(4))
     layers = SphereLayers(grid.background.texture.clone().requires_grad_())
-    loss = ((render_rays(replace(grid, background=layers), origins, directions).rgb - target) ** 2).mean()
+    loss = ((render_rays(grid.replace(background=layers), origins, directions).rgb - target) ** 2).mean()
     (expected,) = torch.autograd.grad(loss, layers.texture)
     gradients = []
     monkeypatch.setattr(

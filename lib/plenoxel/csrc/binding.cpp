@@ -13,8 +13,7 @@ struct Scene {
   const OptionalTensor& sh;
   const Tensor &origins, &directions;
   const OptionalTensor& scene_index;
-  Numbers center, radius, options;  // options: step_size, sigma_thresh, stop_thresh, near_clip, background_brightness
-  bool sh_background;
+  Numbers center, radius, options;
 
   void check_all() const {
     check_links(links);
@@ -24,33 +23,28 @@ struct Scene {
     if (sh) check(*sh, "sh", type, {density.size(0), plenoxel::kCoefficients});
     check(origins, "origins", type, {-1, 3});
     check(directions, "directions", type, {origins.size(0), 3});
-    if (scene_index) check(*scene_index, "scene_index", at::kInt, {origins.size(0)});
     check_device(density, {links, distance, sh, origins, directions, scene_index});
+    check_scene_index(scene_index, origins.size(0), scenes_of(links));
     check_options(center, radius, options);
+    used_here({links, distance, density, sh});
   }
   template <typename T>
   plenoxel::Grid<T> grid() const {
-    const int64_t last = links.dim();
-    return {data<int32_t>(links), data<uint8_t>(distance), data<T>(density), data<T>(sh),
-            {int(links.size(last - 3)), int(links.size(last - 2)), int(links.size(last - 1))}};
+    return {box_of<T>(links, center, radius), data<int32_t>(links), data<uint8_t>(distance), data<T>(density), data<T>(sh),
+            scenes_of(links)};
   }
   template <typename T>
   plenoxel::Rays<T> rays() const {
     return {data<T>(origins), data<T>(directions), data<int32_t>(scene_index), origins.size(0)};
-  }
-  template <typename T>
-  plenoxel::RenderOptions<T> render_options() const {
-    return make_options<T>(center, radius, options, sh_background);
   }
 };
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> render_rays(const Tensor& links, const Tensor& distance, const Tensor& density,
                                                        const Tensor& sh, const Tensor& origins, const Tensor& directions,
                                                        const OptionalTensor& scene_index, Numbers center, Numbers radius,
-                                                       Numbers options, bool sh_background, int64_t outputs) {
+                                                       Numbers options, int64_t outputs) {
   const OptionalTensor coefficients = sh;
-  const Scene scene{links,       distance, density, coefficients, origins,      directions,
-                    scene_index, center,   radius,  options,      sh_background};
+  const Scene scene{links, distance, density, coefficients, origins, directions, scene_index, center, radius, options};
   scene.check_all();
   const Tensor rgb = empty_for_rays(origins, 3, outputs & kRgb), image = empty_for_rays(origins, 27, outputs & kSh),
                depth = empty_for_rays(origins, 0, outputs & kDepth), alpha = empty_for_rays(origins, 0, outputs & kAlpha);
@@ -58,7 +52,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_rays(const Tensor& links, cons
     using T = decltype(zero);
     const plenoxel::Image<T> out{outputs & kRgb ? data<T>(rgb) : nullptr, outputs & kSh ? data<T>(image) : nullptr,
                                  outputs & kDepth ? data<T>(depth) : nullptr, outputs & kAlpha ? data<T>(alpha) : nullptr};
-    PLENOXEL_RUN(density, render, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), out);
+    PLENOXEL_RUN(density, render, scene.grid<T>(), scene.rays<T>(), make_options<T>(options), out);
   });
   return {rgb, image, depth, alpha};
 }
@@ -66,12 +60,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_rays(const Tensor& links, cons
 std::tuple<Tensor, Tensor> render_rays_backward(const Tensor& links, const Tensor& distance, const Tensor& density,
                                                 const Tensor& sh, const Tensor& origins, const Tensor& directions,
                                                 const OptionalTensor& scene_index, Numbers center, Numbers radius,
-                                                Numbers options, bool sh_background, const OptionalTensor& grad_rgb,
+                                                Numbers options, const OptionalTensor& grad_rgb,
                                                 const OptionalTensor& grad_sh, const OptionalTensor& grad_depth,
                                                 const OptionalTensor& grad_alpha) {
   const OptionalTensor coefficients = sh;
-  const Scene scene{links,       distance, density, coefficients, origins,      directions,
-                    scene_index, center,   radius,  options,      sh_background};
+  const Scene scene{links, distance, density, coefficients, origins, directions, scene_index, center, radius, options};
   scene.check_all();
   const at::ScalarType type = density.scalar_type();
   if (grad_rgb) check(*grad_rgb, "grad_rgb", type, {origins.size(0), 3});
@@ -83,37 +76,23 @@ std::tuple<Tensor, Tensor> render_rays_backward(const Tensor& links, const Tenso
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
     const plenoxel::Image<T> cotangent{data<T>(grad_rgb), data<T>(grad_sh), data<T>(grad_depth), data<T>(grad_alpha)};
-    PLENOXEL_RUN(density, render_backward, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), cotangent,
+    PLENOXEL_RUN(density, render_backward, scene.grid<T>(), scene.rays<T>(), make_options<T>(options), cotangent,
         data<T>(by_density), data<T>(by_sh));
   });
   return {by_density, by_sh};
-}
-
-Tensor first_surface_depth(const Tensor& links, const Tensor& distance, const Tensor& density, const Tensor& origins,
-                           const Tensor& directions, const OptionalTensor& scene_index, Numbers center, Numbers radius,
-                           Numbers options) {
-  const OptionalTensor none;
-  const Scene scene{links, distance, density, none, origins, directions, scene_index, center, radius, options, false};
-  scene.check_all();
-  const Tensor depth = empty_for_rays(origins, 0, true);
-  dispatch(density.scalar_type(), [&](auto zero) {
-    using T = decltype(zero);
-    PLENOXEL_RUN(density, first_surface_depth, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), data<T>(depth));
-  });
-  return depth;
 }
 
 void max_weight(const Tensor& links, const Tensor& distance, const Tensor& density, const Tensor& origins,
                 const Tensor& directions, const OptionalTensor& scene_index, Numbers center, Numbers radius,
                 Numbers options, const Tensor& weights) {
   const OptionalTensor none;
-  const Scene scene{links, distance, density, none, origins, directions, scene_index, center, radius, options, false};
+  const Scene scene{links, distance, density, none, origins, directions, scene_index, center, radius, options};
   scene.check_all();
   check(weights, "weights", density.scalar_type(), density.sizes());
   check_device(density, {weights});
   dispatch(density.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    PLENOXEL_RUN(density, max_weight, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), data<T>(weights));
+    PLENOXEL_RUN(density, max_weight, scene.grid<T>(), scene.rays<T>(), make_options<T>(options), data<T>(weights));
   });
 }
 
@@ -125,7 +104,7 @@ Tensor fit_gradients(const Tensor& links, const Tensor& distance, const Tensor& 
                      const Tensor& grad_density, const Tensor& grad_sh, const OptionalTensor& touched,
                      const OptionalTensor& transmittance) {
   const OptionalTensor coefficients = sh;
-  const Scene scene{links, distance, density, coefficients, origins, directions, scene_index, center, radius, options, false};
+  const Scene scene{links, distance, density, coefficients, origins, directions, scene_index, center, radius, options};
   scene.check_all();
   const at::ScalarType type = density.scalar_type();
   check(target_rgb, "target_rgb", type, {origins.size(0), 3});
@@ -144,7 +123,7 @@ Tensor fit_gradients(const Tensor& links, const Tensor& distance, const Tensor& 
     const plenoxel::FitLoss<T> loss{data<T>(target_rgb), data<T>(ray_weights), data<T>(depth_target), T(losses[0]),
                                     T(losses[1]),        T(losses[2]),         T(losses[3]),          T(losses[4]),
                                     data<T>(background), data<T>(transmittance)};
-    PLENOXEL_RUN(density, fit_gradients, scene.grid<T>(), scene.rays<T>(), scene.render_options<T>(), loss, data<T>(rgb),
+    PLENOXEL_RUN(density, fit_gradients, scene.grid<T>(), scene.rays<T>(), make_options<T>(options), loss, data<T>(rgb),
         data<T>(grad_density), data<T>(grad_sh), data<bool>(touched));
   });
   return rgb;
@@ -158,11 +137,10 @@ Tensor fit_gradients(const Tensor& links, const Tensor& distance, const Tensor& 
 
 TORCH_LIBRARY(plenoxel, library) {
   library.def("render_rays(" PLENOXEL_GRID ", Tensor sh, " PLENOXEL_RAYS
-              ", bool sh_background, int outputs) -> (Tensor, Tensor, Tensor, Tensor)");
+              ", int outputs) -> (Tensor, Tensor, Tensor, Tensor)");
   library.def("render_rays_backward(" PLENOXEL_GRID ", Tensor sh, " PLENOXEL_RAYS
-              ", bool sh_background, Tensor? grad_rgb, Tensor? grad_sh, Tensor? grad_depth, Tensor? grad_alpha)"
+              ", Tensor? grad_rgb, Tensor? grad_sh, Tensor? grad_depth, Tensor? grad_alpha)"
               " -> (Tensor, Tensor)");
-  library.def("first_surface_depth(" PLENOXEL_GRID ", " PLENOXEL_RAYS ") -> Tensor");
   library.def("max_weight(" PLENOXEL_GRID ", " PLENOXEL_RAYS ", Tensor(a!) weights) -> ()");
   library.def("fit_gradients(" PLENOXEL_GRID ", Tensor sh, " PLENOXEL_RAYS
               ", Tensor target_rgb, Tensor? ray_weights, Tensor? depth_target, Tensor? background,"
@@ -175,7 +153,6 @@ namespace {
 void implement(torch::Library& library) {
   library.impl("render_rays", &render_rays);
   library.impl("render_rays_backward", &render_rays_backward);
-  library.impl("first_surface_depth", &first_surface_depth);
   library.impl("max_weight", &max_weight);
   library.impl("fit_gradients", &fit_gradients);
 }

@@ -57,24 +57,39 @@ inline void check_links(const Tensor& links) {
     TORCH_CHECK(links.size(-axis) >= 2, "a grid must have at least 2 voxels per axis, links have ", links.sizes());
 }
 
+inline int64_t scenes_of(const Tensor& links) { return links.dim() == 4 ? links.size(0) : 1; }
+
+// Values are looked at on the CPU only: asking a GPU for them would wait for it, and its kernels end by themselves.
+inline void check_scene_index(const OptionalTensor& scene_index, int64_t rays, int64_t scenes) {
+  if (!scene_index) return;
+  check(*scene_index, "scene_index", at::kInt, {rays});
+  if (!scene_index->is_cpu()) return;
+  const int32_t* const values = data<int32_t>(*scene_index);
+  for (int64_t i = 0; i < rays; ++i)
+    TORCH_CHECK(values[i] >= 0 && values[i] < scenes, "scene_index names grid ", values[i], " of a stack of ", scenes);
+}
+
+// Where a grid's, or a stack's, voxels are.
+template <typename T>
+plenoxel::Box<T> box_of(const Tensor& links, Numbers center, Numbers radius) {
+  const int64_t last = links.dim();
+  return {{int(links.size(last - 3)), int(links.size(last - 2)), int(links.size(last - 1))},
+          {T(center[0]), T(center[1]), T(center[2])},
+          {T(radius[0]), T(radius[1]), T(radius[2])}};
+}
+
 inline void check_options(Numbers center, Numbers radius, Numbers options) {
-  TORCH_CHECK(center.size() == 3 && radius.size() == 3 && options.size() == 5, "center and radius have 3 numbers each");
+  TORCH_CHECK(center.size() == 3 && radius.size() == 3 && options.size() == 6,
+              "center and radius have 3 numbers each, options have 6");
   TORCH_CHECK(options[0] > 0, "step_size must be positive, got ", options[0]);
   TORCH_CHECK(options[1] >= 0, "sigma_thresh must not be negative, got ", options[1]);
   TORCH_CHECK(options[3] >= 0, "near_clip must not be negative, got ", options[3]);
 }
 
-// options: step_size, sigma_thresh, stop_thresh, near_clip, background_brightness
+// From option_numbers of options.py, in the order of the members.
 template <typename T>
-RenderOptions<T> make_options(Numbers center, Numbers radius, Numbers options, bool sh_background) {
-  return {{T(center[0]), T(center[1]), T(center[2])},
-          {T(radius[0]), T(radius[1]), T(radius[2])},
-          T(options[0]),
-          T(options[1]),
-          T(options[2]),
-          T(options[3]),
-          T(options[4]),
-          sh_background};
+RenderOptions<T> make_options(Numbers options) {
+  return {T(options[0]), T(options[1]), T(options[2]), T(options[3]), T(options[4]), options[5] != 0};
 }
 
 inline Tensor empty_for_rays(const Tensor& origins, int64_t channels, bool wanted) {

@@ -1,54 +1,38 @@
 // Ops on voxels and points.
+#include <c10/core/InferenceMode.h>
+
 #include "backend.h"
 
 namespace {
 
 using namespace plenoxel::binding;
 
+// Grids keep what this returns. So it is a tensor like any other even when inference mode is on, and finished on whatever
+// stream it is used.
 Tensor cell_distance(const Tensor& links) {
   check_links(links);
+  const c10::InferenceMode guard(false);
   Tensor distance = at::empty(links.sizes(), links.options().dtype(at::kByte));
-  const int64_t last = links.dim();
-  const int size[3] = {int(links.size(last - 3)), int(links.size(last - 2)), int(links.size(last - 1))};
-  const int64_t scenes = last == 4 ? links.size(0) : 1;
+  const plenoxel::Box<float> box = box_of<float>(links, {0., 0., 0.}, {1., 1., 1.});
 #ifdef WITH_CUDA
   if (links.is_cuda()) {
-    const c10::cuda::CUDAGuard guard(links.device());
+    const c10::cuda::CUDAGuard device(links.device());
     const Tensor scratch = at::empty(distance.sizes(), distance.options());
-    plenoxel::cuda::cell_distance(data<int32_t>(links), scenes, size, data<uint8_t>(distance), data<uint8_t>(scratch),
-                                  stream());
+    plenoxel::cuda::cell_distance(data<int32_t>(links), scenes_of(links), box.size, data<uint8_t>(distance),
+                                  data<uint8_t>(scratch), stream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
+    finish();
     return distance;
   }
 #endif
-  plenoxel::cpu::cell_distance(data<int32_t>(links), scenes, size, data<uint8_t>(distance), at::get_num_threads());
+  plenoxel::cpu::cell_distance(data<int32_t>(links), scenes_of(links), box.size, data<uint8_t>(distance),
+                               at::get_num_threads());
   return distance;
 }
 
 void check_cells(const Tensor& links, int64_t first_cell, int64_t num_cells) {
   TORCH_CHECK(0 <= first_cell && 0 <= num_cells && first_cell + num_cells <= links.numel(), "cells [", first_cell, ", ",
               first_cell + num_cells, ") are not among the ", links.numel(), " of links");
-}
-
-void tv_gradients(const Tensor& links, const Tensor& values, const Tensor& grad, int64_t first_cell, int64_t num_cells,
-                  int64_t channel_begin, int64_t channel_end, double scale, bool ignore_edge, const OptionalTensor& touched) {
-  check_links(links);
-  TORCH_CHECK(links.dim() == 3, "links must have 3 dimensions, got ", links.dim());
-  const at::ScalarType type = values.scalar_type();
-  check(values, "data", type, {-1, -1});
-  check(grad, "grad", type, values.sizes());
-  if (touched) check(*touched, "touched", at::kBool, {values.size(0)});
-  check_device(values, {links, grad, touched});
-  TORCH_CHECK(0 <= channel_begin && channel_begin <= channel_end && channel_end <= values.size(1), "channels [",
-              channel_begin, ", ", channel_end, ") are not among the ", values.size(1), " of data");
-  check_cells(links, first_cell, num_cells);
-  const int size[3] = {int(links.size(0)), int(links.size(1)), int(links.size(2))};
-  dispatch(type, [&](auto zero) {
-    using T = decltype(zero);
-    PLENOXEL_RUN(values, total_variation, data<int32_t>(links), size, data<T>(values), int(values.size(1)), int(channel_begin),
-        int(channel_end), first_cell, num_cells, T(scale), ignore_edge, data<T>(grad),
-        data<bool>(touched));
-  });
 }
 
 void rmsprop_step(const Tensor& param, const Tensor& grad, const Tensor& square_avg, double lr, double beta, double epsilon,
@@ -82,6 +66,7 @@ void update_grid(const Tensor& links, const Tensor& density, const Tensor& sh, c
   check(square_sh, "square_sh", type, sh.sizes());
   check(touched, "touched", at::kBool, density.sizes());
   check_device(density, {links, sh, grad_density, grad_sh, square_density, square_sh, touched});
+  used_here({links, density, sh});
   check_cells(links, first_cell, num_cells);
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
@@ -109,11 +94,12 @@ std::tuple<Tensor, Tensor> sample_grid(const Tensor& links, const Tensor& densit
   check(sh, "sh", type, {density.size(0), plenoxel::kCoefficients});
   check(points, "points", type, {-1, 3});
   check_device(density, {links, sh, points});
+  used_here({links, density, sh});
   const Tensor sigma = empty_for_rays(points, 0, true), coefficients = empty_for_rays(points, plenoxel::kCoefficients, true);
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
-    const plenoxel::Grid<T> grid{data<int32_t>(links), nullptr, data<T>(density), data<T>(sh),
-                                 {int(links.size(0)), int(links.size(1)), int(links.size(2))}};
+    const plenoxel::Grid<T> grid{box_of<T>(links, {0., 0., 0.}, {1., 1., 1.}), data<int32_t>(links), nullptr,
+                                 data<T>(density), data<T>(sh), 1};
     PLENOXEL_RUN(density, sample_grid, grid, data<T>(points), points.size(0), data<T>(sigma), data<T>(coefficients));
   });
   return {sigma, coefficients};
@@ -121,7 +107,6 @@ std::tuple<Tensor, Tensor> sample_grid(const Tensor& links, const Tensor& densit
 
 void implement(torch::Library& library) {
   library.impl("cell_distance", &cell_distance);
-  library.impl("tv_gradients", &tv_gradients);
   library.impl("rmsprop_step", &rmsprop_step);
   library.impl("update_grid", &update_grid);
   library.impl("sample_grid", &sample_grid);
@@ -131,8 +116,6 @@ void implement(torch::Library& library) {
 
 TORCH_LIBRARY_FRAGMENT(plenoxel, library) {
   library.def("cell_distance(Tensor links) -> Tensor");
-  library.def("tv_gradients(Tensor links, Tensor data, Tensor(a!) grad, int first_cell, int num_cells,"
-              " int channel_begin, int channel_end, float scale, bool ignore_edge, Tensor(b!)? touched) -> ()");
   library.def("rmsprop_step(Tensor(a!) param, Tensor(b!) grad, Tensor(c!) square_avg, float lr, float beta,"
               " float epsilon, Tensor? touched) -> ()");
   library.def("update_grid(Tensor links, Tensor(a!) density, Tensor(b!) sh, Tensor(c!) grad_density, Tensor(d!) grad_sh,"

@@ -24,6 +24,7 @@ struct LayeredSky {
     check(origins, "origins", type, {-1, 3});
     check(directions, "directions", type, {origins.size(0), 3});
     check_device(texture, {origins, directions});
+    used_here({texture});
     TORCH_CHECK(step_size > 0, "step_size must be positive, got ", step_size);
   }
   // Texels are read and added to as a whole.
@@ -43,14 +44,16 @@ struct LayeredSky {
   }
 };
 
-Tensor shade_layers(const Tensor& texture, const Tensor& origins, const Tensor& directions, double step_size,
-                    double brightness, double density_unit) {
+Tensor shade_layers(const Tensor& texture, const Tensor& origins, const Tensor& directions, const OptionalTensor& seen,
+                    double step_size, double brightness, double density_unit) {
   const LayeredSky sky{texture, origins, directions, step_size, brightness, density_unit};
   sky.check_all();
+  if (seen) check(*seen, "seen", at::kBool, {origins.size(0)});
+  check_device(texture, {seen});
   const Tensor rgb = empty_for_rays(origins, 3, true);
   dispatch(texture.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    PLENOXEL_RUN(texture, shade_layers, sky.spheres<T>(), sky.rays<T>(), data<T>(rgb));
+    PLENOXEL_RUN(texture, shade_layers, sky.spheres<T>(), sky.rays<T>(), data<bool>(seen), data<T>(rgb));
   });
   return rgb;
 }
@@ -81,8 +84,8 @@ void implement(torch::Library& library) {
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(plenoxel, library) {
-  library.def("shade_layers(Tensor texture, Tensor origins, Tensor directions, float step_size, float brightness,"
-              " float density_unit) -> Tensor");
+  library.def("shade_layers(Tensor texture, Tensor origins, Tensor directions, Tensor? seen, float step_size,"
+              " float brightness, float density_unit) -> Tensor");
   library.def("shade_layers_gradients(Tensor texture, Tensor origins, Tensor directions, Tensor grad_rgb,"
               " Tensor(a!) grad_texture, Tensor(b!)? touched, float step_size, float brightness, float density_unit)"
               " -> ()");

@@ -17,9 +17,6 @@ template <typename T>
 void render_backward(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, const Image<T>& cotangent,
                      T* grad_density, T* grad_sh, int threads);
 
-template <typename T>
-void first_surface_depth(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, T* depth, int threads);
-
 // Renders rgb [count, 3] and adds the loss's gradient; sets touched [V] (may be null) where a row's gradient was added to.
 template <typename T>
 void fit_gradients(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, const FitLoss<T>& loss, T* rgb,
@@ -28,13 +25,6 @@ void fit_gradients(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions
 // weights [V]: raised to the largest weight of any sample that reads the row.
 template <typename T>
 void max_weight(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, T* weights, int threads);
-
-// Adds scale * gradient of the total variation of cells first_cell <= c < first_cell + num_cells (numbered as voxels) for
-// channels [channel_begin, channel_end) of data [V, channels].
-template <typename T>
-void total_variation(const int32_t* links, const int size[3], const T* data, int channels, int channel_begin,
-                     int channel_end, int64_t first_cell, int64_t num_cells, T scale, bool ignore_edge, T* grad,
-                     bool* touched, int threads);
 
 // One RMSProp step of param [rows, channels] on the rows set in `touched` (null: all); zeroes their gradient.
 template <typename T>

@@ -57,7 +57,7 @@ struct ForwardRay {
   void run(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, const T* backgrounds,
            const T* sh_cotangent, int64_t i) {
     background_of(backgrounds, options.background_brightness, i, background);
-    ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
+    ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i);
     const RowBasis<T> basis(rays.directions + 3 * i);
     compositor = Compositor<T>();
     samples.clear();

@@ -55,15 +55,14 @@ class TotalVariation {
   TotalVariation(const int32_t* links, const int size[3], const T* data, int channels, bool ignore_edge)
       : links_(links), size_(size), data_(data), channels_(channels), ignore_edge_(ignore_edge) {}
 
-  // Adds to out [channel_end - channel_begin] cell's gradient by its corner `part`: 0, 1, 2 its neighbour along that axis,
-  // 3 itself.
-  void add_cell(int64_t cell, int part, int channel_begin, int channel_end, T scale, T* out) const {
+  // Adds to out [channels] cell's gradient by its corner `part`: 0, 1, 2 its neighbour along that axis, 3 itself.
+  void add_cell(int64_t cell, int part, T scale, T* out) const {
     const int64_t stride[3] = {int64_t(size_[1]) * size_[2], size_[2], 1};
     const int32_t own_row = links_[cell];
     if (ignore_edge_ && own_row == 0) return;  // svox2 takes row 0 for "empty" here; kept, so that gradients agree with its
     int32_t neighbor_row[3];
     for (int axis = 0; axis < 3; ++axis) neighbor_row[axis] = links_[cell + stride[axis]];
-    for (int channel = channel_begin; channel < channel_end; ++channel) {
+    for (int channel = 0; channel < channels_; ++channel) {
       const T own = own_row >= 0 ? data_[int64_t(own_row) * channels_ + channel] : T(0);
       T neighbor[3], gradient[3];
       for (int axis = 0; axis < 3; ++axis)
@@ -71,7 +70,7 @@ class TotalVariation {
                          : ignore_edge_          ? own
                                                  : T(0);
       total_variation_gradient(size_, own, neighbor, gradient);
-      out[channel - channel_begin] += scale * (part < 3 ? gradient[part] : -(gradient[0] + gradient[1] + gradient[2]));
+      out[channel] += scale * (part < 3 ? gradient[part] : -(gradient[0] + gradient[1] + gradient[2]));
     }
   }
 
@@ -82,6 +81,40 @@ class TotalVariation {
   int channels_;
   bool ignore_edge_;
 };
+
+// Adds weight * the total variation's gradient of data [V, channels] to grad, and sets the rows that took part in `touched`.
+template <typename T>
+void add_variation(const FitState<T>& state, const UpdateOptions<T>& options, const T* data, T* grad, int channels,
+                   T weight, bool ignore_edge, int threads) {
+  const int* const size = state.size;
+  const int64_t stride[3] = {int64_t(size[1]) * size[2], size[2], 1};
+  const int64_t voxels = size[0] * stride[0], last_cell = options.first_cell + options.num_cells;
+  const TotalVariation<T> variation(state.links, size, data, channels, ignore_edge);
+  const auto in_range = [&](int64_t cell) {
+    return cell >= options.first_cell && cell < last_cell && cell / stride[0] < size[0] - 1 &&
+           cell / stride[1] % size[1] < size[1] - 1 && cell % size[2] < size[2] - 1;
+  };
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<T> sum(channels);
+#pragma omp for schedule(dynamic, 1024)
+    for (int64_t voxel = options.first_cell; voxel < std::min(voxels, last_cell + stride[0]); ++voxel) {
+      const int32_t row = state.links[voxel];
+      if (row < 0) continue;
+      std::fill(sum.begin(), sum.end(), T(0));
+      bool any = false;
+      for (int part = 0; part <= 3; ++part) {
+        const int64_t cell = part < 3 ? voxel - stride[part] : voxel;
+        if (!in_range(cell)) continue;
+        any = true;
+        variation.add_cell(cell, part, weight, sum.data());
+      }
+      T* out = grad + int64_t(row) * channels;
+      for (int channel = 0; channel < channels; ++channel) out[channel] += sum[channel];
+      if (any) state.touched[row] = true;
+    }
+  }
+}
 
 }  // namespace
 
@@ -102,39 +135,6 @@ void cell_distance(const int32_t* links, int64_t scenes, const int size[3], uint
 }
 
 template <typename T>
-void total_variation(const int32_t* links, const int size[3], const T* data, int channels, int channel_begin,
-                     int channel_end, int64_t first_cell, int64_t num_cells, T scale, bool ignore_edge, T* grad,
-                     bool* touched, int threads) {
-  const int64_t stride[3] = {int64_t(size[1]) * size[2], size[2], 1};
-  const int64_t voxels = size[0] * stride[0], last_cell = first_cell + num_cells;
-  const TotalVariation<T> variation(links, size, data, channels, ignore_edge);
-  const auto in_range = [&](int64_t cell) {
-    return cell >= first_cell && cell < last_cell && cell / stride[0] < size[0] - 1 &&
-           cell / stride[1] % size[1] < size[1] - 1 && cell % size[2] < size[2] - 1;
-  };
-#pragma omp parallel num_threads(threads)
-  {
-    std::vector<T> sum(channel_end - channel_begin);
-#pragma omp for schedule(dynamic, 1024)
-    for (int64_t voxel = first_cell; voxel < std::min(voxels, last_cell + stride[0]); ++voxel) {
-      const int32_t row = links[voxel];
-      if (row < 0) continue;
-      std::fill(sum.begin(), sum.end(), T(0));
-      bool any = false;
-      for (int part = 0; part <= 3; ++part) {
-        const int64_t cell = part < 3 ? voxel - stride[part] : voxel;
-        if (!in_range(cell)) continue;
-        any = true;
-        variation.add_cell(cell, part, channel_begin, channel_end, scale, sum.data());
-      }
-      T* out = grad + int64_t(row) * channels + channel_begin;
-      for (size_t channel = 0; channel < sum.size(); ++channel) out[channel] += sum[channel];
-      if (any && touched) touched[row] = true;
-    }
-  }
-}
-
-template <typename T>
 void rmsprop(T* param, T* grad, T* mean_square, const bool* touched, int64_t rows, int channels, T learning_rate, T beta,
              T epsilon, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -149,13 +149,10 @@ void rmsprop(T* param, T* grad, T* mean_square, const bool* touched, int64_t row
 
 template <typename T>
 void update_grid(const FitState<T>& state, const UpdateOptions<T>& options, int threads) {
-  const auto smooth = [&](const T* data, T* grad, int channels, T weight, bool ignore_edge) {
-    if (weight != 0)
-      total_variation(state.links, state.size, data, channels, 0, channels, options.first_cell, options.num_cells, weight,
-                      ignore_edge, grad, state.touched, threads);
-  };
-  smooth(state.density, state.grad_density, 1, options.density_variation, false);
-  smooth(state.sh, state.grad_sh, kCoefficients, options.sh_variation, true);
+  if (options.density_variation != 0)
+    add_variation(state, options, state.density, state.grad_density, 1, options.density_variation, false, threads);
+  if (options.sh_variation != 0)
+    add_variation(state, options, state.sh, state.grad_sh, kCoefficients, options.sh_variation, true, threads);
   rmsprop(state.density, state.grad_density, state.square_density, state.touched, state.rows, 1, options.density_rate,
           options.beta, options.epsilon, threads);
   rmsprop(state.sh, state.grad_sh, state.square_sh, state.touched, state.rows, kCoefficients, options.sh_rate, options.beta,
@@ -183,11 +180,9 @@ void sample_grid(const Grid<T>& grid, const T* points, int64_t count, T* sigma, 
   }
 }
 
-#define INSTANTIATE(T)                                                                                              \
-  template void total_variation(const int32_t*, const int[3], const T*, int, int, int, int64_t, int64_t, T, bool, T*, \
-                                bool*, int);                                                                        \
-  template void rmsprop(T*, T*, T*, const bool*, int64_t, int, T, T, T, int);                                       \
-  template void update_grid(const FitState<T>&, const UpdateOptions<T>&, int);                                       \
+#define INSTANTIATE(T)                                                                        \
+  template void rmsprop(T*, T*, T*, const bool*, int64_t, int, T, T, T, int);                 \
+  template void update_grid(const FitState<T>&, const UpdateOptions<T>&, int);                \
   template void sample_grid(const Grid<T>&, const T*, int64_t, T*, T*, int);
 INSTANTIATE(float)
 INSTANTIATE(double)

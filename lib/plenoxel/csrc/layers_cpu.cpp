@@ -88,10 +88,12 @@ void scatter(const SphereLayers<T>& spheres, const TaskRecords<T>& task, int par
 }  // namespace
 
 template <typename T>
-void shade_layers(const SphereLayers<T>& spheres, const Rays<T>& rays, T* rgb, int threads) {
+void shade_layers(const SphereLayers<T>& spheres, const Rays<T>& rays, const bool* seen, T* rgb, int threads) {
   for_ray_tasks(rays.count, threads, [&](int64_t first, int64_t last, int64_t) {
-    for (int64_t i = first; i < last; ++i)
-      shade_ray(spheres, rays.origins + 3 * i, rays.directions + 3 * i, rgb + 3 * i);
+    for (int64_t i = first; i < last; ++i) {
+      if (seen && !seen[i]) std::fill_n(rgb + 3 * i, 3, spheres.brightness);
+      else shade_ray(spheres, rays.origins + 3 * i, rays.directions + 3 * i, rgb + 3 * i);
+    }
   });
 }
 
@@ -114,7 +116,7 @@ void shade_layers_gradients(const SphereLayers<T>& spheres, const Rays<T>& rays,
 }
 
 #define INSTANTIATE(T)                                                         \
-  template void shade_layers(const SphereLayers<T>&, const Rays<T>&, T*, int); \
+  template void shade_layers(const SphereLayers<T>&, const Rays<T>&, const bool*, T*, int); \
   template void shade_layers_gradients(const SphereLayers<T>&, const Rays<T>&, const T*, Texel<T>*, bool*, int);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -5,9 +5,9 @@
 
 namespace plenoxel::cpu {
 
-// rgb [count, 3]. Directions may have any length.
+// rgb [count, 3]. Directions may have any length. Where `seen` [count] (may be null) is not set, a ray gets the brightness.
 template <typename T>
-void shade_layers(const SphereLayers<T>& spheres, const Rays<T>& rays, T* rgb, int threads);
+void shade_layers(const SphereLayers<T>& spheres, const Rays<T>& rays, const bool* seen, T* rgb, int threads);
 
 // Adds to grad_texels [rows, 2 rows, layers] the gradient for grad_rgb [count, 3]; sets touched [rows, 2 rows] (may be
 // null) where a direction's gradient was added to.

@@ -19,21 +19,21 @@ struct Ray {
 };
 
 template <typename T>
-PLENOXEL_HD Ray<T> make_ray(const int size[3], const RenderOptions<T>& options, const T* origin, const T* direction) {
+PLENOXEL_HD Ray<T> make_ray(const Box<T>& box, T near_clip, const T* origin, const T* direction) {
   Ray<T> ray;
   T squared = 0;
   for (int axis = 0; axis < 3; ++axis) {
-    const T scale = T(size[axis]) / (2 * options.radius[axis]);
-    ray.origin[axis] = (origin[axis] - options.center[axis]) * scale + (T(size[axis]) / 2 - T(0.5));
+    const T scale = T(box.size[axis]) / (2 * box.radius[axis]);
+    ray.origin[axis] = (origin[axis] - box.center[axis]) * scale + (T(box.size[axis]) / 2 - T(0.5));
     ray.direction[axis] = direction[axis] * scale;
     squared += ray.direction[axis] * ray.direction[axis];
   }
   ray.delta = 1 / std::sqrt(squared);
-  ray.entry = options.near_clip / ray.delta;
+  ray.entry = near_clip / ray.delta;
   ray.exit = squared > 0 ? T(INFINITY) : T(-INFINITY);
   for (int axis = 0; axis < 3; ++axis) {
     ray.direction[axis] *= ray.delta;
-    const T low = T(-0.5) - ray.origin[axis], high = T(size[axis]) - T(0.5) - ray.origin[axis];
+    const T low = T(-0.5) - ray.origin[axis], high = T(box.size[axis]) - T(0.5) - ray.origin[axis];
     if (ray.direction[axis] == 0) {
       ray.inverse[axis] = 0;
       if (low > 0 || high < 0) ray.exit = T(-INFINITY);

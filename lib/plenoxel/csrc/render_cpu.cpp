@@ -8,7 +8,7 @@ namespace {
 template <typename T>
 void render_ray(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, const Image<T>& image,
                 int64_t i) {
-  const Ray<T> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
+  const Ray<T> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i);
   const RowBasis<T> basis(rays.directions + 3 * i);
   const bool needs_rows = image.rgb || image.sh;
   Compositor<T> compositor;
@@ -61,26 +61,10 @@ void render(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& op
 }
 
 template <typename T>
-void first_surface_depth(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, T* depth,
-                         int threads) {
-  for_ray_tasks(rays.count, threads, [&](int64_t first, int64_t last, int64_t) {
-    for (int64_t i = first; i < last; ++i) {
-      const Ray<T> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
-      depth[i] = 0;
-      march(grid, scene_of(rays, i), ray, options.step_size, options.sigma_thresh,
-            [&](const RaySample<T>& sample, const Corners<T>&) {
-              depth[i] = sample.t * ray.delta;
-              return false;
-            });
-    }
-  });
-}
-
-template <typename T>
 void max_weight(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, T* weights, int threads) {
   for_ray_tasks(rays.count, threads, [&](int64_t first, int64_t last, int64_t) {
     for (int64_t i = first; i < last; ++i) {
-      const Ray<T> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
+      const Ray<T> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i);
       Compositor<T> compositor;
       march(grid, scene_of(rays, i), ray, options.step_size, options.sigma_thresh,
             [&](const RaySample<T>& sample, const Corners<T>& corners) {
@@ -95,7 +79,6 @@ void max_weight(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>
 
 #define INSTANTIATE(T)                                                                                                  \
   template void render(const Grid<T>&, const Rays<T>&, const RenderOptions<T>&, const Image<T>&, int);                 \
-  template void first_surface_depth(const Grid<T>&, const Rays<T>&, const RenderOptions<T>&, T*, int);                 \
   template void max_weight(const Grid<T>&, const Rays<T>&, const RenderOptions<T>&, T*, int);
 INSTANTIATE(float)
 INSTANTIATE(double)

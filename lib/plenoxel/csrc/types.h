@@ -15,14 +15,21 @@ constexpr int kBasis = 9;               // real spherical harmonics to degree 2
 constexpr int kCoefficients = 3 * kBasis;  // channel-major: R0..R8, G0..G8, B0..B8
 constexpr int kCorners = 8;             // corner k of a cell is at (k >> 2, k >> 1 & 1, k & 1)
 
+// A grid's voxels along each axis, and where it lies in the world.
+template <typename T>
+struct Box {
+  int size[3];
+  T center[3], radius[3];
+};
+
 // One sparse grid, or `scenes` grids of one resolution stacked along a leading dimension of `links`.
 template <typename T>
-struct Grid {
+struct Grid : Box<T> {
   const int32_t* links;     // [scenes, Rx, Ry, Rz]: row of density and sh, or -1 where empty. No row occurs twice.
   const uint8_t* distance;  // [scenes, Rx, Ry, Rz]: see cell_distance() in cpu.h; null where nothing marches
   const T* density;         // [V]
   const T* sh;              // [V, 27]
-  int size[3];
+  int64_t scenes;
 };
 
 template <typename T>
@@ -33,13 +40,13 @@ struct Rays {
   int64_t count;
 };
 
+// RenderOptions of options.py, member for member.
 template <typename T>
 struct RenderOptions {
-  T center[3], radius[3];  // of the grid, world
-  T step_size;             // voxels
-  T sigma_thresh;          // a sample counts if sigma > sigma_thresh
-  T stop_thresh;           // a ray ends, with transmittance 0, once its transmittance is below this
-  T near_clip;             // world
+  T step_size;     // voxels
+  T sigma_thresh;  // a sample counts if sigma > sigma_thresh
+  T stop_thresh;   // a ray ends, with transmittance 0, once its transmittance is below this
+  T near_clip;     // world
   T background_brightness;
   bool sh_background;  // add transmittance * background to the SH image too, on rays that hit the box
 };

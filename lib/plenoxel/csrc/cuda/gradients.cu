@@ -1,6 +1,7 @@
 // Gradients by density and coefficients, a warp a ray: see ray_gradient.cuh.
 #include "kernels.h"
 #include "ray_gradient.cuh"
+#include "scene.cuh"
 
 namespace plenoxel::cuda {
 namespace {
@@ -39,17 +40,13 @@ __device__ __forceinline__ void add_gradients(RayWalk<kImage>& walk, const float
   walk.flush(gradient, behind, out);
 }
 
-__device__ __forceinline__ int64_t first_cell(const Grid<float>& grid, const Rays<float>& rays, int64_t i) {
-  return rays.scene ? rays.scene[i] * (int64_t(grid.size[0]) * grid.size[1] * grid.size[2]) : 0;
-}
-
 __global__ void __launch_bounds__(kLanes, kFitBlocks)
     fit_kernel(Grid<float> grid, Rays<float> rays, RenderOptions<float> options, FitLoss<float> loss, float* rgb,
                GradientRows out) {
   __shared__ RayMemory<false> memory;
   const int64_t i = blockIdx.x;
   const float* const direction = rays.directions + 3 * i;
-  const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, direction);
+  const Ray<float> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, direction);
   const KnownGradient known{loss.free_space_lambda / rays.count, free_until(loss, i), loss.sparsity_lambda};
   RayWalk<false> walk(grid, first_cell(grid, rays, i), options, direction, nullptr, ray, known, memory);
   float background[3];
@@ -70,7 +67,7 @@ __global__ void __launch_bounds__(kLanes)
   __shared__ RayMemory<kImage> memory;
   const int64_t i = blockIdx.x;
   const float* const direction = rays.directions + 3 * i;
-  const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, direction);
+  const Ray<float> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, direction);
   const float* const by_image = kImage ? cotangent.sh + i * kCoefficients : nullptr;
   RayGradient<float> gradient;
   if (kImage && options.sh_background)

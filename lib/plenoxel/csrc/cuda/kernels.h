@@ -21,19 +21,12 @@ void render(const Grid<float>& grid, const Rays<float>& rays, const RenderOption
 void render_backward(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                      const Image<float>& cotangent, float* grad_density, float* grad_sh, Stream stream);
 
-void first_surface_depth(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
-                         float* depth, Stream stream);
-
 void fit_gradients(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                    const FitLoss<float>& loss, float* rgb, float* grad_density, float* grad_sh, bool* touched,
                    Stream stream);
 
 void max_weight(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options, float* weights,
                 Stream stream);
-
-void total_variation(const int32_t* links, const int size[3], const float* data, int channels, int channel_begin,
-                     int channel_end, int64_t first_cell, int64_t num_cells, float scale, bool ignore_edge, float* grad,
-                     bool* touched, Stream stream);
 
 void rmsprop(float* param, float* grad, float* mean_square, const bool* touched, int64_t rows, int channels,
              float learning_rate, float beta, float epsilon, Stream stream);
@@ -42,10 +35,7 @@ void update_grid(const FitState<float>& state, const UpdateOptions<float>& optio
 
 void sample_grid(const Grid<float>& grid, const float* points, int64_t count, float* sigma, float* sh, Stream stream);
 
-// How a packed grid stores the 32 numbers of a row: 27 coefficients, a 1 (it adds up the weights), 4 zeros.
-enum class Storage : int { kFloat = 0, kHalf = 1, kByte = 2 };
-
-constexpr int kPackedRow = 32;
+constexpr int kPackedRow = 32;  // numbers in a packed row: 27 coefficients and zeros, so that rows are whole cache lines
 constexpr int32_t kMayClamp = 1 << 30;  // flag on a packed cell's row: its colour is below 0 from some direction
 
 // The occupied cells of 32 consecutive ones: bit i of `bits` is set if cell 32 w + i is occupied, and its entry in the
@@ -61,16 +51,13 @@ struct PackedCell {
 };
 
 // A grid laid out for rendering; see packing.cu. `scenes` grids of one resolution may be stacked.
-struct PackedGrid {
+struct PackedGrid : Box<float> {
   const uint8_t* ahead;  // [8, scenes, Rx, Ry, Rz] see distance_ahead
   const CellWord* words;
   const PackedCell* cells;
-  const void* rows;       // [V, 32] of `storage`
-  const float* affine;    // [2, 27] scale and offset of each coefficient (kByte), else null
-  Storage storage;
-  bool clamps;  // some row may clamp
+  const float* rows;  // [V, kPackedRow]
+  bool clamps;        // some row may clamp
   int64_t scenes;
-  int size[3];
 };
 
 constexpr int kOctants = 8;  // of ray directions: 4 is set where x grows along the ray, 2 where y, 1 where z does
@@ -80,12 +67,12 @@ constexpr int kOctants = 8;  // of ray directions: 4 is set where x grows along 
 void distance_ahead(const uint8_t* distance, int64_t scenes, const int size[3], uint8_t* ahead, uint8_t* scratch,
                     Stream stream);
 
-// Counts the occupied cells into *occupied (set to 0 before) and fills words [ceil(cells / 32)].
+// Fills words [ceil(cells / 32)], counting the occupied cells in *occupied, which must be 0 before.
 void number_cells(const uint8_t* distance, int64_t cells, CellWord* words, uint32_t* occupied, Stream stream);
 
-// Fills cells [*occupied]. may_clamp [V].
-void pack_cells(const int32_t* links, int64_t scenes, const int size[3], const CellWord* words, const float* density,
-                const bool* may_clamp, PackedCell* cells, Stream stream);
+// Fills out [occupied], the number that number_cells counted. may_clamp [V].
+void pack_cells(const Grid<float>& grid, const CellWord* words, const bool* may_clamp, int64_t occupied, PackedCell* out,
+                Stream stream);
 
 // As render(). image_width > 0 tells that consecutive rays are the pixels of images so wide, in scan order: they are then
 // walked in tiles.

@@ -10,9 +10,13 @@ constexpr float kOpaque = 80;      // optical depth behind which nothing is seen
 unsigned blocks_for_rays(int64_t rays) { return unsigned((rays + kRaysPerBlock - 1) / kRaysPerBlock); }
 
 __global__ void __launch_bounds__(kRaysPerBlock)
-    shade_kernel(SphereLayers<float> spheres, Rays<float> rays, float* rgb) {
+    shade_kernel(SphereLayers<float> spheres, Rays<float> rays, const bool* seen, float* rgb) {
   const int64_t i = int64_t(blockIdx.x) * kRaysPerBlock + threadIdx.x;
-  if (i < rays.count) shade_ray(spheres, rays.origins + 3 * i, rays.directions + 3 * i, rgb + 3 * i);
+  if (i >= rays.count) return;
+  if (seen && !seen[i])
+    for (int c = 0; c < 3; ++c) rgb[3 * i + c] = spheres.brightness;
+  else
+    shade_ray(spheres, rays.origins + 3 * i, rays.directions + 3 * i, rgb + 3 * i);
 }
 
 __device__ __forceinline__ void add(Texel<float>* target, float factor, const Texel<float>& gradient) {
@@ -73,9 +77,10 @@ __global__ void __launch_bounds__(kRaysPerBlock)
 
 }  // namespace
 
-void shade_layers(const SphereLayers<float>& spheres, const Rays<float>& rays, float* rgb, Stream stream) {
+void shade_layers(const SphereLayers<float>& spheres, const Rays<float>& rays, const bool* seen, float* rgb,
+                  Stream stream) {
   if (rays.count == 0) return;
-  shade_kernel<<<blocks_for_rays(rays.count), kRaysPerBlock, 0, stream>>>(spheres, rays, rgb);
+  shade_kernel<<<blocks_for_rays(rays.count), kRaysPerBlock, 0, stream>>>(spheres, rays, seen, rgb);
 }
 
 void shade_layers_gradients(const SphereLayers<float>& spheres, const Rays<float>& rays, const float* grad_rgb,

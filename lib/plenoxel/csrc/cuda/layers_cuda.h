@@ -6,7 +6,8 @@
 
 namespace plenoxel::cuda {
 
-void shade_layers(const SphereLayers<float>& spheres, const Rays<float>& rays, float* rgb, Stream stream);
+void shade_layers(const SphereLayers<float>& spheres, const Rays<float>& rays, const bool* seen, float* rgb,
+                  Stream stream);
 
 void shade_layers_gradients(const SphereLayers<float>& spheres, const Rays<float>& rays, const float* grad_rgb,
                             Texel<float>* grad_texels, bool* touched, Stream stream);

@@ -75,11 +75,11 @@ __device__ __forceinline__ bool same_cell(const int a[3], const int b[3]) {
 }
 
 // Walks a ray front to back. For each new cell visitor.enter(row, move); for each sample denser than the threshold
-// visitor.sample(t, sigma, weight of this lane's corner), until it returns false; visitor.leave() at the end.
+// visitor.sample(t, sigma, weight of this lane's corner), until it returns false; visitor.leave() at the end. `first`:
+// number of the scene's first cell.
 template <typename Visitor>
-__device__ __forceinline__ void march(const Grid<float>& grid, int scene, const Ray<float>& ray,
+__device__ __forceinline__ void march(const Grid<float>& grid, int64_t first, const Ray<float>& ray,
                                       const RenderOptions<float>& options, const Octet& octet, Visitor& visitor) {
-  const int64_t first = scene * (int64_t(grid.size[0]) * grid.size[1] * grid.size[2]);
   const int64_t offset = corner_offset(grid.size, octet.lane);
   int before[3] = {-4, -4, -4};  // far from any cell: nothing is kept
   Skipper skipper(ray, options.step_size);

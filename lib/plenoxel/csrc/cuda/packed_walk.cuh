@@ -3,7 +3,7 @@
 
 #include "../compositing.h"
 #include "../interpolation.h"
-#include "packed_rows.cuh"
+#include "kernels.h"
 #include "skip.cuh"
 
 namespace plenoxel::cuda {
@@ -15,6 +15,11 @@ struct Entry {
   uint32_t row;
   float weight;
 };
+
+// Rows may lie beyond 2^32 numbers.
+__device__ __forceinline__ float4 read_quarter(const float* rows, uint32_t row, int quarter) {
+  return __ldg(reinterpret_cast<const float4*>(rows) + uint64_t(row) * kQuarters + quarter);
+}
 
 struct WarpMemory {
   float4 sum[32 * kQuarters];  // see quarter_of
@@ -75,8 +80,7 @@ __device__ __forceinline__ void list_corners(Walker& walker, unsigned corners, E
 }
 
 // Adds the lists of a warp's rays to their sums. Lane l reads quarter l % 8 of the rows of ray 4 g + l / 8.
-template <Storage kStorage>
-__device__ __forceinline__ void gather(const void* rows, WarpMemory& memory, int count) {
+__device__ __forceinline__ void gather(const float* rows, WarpMemory& memory, int count) {
   const int lane = threadIdx.x & 31, quarter = lane % kQuarters;
   __syncwarp();
 #pragma unroll 1
@@ -88,7 +92,7 @@ __device__ __forceinline__ void gather(const void* rows, WarpMemory& memory, int
 #pragma unroll 4
     for (int slot = 0; slot < own; ++slot) {
       const Entry entry = memory.list[32 * slot + ray];
-      const float4 part = read_packed<kStorage>(rows, entry.row, quarter);
+      const float4 part = read_quarter(rows, entry.row, quarter);
       sum.x = __fmaf_rn(entry.weight, part.x, sum.x);
       sum.y = __fmaf_rn(entry.weight, part.y, sum.y);
       sum.z = __fmaf_rn(entry.weight, part.z, sum.z);
@@ -107,11 +111,10 @@ __device__ __forceinline__ float sigma_at(const float density[kCorners], const f
 }
 
 // What clamping adds to rgb: the samples of one cell walked once more, now with their colours. Rare.
-template <Storage kStorage>
 __device__ __noinline__ float3 clamping(const PackedGrid& grid, const RenderOptions<float>& options,
                                         const PackedCell* cell, const float* origin, const float* direction, float t,
                                         float end, Compositor<float> compositor) {
-  const Ray<float> ray = make_ray(grid.size, options, origin, direction);
+  const Ray<float> ray = make_ray(grid, options.near_clip, origin, direction);
   float basis[kBasis], color[kCorners][3];
   sh_basis(direction, basis);
   bool below = false;
@@ -121,8 +124,7 @@ __device__ __noinline__ float3 clamping(const PackedGrid& grid, const RenderOpti
     if (const int32_t row = cell->row[corner]; row >= 0) {
 #pragma unroll
       for (int quarter = 0; quarter < 7; ++quarter)
-        reinterpret_cast<float4*>(values)[quarter] = read_packed<kStorage>(grid.rows, row & ~kMayClamp, quarter);
-      undo_affine(grid.affine, 1, values);
+        reinterpret_cast<float4*>(values)[quarter] = read_quarter(grid.rows, row & ~kMayClamp, quarter);
     }
 #pragma unroll
     for (int c = 0; c < 3; ++c) {
@@ -180,7 +182,7 @@ __device__ __forceinline__ bool find_cell(const int size[3], Skipper& skipper, W
 }
 
 // Passes all samples of a cell; t is then the first one beyond it.
-template <Storage kStorage, bool kRows, bool kClamp>
+template <bool kRows, bool kClamp>
 __device__ __forceinline__ void cross_cell(const PackedGrid& grid, const RenderOptions<float>& options,
                                            const float* origin, const float* direction, const int index[3],
                                            uint32_t number, Walker& walker, Entry* list, int& count) {
@@ -224,8 +226,8 @@ __device__ __forceinline__ void cross_cell(const PackedGrid& grid, const RenderO
   for (const int32_t row : walker.row) flags |= row >= 0 ? row : 0;
   if (flags & kMayClamp) {
     const float3 added =
-        clamping<kStorage>(grid, options, packed, origin, direction, start,
-                           walker.t <= walker.ray.exit ? walker.t : nextafterf(walker.ray.exit, INFINITY), before);
+        clamping(grid, options, packed, origin, direction, start,
+                 walker.t <= walker.ray.exit ? walker.t : nextafterf(walker.ray.exit, INFINITY), before);
     walker.correction[0] += added.x, walker.correction[1] += added.y, walker.correction[2] += added.z;
   }
 }

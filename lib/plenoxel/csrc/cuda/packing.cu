@@ -1,4 +1,5 @@
-// Lays a grid out for rendering: a table of the occupied cells, found through one bit a cell. Done once per grid.
+// Lays a grid out for rendering: distances by octant and a table of the occupied cells, found through one bit a cell, once
+// per index; what the cells hold, once per change of the values.
 #include "kernels.h"
 #include "skip.cuh"
 #include "../interpolation.h"
@@ -27,27 +28,22 @@ __global__ void ahead_kernel(const uint8_t* before, bool first_axis, int64_t cel
   after[i] = uint8_t(nearest);
 }
 
-struct CellSource {
-  const int32_t* links;
-  const CellWord* words;
-  const float* density;
-  const bool* may_clamp;
-  int size[3];
-};
-
-__global__ void pack_kernel(CellSource source, int64_t cells, PackedCell* out) {
+__global__ void pack_kernel(Grid<float> grid, const CellWord* words, const bool* may_clamp, int64_t cells,
+                            int64_t occupied, PackedCell* out) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= cells) return;
-  const CellWord word = source.words[i / 32];
+  const CellWord word = words[i / 32];
   const uint32_t bit = 1u << (i % 32);
   if (!(word.bits & bit)) return;
+  const uint32_t entry = word.first + __popc(word.bits & (bit - 1));
+  if (entry >= occupied) return;  // the table is another grid's
   PackedCell cell;
   for (int corner = 0; corner < kCorners; ++corner) {
-    const int32_t row = __ldg(source.links + i + corner_offset(source.size, corner));
-    cell.density[corner] = row >= 0 ? __ldg(source.density + row) : 0;
-    cell.row[corner] = row >= 0 && source.may_clamp[row] ? row | kMayClamp : row;
+    const int32_t row = __ldg(grid.links + i + corner_offset(grid.size, corner));
+    cell.density[corner] = row >= 0 ? __ldg(grid.density + row) : 0;
+    cell.row[corner] = row >= 0 && may_clamp[row] ? row | kMayClamp : row;
   }
-  out[word.first + __popc(word.bits & (bit - 1))] = cell;
+  out[entry] = cell;
 }
 
 }  // namespace
@@ -73,12 +69,11 @@ void number_cells(const uint8_t* distance, int64_t cells, CellWord* words, uint3
   if (cells > 0) number_kernel<<<blocks_for(cells), kThreads, 0, stream>>>(distance, cells, words, occupied);
 }
 
-void pack_cells(const int32_t* links, int64_t scenes, const int size[3], const CellWord* words, const float* density,
-                const bool* may_clamp, PackedCell* cells, Stream stream) {
-  const int64_t count = scenes * size[0] * size[1] * size[2];
-  if (count == 0) return;
-  pack_kernel<<<blocks_for(count), kThreads, 0, stream>>>({links, words, density, may_clamp, {size[0], size[1], size[2]}},
-                                                          count, cells);
+void pack_cells(const Grid<float>& grid, const CellWord* words, const bool* may_clamp, int64_t occupied, PackedCell* out,
+                Stream stream) {
+  const int64_t cells = grid.scenes * grid.size[0] * grid.size[1] * grid.size[2];
+  if (occupied == 0) return;
+  pack_kernel<<<blocks_for(cells), kThreads, 0, stream>>>(grid, words, may_clamp, cells, occupied, out);
 }
 
 }  // namespace plenoxel::cuda

@@ -17,7 +17,7 @@ struct Size {
 struct VariationLayer {
   const float* data;  // [V, channels]
   float* grad;
-  int channels, begin, end;  // the channels that take part: none where begin == end
+  int channels;  // 0: takes no part
   float scale;
   bool ignore_edge;
 };
@@ -72,13 +72,13 @@ __global__ void __launch_bounds__(kThreads)
                          : corner == 2 ? size.of[2]
                                        : 1;
   const int32_t row = i < num_cells && begins_cell(size, cell) ? __ldg(links + cell + offset) : -1;
-  if (touched && row >= 0) touched[row] = true;
+  if (row >= 0) touched[row] = true;
   const unsigned occupied = __ballot_sync(kWarp, row >= 0);
   if (!occupied) return;
-  const int of_first = first.end - first.begin, channels = of_first + second.end - second.begin;
+  const int channels = first.channels + second.channels;
   for (int c = lane; c - lane < channels; c += kLanes) {
-    const VariationLayer layer = c < of_first ? first : second;
-    const int channel = c < of_first ? first.begin + c : second.begin + c - of_first;
+    const VariationLayer layer = c < first.channels ? first : second;
+    const int channel = c < first.channels ? c : c - first.channels;
     for (int begin = 0; begin < kCellsPerWarp; begin += 4) {  // four cells' reads are under way together
       if (!(occupied >> (4 * begin) & 0xffffu)) continue;
       int32_t rows[4][4];
@@ -183,15 +183,6 @@ UpdateLayer update_layer(float* param, float* grad, float* square, int channels,
 
 }  // namespace
 
-void total_variation(const int32_t* links, const int size[3], const float* data, int channels, int channel_begin,
-                     int channel_end, int64_t first_cell, int64_t num_cells, float scale, bool ignore_edge, float* grad,
-                     bool* touched, Stream stream) {
-  if (num_cells == 0 || channel_begin == channel_end) return;
-  const VariationLayer layer{data, grad, channels, channel_begin, channel_end, scale, ignore_edge};
-  variation_kernel<<<blocks_for(4 * num_cells), kThreads, 0, stream>>>(links, {{size[0], size[1], size[2]}}, layer,
-                                                                       VariationLayer{}, first_cell, num_cells, touched);
-}
-
 void rmsprop(float* param, float* grad, float* mean_square, const bool* touched, int64_t rows, int channels,
              float learning_rate, float beta, float epsilon, Stream stream) {
   if (rows == 0) return;
@@ -204,10 +195,10 @@ void rmsprop(float* param, float* grad, float* mean_square, const bool* touched,
 
 void update_grid(const FitState<float>& state, const UpdateOptions<float>& options, Stream stream) {
   if (options.num_cells > 0 && (options.density_variation != 0 || options.sh_variation != 0)) {
-    const VariationLayer density{state.density, state.grad_density, 1, 0, options.density_variation != 0,
+    const VariationLayer density{state.density, state.grad_density, options.density_variation != 0 ? 1 : 0,
                                  options.density_variation, false};
-    const VariationLayer sh{state.sh, state.grad_sh, kCoefficients, 0, options.sh_variation != 0 ? kCoefficients : 0,
-                            options.sh_variation, true};
+    const VariationLayer sh{state.sh, state.grad_sh, options.sh_variation != 0 ? kCoefficients : 0, options.sh_variation,
+                            true};
     variation_kernel<<<blocks_for(4 * options.num_cells), kThreads, 0, stream>>>(
         state.links, {{state.size[0], state.size[1], state.size[2]}}, sh, density, options.first_cell, options.num_cells,
         state.touched);

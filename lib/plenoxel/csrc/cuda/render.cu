@@ -1,11 +1,10 @@
-// Forward passes straight from a grid's tensors, an octet of lanes a ray: rendering, first surface, pruning weights.
+// Forward passes straight from a grid's tensors, an octet of lanes a ray: rendering, pruning weights.
 #include "kernels.h"
+#include "scene.cuh"
 #include "shading.cuh"
 
 namespace plenoxel::cuda {
 namespace {
-
-__device__ int scene_of(const Rays<float>& rays, int64_t i) { return rays.scene ? rays.scene[i] : 0; }
 
 template <bool kColor, bool kImage>
 __global__ void __launch_bounds__(kThreads)
@@ -13,9 +12,9 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t i = ray_of_thread();
   if (i >= rays.count) return;
   const Octet octet = Octet::mine();
-  const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
+  const Ray<float> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i);
   ForwardVisitor<kColor, kImage> visitor{octet, options, ray, {grid.sh, basis_part(rays.directions + 3 * i, octet.lane)}};
-  march(grid, scene_of(rays, i), ray, options, octet, visitor);
+  march(grid, first_cell(grid, rays, i), ray, options, octet, visitor);
   const float remaining = visitor.compositor.remaining();
   if (kImage) {
     const float background = options.sh_background && ray.hits() ? remaining * options.background_brightness : 0;
@@ -28,28 +27,6 @@ __global__ void __launch_bounds__(kThreads)
     for (int c = 0; c < 3; ++c) out.rgb[3 * i + c] = visitor.rgb[c];
   if (out.depth) out.depth[i] = visitor.depth;
   if (out.alpha) out.alpha[i] = 1 - remaining;
-}
-
-struct FirstSurfaceVisitor {
-  float t = 0;
-
-  __device__ void enter(int32_t, const Move&) {}
-  __device__ bool sample(float at, float, float) {
-    t = at;
-    return false;
-  }
-  __device__ void leave() {}
-};
-
-__global__ void __launch_bounds__(kThreads)
-    first_surface_kernel(Grid<float> grid, Rays<float> rays, RenderOptions<float> options, float* depth) {
-  const int64_t i = ray_of_thread();
-  if (i >= rays.count) return;
-  const Octet octet = Octet::mine();
-  const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
-  FirstSurfaceVisitor visitor;
-  march(grid, scene_of(rays, i), ray, options, octet, visitor);
-  if (octet.lane == 0) depth[i] = visitor.t * ray.delta;
 }
 
 struct MaxWeightVisitor {
@@ -80,9 +57,9 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t i = ray_of_thread();
   if (i >= rays.count) return;
   const Octet octet = Octet::mine();
-  const Ray<float> ray = make_ray(grid.size, options, rays.origins + 3 * i, rays.directions + 3 * i);
+  const Ray<float> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i);
   MaxWeightVisitor visitor{options, ray, weights};
-  march(grid, scene_of(rays, i), ray, options, octet, visitor);
+  march(grid, first_cell(grid, rays, i), ray, options, octet, visitor);
 }
 
 }  // namespace
@@ -95,12 +72,6 @@ void render(const Grid<float>& grid, const Rays<float>& rays, const RenderOption
   else if (image.rgb) render_kernel<true, false><<<blocks, kThreads, 0, stream>>>(grid, rays, options, image);
   else if (image.sh) render_kernel<false, true><<<blocks, kThreads, 0, stream>>>(grid, rays, options, image);
   else render_kernel<false, false><<<blocks, kThreads, 0, stream>>>(grid, rays, options, image);
-}
-
-void first_surface_depth(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options,
-                         float* depth, Stream stream) {
-  if (rays.count == 0) return;
-  first_surface_kernel<<<blocks_for(rays.count * kOctet), kThreads, 0, stream>>>(grid, rays, options, depth);
 }
 
 void max_weight(const Grid<float>& grid, const Rays<float>& rays, const RenderOptions<float>& options, float* weights,

@@ -8,6 +8,7 @@
 // Colour needs no sample of its own: it is a product of the SH image as long as no colour is clamped at 0. Rows that could
 // be clamped from some direction are marked when the grid is packed; cells with such a corner are looked at more closely.
 #include "packed_walk.cuh"
+#include "scene.cuh"
 
 namespace plenoxel::cuda {
 namespace {
@@ -56,7 +57,7 @@ __device__ __forceinline__ void write_images(const WarpMemory& memory, int64_t o
   }
 }
 
-template <Storage kStorage, bool kRows, bool kClamp>
+template <bool kRows, bool kClamp>
 __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
     render_packed_kernel(const __grid_constant__ PackedGrid grid, const Rays<float> rays,
                          const __grid_constant__ RenderOptions<float> options, const Image<float> out, int64_t width) {
@@ -68,10 +69,10 @@ __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
   const float* origin = rays.origins + 3 * (exists ? i : 0);
   const float* direction = rays.directions + 3 * (exists ? i : 0);
   Walker walker;
-  walker.ray = make_ray(grid.size, options, origin, direction);
+  walker.ray = make_ray(grid, options.near_clip, origin, direction);
   walker.t = exists && walker.ray.hits() ? walker.ray.entry : INFINITY;
   const int64_t cells = int64_t(grid.size[0]) * grid.size[1] * grid.size[2];
-  walker.first = uint32_t(exists && rays.scene ? rays.scene[i] * cells : 0);
+  walker.first = uint32_t(exists ? first_cell(grid, rays, i) : 0);
   walker.ahead = grid.ahead + octant_of(walker.ray) * grid.scenes * cells + walker.first;
   Skipper skipper(walker.ray, options.step_size);
   if (kRows)
@@ -83,21 +84,19 @@ __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
     const bool found = find_cell(grid.size, skipper, walker, index, number);
     if (!__any_sync(~0u, found)) break;
     if (found)
-      cross_cell<kStorage, kRows, kClamp>(grid, options, origin, direction, index, number, walker, memory.list + lane,
-                                          count);
+      cross_cell<kRows, kClamp>(grid, options, origin, direction, index, number, walker, memory.list + lane, count);
     if (kRows && __any_sync(~0u, count > kSlots - kCorners)) {
-      gather<kStorage>(grid.rows, memory, count);
+      gather(grid.rows, memory, count);
       count = 0;
     }
   }
   float values[kPackedRow] = {};
   if (kRows) {
     list_corners(walker, 0xff, memory.list + lane, count);
-    gather<kStorage>(grid.rows, memory, count);
+    gather(grid.rows, memory, count);
     float4* quarters = reinterpret_cast<float4*>(values);
 #pragma unroll
     for (int quarter = 0; quarter < kQuarters - 1; ++quarter) quarters[quarter] = memory.sum[quarter_of(lane, quarter)];
-    undo_affine(grid.affine, values[kCoefficients], values);
   }
   if (exists) write_pixel(options, direction, i, walker, values, out);
   if (!kRows || !out.sh) return;
@@ -111,11 +110,6 @@ __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
   write_images(memory, i, rays.count, out.sh);
 }
 
-template <Storage kStorage>
-auto kernel_of(bool clamps) {
-  return clamps ? render_packed_kernel<kStorage, true, true> : render_packed_kernel<kStorage, true, false>;
-}
-
 }  // namespace
 
 void render_packed(const PackedGrid& grid, const Rays<float>& rays, const RenderOptions<float>& options,
@@ -126,11 +120,9 @@ void render_packed(const PackedGrid& grid, const Rays<float>& rays, const Render
     const int64_t height = (rays.count + image_width - 1) / image_width;
     threads = (image_width + kTileWidth - 1) / kTileWidth * ((height + kTileHeight - 1) / kTileHeight) * 32;
   }
-  const bool clamps = grid.clamps && image.rgb;
-  const auto kernel = !image.rgb && !image.sh           ? render_packed_kernel<Storage::kFloat, false, false>
-                      : grid.storage == Storage::kFloat ? kernel_of<Storage::kFloat>(clamps)
-                      : grid.storage == Storage::kHalf  ? kernel_of<Storage::kHalf>(clamps)
-                                                        : kernel_of<Storage::kByte>(clamps);
+  const auto kernel = !image.rgb && !image.sh    ? render_packed_kernel<false, false>
+                      : grid.clamps && image.rgb ? render_packed_kernel<true, true>
+                                                 : render_packed_kernel<true, false>;
   kernel<<<blocks_for(threads), kThreads, 0, stream>>>(grid, rays, options, image, image_width);
 }
 
