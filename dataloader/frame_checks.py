@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from utils.errors import UserError
 from utils.images import is_truncated, open_image
 
+logger = logging.getLogger(__name__)
 FARTHEST = 1e12  # beyond it, float32 squares of lengths are infinite
 _RIGID_TOLERANCE = 1e-2  # on R^T R - I: files have six digits, and fused poses drift a little
 
@@ -44,6 +46,19 @@ def image_header(path: Path, whole: bool = True) -> tuple[tuple[int, int], bool]
             return None if whole and is_truncated(path) else header
     except UserError:
         return None
+
+
+def report_skipped(path: Path, layout: str, skipped: dict[str, str], total: int) -> None:
+    """Log how many of a scene's ``total`` frames are left out and why; ``skipped`` is {frame: reason}.
+
+    Raises:
+        UserError: no frame is left.
+    """
+    if len(skipped) == total:
+        raise UserError(f"{path} ({layout} layout) has no usable frame: {reasons_text(skipped)}; expected images with "
+                        "finite, rigid poses")
+    if skipped:
+        logger.warning("%s: %d of %d frames left out: %s", path.name, len(skipped), total, reasons_text(skipped))
 
 
 def reasons_text(skipped: dict[str, str]) -> str:

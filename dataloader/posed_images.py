@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import FARTHEST, image_header, pose_problem, reasons_text
+from dataloader.frame_checks import FARTHEST, image_header, pose_problem, report_skipped
 from dataloader.lens import Lens
 from dataloader.scannet_files import numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path, scene_name
@@ -75,12 +75,7 @@ def build_scene(
             if not covered:
                 skipped[one.name] = "from a camera with a much smaller field of view than the others"
         usable = [one for one in usable if one.name not in skipped]
-    if not usable:
-        raise UserError(f"{path} ({layout} layout) has no usable frame: {reasons_text(skipped)}; expected images with "
-                        "finite, rigid poses")
-    if skipped:
-        logger.warning("%s: %d of %d frames left out: %s", path.name, len(skipped), len(images),
-                       reasons_text(skipped))
+    report_skipped(path, layout, skipped, len(images))
     lenses = [one.lens if needs_resampling(one.lens, intrinsics, size) else None for one in usable]
     if any(lenses):
         logger.info("%s: %d of %d images are undistorted to one pinhole camera of %dx%d pixels", path.name,

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import reasons_text
+from dataloader.frame_checks import reasons_text, report_skipped
 from dataloader.scannet_files import frame_files, image_sizes, read_extrinsic, read_intrinsics, read_poses
 from dataloader.scene import Scene, mesh_path, scene_name
 from utils.cameras import scale_intrinsics
@@ -46,12 +46,7 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     image_size, unreadable = image_sizes({name: colors[name] for name in camera_to_world}, "colour", path, whole=True)
     skipped.update(unreadable)
     frames = [name for name in camera_to_world if name not in skipped]
-    if not frames:
-        raise UserError(f"{path} has no usable frame: {reasons_text(skipped)}; expected colour images with finite, "
-                        "rigid poses of the same number")
-    if skipped:
-        logger.warning("%s: %d of %d frames left out: %s", path.name, len(skipped), len(colors),
-                       reasons_text(skipped))
+    report_skipped(path, "ScanNet", skipped, len(colors))
     folder = path / "intrinsic"
     intrinsics = read_intrinsics(folder / "intrinsic_color.txt", image_size, intrinsics_size)
     color_extrinsic = read_extrinsic(folder / "extrinsic_color.txt")
