@@ -7,7 +7,9 @@ import pytest
 from utils.paths import PROJECT
 
 DOCUMENTS = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "docs").glob("*.md"))
-FOLDERS = ("utils", "lib", "dataloader", "model", "enet", "analysis", "configs", "scripts", "tests", "benchmarks", "docs")
+FOLDERS = (
+    "utils", "lib", "dataloader", "model", "enet", "analysis", "configs", "scripts", "tests", "benchmarks", "docs",
+)
 
 
 @pytest.mark.parametrize("document", ["README.md", *DOCUMENTS])
