@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from utils.cores import environment_of_each
@@ -11,7 +12,19 @@ from utils.run_state import set_resume
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # before anything imports PyTorch
     os.environ.update(environment_of_each(int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
+# The same examples on every machine; HYPOTHESIS_PROFILE=default draws new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers():
+    """Every test draws the same numbers, whichever ran before it in its process."""
+    import torch
+
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Logged:
-    """The last value of every scalar, (height, width) of every image's last version, names of texts, hyper-parameters
-    by name, and names of the metrics that belong to them."""
+    """All values of every scalar, (height, width) of every image's last version, names of texts, hyper-parameters by
+    name, and names of the metrics that belong to them."""
 
-    scalars: dict[str, float]
+    scalars: dict[str, list[float]]
     images: dict[str, tuple[int, int]]
     texts: set[str]
     hparams: dict[str, object]
@@ -35,7 +35,7 @@ def read_events(folder: Path) -> Logged:
         }  # fmt: skip
         metrics |= {info.name.tag for info in data.experiment.metric_infos}
     return Logged(
-        scalars={name: events.Scalars(name)[-1].value for name in tags["scalars"]},
+        scalars={name: [event.value for event in events.Scalars(name)] for name in tags["scalars"]},
         images={name: (events.Images(name)[-1].height, events.Images(name)[-1].width) for name in tags["images"]},
         texts={name.removesuffix("/text_summary") for name in tags["tensors"] if name.endswith("/text_summary")},
         hparams=hparams,

@@ -103,7 +103,7 @@ def write_store(
                   "alpha": torch.ones(SIZE)}
         if with_sh:
             sh = noise[3:].clone()
-            sh[5] += true_labels[view] % 2
+            sh[5] += true_labels[view]
             values["sh"] = sh
         writer.write(view, values)
     writer.finish()

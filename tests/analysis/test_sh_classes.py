@@ -17,7 +17,7 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def constructed(sh_shift, rgb_shift, count=3000):
+def constructed(sh_shift, rgb_shift, count=12000):
     """Three classes; class k shifts SH channel 4 by ``sh_shift * k`` and red by ``rgb_shift * k``."""
     label = torch.arange(count) % 3
     rgb, sh = normal(count, 3), normal(count, 27, seed=1)
@@ -57,9 +57,9 @@ def test_information_that_colour_has_already_is_not_credited_to_sh():
 
 def test_accuracy_is_balanced_over_classes():
     """A classifier that is right on the big class only scores one half, not nine tenths."""
-    labels = torch.cat((torch.ones(900), torch.full((100,), 2.0))).long()
-    train = torch.arange(1000) % 2 == 0
-    assert discriminant_accuracy(normal(1000, 2), labels, train) == pytest.approx(0.5, abs=0.12)
+    labels = torch.cat((torch.ones(9000), torch.full((1000,), 2.0))).long()
+    train = torch.arange(10_000) % 2 == 0
+    assert discriminant_accuracy(normal(10_000, 2), labels, train) == pytest.approx(0.5, abs=0.12)
 
 
 def test_classes_with_too_few_pixels_are_left_out():

@@ -79,7 +79,7 @@ def test_analyze_writes_statistics_and_plots_once(tmp_path):
     written = json.loads((tmp_path / "out" / "statistics.json").read_text())
     assert written["total"]["tail_rule"] == "given by name" and set(written["scenes"]) == {"a", "b"}
     accuracy = written["sh"]["accuracy"]
-    assert accuracy["sh"] > accuracy["rgb"] + 0.1  # the store's fifth SH channel depends on the class
+    assert accuracy["sh"] > 0.9 and accuracy["rgb"] < 0.6  # the store's fifth SH channel is the class and noise
     plots = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert plots == ["class_distribution.png", "scene_distribution.png", "sh_classes.png", "window_coverage.png"]
     counted = tmp_path / "out" / "scenes" / "a" / "statistics.json"

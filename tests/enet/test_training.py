@@ -15,7 +15,6 @@ from enet import callbacks
 from enet.callbacks import TrainingClock
 from enet.module import SegmentationModule
 from enet.options import OptimizerOptions
-from enet.stems import STEMS
 from enet.task_test import test as run_test
 from enet.task_train import train
 from tests.enet.bindings import bind_split
@@ -60,15 +59,16 @@ def test_train_then_test(views, tmp_path):
 
 
 def test_tensorboard_has_scalars_pictures_config_and_hyper_parameters(views, tmp_path):
-    results = start(views, tmp_path, epochs=2)
+    results = start(views, tmp_path, epochs=3)
     logged = read_events(tmp_path / "run/training/tensorboard")
     assert {"train/loss", "train/mean_iou", "learning_rate", "val/mean_iou"} <= set(logged.scalars)
-    last = logged.scalars["val/mean_iou"]
-    assert last == pytest.approx(results["validation"]["mean_iou"], abs=1e-6) or results["best_epoch"] == 0
+    scores = logged.scalars["val/mean_iou"]
+    assert len(scores) == 3 and scores[results["best_epoch"]] == max(scores)
+    assert max(scores) == pytest.approx(results["validation"]["mean_iou"], abs=1e-6)
     assert set(logged.images) == {"val/samples", "val/confusion"}
     assert logged.images["val/samples"] == (4 * 24, 3 * 27), "four views below each other: image, truth, prediction"
     assert "config" in logged.texts
-    assert logged.hparams["network.stem"] == results["stem"] and logged.hparams["budget.epochs"] == 2
+    assert logged.hparams["network.stem"] == results["stem"] and logged.hparams["budget.epochs"] == 3
     assert "optimizer.learning_rate" in logged.hparams and "hparam/best_val_mean_iou" in logged.metrics
 
 
@@ -235,12 +235,3 @@ def test_early_stopping_stops(views, tmp_path, monkeypatch):
     monkeypatch.setattr(OptimizerOptions, "learning_rate_at", lambda self, epoch: 0.0)
     monkeypatch.setattr(SegmentationModule, "predict", lambda self, batch: torch.ones_like(batch.label))
     assert start(views, tmp_path, epochs=50, patience=3)["epochs"] == 4
-
-
-@pytest.mark.parametrize("stem", STEMS)
-def test_every_stem_learns_well_above_chance(views, tmp_path, stem):
-    """Equal budgets; four classes told apart by their colour, of which guessing gets an IoU of 1/7."""
-    gin.bind_parameter("NetworkOptions.stem", stem)
-    gin.bind_parameter("OptimizerOptions.learning_rate", 2e-3)
-    results = start(views, tmp_path, epochs=30, val_interval=5)
-    assert results["validation"]["mean_iou"] > 0.3

@@ -163,7 +163,8 @@ def test_splits_of_the_dataset():
 
 def test_stopping_changes_nothing_with_random_backgrounds(capture, tmp_path):
     _, placement, frames = placed(write_transforms(tmp_path / "block", capture))
-    options = replace(OPTIONS, optimization=replace(OPTIONS.optimization, steps=(32, 32), rays_per_step=(500,)))
+    short = replace(OPTIONS.optimization, steps=(32, 32), rays_per_step=(500,))
+    options = replace(OPTIONS, grid=FitGrid(resolutions=(16, 24)), optimization=short)
     whole, first, second = (Fitter(frames, placement, None, options, seed) for seed in (0, 0, 9))
     whole.run()
     first.run(stop_at=16)
