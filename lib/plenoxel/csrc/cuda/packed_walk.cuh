@@ -16,9 +16,11 @@ struct Entry {
   float weight;
 };
 
-// Rows may lie beyond 2^32 numbers.
-__device__ __forceinline__ float4 read_quarter(const float* rows, uint32_t row, int quarter) {
-  return __ldg(reinterpret_cast<const float4*>(rows) + uint64_t(row) * kQuarters + quarter);
+// Row `row` of a column of quarters, whose first is given. Rows may lie beyond 2^32 numbers; with the column's start in a
+// register, the address is one widening multiply-add.
+__device__ __forceinline__ float4 read_quarter(const float4* column, uint32_t row) {
+  return __ldg(reinterpret_cast<const float4*>(reinterpret_cast<const char*>(column) +
+                                               uint64_t(row) * uint32_t(kPackedRow * sizeof(float))));
 }
 
 struct WarpMemory {
@@ -82,6 +84,7 @@ __device__ __forceinline__ void list_corners(Walker& walker, unsigned corners, E
 // Adds the lists of a warp's rays to their sums. Lane l reads quarter l % 8 of the rows of ray 4 g + l / 8.
 __device__ __forceinline__ void gather(const float* rows, WarpMemory& memory, int count) {
   const int lane = threadIdx.x & 31, quarter = lane % kQuarters;
+  const float4* column = reinterpret_cast<const float4*>(rows) + quarter;
   __syncwarp();
 #pragma unroll 1
   for (int group = 0; group < 8; ++group) {
@@ -92,7 +95,7 @@ __device__ __forceinline__ void gather(const float* rows, WarpMemory& memory, in
 #pragma unroll 4
     for (int slot = 0; slot < own; ++slot) {
       const Entry entry = memory.list[32 * slot + ray];
-      const float4 part = read_quarter(rows, entry.row, quarter);
+      const float4 part = read_quarter(column, entry.row);
       sum.x = __fmaf_rn(entry.weight, part.x, sum.x);
       sum.y = __fmaf_rn(entry.weight, part.y, sum.y);
       sum.z = __fmaf_rn(entry.weight, part.z, sum.z);
@@ -124,7 +127,8 @@ __device__ __noinline__ float3 clamping(const PackedGrid& grid, const RenderOpti
     if (const int32_t row = cell->row[corner]; row >= 0) {
 #pragma unroll
       for (int quarter = 0; quarter < 7; ++quarter)
-        reinterpret_cast<float4*>(values)[quarter] = read_quarter(grid.rows, row & ~kMayClamp, quarter);
+        reinterpret_cast<float4*>(values)[quarter] =
+            read_quarter(reinterpret_cast<const float4*>(grid.rows) + quarter, row & ~kMayClamp);
     }
 #pragma unroll
     for (int c = 0; c < 3; ++c) {
