@@ -29,7 +29,6 @@ RAYS = 46
 ANY_RAYS = 12
 TV_ROWS = 20
 NETWORK_PIXELS = 120
-SURFACE_SIGMA = 10.0  # of the golden first-surface depths
 CORNERS = torch.cartesian_prod(*[torch.arange(2)] * 3)
 
 
@@ -73,8 +72,9 @@ class Grid:
         counts = torch.where(sigma > options["sigma_thresh"], sigma, 0.0)
         left = -(counts * options["step_size"] * self.world_length[ray]).cumsum(0)
         from_stop = (left - np.log(options["stop_thresh"])).abs()
-        thresholds = [SURFACE_SIGMA, *([options["sigma_thresh"]] if options["sigma_thresh"] > 1e-3 else [])]
-        return all(((sigma - value).abs() > 1e-3).all() for value in thresholds) and bool((from_stop > 1e-3).all())
+        if options["sigma_thresh"] < 1e-3:  # near to nothing a sample counts for nothing
+            return bool((from_stop > 1e-3).all())
+        return bool((from_stop > 1e-3).all() and ((sigma - options["sigma_thresh"]).abs() > 1e-3).all())
 
     def neighbours(self, row: int) -> Tensor:
         """Rows of the occupied voxels among the 27 around one."""
@@ -123,7 +123,7 @@ def cut_grid(svox2: dict[str, np.ndarray], fork: dict[str, np.ndarray], options:
     cut = {"reso": svox2["reso"], **{name: svox2[name][kept] for name in ("links_idx", "sigma", "sh")}}
     cut |= {name: svox2[name][rays] for name in ("origins", "dirs", "gt")}
     for i in range(len(options)):
-        cut |= {f"{name}_{i}": svox2[f"{name}_{i}"][rays] for name in ("rgb", "depth", "depth_first")}
+        cut |= {f"{name}_{i}": svox2[f"{name}_{i}"][rays] for name in ("rgb", "depth")}
         cut[f"sh_image_{i}"] = fork[f"sh_image_{i}"][rays]
         cut |= {f"grad_sigma_{name}_{i}": svox2[f"grad_sigma_{name}_{i}"][graded] for name in ("mse", "reg")}
     cut["grad_sh_mse_0"] = svox2["grad_sh_mse_0"][graded]
