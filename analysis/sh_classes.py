@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from dataloader import ViewStore
+from utils.arrays import read_npz
+from utils.errors import reading
 from utils.labels import CLASS_NAMES, NUM_CLASSES, UNANNOTATED
 from utils.seeding import generator
 
@@ -45,9 +47,11 @@ class PixelSample:
     @staticmethod
     def load(path: Path) -> PixelSample:
         """Read what :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
+        what, advice = "a sample of pixels", "delete it, and run 'analyze' again"
+        arrays = read_npz(path, what, ("rgb", "sh", "label", "group"), advice=advice)
+        with reading(path, what, advice):
             rgb, sh, label, group = (torch.from_numpy(arrays[name]) for name in ("rgb", "sh", "label", "group"))
-        return PixelSample(rgb.float(), sh.float(), label.long(), group)
+            return PixelSample(rgb.float(), sh.float(), label.long(), group)
 
     def select(self, chosen: Tensor) -> PixelSample:
         """The pixels that an index or mask ``chosen [M']`` names."""

@@ -121,7 +121,7 @@ def _analyze_scene(
         if sh_pixels and {"rgb", "sh"} <= set(ViewStore.open(store).channels):
             sample_pixels(store, sh_pixels, seed).save(partial / _SH_SAMPLE_FILE)
         commit_output(output)
-    return read_json(output / STATISTICS_FILE)
+    return read_json(output / STATISTICS_FILE, kind=dict)
 
 
 def _statistics_of_all(

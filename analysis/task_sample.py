@@ -16,7 +16,7 @@ from analysis.domes import DomeOptions, dome_cameras, floor_height
 from analysis.surface import DEPTH_CHANNELS
 from analysis.targets import TargetOptions, check_targets, find_targets
 from dataloader import CameraList, ViewStore, load_mesh, load_scene
-from utils.errors import UserError
+from utils.errors import UserError, reading
 from utils.files import read_json
 from utils.identity import FileSet, store_identity
 from utils.labels import CLASS_NAMES, TAIL_CLASSES, class_index
@@ -94,7 +94,9 @@ def wanted_classes(classes: str | Sequence[str], statistics: str | Path | None) 
         if statistics is None:
             raise UserError("sample.classes = 'tail' needs sample.statistics; run 'analyze' and give its "
                             "statistics.json, or set sample.classes = 'paper' or a list of class names")
-        return read_json(statistics)["total"]["tail_classes"]
+        content = read_json(statistics)
+        with reading(statistics, "class statistics", "run 'analyze' again"):
+            return [CLASS_NAMES[CLASS_NAMES.index(name)] for name in content["total"]["tail_classes"]]
     if isinstance(classes, str):
         raise UserError(f"sample.classes = {classes!r} is unknown; use 'tail', 'paper' or a list of class names")
     try:

@@ -44,7 +44,7 @@ def load_module(checkpoint: str | Path, device: torch.device) -> SegmentationMod
         for name, values in module.state_dict().items():
             if not torch.isfinite(values).all():
                 raise ValueError(f"{name} holds NaN or infinity")
-        ViewOptions(**(module.hparams["views"] or {}))
+        ViewOptions(**module.hparams["views"])
         if not all(isinstance(scene, str) for scene in module.hparams["scenes"]):
             raise TypeError("its scenes are no names")
     return module.to(device).eval()
@@ -130,7 +130,7 @@ class CheckpointTest:
         partial = prepare_output(self.output, self._inputs(source), overwrite)
         if partial is None:
             logger.info("%s is finished; nothing to do", self.output)
-            return read_json(self.output / "results.json")
+            return read_json(self.output / "results.json", kind=dict)
         trained_on = {room_of(scene) for scene in module.hparams["scenes"]}
         seen = sorted(trained_on & {room_of(name) for name in self.scenes})
         if seen:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import logging
+import math
 import os
 import sqlite3
 import subprocess
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.config import check_binding
 from utils.cores import environment_of_each
-from utils.errors import UserError
+from utils.errors import UserError, reading, short
 from utils.files import read_json, write_json, write_text
 from utils.interrupts import end_with_this_process
 from utils.locks import check_unlocked, locked
@@ -124,6 +125,8 @@ def run_search(search: Search) -> dict[str, Any]:
                 direction="maximize",
                 load_if_exists=True,
             )
+            with reading(search.folder / _STUDY, "the study of a search", "delete it to start a new search"):
+                _check_study(search, study)
             with _Trainings(search, study) as trainings:
                 trainings.run_all()
             return _results(search, study)
@@ -141,6 +144,19 @@ def _named_errors(path: Path) -> Iterator[None]:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{path} cannot be used ({reason}); it is damaged, or another program holds it: delete it to "
                         "start a new search") from None
+
+
+def _check_study(search: Search, study: optuna.Study) -> None:
+    """Raise ``ValueError`` where the study is not this search's: its parameters become lines of ``best.gin``."""
+    import optuna
+
+    if study.direction != optuna.study.StudyDirection.MAXIMIZE:
+        raise ValueError(f"it is to {study.direction.name.lower()} something")
+    for trial in study.get_trials():
+        if not set(trial.params) <= set(search.space):
+            raise ValueError(f"trial {trial.number} has the parameters {short(list(trial.params))}")
+        if trial.value is not None and not math.isfinite(trial.value):
+            raise ValueError(f"trial {trial.number} has the score {trial.value}")
 
 
 class _Trainings:
@@ -209,7 +225,10 @@ class _Trainings:
             reason = errors.strip().splitlines()[-1:] or ["no message"]
             logger.error("%s failed: %s", name, reason[0])
             raise TrialFailed(reason[0])
-        score = read_json(runs / name / "metrics.json")["validation"]["mean_iou"]
+        metrics = runs / name / "metrics.json"
+        content = read_json(metrics)
+        with reading(metrics, "the metrics of a training", "delete the trial's folder"):
+            score = content["validation"]["mean_iou"]
         logger.info("%s: %.4f with %s", name, score or 0.0, "; ".join(bindings))
         return score or 0.0
 

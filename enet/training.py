@@ -145,7 +145,7 @@ def train_once(
     partial = prepare_output(folder, training_inputs(training, validation, options, budget), overwrite)
     if partial is None:
         logger.info("%s is finished; nothing to do", folder)
-        return read_json(folder / RESULTS)
+        return read_json(folder / RESULTS, kind=dict)
     module = _build_module(options, budget, training, validation, device)
     data = SegmentationDataModule(training, validation, budget.batch_of_each, budget.epoch_views, budget.seed)
     seconds, epochs = _fit(partial, module, data, options, budget, device)

@@ -12,7 +12,7 @@ import gin
 from dataloader.perfception import FIELD_PREFIX
 from lib.plenoxel.options import RenderOptions
 from utils.device import choose_device
-from utils.errors import UserError
+from utils.errors import UserError, reading
 from utils.files import read_json
 from utils.plans import FAILED, Item, Plan, plan_scenes
 from utils.records import METRICS_FILE
@@ -104,10 +104,11 @@ def _keep_measured_rates(results: dict[str, dict[str, Any]], metrics: Path) -> N
     """Copy the render rate of stores that were finished already from the run that rendered them."""
     if not metrics.is_file():
         return
-    measured = read_json(metrics).get("scenes", {})
-    for name, result in results.items():
-        if result["views_per_second"] is None:
-            result["views_per_second"] = measured.get(name, {}).get("views_per_second")
+    content = read_json(metrics)
+    with reading(metrics, "the metrics of an earlier run", "delete it"):
+        for name, result in results.items():
+            if result["views_per_second"] is None:
+                result["views_per_second"] = content.get("scenes", {}).get(name, {}).get("views_per_second")
 
 
 def _scenes_with_cameras(scenes: str | Sequence[str], folder: Path) -> list[str]:

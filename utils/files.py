@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.disk import flush, temporary_path, writing
-from utils.errors import UserError, reading
+from utils.errors import UserError, reading, short
 
 _MAKE_AGAIN = "run the stage that writes it"
 
@@ -81,8 +81,11 @@ def read_text(path: str | Path, what: str = "a text file", advice: str = "replac
         return regular_file(path, what).read_text(encoding="utf-8-sig")
 
 
-def read_json(path: str | Path, advice: str = _MAKE_AGAIN) -> Any:
-    """Read JSON; raises :class:`UserError` when the file is absent or not JSON."""
+def read_json(path: str | Path, advice: str = _MAKE_AGAIN, kind: type = object) -> Any:
+    """Read JSON; raises :class:`UserError` when the file is absent, not JSON, or not of that ``kind``: dict or list."""
     path = regular_file(path, "a JSON file", advice)
     with reading(path, "valid JSON", advice):
-        return json.loads(read_text(path))
+        content = json.loads(read_text(path))
+        if not isinstance(content, kind):
+            raise TypeError(f"a {kind.__name__} is expected, found {short(content)}")
+        return content

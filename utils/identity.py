@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from utils.errors import UserError
+from utils.errors import UserError, reading
 from utils.files import read_json
 from utils.threads import ordered_map
 
@@ -140,7 +140,10 @@ def field_inputs(path: str | Path) -> FileSet:
 
 def channel_identity(store: str | Path, channel: str) -> str | None:
     """Of one channel of a finished view store, by what its metadata say it was made from; None where it is absent."""
-    entry = read_json(Path(store) / "meta.json")["channels"].get(channel)
+    path = Path(store) / "meta.json"
+    content = read_json(path)
+    with reading(path, "a view store's description", "render the views again"):
+        entry = content["channels"].get(channel)
     return None if entry is None else value_identity(entry)
 
 

@@ -129,7 +129,7 @@ def commit_output(path: str | Path) -> None:
 def finished_settings(path: str | Path) -> dict[str, Any]:
     """What the folder ``path`` was made with; empty where it does not say."""
     file = Path(path) / SETTINGS_FILE
-    return read_json(file) if file.exists() else {}
+    return read_json(file, kind=dict) if file.exists() else {}
 
 
 def _refuse_difference(path: Path, settings: dict[str, Any], partly: bool = False) -> None:
@@ -145,7 +145,7 @@ def _refuse_difference(path: Path, settings: dict[str, Any], partly: bool = Fals
 def _resolved(settings: dict[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, Stamps]]:
     """Settings as JSON gives them back, and stamps of the input files; what ``folder`` remembers is not read again."""
     file = folder / INPUTS_FILE
-    known, remembered = ({}, 0) if not file.is_file() else (read_json(file), file.stat().st_mtime_ns)
+    known, remembered = ({}, 0) if not file.is_file() else (read_json(file, kind=dict), file.stat().st_mtime_ns)
     resolved, stamps = resolve_inputs(settings, known, remembered)
     return json.loads(json.dumps(resolved)), stamps
 

@@ -57,7 +57,7 @@ class RunRecords:
         if self._finished and path.exists():
             return
         with locked(path):
-            runs = read_json(path) if path.exists() else []
+            runs = read_json(path, kind=list) if path.exists() else []
             write_json(path, [*runs, self._run()])
 
     def _run(self) -> dict[str, Any]:

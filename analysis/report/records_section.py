@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from utils.files import read_json
+from utils.errors import reading
+from utils.files import read_json, read_text
 
 _MAX_DEPTH = 3
 
@@ -31,16 +32,17 @@ def _record_files(folder: Path) -> list[Path]:
 
 
 def _entry(path: Path, root: Path) -> dict[str, Any]:
-    runs = read_json(path)
-    record = runs[-1]
+    runs = read_json(path, kind=list)
     config = path.with_name("operative_config.gin")
-    return {
-        "task": record["task"],
-        "folder": "/".join(part for part in path.parent.relative_to(root).parts if part != "run"),
-        "started": runs[0]["started"],
-        "seconds": sum(run["seconds"] for run in runs),
-        "gpu": record.get("gpu"),
-        "threads": record.get("threads"),
-        "config": config.read_text(encoding="utf-8") if config.exists() else "",
-        "versions": {"python": record["python"], **record.get("packages", {})},
-    }
+    with reading(path, "the records of a stage", "delete it"):
+        record = runs[-1]
+        return {
+            "task": record["task"],
+            "folder": "/".join(part for part in path.parent.relative_to(root).parts if part != "run"),
+            "started": runs[0]["started"],
+            "seconds": sum(run["seconds"] for run in runs),
+            "gpu": record.get("gpu"),
+            "threads": record.get("threads"),
+            "config": read_text(config) if config.exists() else "",
+            "versions": {"python": record["python"], **record.get("packages", {})},
+        }

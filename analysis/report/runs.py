@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.errors import reading
 from utils.files import read_json
 from utils.labels import CLASS_NAMES
 
@@ -64,6 +65,14 @@ class Run:
         """Pictures of image, truth and prediction."""
         return self.folder / ("test/scores/samples" if self.tested else "training/samples")
 
+    def check(self) -> None:
+        """Raise an exception of any kind where its files lack what a report reads; see :mod:`utils.errors`."""
+        for value in (self.scores["mean_iou"], self.scores["pixel_accuracy"], *self.scores["class_iou"].values()):
+            if value is not None:
+                float(value)
+        if not all(isinstance(text, str) for text in (self.setup(), self.stem, self.color)):
+            raise TypeError("its stem or colour is no text")
+
     def setup(self) -> str:
         """A key that runs share when they differ only in their seed."""
         kept = {name: value for name, value in self.settings.items() if name not in ("training", "validation")}
@@ -105,11 +114,13 @@ def find_runs(runs_dir: str | Path) -> list[Run]:
         folder = results.parent.parent
         training = read_json(results)
         tested = folder / "test" / "scores" / "results.json"
-        scores = read_json(tested) if tested.exists() else training["validation"]
-        if scores.get("mean_iou") is None:
-            continue
         settings = read_json(folder / "training" / "settings.json")
-        runs.append(Run(folder.name, folder, settings, training, scores, tested.exists()))
+        with reading(results, "the results of a training", "train again, or remove the run's folder"):
+            scores = read_json(tested) if tested.exists() else training["validation"]
+            run = Run(folder.name, folder, settings, training, scores, tested.exists())
+            if scores.get("mean_iou") is not None:
+                run.check()
+                runs.append(run)
     return runs
 
 

@@ -18,7 +18,7 @@ from analysis.statistics_plots import plot_before_and_after
 from analysis.surface import field_depth
 from dataloader import CameraList, ViewStore
 from dataloader.perfception import FIELD_PREFIX
-from utils.errors import UserError
+from utils.errors import UserError, reading
 from utils.files import read_json
 from utils.images import read_image
 from utils.labels import NUM_CLASSES, UNANNOTATED, colorize
@@ -29,7 +29,7 @@ _STRIPS_PER_SCENE = 4
 
 def fields_section(fields_dir: Path, examples: int) -> dict[str, Any] | None:
     """Held-out PSNR and SSIM of every field, and render beside photograph for some; None when nothing was fitted."""
-    results = {path.parent.name.removeprefix(FIELD_PREFIX): (path.parent, read_json(path))
+    results = {path.parent.name.removeprefix(FIELD_PREFIX): (path.parent, _field_results(path))
                for path in sorted(fields_dir.glob("*/results.json"))}
     if not results:
         return None
@@ -42,6 +42,15 @@ def fields_section(fields_dir: Path, examples: int) -> dict[str, Any] | None:
         "ssim": statistics.fmean(values["ssim"] for values in measured) if measured else None,
         "pairs": [pair for name in list(results)[:examples] for pair in _held_out_pairs(name, *results[name])],
     }
+
+
+def _field_results(path: Path) -> dict[str, Any]:
+    results = read_json(path, kind=dict)
+    with reading(path, "the results of a fit", "fit the scene again"):
+        for values in (results, *results.get("held_out", {}).values()):
+            if values.get("psnr") is not None:
+                float(values["psnr"]), float(values["ssim"])
+    return results
 
 
 def _held_out_pairs(scene: str, folder: Path, results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -64,7 +73,9 @@ def classes_section(analysis_dir: Path, novel_views_dir: Path) -> dict[str, Any]
     if not path.exists():
         return None
     found = read_json(path)
-    before = from_names(found["total"]["pixels"]).long()
+    with reading(path, "class statistics", "run 'analyze' again"):
+        before = from_names(found["total"]["pixels"]).long()
+        tail = set(found["total"]["tail_classes"])
     novel = _novel_pixels(novel_views_dir)
     section: dict[str, Any] = {
         "total": found["total"],
@@ -76,7 +87,6 @@ def classes_section(analysis_dir: Path, novel_views_dir: Path) -> dict[str, Any]
                      if (analysis_dir / f"{name}.png").exists()},
     }
     if novel is not None:
-        tail = set(found["total"]["tail_classes"])
         section["before_after"] = embed_figure(plot_before_and_after(before, before + novel, tail))
     return section
 
@@ -101,10 +111,11 @@ def domes_section(domes_dir: Path, examples: int) -> dict[str, Any] | None:
     if not judged:
         return None
     by_class: dict[str, list[int]] = {}
-    for info in judged:
-        counts = by_class.setdefault(info["target_class"], [0, 0])
-        counts[0] += 1
-        counts[1] += info["accepted"]
+    with reading(domes_dir, "a folder of judged dome cameras", "run 'filter' again"):
+        for info in judged:
+            counts = by_class.setdefault(info["target_class"], [0, 0])
+            counts[0] += 1
+            counts[1] += bool(info["accepted"])
     shown = [name for name in lists if len(lists[name])][:examples]
     return {
         "reasons": [{"name": name, "count": count, "meaning": REASONS.get(name, "kept")}

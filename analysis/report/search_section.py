@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.plotting import ACCEPTED, MUTED, house_style, new_figure
 from analysis.report.embedding import embed_figure
+from utils.errors import reading
 from utils.files import read_json
 
 _BEST_TRIALS = 10
@@ -26,14 +27,16 @@ def search_section(search_dir: Path | None) -> dict[str, Any] | None:
     if search_dir is None or not (search_dir / "metrics.json").exists():
         return None
     found = read_json(search_dir / "metrics.json")
-    trials, parameters = found["trials"], list(found["best"])
-    best = sorted(trials, key=lambda trial: -trial["mean_iou"])[:_BEST_TRIALS]
+    with reading(search_dir / "metrics.json", "the metrics of a search", "run the search again"):
+        trials, parameters, failed = found["trials"], list(found["best"]), int(found["failed"])
+        best = sorted(trials, key=lambda trial: -float(trial["mean_iou"]))[:_BEST_TRIALS]
+        rows = [{"number": trial["number"], "mean_iou": 100 * trial["mean_iou"],
+                 "values": [_text(trial.get(name)) for name in parameters]} for trial in best]
     return {
         "parameters": parameters,
-        "trials": [{"number": trial["number"], "mean_iou": 100 * trial["mean_iou"],
-                    "values": [_text(trial.get(name)) for name in parameters]} for trial in best],
+        "trials": rows,
         "count": len(trials),
-        "failed": found["failed"],
+        "failed": failed,
         "best_config": str(search_dir / "best.gin"),
         "plot": embed_figure(plot_search(trials, parameters)),
     }  # fmt: skip

@@ -232,9 +232,9 @@ class Fitter:
         state = {
             "step": self.step,
             "seconds": self.seconds,
-            "links": self.grid.links.detach(),  # the numbers alone, without what hangs on the tensor
-            "density": self.grid.density.detach(),
-            "sh": self.grid.sh.detach(),
+            "links": self.grid.links,
+            "density": self.grid.density,
+            "sh": self.grid.sh,
             "square_density": optimizer.square_density,
             "square_sh": optimizer.square_sh,
             "exposure": self.exposure.state_dict(),

@@ -119,10 +119,10 @@ def fit_scene(
     scene = load_scene(scene_path, settings.options.rendering.background_brightness)
     partial = prepare_output(output, fit_inputs(settings, device, scene), overwrite)
     if partial is None:
-        return read_json(output / RESULTS_FILE)
+        return read_json(output / RESULTS_FILE, kind=dict)
     _SceneFit(scene, partial, settings, device, started).run()
     commit_output(output)
-    return read_json(output / RESULTS_FILE)
+    return read_json(output / RESULTS_FILE, kind=dict)
 
 
 class _SceneFit:

@@ -1,5 +1,6 @@
 """Whole views: pixels and depth lie where a rasterizer of the same surface puts them; exposure; bounded memory."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from tests.model.grid_fixture import filled, voxel_centers
 from utils.cameras import look_at, pixel_grid, rigid_inverse, unproject
 from utils.errors import UserError
 
+CAPTURED = ("gain", "offset", "turn", "shift")
 SIZE = (45, 60)
 LOW, HIGH = (20, 24, 28), (44, 40, 36)  # the first and last voxel of a box, whose faces go through their centres
 INTRINSICS = torch.tensor([[50.0, 0, 28.0], [0, 48.0, 24.0], [0, 0, 1]], dtype=torch.float64)
@@ -116,3 +118,21 @@ def test_exposure_is_saved_with_the_field(box, tmp_path):
     (tmp_path / "capture.npz").write_bytes(b"PK nonsense")
     with pytest.raises(UserError, match="capture.npz cannot be read"):
         RadianceField.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gain": np.full((2, 3), np.nan)}, "gain is empty or"), ({"offset": np.full((2, 3), np.inf)}, "offset is"),
+        ({"camera_to_world": np.full((2, 4, 4), np.nan)}, "camera_to_world is"), ({"near": np.float64(0)}, "near is 0"),
+        ({"turn": np.full((2, 3), 1e30)}, "turn is"), ({"near": np.float64("nan")}, "near is empty or holds"),
+        ({"camera_to_world": np.zeros((0, 4, 4)), **{name: np.zeros((0, 3)) for name in CAPTURED}}, "is empty"),
+        ({"shift": np.zeros((7, 3))}, "ValueError|RuntimeError"), ({"gain": np.array(["a"] * 6)}, "ValueError"),
+        ({"near": np.ones(3)}, "RuntimeError"), ({"gain": np.array([object()] * 6)}, "pickled objects"),
+    ],
+)  # fmt: skip
+def test_exposures_that_no_fit_has_are_refused(tmp_path, change, message):
+    arrays = {"camera_to_world": np.eye(4)[None].repeat(2, 0), "near": np.float64(0.1)}
+    np.savez(tmp_path / "capture.npz", **{**arrays, **dict.fromkeys(CAPTURED, np.ones((2, 3))), **change})
+    with pytest.raises(UserError, match=f"capture.npz cannot be read .*{message}"):
+        CaptureModel.load(tmp_path)
