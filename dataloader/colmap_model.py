@@ -111,7 +111,7 @@ def _image(
     world_to_camera = torch.eye(4, dtype=torch.float64)
     world_to_camera[:3, :3] = quaternion_to_matrix(quaternion)
     world_to_camera[:3, 3] = torch.tensor(translation, dtype=torch.float64)
-    return ColmapImage(readable_path(name, source, "image's path"), rigid_inverse(world_to_camera), camera)
+    return ColmapImage(readable_path(name, source, "path of an image"), rigid_inverse(world_to_camera), camera)
 
 
 def _text_rows(path: Path, words: int = -1) -> list[list[str]]:

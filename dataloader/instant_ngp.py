@@ -67,7 +67,7 @@ def _posed_image(file: Path, content: dict[str, Any], frame: Any, split: str | N
     if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
         raise UserError(f"{file} has a frame without 'file_path'; expected the image's path relative to the file")
     values = ChainMap(frame, content)
-    path = readable_path(frame["file_path"], file, "image's path")
+    path = readable_path(frame["file_path"], file, "path of an image")
     other = [name for name in _OTHER_PROJECTIONS if values.get(name)]
     model = values.get("camera_model", "OPENCV")
     if other or model not in _CAMERA_MODELS:

@@ -29,7 +29,7 @@ _PLAIN = {  # what rebuilds tensors from stored numbers, and containers that hol
     "torch._utils _rebuild_parameter_with_state", "torch.nn.parameter Parameter", "torch Size", "torch device",
     "collections OrderedDict", "collections Counter", "__builtin__ set", "__builtin__ complex", "_codecs encode",
     *(f"torch {kind}Storage" for kind in
-      ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")),
+      ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool", "ComplexFloat")),
     _OLD_CALLBACK.replace(".ModelCheckpoint", " ModelCheckpoint"),
 }  # fmt: skip
 _WITH_GLOBALS = ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")

@@ -127,6 +127,18 @@ def test_mixed_sizes_are_refused(folder):
     [
         (lambda folder: (folder / "intrinsic" / "intrinsic_color.txt").unlink(), "intrinsic_color.txt does not exist"),
         (lambda folder: (folder / "intrinsic" / "intrinsic_color.txt").write_text("1 2"), "holds 2 values"),
+        *((lambda folder, name=name, text=text: (folder / "intrinsic" / f"{name}.txt").write_text(text), message)
+          for name, text, message in (
+              ("intrinsic_color", "nan " * 16, "finite numbers"), ("intrinsic_color", "\0", "text that is not numbers"),
+              ("intrinsic_color", "1e308 0 16 0 1e308 12 0 0 1", "finite numbers"),
+              ("intrinsic_color", "1e-9 0 16 0 1e-9 12 0 0 1", "focal lengths are 1e-09"),
+              ("intrinsic_color", "1e9 0 16 0 1e9 12 0 0 1", "focal lengths are 1e\\+09"),
+              ("intrinsic_color", "30 1e9 16 0 30 12 0 0 1", "is no camera matrix"),
+              ("intrinsic_color", "30 0 16 0 30 12 5 5 5", "is no camera matrix"),
+              ("extrinsic_color", "0 " * 16, "extrinsic_color.txt: .* is not a rotation"),
+              ("extrinsic_depth", "2 0 0 0 2 0 0 0 2", "extrinsic_depth.txt: .* is not a rotation"),
+              ("extrinsic_depth", "1e200 " * 16, "finite numbers"),
+          )),
         (lambda folder: shutil.rmtree(folder / "color"), "color holds no images"),
         (lambda folder: shutil.rmtree(folder / "pose"), "pose holds no poses"),
         (lambda folder: [(folder / "pose" / f"{i}.txt").write_text("-inf " * 16) for i in range(12)],

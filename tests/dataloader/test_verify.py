@@ -1,6 +1,8 @@
 """``verify``: sound data passes; every kind of damage is found, told, and makes the command fail."""
 
+import json
 import logging
+import os
 import shutil
 
 import numpy as np
@@ -45,6 +47,29 @@ def test_notes_do_not_fail(data, caplog):
     assert counts["broken"] == 0 and counts["notes"] == 4
     for text in ("frame 5 is left out", "only 23 usable frames", "no depth images", "scene0000_00.partial is"):
         assert text in caplog.text
+
+
+def test_nothing_in_a_folder_ends_it(data, caplog, monkeypatch):
+    monkeypatch.setattr("dataloader.verification.load_scene", lambda path: [][1])
+    (data / "fields" / "plenoxel_scannet_pipe").mkdir()
+    os.mkfifo(data / "fields" / "plenoxel_scannet_pipe" / "config.gin")
+    (data / "views" / "loop").symlink_to(data / "views" / "loop")
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match="2 problems in 1 scans, 2 fields, 1 views"):
+        run_verify(data)
+    assert "scene0000_00 cannot be checked (IndexError" in caplog.text and "holds no last.ckpt" in caplog.text
+
+
+def test_numbers_that_are_not_finite_are_found_in_stores(data, caplog):
+    path = data / "views" / "scene0000_00"
+    sh = np.zeros((4, 27, 6, 8), np.float16)
+    sh[3, 2, 1, 0] = np.inf
+    np.save(path / "sh.npy", sh)
+    meta = json.loads((path / "meta.json").read_text())
+    meta["channels"]["sh"]["dtype"] = "float16"
+    (path / "meta.json").write_text(json.dumps(meta))
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match="1 problems"):
+        run_verify(data)
+    assert "sh.npy: view 3 holds NaN or infinity" in caplog.text
 
 
 def _truncate(path):

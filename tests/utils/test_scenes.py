@@ -36,6 +36,18 @@ def test_the_projects_lists_are_found_from_anywhere(tmp_path, monkeypatch):
     assert resolve_scenes("configs/splits/val.txt") == ["the user's"]
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfea\0", b"a/../../b\n", b"/etc\n", b"..\n", b"a\x1bb\n", b"x" * 300])
+def test_lists_of_what_are_no_names_are_refused(tmp_path, content):
+    (tmp_path / "list.txt").write_bytes(b"room\n" + content)
+    with pytest.raises(UserError, match="list.txt"):
+        resolve_scenes(str(tmp_path / "list.txt"))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "list.txt").write_bytes("room_a\r\nroom_b\r\n".encode("utf-8-sig"))
+    assert resolve_scenes(str(tmp_path / "list.txt")) == ["room_a", "room_b"]
+
+
 @pytest.mark.parametrize("spec", [["a", "a"], [], "no_such_file.txt"])
 def test_bad_lists_are_refused(spec):
     with pytest.raises(UserError):
