@@ -13,9 +13,9 @@ from torch import Tensor
 from utils.cameras import scale_intrinsics
 from utils.errors import reading, short
 from utils.files import read_json, write_json
+from utils.limits import LARGEST_SIDE
 from utils.names import plain_name
 
-_LARGEST_SIDE = 1 << 20
 _EXPECTED = ("expected scene, image_size and cameras with name, camera_to_world (4x4) and intrinsics (3x3): write it "
              "again with the stage that made it")  # fmt: skip
 
@@ -132,6 +132,6 @@ def _matrices(cameras: list[dict[str, Any]], name: str, side: int) -> Tensor:
 
 def _image_size(size: Any) -> tuple[int, int]:
     height, width = size
-    if not all(type(side) is int and 0 < side <= _LARGEST_SIDE for side in size):
+    if not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in size):
         raise ValueError(f"image_size {short(size)}")
     return height, width

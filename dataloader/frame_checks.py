@@ -10,9 +10,9 @@ from torch import Tensor
 
 from utils.errors import UserError
 from utils.images import is_truncated, open_image
+from utils.limits import FARTHEST
 
 logger = logging.getLogger(__name__)
-FARTHEST = 1e12  # beyond it, float32 squares of lengths are infinite
 _RIGID_TOLERANCE = 1e-2  # on R^T R - I: files have six digits, and fused poses drift a little
 
 

@@ -25,6 +25,7 @@ from dataloader.posed_images import IMAGE_SUFFIXES, PosedImage, build_scene
 from dataloader.scene import Scene
 from utils.errors import UserError, short
 from utils.files import read_json
+from utils.limits import FARTHEST
 from utils.names import readable_path
 
 SINGLE_FILE = "transforms.json"
@@ -34,7 +35,6 @@ _OTHER_PROJECTIONS = ("is_fisheye", "ftheta_p0", "latlong", "equirectangular")
 _DEFAULT_SCALE = 0.33
 _DEFAULT_OFFSET = 0.5
 _EXPORT_AGAIN = "write it again with the program that made it"
-_LARGEST = 1e12  # of a camera's numbers; JSON's integers can be too large for floats
 
 
 def load_transforms_scene(path: Path, background: float) -> Scene:
@@ -136,8 +136,8 @@ def _focal(source: str, values: Mapping[str, Any], width: float, height: float) 
 
 def _number(source: str, values: Mapping[str, Any], name: str, default: float | None = None) -> float:
     value = values.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST < value < _LARGEST:
-        raise UserError(f"{source}: {name} is {short(value)}; expected a number of at most {_LARGEST:g}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -FARTHEST < value < FARTHEST:
+        raise UserError(f"{source}: {name} is {short(value)}; expected a number of at most {FARTHEST:g}")
     return float(value)
 
 

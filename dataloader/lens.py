@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError, short
+from utils.limits import LARGEST_SIDE
 
 _BORDER_SAMPLES = 128
 _NEWTON_STEPS = 50
 _CONVERGED = 1e-10
 _SAME_ASPECT = 0.01
-_LARGEST_SIDE = 1 << 20
 _LARGEST_NUMBER = 1e9
 _SHORTEST, _LONGEST = 1e-3, 1e4  # focal lengths, as shares of the picture's width or height
 
@@ -69,7 +69,7 @@ class Lens:
 
     def __post_init__(self) -> None:
         numbers = torch.tensor([*self.focal, *self.center, *self.radial, *self.tangential], dtype=torch.float64)
-        sound = 1 <= min(self.size) and max(self.size) <= _LARGEST_SIDE and float(numbers.abs().max()) < _LARGEST_NUMBER
+        sound = 1 <= min(self.size) and max(self.size) <= LARGEST_SIDE and float(numbers.abs().max()) < _LARGEST_NUMBER
         if not sound or not is_plausible_focal(self.focal, self.size):
             raise UserError(f"{self.source}: a camera of {short(self.size[1])}x{short(self.size[0])} pixels with focal "
                             f"lengths {self.focal}, principal point {self.center} and distortion "

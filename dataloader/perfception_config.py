@@ -8,9 +8,9 @@ from typing import Any
 
 from utils.errors import UserError, reading, short
 from utils.files import regular_file, write_text
+from utils.limits import LARGEST_SIDE
 
 CONFIG_FILE = "config.gin"
-_LARGEST_SIDE = 1 << 20
 _LONGEST_VALUE = 100_000  # characters; a longer value stays text
 
 
@@ -63,7 +63,7 @@ def _has_entry(resolutions: Any, index: int) -> bool:
 
 
 def _is_side(side: Any) -> bool:
-    return isinstance(side, int | float) and 2 <= side <= _LARGEST_SIDE and side == int(side)
+    return isinstance(side, int | float) and 2 <= side <= LARGEST_SIDE and side == int(side)
 
 
 def write_config(folder: Path, bindings: dict[str, Any]) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import FARTHEST, image_header, pose_problem, report_skipped
+from dataloader.frame_checks import image_header, pose_problem, report_skipped
 from dataloader.lens import Lens
 from dataloader.scannet_files import numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path, scene_name
 from dataloader.undistortion import common_pinhole, needs_resampling
 from utils.errors import UserError
+from utils.limits import FARTHEST
 from utils.names import plain_name
 
 logger = logging.getLogger(__name__)

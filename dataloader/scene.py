@@ -19,7 +19,7 @@ from dataloader.undistortion import undistort_image
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
 from utils.identity import tensor_identity, value_identity
-from utils.images import large_image_turn, read_alpha, read_depth, read_image, resize_image
+from utils.images import one_large_image, read_alpha, read_depth, read_image, resize_image
 
 
 class SparsePoints(NamedTuple):
@@ -88,7 +88,7 @@ class Scene:
         Raises:
             UserError: the image is damaged or has another size than the scene's.
         """
-        with large_image_turn(self.image_size):
+        with one_large_image(self.image_size):
             image = read_image(self.color_paths[index], self.background)
             return self._as_pinhole(image, index, size)
 
@@ -96,7 +96,7 @@ class Scene:
         """Opacity uint8 ``[1, H, W]``, resampled as :meth:`read_color` is; None where images have no alpha channel."""
         if not self.transparent:
             return None
-        with large_image_turn(self.image_size):
+        with one_large_image(self.image_size):
             return self._as_pinhole(read_alpha(self.color_paths[index]), index, size)
 
     def _as_pinhole(self, image: Tensor, index: int, size: tuple[int, int] | None) -> Tensor:

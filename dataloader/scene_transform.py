@@ -17,8 +17,7 @@ from torch import Tensor
 from utils.arrays import read_npz
 from utils.errors import UserError, reading
 from utils.files import atomic_path
-
-_FARTHEST = 1e12  # metres, or grid units a metre: beyond it, float32 squares of lengths are infinite
+from utils.limits import FARTHEST
 
 
 @dataclass(frozen=True)
@@ -109,10 +108,10 @@ class SceneTransform:
         gram = self.rotation @ self.rotation.T
         rigid = torch.allclose(gram, torch.eye(3, dtype=torch.float64), atol=1e-4) and torch.det(self.rotation) > 0
         bottom = torch.allclose(self.T[3], self.T.new_tensor([0, 0, 0, 1]), atol=1e-6)
-        if not (rigid and bottom and float(self.T.abs().max()) < _FARTHEST):
+        if not (rigid and bottom and float(self.T.abs().max()) < FARTHEST):
             raise UserError(f"{path}: T is not a rigid transform (rotation times its transpose is "
                             f"{gram.diagonal().tolist()} on the diagonal, the last row {self.T[3].tolist()}); replace "
                             "the file")
-        if not 1 / _FARTHEST < self.scene_scale < _FARTHEST or not float(self.pcd_mean.abs().max()) < _FARTHEST:
+        if not 1 / FARTHEST < self.scene_scale < FARTHEST or not float(self.pcd_mean.abs().max()) < FARTHEST:
             raise UserError(f"{path}: scene_scale is {self.scene_scale}, pcd_mean {self.pcd_mean.tolist()}; expected "
                             "a positive scale and finite numbers: replace the file")

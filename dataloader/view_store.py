@@ -23,6 +23,7 @@ from dataloader.view_channels import check_channel, decode
 from utils.arrays import read_header
 from utils.errors import UserError, reading, short
 from utils.files import read_json, regular_file
+from utils.limits import LARGEST_SIDE
 from utils.names import plain_name
 from utils.outputs import partial_path
 from utils.spherical_harmonics import SH_CHANNELS
@@ -31,7 +32,6 @@ META_FILE = "meta.json"
 CAMERAS_FILE = "cameras.json"
 FORMAT_VERSION = 1
 _FLOAT16_EXPONENT = 0x7C00
-_LARGEST_SIDE = 1 << 20
 _MOST_VIEWS = 1 << 40
 _CAMERA_BYTES = 50  # that cameras.json takes at least for a view
 
@@ -113,7 +113,7 @@ class ViewStore:
                             "the views again")
         self.scene: str = plain_name(meta["scene"], path, "scene's name")
         height, width = meta["size"]
-        self.size: tuple[int, int] = (_count(height, 1, _LARGEST_SIDE), _count(width, 1, _LARGEST_SIDE))
+        self.size: tuple[int, int] = (_count(height, 1, LARGEST_SIDE), _count(width, 1, LARGEST_SIDE))
         self.attributes: dict[str, Any] = dict(meta["attributes"])
         self.clipped: dict[str, int] = dict(meta["clipped"])
         self.sh_range: Tensor | None = None

@@ -18,11 +18,11 @@ from torch import Tensor
 from utils.arrays import read_npz
 from utils.errors import reading
 from utils.files import atomic_path
+from utils.limits import FARTHEST
 from utils.rotations import axis_angle_to_matrix
 
 CAPTURE_FILE = "capture.npz"
 _PER_CAMERA = ("gain", "offset", "turn", "shift")
-_LARGEST = 1e12  # of the poses' lengths, and so of all
 _WHAT = "the exposures of a fit"
 _DAMAGED = "fit the scene again, or delete it to render every view at the average exposure"
 NEAR_METRES = 0.1
@@ -106,8 +106,8 @@ class CaptureModel:
             pose, near = values["camera_to_world"].reshape(-1, 4, 4), values["near"].item()
             gain, offset, turn, shift = (values[name].reshape(len(pose), 3) for name in _PER_CAMERA)
             for name, numbers in values.items():
-                if not len(pose) or not (numbers.abs() < _LARGEST).all():  # also where one is NaN
-                    raise ValueError(f"{name} is empty or holds a number that is not finite or beyond {_LARGEST:g}")
+                if not len(pose) or not (numbers.abs() < FARTHEST).all():  # also where one is NaN
+                    raise ValueError(f"{name} is empty or holds a number that is not finite or beyond {FARTHEST:g}")
             if near <= 0:
                 raise ValueError(f"near is {near}")
             return cls(pose, gain.float(), offset.float(), turn, shift, near)

@@ -24,7 +24,7 @@ _END_BYTES = 1024  # some cameras write padding after the end marker
 _LARGE_PIXELS = 1 << 26
 _PIXELS_PER_BYTE = 1100  # no photograph is packed tighter; deflate packs zeros 1032 to one
 _REPLACE = "replace it or remove the frame"
-_large_image_turn = threading.Lock()
+_large_image_lock = threading.Lock()
 # Pillow refuses 200 megapixels, which phones take. What open_image allows follows the file's length instead.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -74,9 +74,9 @@ def decode_image(source: str | Path | bytes, kind: str = "colour", name: str | P
 
 
 @contextlib.contextmanager
-def large_image_turn(size: tuple[int, int]) -> Iterator[None]:
-    """While an image of ``size`` (height, width) is in memory at full size: large ones wait for each other."""
-    with _large_image_turn if size[0] * size[1] > _LARGE_PIXELS else contextlib.nullcontext():
+def one_large_image(size: tuple[int, int]) -> Iterator[None]:
+    """Held while an image of ``size`` (height, width) is in memory at full size: one large image at a time."""
+    with _large_image_lock if size[0] * size[1] > _LARGE_PIXELS else contextlib.nullcontext():
         yield
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from lib.plenoxel.grid import GridHandle
 from lib.plenoxel.options import RenderOptions
 from lib.plenoxel.outputs import OUTPUTS, RayOutputs
-from lib.plenoxel.reference_march import March, colors, interpolate, rays_in_grid, sh_basis
+from lib.plenoxel.reference_march import March, colors, interpolate, rays_in_grid
+from utils.spherical_harmonics import SH_CHANNELS, sh_basis
 
 
 def _render_rays(
@@ -30,7 +31,8 @@ def _render_rays(
     rays = rays_in_grid(grid.index, origins, directions, options.near_clip)
     march = March(grid, rays, options)
     basis = sh_basis(directions)
-    rgb, image, depth = torch.zeros_like(origins), origins.new_zeros(len(origins), 27), torch.zeros_like(rays.delta)
+    rgb, depth = torch.zeros_like(origins), torch.zeros_like(rays.delta)
+    image = origins.new_zeros(len(origins), SH_CHANNELS)
     for sample in march.samples():
         rgb = rgb + sample.weight[:, None] * colors(sample.coefficients, basis)
         image = image + sample.weight[:, None] * sample.coefficients

@@ -37,23 +37,6 @@ class RaysInGrid(NamedTuple):
     exit: Tensor  # [N], below `entry` where the ray misses the box
 
 
-def sh_basis(directions: Tensor) -> Tensor:
-    """Real spherical harmonics to degree 2 of unit `directions` [..., 3] -> [..., 9]."""
-    x, y, z = directions.unbind(-1)
-    terms = (
-        torch.full_like(x, 0.28209479177387814),
-        -0.4886025119029199 * y,
-        0.4886025119029199 * z,
-        -0.4886025119029199 * x,
-        1.0925484305920792 * x * y,
-        -1.0925484305920792 * y * z,
-        0.31539156525252005 * (2 * z * z - x * x - y * y),
-        -1.0925484305920792 * x * z,
-        0.5462742152960396 * (x * x - y * y),
-    )
-    return torch.stack(terms, -1)
-
-
 def rays_in_grid(
     index: VoxelIndex,
     origins: Tensor,  # [N, 3] world

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from utils.spherical_harmonics import SH_CHANNELS
+
 
 def _fake_outputs(origins: Tensor, outputs: int) -> tuple[Tensor, ...]:
     rays = origins.shape[0]
-    shapes = ((rays, 3), (rays, 27), (rays,), (rays,))
+    shapes = ((rays, 3), (rays, SH_CHANNELS), (rays,), (rays,))
     return tuple(origins.new_empty(shape if outputs >> bit & 1 else (0,)) for bit, shape in enumerate(shapes))
 
 
@@ -19,7 +21,7 @@ def _(links):
 
 @torch.library.register_fake("plenoxel::render_rays")
 def _(links, distance, density, sh, origins, directions, scene_index, center, radius, options, outputs):
-    torch._check(sh.shape[1] == 27, lambda: "sh must be [V, 27]")
+    torch._check(sh.shape[1] == SH_CHANNELS, lambda: "sh must be [V, 27]")
     torch._check(origins.shape == directions.shape, lambda: "origins and directions must both be [N, 3]")
     return _fake_outputs(origins, outputs)
 
@@ -51,7 +53,7 @@ def _(links, density, sh, *rest):
 
 @torch.library.register_fake("plenoxel::sample_grid")
 def _(links, density, sh, points):
-    return points.new_empty(points.shape[0]), points.new_empty(points.shape[0], 27)
+    return points.new_empty(points.shape[0]), points.new_empty(points.shape[0], SH_CHANNELS)
 
 
 if hasattr(torch.ops.plenoxel, "render_packed"):  # built with CUDA

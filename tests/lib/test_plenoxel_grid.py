@@ -11,8 +11,8 @@ from lib.plenoxel.grid import GridHandle
 from lib.plenoxel.index import VoxelIndex
 from lib.plenoxel.options import RenderOptions
 from lib.plenoxel.packed import may_clamp
-from lib.plenoxel.reference_march import sh_basis
 from tests.lib.plenoxel_scenes import Scene, random_scene, render, update_with_equal_gradients
+from utils.spherical_harmonics import sh_basis
 
 OPTIONS = RenderOptions()
 
