@@ -91,11 +91,12 @@ def test_fit_gradients_as_the_cpu(colored, resolution, options):
 def test_gradients_agree_with_double_precision():
     scene = scene_of((7, 5, 9))
     exact = Scene(*(tensor.double() if tensor.is_floating_point() else tensor for tensor in scene))
-    expected, actual = (
-        torch.autograd.grad(render(one).sh.square().sum(), (one.density.requires_grad_(), one.sh.requires_grad_()))
-        for one in (exact, on_gpu(scene))
-    )
-    for a, e in zip(actual, expected, strict=True):
+
+    def gradients(one):
+        values = one.density.requires_grad_(), one.sh.requires_grad_()
+        return torch.autograd.grad(render(one).sh.square().sum(), values)
+
+    for a, e in zip(gradients(on_gpu(scene)), gradients(exact), strict=True):
         assert (a.cpu() - e).norm() <= 1e-5 * e.norm()
 
 
