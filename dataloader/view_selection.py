@@ -29,7 +29,7 @@ class StoreViews:
         return self.indices is None or other.indices is None or not set(self.indices).isdisjoint(other.indices)
 
     def identity(self, channels: Iterable[str]) -> dict[str, Any]:
-        """JSON-able; tells whether these are the views that an earlier run read, as far as it used ``channels``."""
+        """JSON-able identity of the views, as far as a run uses ``channels``."""
         views = None if self.indices is None else value_identity(list(self.indices))
         return {
             "folder": self.path.absolute().parent.name, "scene": ViewStore(self.path).scene,

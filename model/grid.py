@@ -197,7 +197,7 @@ class PlenoxelGrid:
         return self.handle.index.voxels
 
     def values_changed(self) -> None:
-        """Must be called after ``density`` or ``sh`` were changed in place, or a GPU goes on rendering the old ones.
+        """Must be called after ``density`` or ``sh`` were changed in place, or a GPU keeps rendering the old ones.
 
         Not after an optimizer's steps on values that require gradients: of these a GPU keeps no copy.
         """

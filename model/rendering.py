@@ -97,7 +97,7 @@ def _before_layers(
 
 @torch.compiler.assume_constant_result
 def _configured_options() -> RenderOptions:
-    """What gin says when a call is made, or when it is compiled."""
+    """The options that gin binds at the time of the call, or of compilation."""
     return RenderOptions()
 
 

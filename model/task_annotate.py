@@ -144,8 +144,8 @@ class _SceneAnnotator:
     def _png_settings(self) -> dict[str, Any]:
         cameras = self._store.cameras
         if len(set(cameras.names)) < len(cameras):
-            raise UserError(f"{self._store.path} has several cameras of the same name, so their images cannot be told "
-                            "apart; leave annotate.png_dir empty and read the label channel")
+            raise UserError(f"{self._store.path} has several cameras of the same name, so their images would share a "
+                            "file; leave annotate.png_dir empty and read the label channel")
         return {**self._channels["label"], "labels": self._png_labels, "size": list(self._store.size),
                 "cameras": value_identity(cameras.to_json())}  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A grid as the ops take it: an index, the values of its rows, and what renders them fast."""
+"""A grid as the ops take it: an index, the values of its rows, and acceleration structures."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from utils.spherical_harmonics import SH_CHANNELS
 
 
 class GridHandle:
-    """Owns all that belongs to a grid; dropping it frees what was made for it.
+    """Owns all data of a grid; dropping it frees its acceleration structures.
 
     Attributes:
-        index: which voxels are occupied, and where they lie.
+        index: which voxels are occupied, and their placement.
         density: float32 (on the CPU also float64) ``[V]``, per world unit of length.
         sh: ``[V, 27]``, channel-major (R0..R8, G0..G8, B0..B8).
 
-    Whoever changes ``density`` or ``sh`` in place says so by :meth:`values_changed`, or a GPU goes on rendering the old
-    ones; the ops that change them do. Other values are another handle's: :meth:`with_values`.
+    Code that changes ``density`` or ``sh`` in place must call :meth:`values_changed`, or a GPU keeps rendering the old
+    ones; the ops that change them do. :meth:`with_values` makes a handle with other values.
 
     Raises:
         ValueError: the values do not fit the index or each other.
@@ -44,7 +44,7 @@ class GridHandle:
     def packed(self) -> PackedGrid:
         """The copy that a GPU renders from, made when first asked for and kept until the values change.
 
-        An optimizer changes values that require gradients without a word: of these the copy is made each time.
+        Optimizers change values that require gradients without notice: of these the copy is made each time.
         """
         changes_unseen = self.density.requires_grad or self.sh.requires_grad
         if self._packed is None or changes_unseen:

@@ -1,4 +1,4 @@
-"""Where a grid's occupied voxels are: what of a grid stays the same while densities and coefficients change."""
+"""The index of a grid's occupied voxels, which is constant while densities and coefficients change."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ EMPTY = -1
 
 
 class CellTable(NamedTuple):
-    """What rendering on a GPU needs to know of the occupied cells, the cubes of eight neighbouring voxels."""
+    """The occupied cells (cubes of eight neighbouring voxels) as rendering on a GPU needs them."""
 
     ahead: Tensor  # uint8 [8, *links.shape]: for each octant of directions, how far a ray surely meets no occupied cell
     words: Tensor  # int32 [ceil(cells / 32), 2]: bits of the occupied cells, number of occupied cells before them
 
 
 class VoxelIndex:
-    """Which voxels of a grid are occupied, by which rows of values, and where they lie in the world.
+    """Which voxels of a grid are occupied, by which rows of values, and their placement in the world.
 
     Several grids of one resolution are indexed together by stacking their links (rows numbered through). Grids that
     differ in values only share their index.
 
     Args:
         links: int32 ``[Rx, Ry, Rz]``, or ``[S, Rx, Ry, Rz]`` for a stack: the row of each voxel, -1 where it is empty.
-        num_rows: V; each of the rows 0 to V - 1 belongs to one voxel.
-        center: the grid's middle in world units.
+        num_rows: V; each of the rows 0 to V - 1 is named by one voxel.
+        center: the grid's centre in world units.
         radius: half of the grid's extent along each axis in world units.
 
     Raises:
-        ValueError: the above does not hold. Kernels trust the index, so its values are looked at here, once.
+        ValueError: the above does not hold. Kernels trust the index, so its values are checked here, once.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class VoxelIndex:
 
     @classmethod
     def _trusted(cls, links: Tensor, num_rows: int, center, radius) -> VoxelIndex:
-        """An index of links that are right by the way they were made."""
+        """An index of links that are valid by construction."""
         index = cls.__new__(cls)
         index._set(links, num_rows, center, radius)
         return index

@@ -69,7 +69,7 @@ def max_weight(
     options: RenderOptions,
     scene_index: Tensor | None = None,
 ) -> None:
-    """Raises `weights` to the largest rendering weight of any sample that reads a voxel: what pruning goes by."""
+    """Raises `weights` to the largest rendering weight of any sample that reads a voxel, for pruning."""
     torch.ops.plenoxel.max_weight(
         grid.index.links, grid.index.distance, grid.density, origins, directions, scene_index, list(grid.index.center),
         list(grid.index.radius), option_numbers(options), weights,
@@ -135,7 +135,7 @@ def rmsprop_step(
     epsilon: float = 1e-8,
     touched: Tensor | None = None,  # [V] bool: the rows to update, default all
 ) -> None:
-    """One RMSProp step; a running mean of 0 starts at the gradient's square. `touched` is left for you to clear."""
+    """One RMSProp step; a running mean of 0 starts at the gradient's square. The caller clears `touched`."""
     torch.ops.plenoxel.rmsprop_step(param, grad, square_avg, lr, beta, epsilon, touched)
 
 

@@ -1,4 +1,4 @@
-"""What a ray sees, and how the ops are told which part of it to compute."""
+"""The outputs of a ray, and the selection of those to compute."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class RayOutputs(NamedTuple):
-    """What a ray sees; an output that was not asked for is None."""
+    """The outputs of rays; those that were not requested are None."""
 
     rgb: Tensor | None  # [N, 3]
     sh: Tensor | None  # [N, 27]
@@ -29,5 +29,5 @@ def output_bits(outputs: Sequence[str]) -> int:
 
 
 def named_outputs(values: Sequence[Tensor], outputs: Sequence[str]) -> RayOutputs:
-    """What an op returned, None where it was not asked for."""
+    """What an op returned, None where it was not requested."""
     return RayOutputs(*(value if name in outputs else None for name, value in zip(OUTPUTS, values, strict=True)))

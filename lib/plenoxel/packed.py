@@ -58,7 +58,7 @@ def render_packed(
     scene_index: Tensor | None = None,  # [N] int32
     image_width: int = 0,
 ) -> RayOutputs:
-    """Renders rays as `ops.render_rays` does, without gradients. Which rays come together changes no bit of any."""
+    """Renders rays as `ops.render_rays` does, without gradients. The bits of a ray do not depend on the other rays."""
     values = torch.ops.plenoxel.render_packed(
         *index.cell_table, *packed, origins, directions, scene_index, list(index.center), list(index.radius),
         option_numbers(options), output_bits(outputs), image_width,
