@@ -28,6 +28,7 @@ from dataloader import CameraList, ViewStoreWriter  # noqa: E402
 from enet.data_module import SegmentationDataModule  # noqa: E402
 from enet.module import SegmentationModule  # noqa: E402
 from enet.options import AugmentationOptions, ViewOptions  # noqa: E402
+from enet.statistics import compute_statistics  # noqa: E402
 from enet.stored_views import StoredViews  # noqa: E402
 from enet.training import PRECISIONS  # noqa: E402
 
@@ -130,7 +131,7 @@ def measure(stem: str, precision: str, mode: str, arguments: argparse.Namespace)
         epoch_views = arguments.batch_size * arguments.steps
         data = SegmentationDataModule(views, views, arguments.batch_size, epoch_views, seed=0)
         module = SegmentationModule(network={"stem": stem})
-        module.set_statistics(views.statistics(arguments.batch_size, device))
+        module.set_statistics(compute_statistics(views, arguments.batch_size, device))
         module = module.to(memory_format=torch.channels_last)
         if mode != "off":
             module.compile_training(None if mode == "default" else mode)

@@ -13,8 +13,7 @@ from dataloader.scannet import load_scannet_scene
 from dataloader.scene import Scene, SparsePoints
 from dataloader.scene_layouts import load_scene
 from dataloader.scene_transform import SceneTransform
-from dataloader.view_dataset import ViewDataset
-from dataloader.view_selection import StoreViews
+from dataloader.view_dataset import StoreViews, ViewDataset
 from dataloader.view_store import ViewStore
 from dataloader.view_writer import ViewStoreWriter, add_channel
 

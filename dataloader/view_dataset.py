@@ -5,20 +5,47 @@ A sample's colour, SH and label come from the same view of the same store, by in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from dataloader.view_selection import StoreViews, as_selections
 from dataloader.view_store import ViewStore, channel_file
 from utils.errors import UserError
+from utils.identity import store_identity, value_identity
 from utils.labels import NUM_CLASSES
 
 INPUTS = ("rgb", "rgb+sh")
 COLORS = ("rgb", "photo")
+
+
+@dataclass(frozen=True)
+class StoreViews:
+    """Some views of one store: its path, and which ones (None: all)."""
+
+    path: Path
+    indices: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(ViewStore(self.path)) if self.indices is None else len(self.indices)
+
+    def shares_views(self, other: StoreViews) -> bool:
+        """Whether both mean the same store and at least one view in common."""
+        if self.path.resolve() != other.path.resolve():
+            return False
+        return self.indices is None or other.indices is None or not set(self.indices).isdisjoint(other.indices)
+
+    def identity(self, channels: Iterable[str]) -> dict[str, Any]:
+        """JSON-able identity of the views, as far as a run uses ``channels``."""
+        views = None if self.indices is None else value_identity(list(self.indices))
+        return {
+            "folder": self.path.absolute().parent.name, "scene": ViewStore(self.path).scene,
+            "store": store_identity(self.path, channels), "views": views,
+        }  # fmt: skip
 
 
 class ViewDataset(Dataset):
@@ -60,7 +87,7 @@ class ViewDataset(Dataset):
             raise UserError(f"inputs = {inputs!r} and color = {color!r}; expected one of {INPUTS} and one of {COLORS}")
         if not stores:
             raise UserError("a dataset needs at least one view store; give the folders that 'render' wrote")
-        self.selections = as_selections(stores)
+        self.selections = [entry if isinstance(entry, StoreViews) else StoreViews(Path(entry)) for entry in stores]
         self.stores = [ViewStore(entry.path) for entry in self.selections]
         self.weighted = weighted
         self._channels = {"color": color, "label": "label"}

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from enet.options import AugmentationOptions
-from enet.view_batch import ViewBatch
+from enet.view_source import ViewBatch
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from enet.metrics import class_iou
 from enet.module import SegmentationModule
-from enet.view_batch import DeferredBatch, ViewBatch
+from enet.view_source import DeferredBatch, ViewBatch
 from utils.errors import reading
 from utils.files import read_json, write_json
 from utils.labels import CLASS_NAMES, colorize

@@ -9,9 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from enet.view_batch import DeferredBatch
-from enet.view_order import Step, TrainingOrder
-from enet.view_source import ViewSource
+from enet.view_source import DeferredBatch, Step, TrainingOrder, ViewSource
 
 _DESCRIBED = 3  # views in a message
 

@@ -17,7 +17,7 @@ from enet.metrics import ScanNetIoU, class_iou
 from enet.options import LossOptions, NetworkOptions, OptimizerOptions
 from enet.statistics import TrainingStatistics
 from enet.stems import COLOR_CHANNELS
-from enet.view_batch import DeferredBatch, ViewBatch
+from enet.view_source import DeferredBatch, ViewBatch
 from utils.errors import UserError
 from utils.labels import NUM_CLASSES
 from utils.seeding import generator

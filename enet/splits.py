@@ -42,6 +42,15 @@ def refuse_overlap(splits: Mapping[str, Sequence[str]]) -> None:
                 )
 
 
+def refuse_shared_views(training: Sequence[StoreViews], validation: Sequence[StoreViews]) -> None:
+    """Raise :class:`UserError` that names a store of which views are trained on and measured on too."""
+    for entry in validation:
+        if any(entry.shares_views(trained) for trained in training):
+            raise UserError(
+                f"{entry.path} is a training store and a validation store; take it out of one list"
+            )
+
+
 def hold_out_rooms(scenes: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
     """Split scenes into training and validation by whole rooms: ``share`` of the rooms, at least one, validate.
 

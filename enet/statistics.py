@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from enet.view_batch import DeferredBatch
+from enet.view_source import ViewSource
 from utils.labels import NUM_CLASSES
 
 
@@ -54,13 +53,13 @@ class _Moments:
         return mean.float(), variance.sqrt().float()
 
 
-def compute_statistics(batches: Iterable[DeferredBatch]) -> TrainingStatistics:
-    """Statistics over ``batches``, which must hold every training view once and unaugmented."""
+def compute_statistics(source: ViewSource, batch_size: int, device: torch.device) -> TrainingStatistics:
+    """Statistics of the training views, in batches on ``device``."""
     class_pixels = torch.zeros(NUM_CLASSES, dtype=torch.int64)
     view_pixels = torch.zeros(NUM_CLASSES, dtype=torch.int64)
     color, sh = _Moments(), _Moments()
     has_sh = False
-    for batch in batches:
+    for batch in source.batches(source.statistics_steps(batch_size), device):
         views = batch.resolve()
         counts = _counts_per_view(views.label)
         class_pixels += counts.sum(0)

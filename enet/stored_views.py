@@ -13,12 +13,10 @@ from torch.utils.data import DataLoader
 
 from dataloader import StoreViews, ViewDataset, ViewStore
 from dataloader.view_channels import decode
-from enet.augmentation import Draws, augment, mirrored
+from enet.augmentation import NUM_DRAWS, Draws, augment, mirrored
 from enet.options import AugmentationOptions, ViewOptions
 from enet.sh_frames import sh_matrices
-from enet.view_batch import DeferredBatch, ViewBatch
-from enet.view_order import Step
-from enet.view_source import ViewSource
+from enet.view_source import DeferredBatch, Step, ViewBatch, ViewSource
 from utils.device import exact_device
 from utils.errors import UserError
 from utils.spherical_harmonics import transform_sh_image
@@ -32,6 +30,8 @@ class StoredViews(ViewSource):
     With ``options.cache`` all of them are read once for each device and stay in its memory, as stored; otherwise they
     are read from disk every time.
     """
+
+    num_draws = NUM_DRAWS
 
     def __init__(
         self,
@@ -83,6 +83,9 @@ class StoredViews(ViewSource):
         placed = [step.to(device) for step in steps]  # all at once: copies in between would make the host wait
         for step, values in zip(placed, views.read(steps, placed), strict=True):
             yield DeferredBatch(views.decoder, values, step)
+
+    def release(self) -> None:
+        self._on_device.clear()
 
     def _views_on(self, device: torch.device) -> _DeviceViews:
         device = exact_device(device)

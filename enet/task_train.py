@@ -64,8 +64,7 @@ def train(
         compile: "off", or the mode of torch.compile: "default", "reduce-overhead", "max-autotune".
         overwrite: train again although a finished run with other settings is there.
     """
-    from dataloader.view_selection import refuse_shared_views
-    from enet.splits import choose_views
+    from enet.splits import choose_views, refuse_shared_views
     from enet.stored_views import StoredViews
     from enet.training import Budget, TrainingOptions, plan_training, train_once
 

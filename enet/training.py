@@ -22,7 +22,7 @@ from enet.data_module import SegmentationDataModule
 from enet.evaluation import evaluate, load_module
 from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
-from enet.statistics import TrainingStatistics
+from enet.statistics import TrainingStatistics, compute_statistics
 from enet.synchronized_norm import synchronize_norms
 from enet.view_source import ViewSource
 from utils.checkpoints import open_checkpoint
@@ -181,10 +181,11 @@ def _build_module(
         scenes=sorted({*training.scenes, *validation.scenes}),
         seed=budget.seed,
     )
-    statistics = training.statistics(budget.batch_of_each, device)
+    statistics = compute_statistics(training, budget.batch_of_each, device)
     _check_statistics(statistics, training)
     module.set_statistics(statistics)
     if budget.devices > 1:
+        training.release()  # each process has its own views on its device
         synchronize_norms(module.network)
     if budget.compile != "off":
         module.compile_training(None if budget.compile == "default" else budget.compile)

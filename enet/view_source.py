@@ -1,17 +1,126 @@
-"""The interface of view sources, stored or rendered, for training and evaluation."""
+"""Where views come from: a source, the steps it is asked for, and the batches it gives for them.
+
+This is the whole interface of views, stored or rendered, for training and evaluation. What is drawn and when is a
+function of seed and epoch alone, so that a run can be resumed exactly.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from enet.augmentation import NUM_DRAWS
-from enet.statistics import TrainingStatistics, compute_statistics
-from enet.view_batch import DeferredBatch
-from enet.view_order import Step, TrainingOrder, in_order
+from utils.seeding import generator
+
+
+@dataclass
+class ViewBatch:
+    """Views ready for the network, up to normalisation.
+
+    Attributes:
+        color: float32 [B, 3, H, W], 0..1.
+        sh: float32 [B, 27, H, W], or None.
+        label: uint8 [B, H, W], class indices.
+        weight: float32 [B, H, W], 0..1, weight of each pixel in the loss, or None.
+    """
+
+    color: Tensor
+    sh: Tensor | None
+    label: Tensor
+    weight: Tensor | None = None
+
+    def first(self, count: int) -> ViewBatch:
+        """The first ``count`` views."""
+        return ViewBatch(*(None if values is None else values[:count] for values in vars(self).values()))
+
+
+class DeferredBatch:
+    """A batch on the device that uses it, in its source's own form.
+
+    Decoding or rendering waits until the network needs it, so that a training step can be compiled as a whole. The
+    parts are the source's own: Lightning, which converts the tensors of collections and dataclasses to the
+    training's precision, does not look into this class.
+
+    Attributes:
+        make: makes the views of ``parts``: decodes or renders, augments if requested. It does not synchronise
+            the host with the device.
+        parts: tensors, and what holds them.
+    """
+
+    def __init__(self, make: Callable[..., ViewBatch], *parts: Any):
+        self.make, self.parts = make, parts
+
+    def resolve(self) -> ViewBatch:
+        """The views."""
+        return self.make(*self.parts)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The views of one batch of one process.
+
+    Attributes:
+        views: int64 [B], their numbers in the source.
+        draws: float32 [B, D], uniform random numbers of each view; None where nothing is random.
+    """
+
+    views: Tensor
+    draws: Tensor | None = None
+
+    def to(self, device: torch.device) -> Step:
+        """The same on another device."""
+        draws = None if self.draws is None else self.draws.to(device, non_blocking=True)
+        return Step(self.views.to(device, non_blocking=True), draws)
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """The schedule of a process's training views, a function of the epoch. Its length is an epoch's steps.
+
+    Attributes:
+        epoch_views: views of an epoch, over all processes.
+        batch_size: views of a batch of each process.
+        seed: together with the epoch, determines everything random.
+        rank: of this process.
+        world_size: how many processes there are.
+    """
+
+    epoch_views: int
+    batch_size: int
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    def __len__(self) -> int:
+        return max(self.epoch_views // (self.batch_size * self.world_size), 1)
+
+    def shuffled(self, num_views: int, num_draws: int, epoch: int) -> list[Step]:
+        """Steps of ``epoch``, over ``num_views`` views that get ``num_draws`` random numbers each.
+
+        Views come without repetition, or in several whole passes and a part of one when an epoch has more than there
+        are. Over several processes, batch k of one process of a twice as large batch is the union of the batches k of
+        two. The last, incomplete batch of an epoch is left out unless it is the only one.
+        """
+        order_generator = generator(self.seed, "order", epoch)
+        passes = -(-self.epoch_views // num_views)
+        order = torch.cat([torch.randperm(num_views, generator=order_generator) for _ in range(passes)])
+        draws = torch.rand(self.epoch_views, num_draws, generator=generator(self.seed, "augmentation", epoch))
+        # Fewer views than one joint batch are shared out equally.
+        views = min(self.batch_size, self.epoch_views // self.world_size)
+        shape = (len(self), self.world_size, views)
+        used = len(self) * self.world_size * views
+        mine = (slice(None), self.rank)
+        steps = zip(order[:used].reshape(shape)[mine], draws[:used].reshape(*shape, num_draws)[mine], strict=True)
+        return [Step(*step) for step in steps]
+
+
+def in_order(num_views: int, batch_size: int, rank: int = 0, world_size: int = 1) -> list[Step]:
+    """Every view once, the last batch as short as it comes; of several processes each takes every n-th batch."""
+    return [Step(views) for views in torch.arange(num_views).split(batch_size)[rank::world_size]]
 
 
 class ViewSource(ABC):
@@ -25,14 +134,14 @@ class ViewSource(ABC):
         size: (height, width) of the views.
         has_sh: whether batches hold SH images.
         has_weight: whether batches hold weights.
-        num_draws: random numbers that each training view gets; the first NUM_DRAWS are the augmentation's.
+        num_draws: random numbers that each training view gets, first those of :class:`enet.augmentation.Draws`.
     """
 
     scenes: list[str]
     size: tuple[int, int]
     has_sh: bool
     has_weight: bool
-    num_draws: int = NUM_DRAWS
+    num_draws: int
 
     @abstractmethod
     def __len__(self) -> int:
@@ -61,6 +170,12 @@ class ViewSource(ABC):
         """This process's share of steps that evaluate every view once, unaugmented."""
         return in_order(len(self), batch_size, rank, world_size)
 
-    def statistics(self, batch_size: int, device: torch.device) -> TrainingStatistics:
-        """Class frequencies and normalisation of the views; over all of them, unless a source has too many."""
-        return compute_statistics(self.batches(self.ordered_steps(batch_size), device))
+    def statistics_steps(self, batch_size: int) -> Sequence[Step]:
+        """Steps over whose views class frequencies and normalisation are computed, unaugmented.
+
+        They are all views; a source that has too many to see them all before training overrides this.
+        """
+        return self.ordered_steps(batch_size)
+
+    def release(self) -> None:  # noqa: B027  (nothing to do for a source that keeps nothing on a device)
+        """Free what lies on devices; it is made again where it is needed."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from utils.spherical_harmonics import grid_to_frame, sh_transform, transform_sh_image
+from enet.sh_frames import sh_matrices
+from utils.spherical_harmonics import transform_sh_image
 
 
 class Predictor:
@@ -39,8 +40,9 @@ class Predictor:
     ) -> Tensor:  # uint8 [H, W]
         """Class indices of a view; ``sh`` is needed where ``outputs`` names it."""
         if "sh" in self.outputs:
-            rotation = grid_to_frame(self._sh_frame, camera_to_world[:3, :3].double(), world_to_grid.double())
-            sh = transform_sh_image(sh.to(self._device)[None], sh_transform(rotation).float().to(self._device)[None])
+            rotation = camera_to_world[None, :3, :3].double()
+            matrices = sh_matrices(self._sh_frame, rotation, world_to_grid.double())[:, 0]
+            sh = transform_sh_image(sh.to(self._device)[None], matrices.to(self._device))
         else:
             sh = None
         logits = self._module(color.clamp(0, 1).to(self._device)[None], sh)

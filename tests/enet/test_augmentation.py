@@ -5,7 +5,7 @@ import torch
 
 from enet.augmentation import NUM_DRAWS, Draws, augment, mirrored
 from enet.options import AugmentationOptions
-from enet.view_batch import ViewBatch
+from enet.view_source import ViewBatch
 from utils.errors import UserError
 
 SIZE = (16, 20)

@@ -9,9 +9,9 @@ import torch
 from dataloader import StoreViews, ViewDataset, ViewStore
 from enet.augmentation import NUM_DRAWS
 from enet.options import AugmentationOptions, ViewOptions
+from enet.statistics import compute_statistics
 from enet.stored_views import StoredViews
-from enet.view_batch import ViewBatch
-from enet.view_order import Step, TrainingOrder
+from enet.view_source import Step, TrainingOrder, ViewBatch
 from utils.device import exact_device
 from utils.errors import UserError
 from utils.spherical_harmonics import sh_basis
@@ -85,6 +85,8 @@ def test_a_device_has_one_cache_whatever_it_is_called(make_store, monkeypatch):
     for name in ("cpu", "cpu:0", "cpu"):
         assert len(list(source.batches(source.ordered_steps(2), torch.device(name)))) == 3
     assert read == [0, 1, 2, 3, 4]
+    source.release()
+    assert len(list(source.batches(source.ordered_steps(5), CPU))) == 1 and read == 2 * [0, 1, 2, 3, 4]
     assert exact_device(torch.device("cpu:0")) == CPU and exact_device(torch.device("meta")) == torch.device("meta")
 
 
@@ -146,7 +148,7 @@ def test_frames_describe_the_same_radiance(make_store):
 
 def test_statistics_are_those_of_all_pixels(make_store):
     paths = [make_store("a", count=3), make_store("b", count=2)]
-    statistics = StoredViews(paths, ViewOptions(), uses_sh=True).statistics(2, CPU)
+    statistics = compute_statistics(StoredViews(paths, ViewOptions(), uses_sh=True), 2, CPU)
     stores = [ViewStore(path) for path in paths]
     for name, mean, std in (
         ("rgb", statistics.color_mean, statistics.color_std), ("sh", statistics.sh_mean, statistics.sh_std)

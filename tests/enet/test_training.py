@@ -159,7 +159,7 @@ def test_damaged_seconds_are_one_sentence(tmp_path, content):
 
 def test_views_are_not_both_trained_and_measured_on(views, tmp_path):
     gin.bind_parameter("SplitOptions.val_every", 2)
-    with pytest.raises(UserError, match="scene0000_00 is a training store and a validation or test store"):
+    with pytest.raises(UserError, match="scene0000_00 is a training store and a validation store"):
         train(views=[str(views), str(views)], runs_dir=str(tmp_path), name="run", device="cpu")
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from enet.view_order import TrainingOrder, in_order
+from enet.view_source import TrainingOrder, in_order
 
 
 def views_of(steps) -> torch.Tensor:

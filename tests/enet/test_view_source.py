@@ -15,9 +15,7 @@ from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
 from enet.stored_views import StoredViews
 from enet.training import Budget, TrainingOptions, train_once
-from enet.view_batch import DeferredBatch, ViewBatch
-from enet.view_order import Step, TrainingOrder, in_order
-from enet.view_source import ViewSource
+from enet.view_source import DeferredBatch, Step, TrainingOrder, ViewBatch, ViewSource, in_order
 from tests.enet.conftest import SIZE
 from utils.files import read_json
 
