@@ -87,12 +87,21 @@ def _before_layers(
 ) -> Tensor:
     """The colours in front of the grid's sphere layers instead of a grey background."""
     seen = transmittance.detach() >= _LEAST_TRANSMITTANCE
-    center, radius = origins.new_tensor(grid.center), origins.new_tensor(grid.radius)
     brightness = options.background_brightness
-    layers = grid.background.shade(
-        (origins - center) / radius, directions / radius, options.step_size, brightness, seen, backend
-    )
+    rays = _in_frame_of_layers(grid, origins, directions)
+    layers = grid.background.shade(*rays, options.step_size, brightness, seen, backend)
     return rgb + torch.where(seen, transmittance, 0)[:, None] * (layers - brightness)
+
+
+def _in_frame_of_layers(grid: PlenoxelGrid, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Rays where the grid's centre is 0 and its radius 1, by numbers: a tensor of them would make a GPU wait."""
+    if grid.center == (0.0, 0.0, 0.0) and grid.radius == (1.0, 1.0, 1.0):
+        return origins, directions
+    axes = list(zip(grid.center, grid.radius, strict=True))
+    return (
+        torch.stack([(origins[:, k] - middle) / half for k, (middle, half) in enumerate(axes)], dim=-1),
+        torch.stack([directions[:, k] / half for k, (_, half) in enumerate(axes)], dim=-1),
+    )
 
 
 @torch.compiler.assume_constant_result
