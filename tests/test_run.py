@@ -130,6 +130,7 @@ MISTAKES = {
     "required through a macro": ("STEPS = %gin.REQUIRED\nprobe.steps = %STEPS", "STEPS"),
     "tokenizer error": ("probe.steps = (1,\n", "syntax error"),
     "bad literal": ("probe.steps = = 3", "syntax error"),
+    "deep brackets": ("probe.steps = " + "[" * 3000 + "]" * 3000, "is nested too deeply"),
     "unset required value": ("probe.source = '.'", "probe.output_dir must be set"),
     "unknown log level": ("run.log_level = 'LOUD'\nprobe.source = '.'\nprobe.output_dir = 'x'", "'LOUD' is unknown"),
     "missing path": ("probe.source = 'no/such'\nprobe.output_dir = 'x'", "'no/such' does not exist"),
@@ -142,6 +143,15 @@ def test_mistakes_are_one_sentence(capsys, tmp_path, text, expected):
     message = err.strip().splitlines()
     assert code == 2 and len(message) == 1 and message[0].startswith("error: ")
     assert expected in message[0]
+
+
+@pytest.mark.parametrize("content, expected", [(b"\xff\xfe\0", "cannot be read as a config"),
+                                               (b"include '{path}'", "is nested too deeply, or includes itself")])
+def test_files_that_are_no_configs_are_named(capsys, tmp_path, content, expected):
+    path = tmp_path / "broken.gin"
+    path.write_bytes(content.replace(b"{path}", str(path).encode()))
+    code, _, err = call(capsys, "probe", "--ginc", str(path))
+    assert code == 2 and err.count("\n") == 1 and "broken.gin" in err and expected in err
 
 
 def test_mistakes_on_the_command_line(capsys, tmp_path):

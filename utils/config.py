@@ -17,6 +17,7 @@ from typing import Any
 import gin
 
 from utils.errors import UserError
+from utils.files import read_text
 from utils.paths import PROJECT, expand_home, find_config
 from utils.tasks import Task, parameters_of
 
@@ -50,6 +51,7 @@ def parse(config_files: Sequence[str], bindings: Sequence[str]) -> None:
     for path, place in found.items():
         if place is None:
             raise UserError(f"config file {path!r} does not exist; the stages' configs are in configs/stage")
+        read_text(place, "a config")
     # What this project's configs include is this project's, whatever is in the current folder.
     gin.config._LOCATION_PREFIXES[:] = [str(PROJECT), ""]
     try:
@@ -59,6 +61,9 @@ def parse(config_files: Sequence[str], bindings: Sequence[str]) -> None:
         _refuse_unused_macros()
     except (ValueError, SyntaxError, OSError, TypeError, KeyError, tokenize.TokenError) as error:
         raise UserError(_explain(error)) from None
+    except (RecursionError, MemoryError):
+        raise UserError(f"{' or '.join(map(str, found.values())) or '--ginb'} is nested too deeply, or includes "
+                        "itself; correct it") from None
 
 
 def _refuse_unused_macros() -> None:
