@@ -8,7 +8,6 @@ taking far more memory or time than the bytes account for. ``python tests/fuzz/r
 from __future__ import annotations
 
 import io
-import resource
 import shutil
 import struct
 import time
@@ -21,8 +20,11 @@ import numpy as np
 import torch
 
 from dataloader import CameraList, SceneTransform, ViewStore, ViewStoreWriter, load_mesh, load_scene
+from dataloader.hold_out import load_held_out, save_held_out
 from dataloader.perfception import save_perfception_scene
 from dataloader.sens import SensReader
+from enet.evaluation import load_module
+from enet.module import SegmentationModule
 from model.capture import CaptureModel
 from model.radiance_field import RadianceField
 from tests.dataloader.scannet_fixture import write_scannet_scene
@@ -33,12 +35,12 @@ from utils.cameras import look_at
 from utils.checkpoints import open_checkpoint
 from utils.errors import UserError
 from utils.files import read_json
-from utils.images import read_alpha, read_depth, read_image
+from utils.images import read_alpha, read_depth, read_image, write_depth
 from utils.scenes import resolve_scenes
 
 SIZE = (6, 8)
 _MOST_SECONDS = 5.0
-_MOST_BYTES = 400 << 20  # that one input may add to what the process ever held
+_MOST_BYTES = 400 << 20  # that the process may hold more while it reads one
 _LONGEST_MESSAGE = 1500
 
 
@@ -53,31 +55,36 @@ class Target:
         prepare: makes a sound folder.
         file: of it, that inputs replace.
         read: reads the folder.
-        wrap: what is written for an input; such as an archive around it.
+        member: the part of that file, an archive, that inputs replace instead of all of it.
+        mend: makes of an input what would otherwise be refused for a checksum.
     """
 
     def __init__(
-        self, prepare: Callable[[Path], object], file: str, read: Callable[[Path], object],
-        wrap: Callable[[bytes, bytes], bytes] = lambda data, sound: data,
+        self, prepare: Callable[[Path], object], file: str, read: Callable[[Path], object], member: str | None = None,
+        mend: Callable[[bytes], bytes] = lambda data: data,
     ):  # fmt: skip
-        self._prepare, self.file, self._read, self._wrap = prepare, file, read, wrap
+        self._prepare, self._file, self._read, self._member, self._mend = prepare, file, read, member, mend
         self._sound: dict[Path, bytes] = {}
 
     def sound(self, folder: Path) -> bytes:
-        """The file as it was made."""
+        """The input that is as it should be; the folder is made first."""
         if folder not in self._sound:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             self._prepare(folder)
-            path = folder / self.file
-            self._sound[folder] = path.read_bytes() if path.exists() else b""
-        return self._sound[folder]
+            self._sound[folder] = (folder / self._file).read_bytes()
+        whole = self._sound[folder]
+        if self._member is None:
+            return whole
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            return next(archive.read(info) for info in archive.infolist() if info.filename.endswith(self._member))
 
     def run(self, data: bytes, folder: Path) -> str | None:
         """The message of the reader's :class:`UserError`, or None; raises what it raises, or :class:`Fault`."""
-        written = self._wrap(data, self.sound(folder))
-        (folder / self.file).write_bytes(written)
-        memory, started = _peak(), time.process_time()
+        self.sound(folder)
+        content = self._mend(data) if self._member is None else _replaced(self._sound[folder], self._member, data)
+        (folder / self._file).write_bytes(content)
+        memory, started = _start_of_memory(), time.process_time()
         message = None
         try:
             self._read(folder)
@@ -85,14 +92,21 @@ class Target:
             message = str(error)
             if str(folder) not in message or "\n" in message or len(message) > _LONGEST_MESSAGE:
                 raise Fault(f"a message without the file, of several lines, or long: {message[:500]!r}") from error
-        seconds, grown = time.process_time() - started, _peak() - memory
-        if seconds > _MOST_SECONDS or grown > _MOST_BYTES + 100 * len(written):
-            raise Fault(f"{seconds:.1f} s and {grown} bytes for {len(written)} bytes")
+        seconds, grown = time.process_time() - started, _memory("VmHWM") - memory
+        if seconds > _MOST_SECONDS or grown > _MOST_BYTES + 100 * len(content):
+            raise Fault(f"{seconds:.1f} s and {grown} bytes for {len(content)} bytes")
         return message
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+def _start_of_memory() -> int:
+    """Bytes that this process holds; the most that it will have held counts from here."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
+
+
+def _memory(kind: str) -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith(kind))
 
 
 # --- what is read -----------------------------------------------------------------------------------------------------
@@ -163,34 +177,23 @@ def _read_sens(folder: Path) -> None:
 
 
 def _read_image(folder: Path) -> None:
-    for read in (lambda path: read_image(path, 1.0), read_alpha, read_depth):
-        try:
-            read(folder / "a.png")
-        except UserError as error:
-            failed = error
-        else:
-            failed = None
-    if failed is not None:
-        raise failed
+    read_image(folder / "a.png", 1.0)
+    read_alpha(folder / "a.png")
 
 
 # --- what is around it ------------------------------------------------------------------------------------------------
 
 
-def _archived(member: str) -> Callable[[bytes, bytes], bytes]:
-    """The sound archive with one member replaced, so that its checksum is right."""
-
-    def wrap(data: bytes, sound: bytes) -> bytes:
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(io.BytesIO(sound)) as old, zipfile.ZipFile(buffer, "w") as new:
-            for info in old.infolist():
-                new.writestr(info.filename, data if info.filename.endswith(member) else old.read(info))
-        return buffer.getvalue()
-
-    return wrap
+def _replaced(whole: bytes, member: str, data: bytes) -> bytes:
+    """The archive with one member replaced, so that its checksum is right."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, data if info.filename.endswith(member) else old.read(info))
+    return buffer.getvalue()
 
 
-def _with_checksums(data: bytes, sound: bytes) -> bytes:
+def _with_checksums(data: bytes) -> bytes:
     """A PNG whose chunks have right checksums, as far as there are chunks."""
     fixed, at = bytearray(data), 8
     while at + 12 <= len(fixed):
@@ -225,6 +228,37 @@ def _image(folder: Path) -> None:
     shutil.copy(folder / "scene/color/0.png", folder / "a.png")
 
 
+def _depth(folder: Path) -> None:
+    write_depth(folder / "a.png", torch.rand(6, 8))
+
+
+def _mesh(text: bool) -> Callable[[Path], object]:
+    """A labelled mesh of a triangle and a quadrangle."""
+    properties = [*(f"float {axis}" for axis in "xyz"), *(f"uchar {name}" for name in ("red", "green", "blue")),
+                  "ushort label"]  # fmt: skip
+    vertices = [(x, y, 0.5 * x, 10 * x, 20, 30, 50 * x + 1) for x in (0, 1) for y in (0, 1, 2)]
+    faces = [(0, 1, 2), (1, 2, 5, 4)]
+    head = ["ply", f"format {'ascii' if text else 'binary_little_endian'} 1.0", "comment a room",
+            f"element vertex {len(vertices)}", *(f"property {one}" for one in properties),
+            f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header", ""]  # fmt: skip
+    if text:
+        rows = [*vertices, *((len(face), *face) for face in faces)]
+        body = "".join(" ".join(map(str, row)) + "\n" for row in rows).encode()
+    else:
+        body = b"".join(struct.pack("<3f3BH", *row) for row in vertices)
+        body += b"".join(struct.pack(f"<B{len(face)}i", len(face), *face) for face in faces)
+    return lambda folder: (folder / "a.ply").write_bytes("\n".join(head).encode() + body)
+
+
+def _network(folder: Path) -> None:
+    module = SegmentationModule(network={"stem": "rgb"}, views={"color": "rgb"}, scenes=["room"])
+    torch.save({"hyper_parameters": dict(module.hparams), "state_dict": module.state_dict()}, folder / "a.ckpt")
+
+
+def _load_network(folder: Path) -> None:
+    load_module(folder / "a.ckpt", torch.device("cpu"))
+
+
 def _colmap(binary: bool) -> Callable[[Path], object]:
     return lambda folder: write_colmap(folder / "scene", _capture(), "OPENCV", binary)
 
@@ -244,15 +278,16 @@ def _load_field(folder: Path) -> None:
 TARGETS: dict[str, Target] = {
     "checkpoint": Target(_ckpt, "a.ckpt", lambda folder: open_checkpoint(folder / "a.ckpt", "a checkpoint")),
     "checkpoint_pickle": Target(_ckpt, "a.ckpt", lambda folder: open_checkpoint(folder / "a.ckpt", "a checkpoint"),
-                                _archived("data.pkl")),
+                                "data.pkl"),
+    "network_pickle": Target(_network, "a.ckpt", _load_network, "data.pkl"),
     "field": Target(_field, "last.ckpt", _load_field),
-    "field_pickle": Target(_field, "last.ckpt", _load_field, _archived("data.pkl")),
+    "field_pickle": Target(_field, "last.ckpt", _load_field, "data.pkl"),
     "field_config": Target(_field, "config.gin", _load_field),
     "field_transform": Target(_field, "trans_info.npz", lambda folder: SceneTransform.load(folder / "trans_info.npz")),
     "field_transform_T": Target(_field, "trans_info.npz", lambda folder: SceneTransform.load(folder / "trans_info.npz"),
-                                _archived("T.npy")),
+                                "T.npy"),
     "field_capture": Target(_field, "capture.npz", CaptureModel.load),
-    "field_capture_gain": Target(_field, "capture.npz", CaptureModel.load, _archived("gain.npy")),
+    "field_capture_gain": Target(_field, "capture.npz", CaptureModel.load, "gain.npy"),
     "npz": Target(_npz, "a.npz", lambda folder: read_npz(folder / "a.npz", "an archive", ("T",), ("ids",))),
     "store_meta": Target(_store, "room/meta.json", _read_store),
     "store_cameras": Target(_store, "room/cameras.json", _read_store),
@@ -260,10 +295,11 @@ TARGETS: dict[str, Target] = {
     "camera_list": Target(_file("a.json", lambda path: _cameras(2).save(path)), "a.json",
                           lambda folder: CameraList.load(folder / "a.json").resized((3, 4)).accepted()),
     "sens": Target(_file("a.sens", lambda path: write_sens(path, 2)), "a.sens", _read_sens),
-    "ply": Target(_scannet, "scene/scene_vh_clean_2.labels.ply",
-                  lambda folder: load_mesh(folder / "scene/scene_vh_clean_2.labels.ply").unknown_labels()),
-    "image": Target(_image, "a.png", _read_image, _with_checksums),
-    "scannet_color": Target(_scannet, "scene/color/0.png", _read_scene, _with_checksums),
+    "ply_binary": Target(_mesh(False), "a.ply", lambda folder: load_mesh(folder / "a.ply").unknown_labels()),
+    "ply_text": Target(_mesh(True), "a.ply", lambda folder: load_mesh(folder / "a.ply").unknown_labels()),
+    "image": Target(_image, "a.png", _read_image, mend=_with_checksums),
+    "depth": Target(_depth, "a.png", lambda folder: read_depth(folder / "a.png"), mend=_with_checksums),
+    "scannet_color": Target(_scannet, "scene/color/0.png", _read_scene, mend=_with_checksums),
     "scannet_pose": Target(_scannet, "scene/pose/0.txt", _read_scene),
     "scannet_intrinsics": Target(_scannet, "scene/intrinsic/intrinsic_color.txt", _read_scene),
     "scannet_depth_intrinsics": Target(_scannet, "scene/intrinsic/intrinsic_depth.txt", _read_scene),
@@ -275,6 +311,7 @@ TARGETS: dict[str, Target] = {
     "nsvf_intrinsics": Target(_nsvf, "scene/intrinsics.txt", _read_scene),
     "nsvf_pose": Target(_nsvf, "scene/pose/0.txt", _read_scene),
     "nsvf_box": Target(_nsvf, "scene/bbox.txt", _read_scene),
+    "held_out": Target(lambda folder: save_held_out(folder, "room", ["0", "8"]), "held_out.json", load_held_out),
     "scene_list": Target(_scene_list, "a.txt", lambda folder: resolve_scenes(str(folder / "a.txt"))),
     "json": Target(_json, "a.json", lambda folder: read_json(folder / "a.json")),
 }  # fmt: skip
