@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lib.plenoxel.index import usable_for_gradients
 from lib.plenoxel.reference_layers import _shade_layers
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class SphereLayers:
     texture: Tensor
 
     def __post_init__(self) -> None:
+        self.texture = usable_for_gradients(self.texture)
         rows, columns, layers, channels = self.texture.shape
         if channels != 4 or layers < 2 or columns != 2 * rows:
             raise ValueError(

@@ -9,6 +9,7 @@ import torch
 
 from lib.plenoxel import ops
 from lib.plenoxel.grid import GridHandle
+from lib.plenoxel.index import VoxelIndex
 from lib.plenoxel.options import RenderOptions, option_numbers
 from tests.lib.cuda_parity import assert_agrees, assert_close_to_largest, needs_gpu, on_gpu, scene_of
 from tests.lib.plenoxel_scenes import Scene, random_scene, render, update_with_equal_gradients
@@ -88,6 +89,13 @@ def test_no_packed_copy_is_kept_of_values_that_an_optimizer_changes():
         with torch.no_grad():
             assert_equal(rendered(grid, scene), render(scene._replace(density=grid.density.detach())))
     assert grid.memory()["packed"] == 0
+
+
+def test_an_empty_grid_shows_the_background():
+    empty = GridHandle(VoxelIndex.from_mask(torch.zeros(5, 4, 3, dtype=torch.bool)), torch.zeros(0), torch.zeros(0, 27))
+    scene = on_gpu(random_scene(dtype=torch.float32))
+    out = ops.render_rays(empty.to("cuda"), *scene.rays, RenderOptions(background_brightness=0.25))
+    assert (out.rgb == 0.25).all() and not any(value.any() for value in out[1:])
 
 
 def test_other_values_share_the_table_of_cells_but_not_the_packed_copy():

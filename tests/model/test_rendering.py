@@ -177,16 +177,17 @@ def test_compiled_as_a_whole_graph_with_layers_and_gradients():
 
 
 def test_loaded_and_rendered_in_inference_mode_then_used_with_gradients(tmp_path):
-    grid, *_ = random_grid(resolution=(8, 8, 8), voxels=300)
+    grid, *_ = random_grid(resolution=(8, 8, 8), voxels=60)
+    grid.background = SphereLayers(torch.rand(4, 8, 3, 4, generator=torch.Generator().manual_seed(1)))
     grid.save(tmp_path / "scene", bits=32)
     with torch.inference_mode():
         loaded = PlenoxelGrid.load(tmp_path / "scene")
         shown = render_rays(loaded, *rays(20))
     gradients = []
     for one in (loaded, PlenoxelGrid.load(tmp_path / "scene")):
-        one.density.requires_grad_(), one.sh.requires_grad_()
+        leaves = [tensor.requires_grad_() for tensor in (one.density, one.sh, one.background.texture)]
         out = render_rays(one, *rays(20))
         assert torch.equal(out.rgb, shown.rgb)
-        gradients.append(torch.autograd.grad(out.rgb.square().sum(), (one.density, one.sh)))
+        gradients.append(torch.autograd.grad(out.rgb.square().sum(), leaves))
     for actual, expected in zip(*gradients, strict=True):
         assert torch.equal(actual, expected) and actual.any()
