@@ -8,14 +8,13 @@ import os
 import gin
 import pytest
 import torch
-import torch.distributed
 import torch.multiprocessing
 
 from enet import ENet
 from enet.module import SegmentationModule
-from enet.synchronized_norm import synchronize_norms
 from enet.task_train import train
 from tests.enet.bindings import bind_split
+from tests.enet.half_batch import gradients_of_half_a_batch
 from utils.cores import usable_cores
 
 # No dropout, which each process draws for itself. With a large epsilon Adam's steps are proportional to the
@@ -70,19 +69,6 @@ def test_two_processes_equal_one(device, views, tmp_path, capfd):
     assert distance(found, expected) < 1e-6 * distance(expected, initial)
     assert torch.equal(found["class_weights"], expected["class_weights"])
     assert one["validation"]["mean_iou"] == pytest.approx(two["validation"]["mean_iou"], abs=1e-6)
-
-
-def gradients_of_half_a_batch(rank: int, folder: str, color: torch.Tensor) -> None:
-    store = torch.distributed.FileStore(f"{folder}/store", 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    torch.manual_seed(0)
-    network = ENet(5, dropout=(0.0, 0.0)).double()
-    synchronize_norms(network)
-    parallel = torch.nn.parallel.DistributedDataParallel(network.double())
-    parallel(color.chunk(2)[rank]).square().mean().backward()
-    if rank == 0:
-        torch.save({name: value.grad for name, value in network.named_parameters()}, f"{folder}/gradients.pt")
-        torch.save({name: value for name, value in network.named_buffers()}, f"{folder}/buffers.pt")
 
 
 def test_synchronized_norms_give_the_joint_batchs_gradients(tmp_path):
