@@ -49,13 +49,14 @@ def reading(path: str | Path, what: str, advice: str = "replace the file") -> It
         if str(path) in str(error):
             raise
         raise UserError(f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; expected {what} there") from None
     except Exception as error:
         if type(error).__name__ in _NOT_THE_FILE:
             raise
         if isinstance(error, OSError) and error.strerror:
-            raise UserError(f"{path} cannot be read ({error.strerror}); expected {what} there") from error
+            inside = "" if str(error.filename or path) == str(path) else f": {error.filename}"
+            if isinstance(error, FileNotFoundError) and not inside:
+                raise UserError(f"{path} does not exist; expected {what} there") from None
+            raise UserError(f"{path} cannot be read ({error.strerror}{inside}); expected {what} there") from error
         raise UserError(f"{path} cannot be read as {what} ({_reason(error)}); {advice}") from error
 
 

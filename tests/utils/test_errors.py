@@ -44,6 +44,12 @@ def test_the_system_says_why_a_file_cannot_be_opened(tmp_path):
             open(tmp_path / "absent")
 
 
+def test_a_file_within_a_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be read .No such file or directory: {tmp_path}/a.;"):
+        with reading(tmp_path, "a scene's folder"):
+            open(tmp_path / "a")
+
+
 def test_what_is_no_fault_of_the_file_passes():
     for error in (torch.OutOfMemoryError("device"), KeyboardInterrupt()):
         with pytest.raises(type(error)), reading("x", "a scene"):
