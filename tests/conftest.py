@@ -1,6 +1,7 @@
 """Fixtures that several rooms' tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -34,6 +35,16 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference data is absent ({folder}); set SSIR_SHARED to the folder that holds data/")
     return folder
+
+
+@pytest.fixture
+def heard_signals():
+    """Also where a shell started the tests in the background, or nohup, so that they began by ignoring some."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

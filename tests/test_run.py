@@ -247,7 +247,9 @@ def test_works_from_any_folder_without_imports_of_heavy_packages(tmp_path):
 
 
 @pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
-def test_a_signal_ends_the_run_with_its_own_code_and_how_to_go_on(capsys, tmp_path, monkeypatch, name, code):
+def test_a_signal_ends_the_run_with_its_own_code_and_how_to_go_on(
+    capsys, tmp_path, monkeypatch, heard_signals, name, code
+):
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def work():

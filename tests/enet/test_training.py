@@ -128,7 +128,7 @@ def test_killed_and_resumed_equals_uninterrupted(views, tmp_path, monkeypatch, r
 
 
 @pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_signal_ends_a_training_as_it_ends_every_run(views, tmp_path, monkeypatch, name, code):
+def test_a_signal_ends_a_training_as_it_ends_every_run(views, tmp_path, monkeypatch, heard_signals, name, code):
     """Lightning has answers of its own to both, which ended with exit codes 0 and 1."""
     with stopping_signals(), pytest.raises(Stopped, match=name) as stopped:
         monkeypatch.setattr(
