@@ -84,8 +84,8 @@ def seconds(job: str, work: Path, setting: dict[str, str], limit: float) -> floa
         ]  # fmt: skip
         try:
             for process in running:
-                if process.wait(max(0.1, start + limit - time.perf_counter())):
-                    sys.exit(f"{job} failed:\n{Path(log.name).read_text()[-2000:]}")
+                if code := process.wait(max(0.1, start + limit - time.perf_counter())):
+                    sys.exit(f"{job} failed with exit code {code}:\n{Path(log.name).read_text()[-2000:]}")
             return time.perf_counter() - start
         except subprocess.TimeoutExpired:
             return float("inf")
