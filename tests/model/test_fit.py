@@ -1,4 +1,8 @@
-"""Whole fits of a tiny room: quality, repeatability, resuming, the folder written, and what is refused."""
+"""Whole fits of a tiny room: quality, repeatability, resuming, the folder written, and what is refused.
+
+Bounds of quality, here and in the other tests of fits, are at least twice as far below what is reached as that varies
+over seeds, CPUs, instruction sets and starts moved by 1e-6.
+"""
 
 from dataclasses import replace
 
@@ -63,9 +67,9 @@ def assert_same_state(one, other):
 def test_quality_on_held_out_frames(field_folder):
     results = read_json(field_folder / "results.json")
     assert list(results["held_out"]) == ["0", "7", "13", "19"]  # frame 3 is lost: every sixth of those that are left
-    assert results["psnr"] > 20 and results["ssim"] > 0.5
+    assert results["psnr"] > 25 and results["ssim"] > 0.85
     assert results["psnr"] == pytest.approx(sum(v["psnr"] for v in results["held_out"].values()) / 4)
-    assert results["resolution"] == [48, 48, 48] and results["voxels"] > 1000
+    assert results["resolution"] == [48, 48, 48] and results["voxels"] > 15_000
 
 
 def test_tensorboard_has_scalars_pictures_config_and_hyper_parameters(field_folder):
@@ -101,8 +105,8 @@ def test_views_of_the_fitted_field_match_the_room_in_colour_and_depth(field_fold
     size = scene.image_size
     color, depth = trace_room(pose, scene.intrinsics, size)
     view = field.render_view(pose, scene.intrinsics, size, RenderOptions(step_size=0.25))
-    assert -10 * ((view.rgb.clamp(0, 1) - color / 255) ** 2).mean().log10() > 18
-    assert (view.depth - depth).abs().median() < 0.06 and view.alpha.mean() > 0.98
+    assert -10 * ((view.rgb.clamp(0, 1) - color / 255) ** 2).mean().log10() > 26
+    assert (view.depth - depth).abs().median() < 0.03 and view.alpha.mean() > 0.98
 
 
 @pytest.mark.parametrize("layers", [0, 4])
@@ -170,7 +174,7 @@ def test_an_interrupted_scene_is_continued(scan, field_folder, tmp_path, resume,
 def test_other_starts(scan, start, tmp_path):
     options = FitOptions(FitGrid(resolutions=(32,), start=start), FitOptimization(steps=(96,), rays_per_step=(2048,)))
     results = fit_scene(scan, tmp_path / "field", FitSettings(DATA, options), CPU)
-    assert results["psnr"] > 14
+    assert results["psnr"] > 22
 
 
 def test_a_damaged_checkpoint_is_named(scan, tmp_path):
@@ -235,5 +239,5 @@ def test_task_goes_on_after_a_bad_scene(scan, tmp_path, gin_options):
         fit(str(scans), str(tmp_path / "refused"), device="cpu")
     metrics = fit(str(scans), str(tmp_path / "fields"), device="cpu", on_error="skip")
     assert list(metrics["scenes"]) == ["scene0000_00"] and list(metrics["failed"]) == ["scene0001_00"]
-    assert metrics["psnr"] == metrics["scenes"]["scene0000_00"]["psnr"] > 10
+    assert metrics["psnr"] == metrics["scenes"]["scene0000_00"]["psnr"] > 20
     assert (tmp_path / "fields" / "plenoxel_scannet_scene0000_00" / "last.ckpt").exists()
