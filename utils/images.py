@@ -21,7 +21,7 @@ from utils.files import atomic_path, regular_file
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others would start programs, or are no photographs
 _END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
 _END_BYTES = 1024  # some cameras write padding after the end marker
-_LARGE_PIXELS = 1 << 26
+_SMALL_PIXELS, _LARGE_PIXELS = 1 << 24, 1 << 26
 _PIXELS_PER_BYTE = 1100  # no photograph is packed tighter; deflate packs zeros 1032 to one
 _REPLACE = "replace it or remove the frame"
 _large_image_lock = threading.Lock()
@@ -53,7 +53,7 @@ def open_image(
     opened = source if is_file else io.BytesIO(source)
     with reading(name, what, _REPLACE), Image.open(opened, formats=_FORMATS) as image:
         length = os.path.getsize(source) if is_file else len(source)
-        if image.width * image.height > max(_LARGE_PIXELS, _PIXELS_PER_BYTE * length):
+        if image.width * image.height > max(_SMALL_PIXELS, _PIXELS_PER_BYTE * length):
             raise UserError(f"{name} announces {image.width}x{image.height} pixels in {length} bytes; the file is "
                             f"damaged: {_REPLACE}")
         yield image

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError, check_choice, reading
+from utils.errors import UserError, check_choice, reading, short
 from utils.files import read_text
 from utils.names import plain_name
 from utils.paths import find_config
@@ -46,7 +46,8 @@ def resolve_scenes(spec: str | Sequence[str], root: str | Path | None = None, pr
         raise UserError(f"no scenes found for scenes = {spec!r}" + (f" in {root}" if root else ""))
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
-        raise UserError(f"scenes are named twice: {', '.join(repeated)}")
+        given = repr(spec) if isinstance(spec, str) else short(spec)
+        raise UserError(f"scenes = {given} names scenes twice: {', '.join(repeated[:_SHOWN])}")
     return names
 
 
