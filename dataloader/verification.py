@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataloader.exposures import load_exposures
+from dataloader.hold_out import load_held_out
 from dataloader.mesh import load_mesh
 from dataloader.perfception import FIELD_PREFIX, load_perfception_scene
 from dataloader.scene import Scene
@@ -65,11 +67,13 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20) -> l
 
 
 def verify_field(path: Path) -> list[Finding]:
-    """Check a PeRFception scene folder: checkpoint, resolution, transform."""
+    """Check a PeRFception scene folder: checkpoint, resolution, transform, exposures, held-out frames."""
     report = _Report("field", path.name.removeprefix(FIELD_PREFIX))
     scene = report.attempt(lambda: load_perfception_scene(path))
     if scene is not None and scene.links_idx.unique().numel() != scene.links_idx.numel():
         report.broken(f"{path}: two voxels share a cell; fit or download the scene again")
+    report.attempt(lambda: load_exposures(path))
+    report.attempt(lambda: load_held_out(path))
     return report.findings
 
 

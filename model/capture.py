@@ -11,20 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from utils.arrays import read_npz
-from utils.errors import reading
-from utils.files import atomic_path
-from utils.limits import FARTHEST
 from utils.rotations import axis_angle_to_matrix
 
-CAPTURE_FILE = "capture.npz"
-_PER_CAMERA = ("gain", "offset", "turn", "shift")
-_WHAT = "the exposures of a fit"
-_DAMAGED = "fit the scene again, or delete it to render every view at the average exposure"
 NEAR_METRES = 0.1
 _NEAR_RADIANS = 0.2
 _FADE = 8.0
@@ -83,12 +74,9 @@ class CaptureModel:
 
     def save(self, folder: str | Path) -> None:
         """Write ``capture.npz`` into a field's folder."""
-        with atomic_path(Path(folder) / CAPTURE_FILE) as temporary:
-            np.savez(
-                temporary, camera_to_world=self.camera_to_world.numpy(), gain=self.gain.numpy(),
-                offset=self.offset.numpy(), turn=self.turn.numpy(), shift=self.shift.numpy(),
-                near=np.float64(self.near),
-            )  # fmt: skip
+        from dataloader.exposures import Exposures, save_exposures
+
+        save_exposures(folder, Exposures(**vars(self)))
 
     @classmethod
     def load(cls, folder: str | Path) -> CaptureModel | None:
@@ -97,17 +85,7 @@ class CaptureModel:
         Raises:
             UserError: the file is damaged.
         """
-        path = Path(folder) / CAPTURE_FILE
-        if not path.is_file():
-            return None
-        with reading(path, _WHAT, _DAMAGED):
-            arrays = read_npz(path, _WHAT, ("camera_to_world", *_PER_CAMERA, "near"), advice=_DAMAGED)
-            values = {name: torch.from_numpy(array.astype(np.float64)) for name, array in arrays.items()}
-            pose, near = values["camera_to_world"].reshape(-1, 4, 4), values["near"].item()
-            gain, offset, turn, shift = (values[name].reshape(len(pose), 3) for name in _PER_CAMERA)
-            for name, numbers in values.items():
-                if not len(pose) or not (numbers.abs() < FARTHEST).all():  # also where one is NaN
-                    raise ValueError(f"{name} is empty or holds a number that is not finite or beyond {FARTHEST:g}")
-            if near <= 0:
-                raise ValueError(f"near is {near}")
-            return cls(pose, gain.float(), offset.float(), turn, shift, near)
+        from dataloader.exposures import load_exposures
+
+        stored = load_exposures(folder)
+        return None if stored is None else cls(**stored._asdict())

@@ -87,6 +87,8 @@ def _truncate(path):
          "no 'label' per vertex"),
         (lambda data: _truncate(data / "fields/plenoxel_scannet_scene0000_00/last.ckpt"), "truncated"),
         (lambda data: (data / "fields/plenoxel_scannet_scene0000_00/trans_info.npz").unlink(), "trans_info.npz"),
+        (lambda data: (data / "fields/plenoxel_scannet_scene0000_00/capture.npz").write_bytes(b"PK"), "capture.npz"),
+        (lambda data: (data / "fields/plenoxel_scannet_scene0000_00/held_out.json").write_text("{}"), "held_out.json"),
         (lambda data: _truncate(data / "views/scene0000_00/sh.npy"), "sh.npy"),
         (lambda data: (data / "views/scene0000_00/meta.json").unlink(), "meta.json"),
         (lambda data: (data / "views/scene0000_00/cameras.json").write_text("{}"), "cameras.json"),
