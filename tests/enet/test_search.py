@@ -1,6 +1,8 @@
 """The search tries bindings, keeps its study, resumes, and writes the best; its trials are trainings of their own."""
 
+import contextlib
 import itertools
+import sqlite3
 import subprocess
 import sys
 import time
@@ -89,6 +91,31 @@ def test_a_damaged_study_is_named(tmp_path):
     (tmp_path / "study.db").write_bytes(b"SQLite format 3\0" + b"damaged" * 200)
     with pytest.raises(UserError, match="study.db cannot be used .*malformed|study.db cannot be used .*not a database"):
         run_search(Search(tmp_path, "", SPACE, 1, 1, 0))
+
+
+def _study(path, parameter="OptimizerOptions.learning_rate", score=0.5, direction="maximize"):
+    study = optuna.create_study(study_name="search", storage=f"sqlite:///{path}", direction=direction)
+    trial = study.ask()
+    trial.suggest_float(parameter, 1e-4, 1e-1, log=True)
+    study.tell(trial, score)
+
+
+@pytest.mark.parametrize(
+    ("study", "statement", "message"),
+    [
+        ({"parameter": "x.y = 1\nimport antigravity\nrun.task"}, None, "trial 0 has the parameters"),
+        ({"score": float("inf")}, None, "trial 0 has the score inf"), ({"direction": "minimize"}, None, "to minimize"),
+        ({}, "update trial_params set distribution_json='{\"name\": \"Evil\", \"attributes\": {}}'", "Evil"),
+    ],
+)
+def test_a_study_of_something_else_becomes_no_config(trainings, tmp_path, study, statement, message):
+    _study(tmp_path / "study.db", **study)
+    if statement is not None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as database, database:
+            database.execute(statement)
+    with pytest.raises(UserError, match=f"study.db cannot be read as the study of a search .*{message}.*new search"):
+        run_search(Search(tmp_path, "", SPACE, 2, 1, 0))
+    assert not (tmp_path / "best.gin").exists() and not trainings
 
 
 def test_trials_end_with_the_search_however_that_ends(tmp_path):
