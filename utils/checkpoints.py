@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from utils.errors import UserError, reading
+from utils.errors import UserError, reading, short
 from utils.files import regular_file
 
 _ZIP_START = b"PK\x03\x04"
@@ -60,7 +60,7 @@ def open_checkpoint(
         refused = next((name for name in _globals(path) if name not in _PLAIN), None)
         if refused is not None:
             raise UserError(f"{path} holds more than tensors and plain values, and opening it could run code "
-                            f"({refused}); it is refused: save it again with tensors and plain values only")
+                            f"({short(refused)}); it is refused: save it again with tensors and plain values only")
         with torch.serialization.safe_globals([(_Ignored, _OLD_CALLBACK)]):
             content = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(content, dict):
