@@ -74,4 +74,7 @@ def _reason(error: Exception) -> str:
 
 def short(value: Any) -> str:
     """A value read from a file as it can stand in a message, however long it is."""
-    return _SHORT.repr(value)
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return f"a {type(value).__name__} with a number of very many digits"

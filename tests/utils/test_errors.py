@@ -64,6 +64,7 @@ def test_errors_that_name_the_file_stay_and_others_get_its_name():
 
 
 def test_long_values_are_cut_in_messages():
+    assert "very many digits" in short(1 << 10**6) and "very many digits" in short([1 << 10**6])
     assert len(short("x" * 10**6)) <= 100 and len(short(list(range(10**6)))) < 100 and len(short(10**4000)) <= 100
     with pytest.raises(UserError) as caught, reading("x", "a scene"):
         raise ValueError("y" * 10**6)
