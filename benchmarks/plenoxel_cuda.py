@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.scenes import furnished_room, room_rays  # noqa: E402
 from lib.plenoxel import ops  # noqa: E402
+from lib.plenoxel.features import render_features, spread_features  # noqa: E402
 from lib.plenoxel.grid import GridHandle  # noqa: E402
 from lib.plenoxel.index import VoxelIndex  # noqa: E402
 from lib.plenoxel.layers import shade_layers, shade_layers_gradients  # noqa: E402
@@ -32,6 +33,7 @@ from lib.plenoxel.options import RenderOptions  # noqa: E402
 VOXEL_BYTES = 28 * 4
 STEPS = (0.5, 0.05)
 VIEWS = 160
+CHANNELS = 21
 FOCALS = {640: 577.87, 124: 112.0}
 
 
@@ -187,6 +189,17 @@ def add_layers(table: Table, room: Room, count: int) -> None:
     table.add("   their gradients", add_gradients, 3 * floor)
 
 
+def add_features(table: Table, grid: GridHandle, rays, width: int, name: str) -> None:
+    options, rows, count = RenderOptions(), grid.index.num_rows, len(rays[0])
+    floor = voxels_read(grid, rays, options) * (CHANNELS + 1) * 4 + count * (6 + CHANNELS) * 4
+    for dtype in (torch.float32, torch.float16):
+        features, values = (torch.rand(size, CHANNELS, device="cuda").to(dtype) for size in (rows, count))
+        label = f"{name}, {CHANNELS} channels, {str(dtype).removeprefix('torch.')}"
+        table.add(f"{label}: rendered",
+                  lambda f=features: render_features(grid, f, *rays, options, image_width=width), floor)  # fmt: skip
+        table.add("   spread", lambda v=values: spread_features(grid, v, *rays, options, image_width=width), floor)
+
+
 def add_preparation(table: Table, grid: GridHandle) -> None:
     links, rows = grid.index.links, grid.index.num_rows
     distance = grid.index.distance
@@ -201,13 +214,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--room", type=Path, help="module with room(), cameras() and rays()")
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--only", choices=["render", "fit"])
+    parser.add_argument("--only", choices=["render", "fit", "features"])
     arguments = parser.parse_args()
     room, table = Room(arguments.room), Table(arguments.repeats)
-    if arguments.only != "fit":
+    if arguments.only in (None, "features"):
+        add_features(table, room.grid, room.views(VIEWS, 124, 124), 124, f"{VIEWS} views 124x124")
+    if arguments.only in (None, "render"):
         add_render(table, room.grid, room.rays(0, 480, 640), 640, "640x480", variants=arguments.only is None)
         add_render(table, room.grid, room.views(VIEWS, 124, 124), 124, f"{VIEWS} views 124x124", variants=False)
-    if arguments.only != "render":
+    if arguments.only in (None, "fit"):
         for count in (5000, 65536):
             add_fit(table, room, count)
             add_layers(table, room, count)

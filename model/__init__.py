@@ -2,8 +2,9 @@
 
 import utils  # noqa: F401  (before PyTorch: see utils/cores.py)
 from lib.plenoxel.options import RenderOptions
+from model.features import render_features, spread_features
 from model.grid import PlenoxelGrid
 from model.radiance_field import RadianceField
 from model.rendering import render_rays
 
-__all__ = ["PlenoxelGrid", "RadianceField", "RenderOptions", "render_rays"]
+__all__ = ["PlenoxelGrid", "RadianceField", "RenderOptions", "render_features", "render_rays", "spread_features"]

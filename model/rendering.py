@@ -52,7 +52,7 @@ def render_rays(
     Raises:
         ValueError: shapes, types, devices, an output or the backend are not as above.
     """
-    options = options or _configured_options()
+    options = options or configured_options()
     _check_arguments(grid, origins, directions, outputs, backend)
     shape = origins.shape[:-1]
     rays = [values.reshape(-1, 3).contiguous() for values in (origins, directions)]
@@ -105,7 +105,7 @@ def _in_frame_of_layers(grid: PlenoxelGrid, origins: Tensor, directions: Tensor)
 
 
 @torch.compiler.assume_constant_result
-def _configured_options() -> RenderOptions:
+def configured_options() -> RenderOptions:
     """The options that gin binds at the time of the call, or of compilation."""
     return RenderOptions()
 
@@ -118,6 +118,13 @@ def _check_arguments(
     unknown = [name for name in outputs if name not in OUTPUTS]
     if unknown or not outputs:
         raise ValueError(f"outputs {tuple(outputs)!r}: expected some of {', '.join(OUTPUTS)}")
+    check_rays(grid, origins, directions)
+    if backend in ("cpu", "cuda") and grid.device.type != backend:
+        raise ValueError(f"backend {backend!r} needs tensors on that device, found {grid.device}")
+
+
+def check_rays(grid: PlenoxelGrid, origins: Tensor, directions: Tensor) -> None:
+    """Raise ``ValueError`` unless both are float32 ``[..., 3]`` of one shape on the grid's device."""
     for name, rays in (("origins", origins), ("directions", directions)):
         if rays.dtype != torch.float32 or rays.shape[-1:] != (3,):
             raise ValueError(f"{name} must be float32 [..., 3], found {rays.dtype} {tuple(rays.shape)}")
@@ -125,5 +132,3 @@ def _check_arguments(
             raise ValueError(f"{name} is on {rays.device}, the grid on {grid.device}; move one with .to()")
     if origins.shape != directions.shape:
         raise ValueError(f"origins {tuple(origins.shape)} and directions {tuple(directions.shape)} differ in shape")
-    if backend in ("cpu", "cuda") and grid.device.type != backend:
-        raise ValueError(f"backend {backend!r} needs tensors on that device, found {grid.device}")

@@ -25,6 +25,7 @@ class Sample(NamedTuple):
     sigma: Tensor  # [N]
     coefficients: Tensor  # [N, 27]
     rows: Tensor  # [N, 8] row of each corner, -1 where empty
+    corner_weights: Tensor  # [N, 8] trilinear share of each corner, empty or not
     weight: Tensor  # [N], 0 where the ray takes no sample
     active: Tensor  # [N] bool
 
@@ -109,11 +110,11 @@ class March:
                 return
             safe_t = torch.where(inside, t, torch.zeros_like(t))
             points = self.rays.origins + safe_t[:, None] * self.rays.directions
-            sigma, coefficients, rows, _ = interpolate(self.grid, points)
+            sigma, coefficients, rows, corner_weights = interpolate(self.grid, points)
             active = inside & (sigma > self.options.sigma_thresh)
             tau = torch.where(active, sigma * step_size * self.rays.delta, torch.zeros_like(sigma))
             weight = torch.exp(-self.tau) * -torch.expm1(-tau)
-            yield Sample(safe_t, sigma, coefficients, rows, weight, active)
+            yield Sample(safe_t, sigma, coefficients, rows, corner_weights, weight, active)
             self.tau = self.tau + tau
             self.stopped = self.stopped | (active & (torch.exp(-self.tau) < self.options.stop_thresh))
             t, previous = t + step_size, t

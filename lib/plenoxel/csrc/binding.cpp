@@ -1,43 +1,11 @@
 // Ops on rays: checks tensors, unwraps them, calls the backends. Only the binding*.cpp files see torch.
 #include <ATen/ops/zeros_like.h>
 
-#include "backend.h"
+#include "scene_tensors.h"
 
 namespace {
 
 using namespace plenoxel::binding;
-
-// The tensors and numbers that every ray op is given, in the order of its schema.
-struct Scene {
-  const Tensor &links, &distance, &density;
-  const OptionalTensor& sh;
-  const Tensor &origins, &directions;
-  const OptionalTensor& scene_index;
-  Numbers center, radius, options;
-
-  void check_all() const {
-    check_links(links);
-    check(distance, "distance", at::kByte, links.sizes());
-    const at::ScalarType type = density.scalar_type();
-    check(density, "density", type, {-1});
-    if (sh) check(*sh, "sh", type, {density.size(0), plenoxel::kCoefficients});
-    check(origins, "origins", type, {-1, 3});
-    check(directions, "directions", type, {origins.size(0), 3});
-    check_device(density, {links, distance, sh, origins, directions, scene_index});
-    check_scene_index(scene_index, origins.size(0), scenes_of(links));
-    check_options(center, radius, options);
-    used_here({links, distance, density, sh});
-  }
-  template <typename T>
-  plenoxel::Grid<T> grid() const {
-    return {box_of<T>(links, center, radius), data<int32_t>(links), data<uint8_t>(distance), data<T>(density), data<T>(sh),
-            scenes_of(links)};
-  }
-  template <typename T>
-  plenoxel::Rays<T> rays() const {
-    return {data<T>(origins), data<T>(directions), data<int32_t>(scene_index), origins.size(0)};
-  }
-};
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> render_rays(const Tensor& links, const Tensor& distance, const Tensor& density,
                                                        const Tensor& sh, const Tensor& origins, const Tensor& directions,
@@ -130,10 +98,6 @@ Tensor fit_gradients(const Tensor& links, const Tensor& distance, const Tensor& 
 }
 
 }  // namespace
-
-#define PLENOXEL_GRID "Tensor links, Tensor distance, Tensor density"
-#define PLENOXEL_RAYS                                                                                               \
-  "Tensor origins, Tensor directions, Tensor? scene_index, float[] center, float[] radius, float[] options"
 
 TORCH_LIBRARY(plenoxel, library) {
   library.def("render_rays(" PLENOXEL_GRID ", Tensor sh, " PLENOXEL_RAYS

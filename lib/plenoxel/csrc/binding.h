@@ -11,6 +11,10 @@
 
 #include "types.h"
 
+// Of the schemas of ops on rays.
+#define PLENOXEL_RAYS                                                                                               \
+  "Tensor origins, Tensor directions, Tensor? scene_index, float[] center, float[] radius, float[] options"
+
 namespace plenoxel::binding {
 
 using at::Tensor;

@@ -2,16 +2,12 @@
 #ifdef WITH_CUDA
 #include <ATen/ops/zeros.h>
 
-#include "backend.h"
+#include "packed_tensors.h"
 
 namespace {
 
 using namespace plenoxel::binding;
 namespace cuda = plenoxel::cuda;
-
-constexpr int64_t kCellNumbers = sizeof(cuda::PackedCell) / sizeof(int32_t);
-
-int64_t words_of(int64_t cells) { return (cells + 31) / 32; }
 
 // How far rays into each octant surely meet nothing, and where each occupied cell stands in the table of pack_grid.
 std::tuple<Tensor, Tensor> cell_table(const Tensor& distance) {
@@ -68,34 +64,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_packed(const Tensor& ahead, co
                                                          const Tensor& directions, const OptionalTensor& scene_index,
                                                          Numbers center, Numbers radius, Numbers options, int64_t outputs,
                                                          int64_t image_width) {
-  TORCH_CHECK((ahead.dim() == 4 || ahead.dim() == 5) && ahead.size(0) == cuda::kOctants,
-              "ahead must be [8, Rx, Ry, Rz] or [8, S, Rx, Ry, Rz], got ", ahead.sizes());
-  const int64_t scenes = ahead.dim() == 5 ? ahead.size(1) : 1;
-  check(ahead, "ahead", at::kByte, ahead.sizes());
-  check(words, "words", at::kInt, {words_of(ahead.numel() / cuda::kOctants), 2});
-  check(cells, "cells", at::kInt, {-1, kCellNumbers});
+  const PackedScene scene{ahead, words, cells, origins, directions, scene_index, center, radius, options, image_width};
+  scene.check_all();
   check(rows, "rows", at::kFloat, {-1, cuda::kPackedRow});
   check(clamps, "clamps", at::kBool, {1});
   TORCH_CHECK(clamps.is_cpu(), "clamps must be on the CPU, got ", clamps.device());
-  check(origins, "origins", at::kFloat, {-1, 3});
-  check(directions, "directions", at::kFloat, {origins.size(0), 3});
-  check_device(ahead, {words, cells, rows, origins, directions, scene_index});
-  check_scene_index(scene_index, origins.size(0), scenes);
-  check_options(center, radius, options);
-  TORCH_CHECK(image_width >= 0, "image_width must not be negative, got ", image_width);
+  check_device(ahead, {rows});
   const c10::cuda::CUDAGuard guard(ahead.device());
-  used_here({ahead, words, cells, rows});
+  used_here({rows});
   const Tensor rgb = empty_for_rays(origins, 3, outputs & kRgb), image = empty_for_rays(origins, 27, outputs & kSh),
                depth = empty_for_rays(origins, 0, outputs & kDepth), alpha = empty_for_rays(origins, 0, outputs & kAlpha);
-  const cuda::PackedGrid grid{box_of<float>(ahead, center, radius),
-                              data<uint8_t>(ahead),
-                              data<cuda::CellWord>(words),
-                              data<cuda::PackedCell>(cells),
-                              data<float>(rows),
-                              *data<bool>(clamps),
-                              scenes};
-  cuda::render_packed(grid, {data<float>(origins), data<float>(directions), data<int32_t>(scene_index), origins.size(0)},
-                      make_options<float>(options),
+  cuda::PackedGrid grid = scene.grid();
+  grid.rows = data<float>(rows);
+  grid.clamps = *data<bool>(clamps);
+  cuda::render_packed(grid, scene.rays(), make_options<float>(options),
                       {outputs & kRgb ? data<float>(rgb) : nullptr, outputs & kSh ? data<float>(image) : nullptr,
                        outputs & kDepth ? data<float>(depth) : nullptr, outputs & kAlpha ? data<float>(alpha) : nullptr},
                       image_width, stream());
@@ -110,9 +92,8 @@ TORCH_LIBRARY_FRAGMENT(plenoxel, library) {
   library.def("pack_grid(Tensor links, Tensor words, Tensor density, Tensor sh, Tensor may_clamp, int occupied)"
               " -> (Tensor, Tensor, Tensor)");
   library.def(
-      "render_packed(Tensor ahead, Tensor words, Tensor cells, Tensor rows, Tensor clamps, Tensor origins,"
-      " Tensor directions, Tensor? scene_index, float[] center, float[] radius, float[] options, int outputs,"
-      " int image_width) -> (Tensor, Tensor, Tensor, Tensor)");
+      "render_packed(" PLENOXEL_PACKED_CELLS ", Tensor rows, Tensor clamps, " PLENOXEL_RAYS
+      ", int outputs, int image_width) -> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(plenoxel, CUDA, library) {

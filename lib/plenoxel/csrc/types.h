@@ -5,8 +5,10 @@
 
 #if defined(__CUDACC__)
 #define PLENOXEL_HD __host__ __device__ __forceinline__
+#define PLENOXEL_UNROLL _Pragma("unroll")
 #else
 #define PLENOXEL_HD inline
+#define PLENOXEL_UNROLL
 #endif
 
 namespace plenoxel {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../compositing.h"
+#include "../footprint.h"
 #include "../interpolation.h"
 #include "kernels.h"
 #include "skip.cuh"
@@ -10,11 +11,28 @@ namespace plenoxel::cuda {
 
 constexpr int kSlots = 24;  // entries of a ray's list; one cell adds up to 8
 constexpr int kQuarters = kPackedRow / 4;
+constexpr int kTileWidth = 8, kTileHeight = 4;  // pixels of a warp
 
 struct Entry {
   uint32_t row;
   float weight;
 };
+
+// The ray of a thread: in scan order, or in tiles of images of that width stacked in one tall image; count if none.
+__device__ __forceinline__ int64_t ray_number(int64_t thread, int64_t count, int64_t width) {
+  if (width == 0) return thread < count ? thread : count;
+  const int64_t tile = thread / 32, tiles_across = (width + kTileWidth - 1) / kTileWidth;
+  const int64_t column = tile % tiles_across * kTileWidth + thread % kTileWidth;
+  const int64_t number = (tile / tiles_across * kTileHeight + thread % 32 / kTileWidth) * width + column;
+  return column < width && number < count ? number : count;
+}
+
+// How many threads ray_number spreads the rays over.
+inline int64_t threads_for(int64_t count, int64_t width) {
+  if (width == 0) return count;
+  const int64_t height = (count + width - 1) / width;
+  return (width + kTileWidth - 1) / kTileWidth * ((height + kTileHeight - 1) / kTileHeight) * 32;
+}
 
 // Row `row` of a column of quarters, whose first is given. Rows may lie beyond 2^32 numbers; with the column's start in a
 // register, the address is one widening multiply-add.
@@ -45,34 +63,6 @@ struct Walker {
   float weight[kCorners] = {};
   int cell[3] = {-4, -4, -4};
 };
-
-// Which corners of a cell the ray leaves behind when it moves to a cell at this offset, a bit each.
-__device__ __forceinline__ unsigned left_behind(const int move[3]) {
-  constexpr unsigned kLow[3] = {0x0f, 0x33, 0x55};  // corners on the lower side along each axis
-  unsigned corners = 0;
-#pragma unroll
-  for (int axis = 0; axis < 3; ++axis) {
-    if (move[axis] > 1 || move[axis] < -1) corners = 0xff;
-    if (move[axis] == 1) corners |= kLow[axis];
-    if (move[axis] == -1) corners |= 0xff ^ kLow[axis];
-  }
-  return corners;
-}
-
-// The weights of voxels that stay, at the corners they have in the next cell; 0 for new ones.
-__device__ __forceinline__ void carry_weights(const int move[3], float weight[kCorners]) {
-#pragma unroll
-  for (int axis = 0; axis < 3; ++axis) {
-    const int stride = 4 >> axis;
-#pragma unroll
-    for (int corner = 0; corner < kCorners; ++corner) {
-      if (corner & stride) continue;
-      const float low = weight[corner], high = weight[corner + stride];
-      weight[corner] = move[axis] == 0 ? low : move[axis] == 1 ? high : 0;
-      weight[corner + stride] = move[axis] == 0 ? high : move[axis] == -1 ? low : 0;
-    }
-  }
-}
 
 __device__ __forceinline__ void list_corners(Walker& walker, unsigned corners, Entry* list, int& count) {
 #pragma unroll

@@ -14,19 +14,9 @@ namespace plenoxel::cuda {
 namespace {
 
 constexpr int kWarps = kThreads / 32;
-constexpr int kTileWidth = 8, kTileHeight = 4;  // pixels of a warp
 
 // Blocks that share a multiprocessor; the compiler fits the registers to it.
 constexpr int kBlocks = 5, kClampingBlocks = 4;
-
-// The ray of a thread: in scan order, or in tiles of images of that width stacked in one tall image; count if none.
-__device__ __forceinline__ int64_t ray_number(int64_t thread, int64_t count, int64_t width) {
-  if (width == 0) return thread < count ? thread : count;
-  const int64_t tile = thread / 32, tiles_across = (width + kTileWidth - 1) / kTileWidth;
-  const int64_t column = tile % tiles_across * kTileWidth + thread % kTileWidth;
-  const int64_t number = (tile / tiles_across * kTileHeight + thread % 32 / kTileWidth) * width + column;
-  return column < width && number < count ? number : count;
-}
 
 __device__ __forceinline__ void write_pixel(const RenderOptions<float>& options, const float* direction, int64_t i,
                                             const Walker& walker, const float values[kPackedRow], const Image<float>& out) {
@@ -115,11 +105,7 @@ __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
 void render_packed(const PackedGrid& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                    const Image<float>& image, int64_t image_width, Stream stream) {
   if (rays.count == 0) return;
-  int64_t threads = rays.count;
-  if (image_width > 0) {
-    const int64_t height = (rays.count + image_width - 1) / image_width;
-    threads = (image_width + kTileWidth - 1) / kTileWidth * ((height + kTileHeight - 1) / kTileHeight) * 32;
-  }
+  const int64_t threads = threads_for(rays.count, image_width);
   const auto kernel = !image.rgb && !image.sh    ? render_packed_kernel<false, false>
                       : grid.clamps && image.rgb ? render_packed_kernel<true, true>
                                                  : render_packed_kernel<true, false>;

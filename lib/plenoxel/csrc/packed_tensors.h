@@ -1,0 +1,48 @@
+// A grid's packed cells and rays as ops on GPUs are given them, in tensors and numbers.
+#pragma once
+#ifdef WITH_CUDA
+#include "backend.h"
+
+#define PLENOXEL_PACKED_CELLS "Tensor ahead, Tensor words, Tensor cells"
+
+namespace plenoxel::binding {
+
+constexpr int64_t kCellNumbers = sizeof(cuda::PackedCell) / sizeof(int32_t);
+
+inline int64_t words_of(int64_t cells) { return (cells + 31) / 32; }
+
+// What ops that march through packed cells are given, in the order of their schemas.
+struct PackedScene {
+  const Tensor &ahead, &words, &cells, &origins, &directions;
+  const OptionalTensor& scene_index;
+  Numbers center, radius, options;
+  int64_t image_width;
+
+  void check_all() const {
+    TORCH_CHECK((ahead.dim() == 4 || ahead.dim() == 5) && ahead.size(0) == cuda::kOctants,
+                "ahead must be [8, Rx, Ry, Rz] or [8, S, Rx, Ry, Rz], got ", ahead.sizes());
+    check(ahead, "ahead", at::kByte, ahead.sizes());
+    check(words, "words", at::kInt, {words_of(ahead.numel() / cuda::kOctants), 2});
+    check(cells, "cells", at::kInt, {-1, kCellNumbers});
+    check(origins, "origins", at::kFloat, {-1, 3});
+    check(directions, "directions", at::kFloat, {origins.size(0), 3});
+    check_device(ahead, {words, cells, origins, directions, scene_index});
+    check_scene_index(scene_index, origins.size(0), scenes());
+    check_options(center, radius, options);
+    TORCH_CHECK(image_width >= 0, "image_width must not be negative, got ", image_width);
+    used_here({ahead, words, cells});
+  }
+  int64_t scenes() const { return ahead.dim() == 5 ? ahead.size(1) : 1; }
+  // Without rows.
+  cuda::PackedGrid grid() const {
+    return {box_of<float>(ahead, center, radius), data<uint8_t>(ahead), data<cuda::CellWord>(words),
+            data<cuda::PackedCell>(cells),        nullptr,              false,
+            scenes()};
+  }
+  Rays<float> rays() const {
+    return {data<float>(origins), data<float>(directions), data<int32_t>(scene_index), origins.size(0)};
+  }
+};
+
+}  // namespace plenoxel::binding
+#endif
