@@ -18,7 +18,7 @@ from pathlib import Path
 from setuptools import build_meta, setup
 
 ROOT = Path(__file__).parent
-EXTENSIONS = {"plenoxel": [], "raster": ["-ffp-contract=off"]}
+EXTENSIONS = {"norm": [], "plenoxel": [], "raster": ["-ffp-contract=off"]}
 # Some compilers link their C++ library statically. Beside PyTorch's its symbols must not be seen: where numbers are
 # printed by one with the other's tables, the process dies in the middle of an error message.
 LINK = ["-fopenmp", *(["-Wl,--exclude-libs,libstdc++.a"] if sys.platform == "linux" else [])]

@@ -1,11 +1,15 @@
 """Training speed end to end: stored views, augmentation, network, loss, optimiser and training IoU.
 
     python benchmarks/train.py                                   # all variants for this machine, one process each
-    python benchmarks/train.py --variant rgb bf16 reduce-overhead  # one variant: stem, precision, compile mode
+    python benchmarks/train.py --variant rgb bf16 default  # one variant: stem, precision, and how steps run
+    python benchmarks/train.py --together 4                # four runs at a time on one device
 
-A run goes through the same code as the train task, from a cached store of random views. Images per second are of whole
-epochs after the first, which compiles; busy is the share of the time in which the GPU computes or copies, from a
-profile of 20 steps; the loss is that of the last epoch, for comparing variants. Each variant runs in its own process.
+Steps run "eager" (kernels launched one by one), "off" (one CUDA graph, nothing compiled) or as a mode of torch.compile
+within the graph. A run goes through the same code as the train task, from a cached store of random views. "first" are
+the seconds from the start of Python to the end of the first step; "million" those to a million images at the rate of
+whole epochs after the first; busy is the share of the time in which the GPU computes or copies, from a profile of 20
+steps; the loss is that of the last epoch, for comparing variants. Each variant runs in its own process; compiled ones
+run twice, the second time with what the first left in --compile-cache.
 """
 
 from __future__ import annotations
@@ -37,7 +41,8 @@ PROFILE_FROM, PROFILE_WARMUP, PROFILE_STEPS = 3, 3, 20  # of the last epoch's st
 GPU_VARIANTS = [
     (stem, precision, mode)
     for stem in ("rgb", "conv_sum")
-    for precision, mode in (("32", "off"), ("bf16", "default"), ("bf16", "reduce-overhead"), ("32", "reduce-overhead"))
+    for precision in ("bf16", "32")
+    for mode in ("eager", "off", "default", "default")
 ]
 CPU_VARIANTS = [("rgb", "32", "off"), ("conv_sum", "32", "off"), ("rgb", "bf16", "off"), ("conv_sum", "bf16", "off")]
 
@@ -67,6 +72,7 @@ class Stopwatch(pl.Callback):
 
     def __init__(self, profile_to: Path | None):
         self.seconds: list[float] = []
+        self.first = float("nan")
         self.busy = float("nan")
         self._profile_to = profile_to
         self._profiler: torch.profiler.profile | None = None
@@ -78,6 +84,13 @@ class Stopwatch(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         _synchronize()
         self.seconds.append(time.perf_counter() - self._start)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs, batch, batch_idx: int
+    ) -> None:
+        if trainer.current_epoch == batch_idx == 0:
+            _synchronize()
+            self.first = time.time()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch, batch_idx: int) -> None:
         if trainer.current_epoch < trainer.max_epochs - 1 or not torch.cuda.is_available():
@@ -133,8 +146,9 @@ def measure(stem: str, precision: str, mode: str, arguments: argparse.Namespace)
         module = SegmentationModule(network={"stem": stem})
         module.set_statistics(compute_statistics(views, arguments.batch_size, device))
         module = module.to(memory_format=torch.channels_last)
-        if mode != "off":
-            module.compile_training(None if mode == "default" else mode)
+        module.records_steps = device.type == "cuda" and mode != "eager"
+        if mode not in ("off", "eager"):
+            module.compile_training(mode, str(arguments.compile_cache))
         profile = arguments.profiles / f"{stem}_{precision}_{mode}.txt" if arguments.profiles else None
         watch = Stopwatch(profile)
         trainer = pl.Trainer(
@@ -146,10 +160,12 @@ def measure(stem: str, precision: str, mode: str, arguments: argparse.Namespace)
         trainer.fit(module, data)
     timed = watch.seconds[1:-1] if device.type == "cuda" else watch.seconds[1:]
     rates = [arguments.batch_size * arguments.steps / seconds for seconds in timed]
+    first = watch.first - arguments.started
     milliseconds = 1e3 * min(timed) / arguments.steps
     return (
         f"{stem:<12} {precision:<6} {mode:<16} {max(rates):10.0f} {min(rates):10.0f} {milliseconds:9.2f} "
-        f"{watch.busy:6.0%} {watch.seconds[0]:8.1f} {float(trainer.callback_metrics['train/loss']):8.4f}"
+        f"{watch.busy:6.0%} {first:7.1f} {first + 1e6 / max(rates):8.0f} "
+        f"{float(trainer.callback_metrics['train/loss']):8.4f}"
     )
 
 
@@ -163,6 +179,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5 if on_gpu else 3)
     parser.add_argument("--profiles", type=Path, help="folder for tables of the kernels")
     parser.add_argument("--mirror", type=float, default=0.0, help="probability of mirroring a view")
+    parser.add_argument("--together", type=int, default=1, help="runs of a variant at the same time")
+    parser.add_argument("--compile-cache", type=Path, help="folder of compiled kernels; by default a temporary one")
+    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
@@ -172,11 +191,16 @@ def main() -> None:
     passed_on = ["views", "batch_size", "steps", "epochs", "mirror"] + ["profiles"] * (arguments.profiles is not None)
     row = [sys.executable, __file__, "--row"]
     row += [f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in passed_on]
-    print(f"batches of {arguments.batch_size} views of {SIZE[0]}x{SIZE[1]}")
-    print(f"{'stem':<12} {'prec.':<6} {'compile':<16} {'best im/s':>10} {'worst im/s':>10} {'ms/step':>9} {'busy':>6} "
-          f"{'first s':>8} {'loss':>8}", flush=True)  # fmt: skip
-    for variant in variants:
-        subprocess.run([*row, "--variant", *variant], check=False)
+    print(f"batches of {arguments.batch_size} views of {SIZE[0]}x{SIZE[1]}, {arguments.together} at a time")
+    print(f"{'stem':<12} {'prec.':<6} {'steps':<16} {'best im/s':>10} {'worst im/s':>10} {'ms/step':>9} {'busy':>6} "
+          f"{'first s':>7} {'million':>8} {'loss':>8}", flush=True)  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        row.append(f"--compile-cache={arguments.compile_cache or folder}")
+        for variant in variants:
+            command = [*row, f"--started={time.time()}", "--variant", *variant]
+            runs = [subprocess.Popen(command) for _ in range(arguments.together)]
+            for run in runs:
+                run.wait()
 
 
 if __name__ == "__main__":

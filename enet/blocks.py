@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.norm import can_fuse, normalise
+
 Activation = Callable[[], nn.Module]
 Size = tuple[int, int]
 
@@ -43,6 +45,47 @@ class ConvBlock(nn.Sequential):
             activation(),
         )
 
+    def forward(self, x: Tensor) -> Tensor:
+        convolution, norm, activation = self
+        return norm_activate(convolution(x), norm, activation)
+
+
+def norm_activate(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor:
+    """``activation(norm(x))``, in one op while training on a GPU."""
+    if _fuses(norm) and can_fuse(x):
+        return normalise(x, norm, _slope(activation))
+    return activation(norm(x))
+
+
+def add_residual(x: Tensor, block: ConvBlock, dropout: nn.Dropout2d, residual: Tensor, activation: nn.Module) -> Tensor:
+    """``activation(residual + dropout(block(x)))``, in one op after the convolution while training on a GPU.
+
+    Channels that the residual does not have are 0 there.
+    """
+    convolution, norm, inner = block
+    x = convolution(x)
+    if _fuses(norm) and can_fuse(x, residual):
+        keep = None
+        if dropout.p > 0:
+            keep = F.dropout(torch.ones(x.shape[:2], device=x.device), dropout.p)
+        return normalise(x, norm, _slope(inner), residual, keep, _slope(activation))
+    x = dropout(inner(norm(x)))
+    if residual.shape[1] < x.shape[1]:
+        residual = F.pad(residual, (0, 0, 0, 0, 0, x.shape[1] - residual.shape[1]))
+    return activation(residual + x)
+
+
+def _fuses(norm: nn.Module) -> bool:
+    """Whether it is a plain batch norm in training; one over several processes is not."""
+    return norm.training and type(norm) is nn.BatchNorm2d and norm.weight.dtype is torch.float32
+
+
+def _slope(activation: nn.Module) -> Tensor | float:
+    """Of an activation below 0."""
+    if isinstance(activation, nn.PReLU):
+        return activation.weight
+    return {nn.ReLU: 0.0, nn.Identity: 1.0}[type(activation)]
+
 
 class RegularBottleneck(nn.Module):
     """Residual block: 1x1 to a quarter of the channels, a 3x3 (dilated) or 5x1 and 1x5 convolution, 1x1 back."""
@@ -70,7 +113,11 @@ class RegularBottleneck(nn.Module):
         self.activation = activation()
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W] -> [B, C, H, W]
-        return self.activation(x + self.extension(x))
+        *blocks, last, dropout = self.extension
+        hidden = x
+        for block in blocks:
+            hidden = block(hidden)
+        return add_residual(hidden, last, dropout, x, self.activation)
 
 
 class DownsamplingBottleneck(nn.Module):
@@ -85,14 +132,13 @@ class DownsamplingBottleneck(nn.Module):
             ConvBlock(internal, out_channels, 1, activation),
             nn.Dropout2d(dropout),
         )
-        self.new_channels = out_channels - in_channels
         self.activation = activation()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B, C, H, W] to [B, C', H//2, W//2], and the winning pixels' indices [B, C, H//2, W//2]."""
         main, winners = F.max_pool2d(x, 2, return_indices=True)
-        main = F.pad(main, (0, 0, 0, 0, 0, self.new_channels))
-        return self.activation(main + self.extension(x)), winners
+        first, second, last, dropout = self.extension
+        return add_residual(second(first(x)), last, dropout, main, self.activation), winners
 
 
 class UpsamplingBottleneck(nn.Module):
@@ -113,5 +159,6 @@ class UpsamplingBottleneck(nn.Module):
         """[B, C, h, w] to [B, C', *size], where ``size`` is that before the pooling, 2h or 2h + 1."""
         main = F.max_unpool2d(self.main(x), winners, 2, output_size=size)
         extension = self.transposed(self.reduce(x), output_size=size)
-        extension = self.transposed_activation(self.transposed_norm(extension))
-        return self.activation(main + self.expand(extension))
+        extension = norm_activate(extension, self.transposed_norm, self.transposed_activation)
+        block, dropout = self.expand
+        return add_residual(extension, block, dropout, main, self.activation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from enet.metrics import ScanNetIoU, class_iou
 from enet.options import LossOptions, NetworkOptions, OptimizerOptions
 from enet.statistics import TrainingStatistics
 from enet.stems import COLOR_CHANNELS
+from enet.step_graph import StepGraph, plain_optimizer_state, set_learning_rate
 from enet.view_source import DeferredBatch, ViewBatch
 from utils.errors import UserError
 from utils.labels import NUM_CLASSES
@@ -65,6 +67,8 @@ class SegmentationModule(pl.LightningModule):
         self.train_iou, self.val_iou = ScanNetIoU(), ScanNetIoU()
         self.val_confusion: Tensor | None = None  # of the last validation, over all processes
         self._loss_of = self._loss_and_prediction
+        self._graph: StepGraph | None = None
+        self.records_steps = False  # whether a training step is one CUDA graph
 
     def set_statistics(self, statistics: TrainingStatistics) -> None:
         """Take over class weights and normalisation from the training split."""
@@ -76,8 +80,17 @@ class SegmentationModule(pl.LightningModule):
                 getattr(self, f"{name}_mean").copy_(mean)
                 getattr(self, f"{name}_std").copy_(std.clamp(min=_SMALLEST_STD))
 
-    def compile_training(self, mode: str | None = None) -> None:
-        """Fuse a training step by ``torch.compile``: what a batch still needs (such as decoding), network and loss."""
+    def compile_training(self, mode: str, cache: str | None = None) -> None:
+        """Fuse a training step by ``torch.compile``: what a batch still needs (such as decoding), network and loss.
+
+        Args:
+            mode: of torch.compile: "default" or "max-autotune".
+            cache: folder where compiled kernels are kept for later runs; PyTorch's own setting, where there is one,
+                goes first, and None leaves them in the machine's temporary folder.
+        """
+        if cache is not None:
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
+        mode = {"max-autotune": "max-autotune-no-cudagraphs"}.get(mode, mode)
         self._loss_of = torch.compile(self._loss_and_prediction, mode=mode, dynamic=False)
 
     def forward(
@@ -110,18 +123,44 @@ class SegmentationModule(pl.LightningModule):
         if batch_idx == 0:
             dropout = generator(self._seed, "dropout", self.current_epoch, self.global_rank)
             torch.manual_seed(dropout.initial_seed())
-            for group in self.optimizers().optimizer.param_groups:
-                group["lr"] = self._optimizer_options.learning_rate_at(self.current_epoch)
+            optimizer = self.optimizers().optimizer
+            set_learning_rate(optimizer, self._optimizer_options.learning_rate_at(self.current_epoch))
+            if self.records_steps and self._graph is None:
+                self._graph = StepGraph(self.network, optimizer, self._loss_of_step)
 
     def training_step(self, batch: DeferredBatch, batch_idx: int) -> Tensor:
-        entropy, weight, other, prediction, label = self._loss_of(batch)
-        loss = entropy / self._mean_over_processes(weight).clamp(min=1e-6) + other
+        loss, prediction, label = (self._graph or self._loss_of_step)(batch)
         self._loss_sum += loss.detach()
         bad = torch.where(torch.isfinite(loss.detach()), _NO_STEP, self._steps)
         torch.minimum(self._first_bad_step, bad, out=self._first_bad_step)
         self._steps += 1
         self.train_iou.update(prediction, label)
         return loss
+
+    def _loss_of_step(self, batch: DeferredBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss to minimise, and predicted and true classes."""
+        entropy, weight, other, prediction, label = self._loss_of(batch)
+        return entropy / self._mean_over_processes(weight).clamp(min=1e-6) + other, prediction, label
+
+    # With a graph these three of Lightning's steps are part of training_step.
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if self._graph is None:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        if self._graph is None:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        if self._graph is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        else:
+            optimizer_closure()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for state in checkpoint.get("optimizer_states", ()):
+            plain_optimizer_state(state)
 
     def _mean_over_processes(self, weight: Tensor) -> Tensor:
         """DDP averages gradients over processes: dividing by the mean weight gives the loss of the joint batch."""

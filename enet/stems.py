@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from enet.blocks import PReLU
+from enet.blocks import PReLU, norm_activate
 from utils.spherical_harmonics import SH_CHANNELS
 
 COLOR_CHANNELS = 3
@@ -38,14 +38,18 @@ class RgbStem(nn.Module):
 
     def _features(self, color: Tensor, sh: Tensor | None) -> Tensor:
         """The 16 channels before normalisation."""
-        return torch.cat([self.color(color), self.pool(color)], dim=1)
+        return self._beside_pooled(self.color(color), color)
+
+    def _beside_pooled(self, convolved: Tensor, color: Tensor) -> Tensor:
+        """With the pooled colour, in the convolution's precision: what follows is as wide as its first part."""
+        return torch.cat([convolved, self.pool(color).to(convolved.dtype)], dim=1)
 
     def forward(
         self,
         color: Tensor,  # [B, 3, H, W]
         sh: Tensor | None = None,  # [B, 27, H, W]
     ) -> Tensor:
-        return self.activation(self.norm(self._features(color, sh)))
+        return norm_activate(self._features(color, sh), self.norm, self.activation)
 
 
 class ConcatStem(RgbStem):
@@ -57,7 +61,7 @@ class ConcatStem(RgbStem):
         self.joint = _halving(COLOR_CHANNELS + SH_CHANNELS, _CONVOLVED)
 
     def _features(self, color: Tensor, sh: Tensor) -> Tensor:
-        return torch.cat([self.joint(torch.cat([color, sh], dim=1)), self.pool(color)], dim=1)
+        return self._beside_pooled(self.joint(torch.cat([color, sh], dim=1)), color)
 
 
 class ConvConcatStem(RgbStem):
@@ -70,7 +74,7 @@ class ConvConcatStem(RgbStem):
         self.sh = _halving(SH_CHANNELS, _CONVOLVED // 2)
 
     def _features(self, color: Tensor, sh: Tensor) -> Tensor:
-        return torch.cat([self.color(color), self.sh(sh), self.pool(color)], dim=1)
+        return self._beside_pooled(torch.cat([self.color(color), self.sh(sh)], dim=1), color)
 
 
 class ConvSumStem(RgbStem):
@@ -85,7 +89,8 @@ class ConvSumStem(RgbStem):
 
     def _features(self, color: Tensor, sh: Tensor) -> Tensor:
         convolved = self.color(color) + self.sh_to_convolved(sh)
-        return torch.cat([convolved, self.pool(color) + self.sh_to_pooled(sh)], dim=1)
+        pooled = self.sh_to_pooled(sh)
+        return torch.cat([convolved, pooled + self.pool(color).to(pooled.dtype)], dim=1)
 
 
 STEMS: dict[str, type[RgbStem]] = {

@@ -81,7 +81,11 @@ class StoredViews(ViewSource):
         """
         views = self._views_on(device)
         placed = [step.to(device) for step in steps]  # all at once: copies in between would make the host wait
-        for step, values in zip(placed, views.read(steps, placed), strict=True):
+        if views.cached is not None:
+            for step in placed:
+                yield DeferredBatch(views.cached, step)
+            return
+        for step, values in zip(placed, views.read(steps), strict=True):
             yield DeferredBatch(views.decoder, values, step)
 
     def release(self) -> None:
@@ -97,19 +101,15 @@ class StoredViews(ViewSource):
 
 
 class _DeviceViews:
-    """A source's part on one device: all stored values where they are cached, and the decoder."""
+    """A source's part on one device: the decoder, and all stored values where they are cached."""
 
     def __init__(self, dataset: ViewDataset, device: torch.device, decoder: _Decoder, options: ViewOptions):
         self.decoder = decoder
         self._dataset, self._device, self._workers = dataset, device, options.workers
-        self._cache = _fill_cache(dataset, device) if options.cache else None
+        self.cached = _CachedDecoder(decoder, _fill_cache(dataset, device)) if options.cache else None
 
-    def read(self, steps: Sequence[Step], placed: Sequence[Step]) -> Iterator[dict[str, Tensor]]:
-        """Stored values of each step's views, on the device; ``placed`` are the steps there."""
-        if self._cache is not None:
-            for step in placed:
-                yield {name: values.index_select(0, step.views) for name, values in self._cache.items()}
-            return
+    def read(self, steps: Sequence[Step]) -> Iterator[dict[str, Tensor]]:
+        """Stored values of each step's views, read from disk ahead, on the device."""
         reader = DataLoader(
             [step.views for step in steps],
             batch_size=None,
@@ -163,6 +163,17 @@ class _Decoder:
             return sh
         flipped = torch.zeros_like(views) if draws is None else mirrored(draws, self.augmentation).to(views.dtype)
         return transform_sh_image(sh, self.sh_matrices[views, flipped])
+
+
+@dataclass(frozen=True)
+class _CachedDecoder:
+    """The same from all stored values of the source, which lie on the device."""
+
+    decoder: _Decoder
+    cache: dict[str, Tensor]
+
+    def __call__(self, step: Step) -> ViewBatch:
+        return self.decoder({name: values.index_select(0, step.views) for name, values in self.cache.items()}, step)
 
 
 def _matrices_of(dataset: ViewDataset, frame: str, mirroring: bool) -> Tensor | None:

@@ -42,6 +42,7 @@ def train(
     devices: int = 1,
     precision: str = "32",
     compile: str = "off",
+    compile_cache: str | None = None,
     overwrite: bool = False,
 ) -> Plan:
     """Train into ``runs_dir/name/training`` and evaluate the best checkpoint on the validation views.
@@ -61,7 +62,10 @@ def train(
         device: "auto", "cpu" or "cuda".
         devices: GPUs, or processes on a CPU, that share each batch.
         precision: "32", "bf16" or "16" (mixed), or "64" for checking arithmetic.
-        compile: "off", or the mode of torch.compile: "default", "reduce-overhead", "max-autotune".
+        compile: "off", or the mode of torch.compile: "default", "max-autotune". On one GPU a step is a single CUDA
+            graph in any case.
+        compile_cache: folder where compiled kernels are kept, so that later runs of the same kind start at once;
+            the environment's TORCHINDUCTOR_CACHE_DIR goes first.
         overwrite: train again although a finished run with other settings is there.
     """
     from enet.splits import choose_views, refuse_shared_views
@@ -85,7 +89,7 @@ def train(
     chosen = choose_device(device)
 
     def work() -> dict[str, Any]:
-        results = train_once(folder, *sources, options, budget, chosen, overwrite)
+        results = train_once(folder, *sources, options, budget, chosen, overwrite, compile_cache)
         used = {"stem": options.network.stem, "color": options.views.color, "budget": asdict(budget)}
         return {"name": name, **results, **used}
 

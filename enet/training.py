@@ -36,7 +36,7 @@ from utils.plans import Item, plan_output
 logger = logging.getLogger(__name__)
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
-COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
+COMPILE_MODES = ("off", "default", "max-autotune")
 BEST, LAST, RESULTS, SECONDS = "best.ckpt", "last.ckpt", "results.json", "seconds.json"
 _SAMPLES = 12
 
@@ -136,6 +136,7 @@ def train_once(
     budget: Budget,
     device: torch.device,
     overwrite: bool = False,
+    compile_cache: str | None = None,
 ) -> dict[str, Any]:
     """Train into ``folder`` unless it holds the finished run of equal settings; returns the run's results.
 
@@ -146,7 +147,7 @@ def train_once(
     if partial is None:
         logger.info("%s is finished; nothing to do", folder)
         return read_json(folder / RESULTS, kind=dict)
-    module = _build_module(options, budget, training, validation, device)
+    module = _build_module(options, budget, training, validation, device, compile_cache)
     data = SegmentationDataModule(training, validation, budget.batch_of_each, budget.epoch_views, budget.seed)
     seconds, epochs = _fit(partial, module, data, options, budget, device)
     results = {
@@ -171,8 +172,9 @@ def train_once(
 
 
 def _build_module(
-    options: TrainingOptions, budget: Budget, training: ViewSource, validation: ViewSource, device: torch.device
-) -> SegmentationModule:
+    options: TrainingOptions, budget: Budget, training: ViewSource, validation: ViewSource, device: torch.device,
+    compile_cache: str | None,
+) -> SegmentationModule:  # fmt: skip
     module = SegmentationModule(
         network=asdict(options.network),
         loss=asdict(options.loss),
@@ -187,8 +189,9 @@ def _build_module(
     if budget.devices > 1:
         training.release()  # each process has its own views on its device
         synchronize_norms(module.network)
+    module.records_steps = device.type == "cuda" and budget.devices == 1 and budget.precision != "16"  # no scaled loss
     if budget.compile != "off":
-        module.compile_training(None if budget.compile == "default" else budget.compile)
+        module.compile_training(budget.compile, compile_cache)
     return module.to(memory_format=torch.channels_last)
 
 

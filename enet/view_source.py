@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from utils.seeding import generator
 
@@ -48,7 +49,8 @@ class DeferredBatch:
     Attributes:
         make: makes the views of ``parts``: decodes or renders, augments if requested. It does not synchronise
             the host with the device.
-        parts: tensors, and what holds them.
+        parts: tensors that differ from batch to batch, of equal shapes in a training, and what holds them; what
+            stays the same belongs to ``make``.
     """
 
     def __init__(self, make: Callable[..., ViewBatch], *parts: Any):
@@ -75,6 +77,9 @@ class Step:
         """The same on another device."""
         draws = None if self.draws is None else self.draws.to(device, non_blocking=True)
         return Step(self.views.to(device, non_blocking=True), draws)
+
+
+pytree.register_dataclass(Step)
 
 
 @dataclass(frozen=True)

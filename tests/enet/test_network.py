@@ -90,3 +90,29 @@ def test_prelu_is_pytorchs_prelu(dtype):
     for a, b in zip(*results, strict=True):
         assert a.dtype == b.dtype
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("stem", ["rgb", "conv_sum"])
+def test_fused_layers_train_as_plain_ones(stem, monkeypatch):
+    """The same network with the fused ops and with PyTorch's layers: output, gradients and running statistics."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    images = torch.rand(4, 30, 37, 42, generator=torch.Generator().manual_seed(0)).cuda()
+    images = images.to(memory_format=torch.channels_last)
+
+    def run(fused: bool):
+        with monkeypatch.context() as patched:
+            if not fused:
+                patched.setattr("enet.blocks.can_fuse", lambda *images: False)
+            torch.manual_seed(0)
+            network = ENet(21, stem, (0.0, 0.0)).cuda().to(memory_format=torch.channels_last)
+            out = network(images[:, :3], images[:, 3:])
+            out.square().mean().backward()
+        return out, {name: value.grad for name, value in network.named_parameters()}, network.state_dict()
+
+    (out, gradients, state), (plain_out, plain_gradients, plain_state) = run(True), run(False)
+    torch.testing.assert_close(out, plain_out, rtol=1e-3, atol=1e-4)
+    for name, value in plain_gradients.items():
+        torch.testing.assert_close(gradients[name], value, rtol=1e-2, atol=2e-3 * float(value.abs().max()), msg=name)
+    for name, value in plain_state.items():
+        torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-5, msg=name)

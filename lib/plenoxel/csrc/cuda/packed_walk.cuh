@@ -104,7 +104,7 @@ __device__ __forceinline__ float sigma_at(const float density[kCorners], const f
 }
 
 // What clamping adds to rgb: the samples of one cell walked once more, now with their colours. Rare.
-__device__ __noinline__ float3 clamping(const PackedGrid& grid, const RenderOptions<float>& options,
+static __device__ __noinline__ float3 clamping(const PackedGrid& grid, const RenderOptions<float>& options,
                                         const PackedCell* cell, const float* origin, const float* direction, float t,
                                         float end, Compositor<float> compositor) {
   const Ray<float> ray = make_ray(grid, options.near_clip, origin, direction);
