@@ -1,15 +1,14 @@
 """Training speed end to end: stored views, augmentation, network, loss, optimiser and training IoU.
 
-    python benchmarks/train.py                                   # all variants for this machine, one process each
-    python benchmarks/train.py --variant rgb bf16 default  # one variant: stem, precision, and how steps run
-    python benchmarks/train.py --together 4                # four runs at a time on one device
+    python benchmarks/train.py                          # all variants for this machine, one process each
+    python benchmarks/train.py --variant rgb bf16 graph   # one variant: stem, precision, and how steps run
+    python benchmarks/train.py --together 4             # four runs at a time on one device
 
-Steps run "eager" (kernels launched one by one), "off" (one CUDA graph, nothing compiled) or as a mode of torch.compile
-within the graph. A run goes through the same code as the train task, from a cached store of random views. "first" are
-the seconds from the start of Python to the end of the first step; "million" those to a million images at the rate of
-whole epochs after the first; busy is the share of the time in which the GPU computes or copies, from a profile of 20
-steps; the loss is that of the last epoch, for comparing variants. Each variant runs in its own process; compiled ones
-run twice, the second time with what the first left in --compile-cache.
+Steps run as "graph" (recorded once, replayed as one CUDA graph, as the train task does on one GPU) or "eager" (kernels
+launched one by one). A run goes through the same code as the train task, from a cached store of random views. "first"
+are the seconds from the start of Python to the end of the first step; "million" those to a million images at the rate
+of whole epochs after the first; busy is the share of the time in which the GPU computes or copies, from a profile of 20
+steps; the loss is that of the last epoch, for comparing variants. Each variant runs in its own process.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ GPU_VARIANTS = [
     (stem, precision, mode)
     for stem in ("rgb", "conv_sum")
     for precision in ("bf16", "32")
-    for mode in ("eager", "off", "default", "default")
+    for mode in ("graph", "eager")
 ]
-CPU_VARIANTS = [("rgb", "32", "off"), ("conv_sum", "32", "off"), ("rgb", "bf16", "off"), ("conv_sum", "bf16", "off")]
+CPU_VARIANTS = [(stem, precision, "eager") for precision in ("32", "bf16") for stem in ("rgb", "conv_sum")]
 
 
 def make_store(folder: Path, views: int) -> Path:
@@ -138,26 +137,22 @@ def measure(stem: str, precision: str, mode: str, arguments: argparse.Namespace)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
-    with tempfile.TemporaryDirectory() as folder:
-        store = make_store(Path(folder), arguments.views)
-        views = StoredViews([store], ViewOptions(), stem != "rgb", AugmentationOptions(mirror=arguments.mirror))
-        epoch_views = arguments.batch_size * arguments.steps
-        data = SegmentationDataModule(views, views, arguments.batch_size, epoch_views, seed=0)
-        module = SegmentationModule(network={"stem": stem})
-        module.set_statistics(compute_statistics(views, arguments.batch_size, device))
-        module = module.to(memory_format=torch.channels_last)
-        module.records_steps = device.type == "cuda" and mode != "eager"
-        if mode not in ("off", "eager"):
-            module.compile_training(mode, str(arguments.compile_cache))
-        profile = arguments.profiles / f"{stem}_{precision}_{mode}.txt" if arguments.profiles else None
-        watch = Stopwatch(profile)
-        trainer = pl.Trainer(
-            accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=PRECISIONS[precision],
-            max_epochs=arguments.epochs, limit_val_batches=0, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False, benchmark=True, callbacks=[watch],
-            use_distributed_sampler=False,
-        )  # fmt: skip
-        trainer.fit(module, data)
+    views = StoredViews([arguments.store], ViewOptions(), stem != "rgb", AugmentationOptions(mirror=arguments.mirror))
+    epoch_views = arguments.batch_size * arguments.steps
+    data = SegmentationDataModule(views, views, arguments.batch_size, epoch_views, seed=0)
+    module = SegmentationModule(network={"stem": stem})
+    module.set_statistics(compute_statistics(views, arguments.batch_size, device))
+    module = module.to(memory_format=torch.channels_last)
+    module.records_steps = device.type == "cuda" and mode == "graph"
+    profile = arguments.profiles / f"{stem}_{precision}_{mode}.txt" if arguments.profiles else None
+    watch = Stopwatch(profile)
+    trainer = pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=PRECISIONS[precision],
+        max_epochs=arguments.epochs, limit_val_batches=0, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, benchmark=True, callbacks=[watch],
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, data)
     timed = watch.seconds[1:-1] if device.type == "cuda" else watch.seconds[1:]
     rates = [arguments.batch_size * arguments.steps / seconds for seconds in timed]
     first = watch.first - arguments.started
@@ -180,7 +175,7 @@ def main() -> None:
     parser.add_argument("--profiles", type=Path, help="folder for tables of the kernels")
     parser.add_argument("--mirror", type=float, default=0.0, help="probability of mirroring a view")
     parser.add_argument("--together", type=int, default=1, help="runs of a variant at the same time")
-    parser.add_argument("--compile-cache", type=Path, help="folder of compiled kernels; by default a temporary one")
+    parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -195,7 +190,7 @@ def main() -> None:
     print(f"{'stem':<12} {'prec.':<6} {'steps':<16} {'best im/s':>10} {'worst im/s':>10} {'ms/step':>9} {'busy':>6} "
           f"{'first s':>7} {'million':>8} {'loss':>8}", flush=True)  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        row.append(f"--compile-cache={arguments.compile_cache or folder}")
+        row.append(f"--store={make_store(Path(folder), arguments.views)}")
         for variant in variants:
             command = [*row, f"--started={time.time()}", "--variant", *variant]
             runs = [subprocess.Popen(command) for _ in range(arguments.together)]

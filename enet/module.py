@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +65,6 @@ class SegmentationModule(pl.LightningModule):
         self._steps = 0
         self.train_iou, self.val_iou = ScanNetIoU(), ScanNetIoU()
         self.val_confusion: Tensor | None = None  # of the last validation, over all processes
-        self._loss_of = self._loss_and_prediction
         self._graph: StepGraph | None = None
         self.records_steps = False  # whether a training step is one CUDA graph
 
@@ -79,19 +77,6 @@ class SegmentationModule(pl.LightningModule):
             if mean is not None:
                 getattr(self, f"{name}_mean").copy_(mean)
                 getattr(self, f"{name}_std").copy_(std.clamp(min=_SMALLEST_STD))
-
-    def compile_training(self, mode: str, cache: str | None = None) -> None:
-        """Fuse a training step by ``torch.compile``: what a batch still needs (such as decoding), network and loss.
-
-        Args:
-            mode: of torch.compile: "default" or "max-autotune".
-            cache: folder where compiled kernels are kept for later runs; PyTorch's own setting, where there is one,
-                goes first, and None leaves them in the machine's temporary folder.
-        """
-        if cache is not None:
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
-        mode = {"max-autotune": "max-autotune-no-cudagraphs"}.get(mode, mode)
-        self._loss_of = torch.compile(self._loss_and_prediction, mode=mode, dynamic=False)
 
     def forward(
         self,
@@ -139,7 +124,7 @@ class SegmentationModule(pl.LightningModule):
 
     def _loss_of_step(self, batch: DeferredBatch) -> tuple[Tensor, Tensor, Tensor]:
         """The loss to minimise, and predicted and true classes."""
-        entropy, weight, other, prediction, label = self._loss_of(batch)
+        entropy, weight, other, prediction, label = self._loss_and_prediction(batch)
         return entropy / self._mean_over_processes(weight).clamp(min=1e-6) + other, prediction, label
 
     # With a graph these three of Lightning's steps are part of training_step.

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from enet.view_source import DeferredBatch
 
 Outputs = tuple[Tensor, ...]
-_WARM_UP_STEPS = 3  # cuDNN chooses its algorithms, and the compiler compiles, before anything is recorded
+_WARM_UP_STEPS = 3  # cuDNN chooses its algorithms before anything is recorded
 
 
 class StepGraph:

@@ -41,11 +41,11 @@ def train(
     device: str = "auto",
     devices: int = 1,
     precision: str = "32",
-    compile: str = "off",
-    compile_cache: str | None = None,
     overwrite: bool = False,
 ) -> Plan:
     """Train into ``runs_dir/name/training`` and evaluate the best checkpoint on the validation views.
+
+    On one GPU a step is recorded once and replayed as a single CUDA graph (not with precision "16").
 
     Args:
         views: folders of view stores that are trained on together. The first holds every scene, also those of the
@@ -62,10 +62,6 @@ def train(
         device: "auto", "cpu" or "cuda".
         devices: GPUs, or processes on a CPU, that share each batch.
         precision: "32", "bf16" or "16" (mixed), or "64" for checking arithmetic.
-        compile: "off", or the mode of torch.compile: "default", "max-autotune". On one GPU a step is a single CUDA
-            graph in any case.
-        compile_cache: folder where compiled kernels are kept, so that later runs of the same kind start at once;
-            the environment's TORCHINDUCTOR_CACHE_DIR goes first.
         overwrite: train again although a finished run with other settings is there.
     """
     from enet.splits import choose_views, refuse_shared_views
@@ -77,7 +73,7 @@ def train(
     originals = (entry for entry in training if entry.path.parent == Path(views[0]))
     budget = Budget(
         epochs=epochs, batch_size=batch_size, epoch_views=epoch_views or sum(map(len, originals)),
-        val_interval=val_interval, patience=patience, seed=seed, precision=precision, devices=devices, compile=compile,
+        val_interval=val_interval, patience=patience, seed=seed, precision=precision, devices=devices,
     )  # fmt: skip
     options = TrainingOptions(NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions())
     uses_sh = options.network.uses_sh
@@ -89,7 +85,7 @@ def train(
     chosen = choose_device(device)
 
     def work() -> dict[str, Any]:
-        results = train_once(folder, *sources, options, budget, chosen, overwrite, compile_cache)
+        results = train_once(folder, *sources, options, budget, chosen, overwrite)
         used = {"stem": options.network.stem, "color": options.views.color, "budget": asdict(budget)}
         return {"name": name, **results, **used}
 

@@ -36,7 +36,6 @@ from utils.plans import Item, plan_output
 logger = logging.getLogger(__name__)
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
-COMPILE_MODES = ("off", "default", "max-autotune")
 BEST, LAST, RESULTS, SECONDS = "best.ckpt", "last.ckpt", "results.json", "seconds.json"
 _SAMPLES = 12
 
@@ -57,7 +56,6 @@ class Budget:
     seed: int = 0
     precision: str = "32"
     devices: int = 1
-    compile: str = "off"
 
     def __post_init__(self) -> None:
         for option in ("batch_size", "epochs", "val_interval", "devices"):
@@ -68,7 +66,6 @@ class Budget:
                 f"train.batch_size = {self.batch_size} cannot be split over train.devices = {self.devices}"
             )
         check_choice("train.precision", self.precision, tuple(PRECISIONS))
-        check_choice("train.compile", self.compile, COMPILE_MODES)
 
     @property
     def batch_of_each(self) -> int:
@@ -136,7 +133,6 @@ def train_once(
     budget: Budget,
     device: torch.device,
     overwrite: bool = False,
-    compile_cache: str | None = None,
 ) -> dict[str, Any]:
     """Train into ``folder`` unless it holds the finished run of equal settings; returns the run's results.
 
@@ -147,7 +143,7 @@ def train_once(
     if partial is None:
         logger.info("%s is finished; nothing to do", folder)
         return read_json(folder / RESULTS, kind=dict)
-    module = _build_module(options, budget, training, validation, device, compile_cache)
+    module = _build_module(options, budget, training, validation, device)
     data = SegmentationDataModule(training, validation, budget.batch_of_each, budget.epoch_views, budget.seed)
     seconds, epochs = _fit(partial, module, data, options, budget, device)
     results = {
@@ -172,9 +168,8 @@ def train_once(
 
 
 def _build_module(
-    options: TrainingOptions, budget: Budget, training: ViewSource, validation: ViewSource, device: torch.device,
-    compile_cache: str | None,
-) -> SegmentationModule:  # fmt: skip
+    options: TrainingOptions, budget: Budget, training: ViewSource, validation: ViewSource, device: torch.device
+) -> SegmentationModule:
     module = SegmentationModule(
         network=asdict(options.network),
         loss=asdict(options.loss),
@@ -190,8 +185,6 @@ def _build_module(
         training.release()  # each process has its own views on its device
         synchronize_norms(module.network)
     module.records_steps = device.type == "cuda" and budget.devices == 1 and budget.precision != "16"  # no scaled loss
-    if budget.compile != "off":
-        module.compile_training(budget.compile, compile_cache)
     return module.to(memory_format=torch.channels_last)
 
 

