@@ -2,7 +2,7 @@
 
     python run.py --help
     python run.py TASK --help
-    python run.py [TASK] --ginc configs/stage/TASK.gin [--ginb 'x.y = z' ...] [--dry-run] [--resume]
+    python run.py [TASK] --ginc configs/stage/TASK.gin [--ginb 'x.y = z' ...] [--dry-run] [--resume] [--allow-imports]
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from utils.locks import held, unlock_all
 from utils.paths import PROJECT
 from utils.plans import FAILED, Plan
 from utils.records import RunRecords
-from utils.run_state import set_resume
+from utils.run_state import set_imports_allowed, set_resume
 from utils.seeding import seed_everything
 from utils.tasks import Parameter, Task, get_task, parameters_of
 
@@ -71,6 +71,7 @@ def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--ginb", action="append", default=[], metavar="BINDING")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--allow-imports", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     return parser.parse_intermixed_args(argv)
 
@@ -91,6 +92,7 @@ def _print_overview(tasks: dict[str, Task]) -> None:
         "  --ginb BINDING  one gin binding, such as 'fit.device = \"cpu\"' or 'WORK = \"outputs\"'; may be repeated\n"
         "  --dry-run       check everything, print what would run, and stop\n"
         "  --resume        continue where an earlier run of the same settings was stopped\n"
+        "  --allow-imports let configs outside configs/ import modules, which runs code: for trusted ones\n"
         "  --help          this text; after TASK: that task's parameters"
     )
 
@@ -148,7 +150,8 @@ def _run(argv: Sequence[str]) -> int:
         name = _find_task(arguments.task, tasks).name
         arguments.ginc = arguments.ginc or [str(PROJECT / "configs" / "stage" / f"{name}.gin")]
         arguments.ginb.append(f"run.task = '{name}'")  # so that the recorded config runs by itself
-    parse(arguments.ginc, arguments.ginb)
+    set_imports_allowed(arguments.allow_imports)
+    parse(arguments.ginc, arguments.ginb, arguments.allow_imports)
     task_name, seed, log_level = run()
     check_choice("run.log_level", log_level, ("DEBUG", "INFO", "WARNING", "ERROR"))
     logging.getLogger().setLevel(log_level)

@@ -26,6 +26,7 @@ from utils.interrupts import end_with_this_process
 from utils.locks import check_unlocked, locked
 from utils.outputs import SETTINGS_FILE, first_difference
 from utils.paths import PROJECT
+from utils.run_state import imports_allowed
 from utils.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -218,6 +219,7 @@ class _Trainings:
         bindings = [f"{binding} = {value!r}" for binding, value in values.items()]
         config = str(search.folder / "trial.gin")
         command = [sys.executable, str(PROJECT / "run.py"), "train", "--resume", "--ginc", config]
+        command += ["--allow-imports"] * imports_allowed()
         for binding in (*bindings, f"train.runs_dir = {str(runs)!r}", f"train.name = {name!r}"):
             command += ["--ginb", binding]
         code, errors = self._call(command)

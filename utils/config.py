@@ -16,8 +16,8 @@ from typing import Any
 
 import gin
 
+from utils.config_text import check_configs
 from utils.errors import UserError
-from utils.files import read_text
 from utils.paths import PROJECT, expand_home, find_config
 from utils.tasks import Task, parameters_of
 
@@ -41,8 +41,13 @@ def _expand_home(config: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[st
     return {key: new for key, (old, new) in expanded.items() if new != old}
 
 
-def parse(config_files: Sequence[str], bindings: Sequence[str]) -> None:
+def parse(config_files: Sequence[str], bindings: Sequence[str], allow_imports: bool = False) -> None:
     """Read config files, then bindings, into gin, and check them.
+
+    Args:
+        config_files: paths, or ``configs/...`` of this project.
+        bindings: of the command line.
+        allow_imports: whether configs that are not this project's own may import modules.
 
     Raises:
         UserError: a file is absent, a name or parameter is unknown, the syntax is wrong, a macro is undefined.
@@ -51,19 +56,16 @@ def parse(config_files: Sequence[str], bindings: Sequence[str]) -> None:
     for path, place in found.items():
         if place is None:
             raise UserError(f"config file {path!r} does not exist; the stages' configs are in configs/stage")
-        read_text(place, "a config")
     # What this project's configs include is this project's, whatever is in the current folder.
     gin.config._LOCATION_PREFIXES[:] = [str(PROJECT), ""]
     try:
+        check_configs(list(found.values()), bindings, allow_imports)
         gin.parse_config_files_and_bindings([str(found[path]) for path in config_files], list(bindings),
                                             finalize_config=False)
         gin.finalize()
         _refuse_unused_macros()
     except (ValueError, SyntaxError, OSError, TypeError, KeyError, tokenize.TokenError) as error:
         raise UserError(_explain(error)) from None
-    except (RecursionError, MemoryError):
-        raise UserError(f"{' or '.join(map(str, found.values())) or '--ginb'} is nested too deeply, or includes "
-                        "itself; correct it") from None
 
 
 def _refuse_unused_macros() -> None:

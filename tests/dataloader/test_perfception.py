@@ -185,6 +185,21 @@ def test_config_is_data_not_code(tmp_path):
     assert find_value(config, "f") == 0.5 and find_value(config, "b.f") is None
 
 
+def test_a_config_in_a_data_folder_imports_and_includes_nothing(tmp_path, monkeypatch):
+    trace = tmp_path / "trace"
+    (tmp_path / "hostile.py").write_text(f"open({str(trace)!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    save(tmp_path)
+    lines = ("from __gin__ import dynamic_registration", "import hostile", "LitPlenoxel.reso = [[12, 10, 8]]",
+             f"include '{tmp_path}/hostile.py'", "reso = @hostile.x()")  # fmt: skip
+    (tmp_path / "config.gin").write_text("\n".join(lines[:3]) + "\n" + lines[3])
+    assert load_perfception_scene(tmp_path).resolution == RESOLUTION
+    (tmp_path / "config.gin").write_text("\n".join(lines[4:]))
+    with pytest.raises(UserError, match="reso is '@hostile.x\\(\\)'"):
+        load_perfception_scene(tmp_path)
+    assert not trace.exists()
+
+
 class _Payload:
     def __reduce__(self):
         return (os.system, ("touch hacked",))

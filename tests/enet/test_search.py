@@ -20,6 +20,7 @@ from utils.cores import usable_cores  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.files import read_json, write_json  # noqa: E402
 from utils.paths import PROJECT  # noqa: E402
+from utils.run_state import set_imports_allowed  # noqa: E402
 
 SPACE = {"OptimizerOptions.learning_rate": ("log", 1e-4, 1e-1), "LossOptions.class_weights": ("choice", "enet", "none")}
 
@@ -54,6 +55,19 @@ def test_goes_on_where_it_stopped(trainings, tmp_path):
     assert f"OptimizerOptions.learning_rate = {second['best']['OptimizerOptions.learning_rate']!r}" in best
     assert run_search(Search(tmp_path, "# config\n", SPACE, trials=6, jobs=1, seed=0)) == second
     assert len(trainings) == 6
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_trials_may_import_what_the_search_may(tmp_path, monkeypatch, allowed):
+    commands = []
+    monkeypatch.setattr("enet.search._Trainings._call", lambda self, command: (commands.append(command), (2, ""))[1])
+    set_imports_allowed(allowed)
+    try:
+        with pytest.raises(UserError, match="no trial"):
+            run_search(Search(tmp_path, "", SPACE, trials=1, jobs=1, seed=0))
+    finally:
+        set_imports_allowed(False)
+    assert ("--allow-imports" in commands[0]) is allowed
 
 
 class Killed(BaseException):
