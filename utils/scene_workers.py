@@ -1,4 +1,4 @@
-"""Scenes on several workers at a time, through Ray: on this machine, or over a cluster that shares its folders.
+"""Scenes on several workers at a time: processes of this machine, or Ray over a cluster that shares its folders.
 
 A worker gets what a scene's work depends on beside its arguments: the gin config, ``--resume``, the current folder and
 the level of the log.
@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gin
@@ -21,6 +22,7 @@ import torch
 from utils.cores import environment_of, usable_cores
 from utils.errors import UserError
 from utils.paths import PROJECT
+from utils.process_pool import on_processes
 from utils.run_state import resume_requested, set_resume
 
 _CONFIGURED = ("utils", "dataloader", "model", "enet", "analysis")  # packages that have gin-configurables
@@ -32,12 +34,12 @@ class SceneWorkers:
     """How many scenes are worked on at a time, and where.
 
     Attributes:
-        count: scenes at a time, each in a process of its own, by Ray (package ray); 0 takes one after the other in
-            this process.
-        address: of a running Ray cluster ('auto' for the one this machine belongs to), whose machines must see the same
-            folders; None starts Ray on this machine.
+        count: scenes at a time, each in a process of its own; 0 takes one after the other in this process.
+        address: None for processes of this machine, which share its GPUs evenly; or that of a running Ray cluster
+            (package ray; 'auto' for the one this machine belongs to), whose machines must see the same folders;
+            'local' starts Ray on this machine.
         cores: CPU cores, and so threads (unless OMP_NUM_THREADS is set), of a worker.
-        gpus: GPUs of a worker, such as 0.5 to put two on one; None gives it one where this machine has any.
+        gpus: of a worker on Ray, such as 0.5 to put two on one GPU; None gives it one where this machine has any.
         retries: how often a scene is tried again whose worker died.
     """
 
@@ -97,6 +99,9 @@ def on_workers(
     Raises:
         UserError: Ray is missing, or what a worker needs is more than there is.
     """
+    if workers.address is None:
+        yield from on_processes(names, partial(_work, function, state=_ProcessState.current()), workers)
+        return
     with _ray(workers) as (ray, gpus):
         remote = ray.remote(_work).options(num_cpus=workers.cores, num_gpus=gpus, max_retries=workers.retries)
         shared = ray.put(function), ray.put(_ProcessState.current())
@@ -129,20 +134,20 @@ def _ray(workers: SceneWorkers) -> Iterator[tuple[Any, float]]:
     try:
         import ray
     except ModuleNotFoundError:
-        raise UserError("SceneWorkers.count needs ray; install it: pip install ray") from None
+        raise UserError("SceneWorkers.address needs ray; install it: pip install ray") from None
     gpus = (1.0 if torch.cuda.is_available() else 0.0) if workers.gpus is None else workers.gpus
     try:
         ray.init(
             address=workers.address,
             runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT), **environment_of(workers.cores)}},
             logging_level=logging.WARNING,
-            **({"include_dashboard": False, "num_cpus": usable_cores()} if workers.address is None else {}),
+            **({"include_dashboard": False, "num_cpus": usable_cores()} if workers.address == "local" else {}),
         )
     except (OSError, RuntimeError, ValueError) as error:  # such as ConnectionError, an OSError
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"Ray cannot be reached with SceneWorkers.address = {workers.address!r} ({reason}); give a running "
-            "cluster's, or None to start Ray here"
+            "cluster's, or None for processes of this machine"
         ) from None
     try:
         there = ray.cluster_resources()
