@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dataloader import StoreViews
 from enet.callbacks import triplets
-from enet.metrics import ScanNetIoU, summarize_confusion
+from enet.metrics import ScanNetIoU, pixel_counts, summarize_confusion
 from enet.module import SegmentationModule
 from enet.options import ViewOptions
 from enet.splits import hold_out_views, room_of, stores_of
@@ -23,6 +24,7 @@ from utils.errors import UserError, check_choice, reading
 from utils.files import read_json, write_json
 from utils.identity import file_identity
 from utils.images import write_image
+from utils.labels import UNANNOTATED
 from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, plan_output
 
@@ -50,7 +52,6 @@ def load_module(checkpoint: str | Path, device: torch.device) -> SegmentationMod
     return module.to(device).eval()
 
 
-@torch.inference_mode()
 def evaluate(
     module: SegmentationModule,
     source: ViewSource,
@@ -67,6 +68,19 @@ def evaluate(
     Raises:
         UserError: no pixel of any view is annotated.
     """
+    return summarize_confusion(_annotated(confusion_of(module, source, batch_size, samples, samples_dir), source))
+
+
+@torch.inference_mode()
+def confusion_of(
+    module: SegmentationModule,
+    source: ViewSource,
+    batch_size: int,
+    samples: int = 0,
+    samples_dir: Path | None = None,
+    first_sample: int = 0,
+) -> Tensor:
+    """Confusion matrix int64 [21, 21] over a source's views; arguments as in :func:`evaluate`."""
     module.eval()
     iou = ScanNetIoU().to(module.device)
     steps = source.ordered_steps(batch_size)
@@ -78,15 +92,18 @@ def evaluate(
         iou.update(prediction, views.label)
         count = min(per_batch, samples - written)
         if count > 0:
-            pictures = triplets(views.first(count), prediction[:count])
-            for picture in pictures:
-                write_image(samples_dir / f"{written:03d}.png", picture)
+            for picture in triplets(views.first(count), prediction[:count]):
+                write_image(samples_dir / f"{first_sample + written:03d}.png", picture)
                 written += 1
-    scores = summarize_confusion(iou.confusion)
-    if scores["mean_iou"] is None:
+    return iou.confusion.cpu()
+
+
+def _annotated(confusion: Tensor, source: ViewSource) -> Tensor:
+    """The same, unless no pixel counts."""
+    if not confusion[UNANNOTATED + 1 :].any():
         raise UserError(f"no pixel of the {len(source)} views (such as {source.describe(0)}) is annotated, so that "
                         "nothing can be evaluated; run 'annotate' with the right meshes")
-    return scores
+    return confusion
 
 
 @dataclass(frozen=True)
@@ -136,8 +153,10 @@ class CheckpointTest:
         if seen:
             logger.warning("%d of the rooms were trained or validated on: %s", len(seen), ", ".join(seen))
         (partial / "samples").mkdir(exist_ok=True)
-        scores = evaluate(module, source, self.batch_size, self.samples, partial / "samples")
-        results = {**scores, "views": len(source), "scenes": list(self.scenes), "rooms_seen_in_training": seen}
+        by_scene = self._confusions(module, partial / "samples")
+        scores = summarize_confusion(_annotated(sum(by_scene.values()), source))
+        results = {**scores, "views": len(source), "scenes": list(self.scenes), "rooms_seen_in_training": seen,
+                   "by_scene": {scene: pixel_counts(confusion) for scene, confusion in by_scene.items()}}
         write_json(partial / "results.json", results)
         commit_output(self.output)
         logger.info("%s: mIoU %.4f on %d views", self.output, scores["mean_iou"] or 0.0, len(source))
@@ -148,9 +167,20 @@ class CheckpointTest:
             "checkpoint": file_identity(self.checkpoint), "stores": source.identity(), "samples": self.samples
         }  # fmt: skip
 
-    def _source(self, module: SegmentationModule) -> ViewSource:
-        options = replace(ViewOptions(**module.hparams["views"]), cache=False)  # each view is needed once
-        return StoredViews(self.views, options, module.network.uses_sh)
+    def _confusions(self, module: SegmentationModule, samples_dir: Path) -> dict[str, Tensor]:
+        """Of each scene; sample pictures are spread over the scenes."""
+        found, written = {}, 0
+        for number, scene in enumerate(self.scenes):
+            stores = [views for views in self.views if views.path.name == scene]
+            source = self._source(module, stores)
+            samples = min(-(-(self.samples - written) // (len(self.scenes) - number)), len(source))
+            found[scene] = confusion_of(module, source, self.batch_size, samples, samples_dir, written)
+            written += samples
+        return found
+
+    def _source(self, module: SegmentationModule, views: Sequence[StoreViews] | None = None) -> ViewSource:
+        options = replace(ViewOptions(**module.hparams["views"]), cache=False, workers=0)  # each view is needed once
+        return StoredViews(self.views if views is None else views, options, module.network.uses_sh)
 
 
 def views_to_test(

@@ -97,6 +97,21 @@ class ScanNetIoU(Metric):
             return self.confusion.clone()
 
 
+def pixel_counts(confusion: Tensor) -> dict[str, list[int]]:
+    """What IoU is made of, for each of the 20 classes over annotated pixels: true, predicted, and both at once.
+
+    Counts of several sets of images add up; IoU is hits / (truth + predicted - hits).
+    """
+    counts = confusion.clone()
+    counts[UNANNOTATED] = 0
+    benchmark = slice(UNANNOTATED + 1, None)
+    return {
+        "truth": counts.sum(1)[benchmark].tolist(),
+        "predicted": counts.sum(0)[benchmark].tolist(),
+        "hits": counts.diagonal()[benchmark].tolist(),
+    }
+
+
 def summarize_confusion(confusion: Tensor) -> dict[str, Any]:
     """JSON-able scores of a confusion matrix; classes that never occur have IoU None."""
     confusion = confusion.cpu()

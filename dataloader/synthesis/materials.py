@@ -54,6 +54,34 @@ class MaterialTable:
         return cls(tuple(material.pattern for material in materials), *(column(name) for name in names))
 
 
+@dataclass(frozen=True)
+class Palette:
+    """Patterns, and bands of hues in 0..1, that :func:`repainted` draws from."""
+
+    patterns: tuple[str, ...]
+    hues: tuple[tuple[float, float], ...]
+
+
+_FIRST = Palette(("plain", "weave", "stripes", "wood"), ((0.0, 0.16), (0.33, 0.49), (0.66, 0.82)))
+_SECOND = Palette(("marble", "dots", "checks", "brushed"), ((0.17, 0.32), (0.5, 0.65), (0.83, 0.99)))
+PALETTES = {
+    "all": Palette(_FIRST.patterns + _SECOND.patterns, _FIRST.hues + _SECOND.hues),
+    "first": _FIRST,
+    "second": _SECOND,
+}
+_PICTURES = ("landscape", "blocks", "outdoors", "screen")  # patterns that show something
+
+
+def repainted(material: Material, palette: Palette, rng: np.random.Generator) -> Material:
+    """Other colours and another pattern, the same gloss. What glows or shows a picture stays as it is."""
+    hues = [float(rng.uniform(*palette.hues[rng.integers(len(palette.hues))])) for _ in range(2)]
+    color, color2 = (hsv(hue, rng.uniform(0.05, 0.7), rng.uniform(0.25, 0.95)) for hue in hues)
+    pattern, scale = str(rng.choice(palette.patterns)), float(rng.uniform(0.06, 0.3))
+    if material.emission > 0 or material.pattern in _PICTURES:
+        return material
+    return replace(material, pattern=pattern, color=color, color2=color2, scale=scale, phase=float(rng.uniform(0, 64)))
+
+
 def hsv(hue: float, saturation: float, value: float) -> Color:
     """A colour from hue, saturation and value in 0..1."""
     return colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import gin
 import numpy as np
+import scipy  # loads its parts when they are used
 import torch
 
 from dataloader.synthesis.room import Room
@@ -15,6 +16,7 @@ from utils.cameras import rigid_inverse, scale_intrinsics
 from utils.errors import UserError
 
 SUPERSAMPLING = 2
+SHUTTER_SAMPLES = 4
 GLASS_SHININESS = 60.0  # materials with such narrow highlights count as glass for the depth sensor
 
 
@@ -30,6 +32,9 @@ class PictureOptions:
         noise: standard deviation of the colour sensor's noise, in units of white.
         depth_holes: no depth on glass and mirrors, as with real sensors.
         lost_share: share of frames whose pose is written as -inf, as where ScanNet's tracking was lost.
+        exposure: standard deviation of the frames' exposures, in stops (factors of two of the light).
+        motion_blur: standard deviation of how far the camera turns while the shutter is open, in degrees.
+        pose_noise: standard deviations of the error of the written poses: metres along each axis, and degrees.
     """
 
     size: tuple[int, int] = (240, 320)
@@ -38,9 +43,16 @@ class PictureOptions:
     noise: float = 0.004
     depth_holes: bool = False
     lost_share: float = 0.0
+    exposure: float = 0.0
+    motion_blur: float = 0.0
+    pose_noise: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))
+        object.__setattr__(self, "pose_noise", tuple(self.pose_noise))
+        if len(self.pose_noise) != 2 or min(self.noise, self.exposure, self.motion_blur, *self.pose_noise) < 0:
+            raise UserError("PictureOptions: expected noise, exposure, motion_blur and both of pose_noise from 0 on; "
+                            f"found {self.noise}, {self.exposure}, {self.motion_blur} and {self.pose_noise}")
         if len(self.size) != 2 or min(self.size) < 8:
             raise UserError(f"PictureOptions.size = {self.size}; expected (height, width) of at least 8 pixels")
         if self.frames < 1 or not 10 <= self.field_of_view <= 140 or not 0 <= self.lost_share < 1:
@@ -63,15 +75,17 @@ class Picture:
 
 
 def take_picture(room: Room, shader: Shader, pose: np.ndarray, options: PictureOptions,
-                 rng: np.random.Generator) -> Picture:
-    """The room from a camera-to-world ``pose`` [4, 4]; ``rng`` draws the sensor's noise."""
-    height, width = options.size
-    fine_size = (height * SUPERSAMPLING, width * SUPERSAMPLING)
+                 rng: np.random.Generator, hand: np.random.Generator) -> Picture:
+    """The room from a camera-to-world ``pose`` [4, 4].
+
+    Args:
+        rng: draws the sensor's noise.
+        hand: draws exposure and motion.
+    """
     intrinsics = torch.from_numpy(options.intrinsics())
-    face, barycentric, _ = _rasterized(room, pose, scale_intrinsics(intrinsics, options.size, fine_size), fine_size)
-    light = shader(face.reshape(-1), barycentric.reshape(-1, 3), pose[:3, 3])
-    light = light.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING, 3)
-    color = np.sqrt((light[:, 0, :, 0] + light[:, 0, :, 1] + light[:, 1, :, 0] + light[:, 1, :, 1]) / 4)
+    gain = np.float32(2.0 ** (options.exposure * hand.standard_normal()))
+    light = gain * _light(room, shader, pose, intrinsics, options, hand)
+    color = np.sqrt(light)
     if options.noise > 0:
         color = color + np.float32(options.noise) * rng.standard_normal(color.shape, dtype=np.float32)
     color = np.round(np.clip(color, 0, 1) * 255).astype(np.uint8)
@@ -81,6 +95,49 @@ def take_picture(room: Room, shader: Shader, pose: np.ndarray, options: PictureO
         glass = room.materials.shininess[shader.material_of(face)] >= GLASS_SHININESS
         depth = np.where(glass, np.float32(0), depth)
     return Picture(np.ascontiguousarray(color.transpose(2, 0, 1)), depth)
+
+
+def _light(room: Room, shader: Shader, pose: np.ndarray, intrinsics: torch.Tensor, options: PictureOptions,
+           hand: np.random.Generator) -> np.ndarray:
+    """Mean light [H, W, 3] of each pixel over its area, or, where the camera moves, over the time of the shutter."""
+    height, width = options.size
+    if options.motion_blur > 0:
+        poses = moving_poses(pose, options.motion_blur, hand)
+        return sum(_shaded(room, shader, each, intrinsics, options.size) for each in poses) / np.float32(len(poses))
+    fine_size = (height * SUPERSAMPLING, width * SUPERSAMPLING)
+    light = _shaded(room, shader, pose, scale_intrinsics(intrinsics, options.size, fine_size), fine_size)
+    light = light.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING, 3)
+    return (light[:, 0, :, 0] + light[:, 0, :, 1] + light[:, 1, :, 0] + light[:, 1, :, 1]) / 4
+
+
+def _shaded(room: Room, shader: Shader, pose: np.ndarray, intrinsics: torch.Tensor,
+            size: tuple[int, int]) -> np.ndarray:
+    face, barycentric, _ = _rasterized(room, pose, intrinsics, size)
+    return shader(face.reshape(-1), barycentric.reshape(-1, 3), pose[:3, 3]).reshape(*size, 3)
+
+
+def moving_poses(pose: np.ndarray, degrees: float, hand: np.random.Generator) -> list[np.ndarray]:
+    """Poses while the shutter is open, ``pose`` in their middle: the camera turns about an axis drawn at random.
+
+    The angle from first to last is normally distributed with a standard deviation of ``degrees``.
+    """
+    axis = hand.standard_normal(3)
+    turn = np.radians(degrees) * hand.standard_normal() * axis / np.linalg.norm(axis)
+    return [_turned(pose, share * turn) for share in np.linspace(-0.5, 0.5, SHUTTER_SAMPLES)]
+
+
+def noisy_pose(pose: np.ndarray, noise: tuple[float, float], hand: np.random.Generator) -> np.ndarray:
+    """A pose with an error: standard deviations in metres along each axis, and in degrees about each."""
+    moved = _turned(pose, np.radians(noise[1]) * hand.standard_normal(3))
+    moved[:3, 3] += noise[0] * hand.standard_normal(3)
+    return moved
+
+
+def _turned(pose: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """The camera turned about its own axes by a rotation vector [3] in radians."""
+    turned = pose.copy()
+    turned[:3, :3] = pose[:3, :3] @ scipy.spatial.transform.Rotation.from_rotvec(turn).as_matrix()
+    return turned
 
 
 def _rasterized(room: Room, pose: np.ndarray, intrinsics: torch.Tensor,

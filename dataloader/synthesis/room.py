@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import gin
@@ -10,10 +11,10 @@ import numpy as np
 
 from dataloader.synthesis import geometry, materials, textures
 from dataloader.synthesis.layout import FloorPlan
-from dataloader.synthesis.materials import MaterialTable
+from dataloader.synthesis.materials import Material, MaterialTable
 from dataloader.synthesis.piece import Nyu40, Piece, Style
 from dataloader.synthesis.room_types import ROOM_TYPES, RoomType
-from utils.errors import UserError
+from utils.errors import UserError, check_choice
 from utils.seeding import numpy_generator
 
 logger = logging.getLogger(__name__)
@@ -30,13 +31,21 @@ class RoomOptions:
         types: room types, cycled through by room number; see ``dataloader/synthesis/room_types.py``.
         edge: longest triangle leg in metres (about; ScanNet's meshes have 2 to 5 cm).
         height: lowest and highest ceiling in metres.
+        repainted: share of the materials whose colours and pattern are drawn without regard to what they are (a
+            striped door, a blue floor), while their gloss stays; see :func:`materials.repainted`.
+        palette: of the repainted ones: "all", or "first" or "second", which have no pattern and no hue in common.
     """
 
     types: tuple[str, ...] = ("living room", "bedroom", "kitchen", "bathroom", "office", "studio")
     edge: float = 0.065
     height: tuple[float, float] = (2.4, 2.7)
+    repainted: float = 0.0
+    palette: str = "all"
 
     def __post_init__(self) -> None:
+        check_choice("RoomOptions.palette", self.palette, tuple(materials.PALETTES))
+        if not 0 <= self.repainted <= 1:
+            raise UserError(f"RoomOptions.repainted = {self.repainted}: expected a share from 0 to 1")
         object.__setattr__(self, "types", tuple(self.types))
         object.__setattr__(self, "height", tuple(self.height))
         unknown = sorted(set(self.types) - set(ROOM_TYPES))
@@ -90,7 +99,7 @@ def build_room(seed: int, index: int, options: RoomOptions) -> Room:
         plan = _furnish(ROOM_TYPES[kind], style, rng, options, grow=1 + 0.01 * attempt)
         if plan is not None:
             logger.debug("room %d (%s) furnished at attempt %d", index, kind, attempt + 1)
-            return _assemble(kind, plan, style, rng)
+            return _assemble(kind, plan, style, rng, _repainting(seed, index, options))
     raise UserError(f"room {index} ({kind}) of seed {seed} could not be furnished in {ATTEMPTS} attempts; "
                     "take another seed")
 
@@ -146,7 +155,23 @@ def _add_shell(plan: FloorPlan, style: Style, room_type: RoomType, rng: np.rando
     plan.fixed(shell, (0.0, 0.0, 0.0))
 
 
-def _assemble(kind: str, plan: FloorPlan, style: Style, rng: np.random.Generator) -> Room:
+def _repainting(seed: int, index: int, options: RoomOptions) -> Callable[[list[Material]], list[Material]]:
+    """What becomes of a room's materials."""
+    rng = numpy_generator(seed, "repaint", index)
+    palette = materials.PALETTES[options.palette]
+
+    def repaint(of_room: list[Material]) -> list[Material]:
+        chosen = rng.random(len(of_room)) < options.repainted
+        return [materials.repainted(material, palette, rng) if change else material
+                for material, change in zip(of_room, chosen, strict=True)]
+
+    return repaint
+
+
+def _assemble(
+    kind: str, plan: FloorPlan, style: Style, rng: np.random.Generator,
+    repaint: Callable[[list[Material]], list[Material]],
+) -> Room:  # fmt: skip
     whole = Piece(style.edge)
     for placed in plan.placed:
         whole.merge(placed.piece, placed.offset, placed.yaw)
@@ -163,7 +188,7 @@ def _assemble(kind: str, plan: FloorPlan, style: Style, rng: np.random.Generator
         mesh.faces.astype(np.int32),
         np.repeat([label for _, _, label in whole.parts], counts).astype(np.uint16),
         np.repeat(material, counts).astype(np.int16),
-        MaterialTable.of(list(rows)),
+        MaterialTable.of(repaint(list(rows))),
         _lights(whole, rng),
     )
 

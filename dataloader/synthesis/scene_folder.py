@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import numpy as np
 import torch
 
 from dataloader.synthesis.lighting import illuminate
-from dataloader.synthesis.pictures import PictureOptions, take_picture
+from dataloader.synthesis.pictures import PictureOptions, noisy_pose, take_picture
 from dataloader.synthesis.room import Room, RoomOptions, build_room
 from dataloader.synthesis.shading import Shader
 from dataloader.synthesis.walk import camera_path
@@ -39,10 +37,10 @@ def room_inputs(seed: int, index: int, room_options: RoomOptions, picture_option
 
 
 def write_room(folder: str | Path, seed: int, index: int, room_options: RoomOptions, picture_options: PictureOptions,
-               threads: int = 2, overwrite: bool = False) -> bool:
+               overwrite: bool = False) -> bool:
     """Write one room as ``folder`` unless it is there with the same settings.
 
-    Its bytes depend on neither ``threads`` nor on interruptions. Returns whether anything was written.
+    Its bytes do not depend on interruptions. Returns whether anything was written.
 
     Raises:
         UserError: the folder was made with other settings, or the room cannot be furnished.
@@ -57,9 +55,8 @@ def write_room(folder: str | Path, seed: int, index: int, room_options: RoomOpti
     poses = camera_path(room, picture_options.frames, numpy_generator(seed, "walk", index))
     _write_meshes(target, folder.name, room)
     _write_intrinsics(target / "intrinsic", picture_options)
-    write = partial(_write_frame, target, room, shader, poses, picture_options, seed, index)
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        list(pool.map(write, range(picture_options.frames)))
+    for frame in range(picture_options.frames):
+        _write_frame(target, room, shader, poses, picture_options, seed, index, frame)
     commit_output(folder)
     logger.info("%s: %s, %d faces, %d frames", folder.name, room.kind, len(room.faces), picture_options.frames)
     return True
@@ -73,10 +70,12 @@ def _write_frame(target: Path, room: Room, shader: Shader, poses: np.ndarray, op
         return
     rng = numpy_generator(seed, "sensor", index, frame)
     lost = rng.random() < options.lost_share
-    picture = take_picture(room, shader, poses[frame], options, rng)
+    hand = numpy_generator(seed, "hand", index, frame)
+    picture = take_picture(room, shader, poses[frame], options, rng, hand)
     write_image(target / "color" / f"{frame}.jpg", torch.from_numpy(picture.color))
     write_depth(target / "depth" / f"{frame}.png", torch.from_numpy(picture.depth))
-    write_text(pose_path, _matrix_text(np.full((4, 4), -np.inf) if lost else poses[frame]), flushed=False)
+    tracked = noisy_pose(poses[frame], options.pose_noise, hand) if any(options.pose_noise) else poses[frame]
+    write_text(pose_path, _matrix_text(np.full((4, 4), -np.inf) if lost else tracked), flushed=False)
 
 
 def _write_intrinsics(folder: Path, options: PictureOptions) -> None:

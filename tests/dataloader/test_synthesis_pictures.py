@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
-from dataloader.synthesis import PictureOptions, Shader, take_picture
+from dataloader.synthesis import PictureOptions, Shader, build_room, take_picture
 from dataloader.synthesis.lighting import _CUBE_AXES, Illumination
-from dataloader.synthesis.materials import MaterialTable, fabric, porcelain
+from dataloader.synthesis.materials import LAMP_GLOW, PALETTES, MaterialTable, fabric, porcelain, repainted
+from dataloader.synthesis.pictures import _shaded, moving_poses, noisy_pose
 from tests.dataloader.synthesis_helpers import (
     PICTURE_OPTIONS,
+    ROOM_OPTIONS,
     ROOMS,
+    SEED,
     default_path,
     default_room,
     default_shader,
@@ -22,12 +26,16 @@ from utils.cameras import camera_rays, project
 from utils.errors import UserError
 
 
+def _picture(room, shader, pose, options, seed=0):
+    return take_picture(room, shader, pose, options, np.random.default_rng(seed), np.random.default_rng(seed))
+
+
 @pytest.mark.parametrize("index", [0, 3])
 def test_depth_is_what_a_ray_caster_measures(index):
     trimesh = pytest.importorskip("trimesh")
     pytest.importorskip("embreex")
     room, pose = default_room(index), default_path(index)[5]
-    picture = take_picture(room, default_shader(index), pose, PICTURE_OPTIONS, np.random.default_rng(0))
+    picture = _picture(room, default_shader(index), pose, PICTURE_OPTIONS)
     origins, directions = camera_rays(
         torch.from_numpy(pose), torch.from_numpy(PICTURE_OPTIONS.intrinsics()), *PICTURE_OPTIONS.size
     )
@@ -74,7 +82,7 @@ def test_one_point_seen_from_two_frames_has_one_diffuse_colour():
     matte = np.flatnonzero((room.materials.gloss[room.material] == 0) & (room.materials.emission[room.material] == 0))
     seen = []
     for pose in poses[[0, 1]]:
-        picture = take_picture(room, shader, pose, options, np.random.default_rng(0))
+        picture = _picture(room, shader, pose, options)
         uv, depth = project(torch.from_numpy(room.vertices[matte]).double(), torch.from_numpy(options.intrinsics()),
                             torch.from_numpy(pose))
         column, row = (uv.floor().long().clamp(-1, 400)).T.numpy()
@@ -118,15 +126,14 @@ def test_frames_overlap_and_cover_the_room(index):
 def test_noise_and_depth_holes_are_options():
     room, shader, pose = default_room(0), default_shader(0), default_path(0)[0]
     clean = dataclasses.replace(PICTURE_OPTIONS, noise=0.0)
-    pictures = [take_picture(room, shader, pose, clean, np.random.default_rng(seed)) for seed in (0, 1)]
+    pictures = [_picture(room, shader, pose, clean, seed) for seed in (0, 1)]
     assert np.array_equal(pictures[0].color, pictures[1].color)
-    noisy = take_picture(room, shader, pose, dataclasses.replace(clean, noise=0.05), np.random.default_rng(0))
+    noisy = _picture(room, shader, pose, dataclasses.replace(clean, noise=0.05))
     spread = (noisy.color.astype(float) - pictures[0].color)[:, noisy.color.min(axis=0) > 60].std() / 255
     assert spread == pytest.approx(0.05, rel=0.25)
     holes = 0
     for pose in default_path(0):
-        depth = take_picture(room, shader, pose, dataclasses.replace(clean, depth_holes=True),
-                             np.random.default_rng(0)).depth
+        depth = _picture(room, shader, pose, dataclasses.replace(clean, depth_holes=True)).depth
         holes += (depth == 0).sum()
     assert holes > 0
 
@@ -146,3 +153,57 @@ def test_shadow_cubes_cameras_are_right_handed():
 def test_bad_options_are_refused(bad):
     with pytest.raises(UserError, match="PictureOptions"):
         PictureOptions(**bad)
+
+
+def test_exposure_scales_light_and_motion_blurs_along_the_turn():
+    room, shader, pose = default_room(0), default_shader(0), default_path(0)[0]
+    clean = dataclasses.replace(PICTURE_OPTIONS, noise=0.0, size=(120, 160))
+    still = _picture(room, shader, pose, clean)
+    exposed = dataclasses.replace(clean, exposure=0.5)
+    stops = 0.5 * np.random.default_rng(3).standard_normal()
+    bright = _picture(room, shader, pose, exposed, seed=3).color.astype(float)
+    usable = (still.color > 20) & (still.color < 160) & (bright < 250)
+    ratio = (bright[usable] / still.color[usable]) ** 2
+    assert np.median(ratio) == pytest.approx(2**stops, rel=0.02)
+    blurred = _picture(room, shader, pose, dataclasses.replace(clean, motion_blur=3.0), seed=1)
+    hand = np.random.default_rng(1)
+    hand.standard_normal()  # the exposure
+    intrinsics = torch.from_numpy(clean.intrinsics())
+    lights = [_shaded(room, shader, each, intrinsics, clean.size) for each in moving_poses(pose, 3.0, hand)]
+    expected = 255 * np.sqrt(np.clip(np.mean(lights, axis=0), 0, 1)).transpose(2, 0, 1)
+    assert np.abs(blurred.color - expected).max() < 0.51
+    assert np.abs(lights[0] - lights[-1]).mean() > 0.01
+    assert np.array_equal(still.depth, blurred.depth)
+
+
+def test_a_moving_camera_turns_about_its_own_centre_and_poses_err_as_asked():
+    pose = default_path(0)[3]
+    moving = moving_poses(pose, 2.0, np.random.default_rng(0))
+    assert np.allclose(np.mean([each[:3, 2] for each in moving], axis=0), pose[:3, 2], atol=1e-3)
+    assert all(np.array_equal(each[:3, 3], pose[:3, 3]) for each in moving)
+    hand = np.random.default_rng(0)
+    errors = [noisy_pose(pose, (0.02, 1.5), hand) for _ in range(400)]
+    moved = np.array([error[:3, 3] - pose[:3, 3] for error in errors])
+    turned = [Rotation.from_matrix(pose[:3, :3].T @ error[:3, :3]).as_rotvec(degrees=True) for error in errors]
+    assert moved.std() == pytest.approx(0.02, rel=0.1) and np.std(turned) == pytest.approx(1.5, rel=0.1)
+
+
+def test_palettes_share_nothing_and_gloss_stays():
+    first, second = PALETTES["first"], PALETTES["second"]
+    assert not set(first.patterns) & set(second.patterns)
+    bands = sorted([(*band, "first") for band in first.hues] + [(*band, "second") for band in second.hues])
+    assert all(a[1] < b[0] for a, b in zip(bands, bands[1:], strict=False))
+    material = porcelain(np.random.default_rng(0))
+    changed = repainted(material, first, np.random.default_rng(1))
+    assert changed.pattern in first.patterns and changed.color != material.color
+    assert (changed.gloss, changed.shininess) == (material.gloss, material.shininess)
+    assert repainted(LAMP_GLOW, first, np.random.default_rng(1)) == LAMP_GLOW
+
+
+def test_repainting_changes_the_share_asked_for_and_nothing_else():
+    plain, painted = default_room(0), build_room(SEED, 0, dataclasses.replace(ROOM_OPTIONS, repainted=1.0))
+    assert np.array_equal(plain.vertices, painted.vertices) and np.array_equal(plain.labels, painted.labels)
+    assert np.array_equal(plain.materials.gloss, painted.materials.gloss)
+    changed = (plain.materials.color != painted.materials.color).any(axis=1)
+    shows = np.isin(plain.materials.pattern, ("landscape", "blocks", "outdoors", "screen"))
+    assert np.array_equal(changed, ~shows & (plain.materials.emission == 0))

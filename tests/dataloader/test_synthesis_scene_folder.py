@@ -25,7 +25,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def bathroom(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scans") / room_name(0)
-    assert write_room(folder, 3, 0, ROOM, PICTURES, threads=1)
+    assert write_room(folder, 3, 0, ROOM, PICTURES)
     return folder
 
 
@@ -33,7 +33,7 @@ def test_bytes_do_not_depend_on_threads(bathroom, tmp_path):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        write_room(tmp_path / bathroom.name, 3, 0, ROOM, PICTURES, threads=3)
+        write_room(tmp_path / bathroom.name, 3, 0, ROOM, PICTURES)
     finally:
         torch.set_num_threads(before)
     assert _bytes(tmp_path / bathroom.name) == _bytes(bathroom)
@@ -61,11 +61,11 @@ def test_an_interrupted_room_is_completed_with_the_same_bytes(bathroom, tmp_path
     target = tmp_path / bathroom.name
     monkeypatch.setattr(scene_folder, "take_picture", take_three)
     with pytest.raises(KeyboardInterrupt):
-        write_room(target, 3, 0, ROOM, PICTURES, threads=1)
+        write_room(target, 3, 0, ROOM, PICTURES)
     assert not target.exists()
     count = []
     monkeypatch.setattr(scene_folder, "take_picture", lambda *arguments: (count.append(1), take(*arguments))[1])
-    write_room(target, 3, 0, ROOM, PICTURES, threads=1)
+    write_room(target, 3, 0, ROOM, PICTURES)
     assert len(count) == PICTURES.frames - 3
     assert _bytes(target) == _bytes(bathroom)
 
