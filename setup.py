@@ -3,6 +3,7 @@
     python setup.py build_ext --inplace
 
 SSIR_CUDA=0 leaves CUDA out. SSIR_MARCH names the CPU to compile for (default: this one, "native").
+SSIR_SANITIZE=1 builds for scripts/sanitize.sh.
 TORCH_CUDA_ARCH_LIST names the GPUs, as usual (default: the ones present).
 
 It is also the build backend that pip asks (pyproject.toml names it). `pip install -e .` links this folder with all that
@@ -22,6 +23,8 @@ EXTENSIONS = {"norm": [], "plenoxel": [], "raster": ["-ffp-contract=off"]}
 # Some compilers link their C++ library statically. Beside PyTorch's its symbols must not be seen: where numbers are
 # printed by one with the other's tables, the process dies in the middle of an error message.
 LINK = ["-fopenmp", *(["-Wl,--exclude-libs,libstdc++.a"] if sys.platform == "linux" else [])]
+# What is undefined in C++ ends or is told (-fwrapv, which Python builds with, would define overflow).
+SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-omit-frame-pointer", "-fno-wrapv", "-O1", "-g"]
 EDITABLE = {"egg_info", "dist_info", "editable_wheel"}  # commands of `pip install -e .`
 
 get_requires_for_build_editable = build_meta.get_requires_for_build_editable
@@ -58,8 +61,9 @@ def extension(name: str, flags: list[str], with_cuda: bool):
     folder = Path("lib") / name / "csrc"
     sources = [str(path) for path in sorted(folder.glob("*.cpp"))]
     march = os.environ.get("SSIR_MARCH", "native")
-    cxx = ["-O3", f"-march={march}", "-fopenmp", *flags]
-    kwargs = {"include_dirs": [str(ROOT / folder)], "extra_link_args": LINK}
+    sanitize = SANITIZE if os.environ.get("SSIR_SANITIZE") == "1" else []
+    cxx = ["-O3", f"-march={march}", "-fopenmp", *flags, *sanitize]
+    kwargs = {"include_dirs": [str(ROOT / folder)], "extra_link_args": [*LINK, *sanitize]}
     if not with_cuda:
         return CppExtension(f"lib.{name}._C", sources, extra_compile_args={"cxx": cxx}, **kwargs)
     sources += [str(path) for path in sorted((folder / "cuda").glob("*.cu"))]

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 EMPTY = -1
+_LARGEST_SIDE = 1 << 24  # coordinates of voxels are exact in float32; also in csrc/binding.h
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class CellTable(NamedTuple):
@@ -60,6 +62,8 @@ class VoxelIndex:
         """
         resolution = _resolution(resolution)
         count = math.prod(resolution)
+        if len(voxels) >= 2**31:
+            raise ValueError(f"a grid has at most 2^31 - 1 rows, found {len(voxels)}")
         if len(voxels) and (voxels.min() < 0 or voxels.max() >= count):
             raise ValueError(f"links_idx lies outside a grid of {resolution}: {voxels.min()}..{voxels.max()}")
         index = cls._of_voxels(resolution, voxels, center, radius)
@@ -96,6 +100,8 @@ class VoxelIndex:
         self.center, self.radius = _triple(center, "center"), _triple(radius, "radius")
         if min(self.radius) <= 0:
             raise ValueError(f"radius must be positive, found {self.radius}")
+        if max(self.links.shape[-3:]) > _LARGEST_SIDE:
+            raise ValueError(f"a grid has at most {_LARGEST_SIDE} voxels along an axis, found {self.resolution}")
         self.occupied_cells = _count_cells(self.links) if self.links.is_cuda else None
         self._distance: Tensor | None = None
         self._cell_table: CellTable | None = None
@@ -190,12 +196,12 @@ def _check_links(links: Tensor, num_rows: int) -> None:
         wrong = least if least < EMPTY else greatest
         raise ValueError(f"links must be {EMPTY} or a row from 0 to {num_rows - 1}, found {wrong}")
     rows = links[links >= 0].long()
-    named = torch.zeros(num_rows, dtype=torch.bool, device=links.device)
+    named = torch.zeros(greatest + 1, dtype=torch.bool, device=links.device)
     named[rows] = True
-    if len(rows) != num_rows or not bool(named.all()):
+    count = int(named.sum())
+    if not len(rows) == count == num_rows:
         raise ValueError(
-            f"links must name each of {num_rows} rows once, found {len(rows)} occupied voxels that name "
-            f"{int(named.sum())} of them"
+            f"links must name each of {num_rows} rows once, found {len(rows)} occupied voxels that name {count} of them"
         )
 
 
@@ -221,4 +227,6 @@ def _triple(values: Sequence[float], name: str) -> tuple[float, float, float]:
     values = tuple(float(value) for value in values)
     if len(values) != 3:
         raise ValueError(f"{name} must have 3 entries, found {values}")
+    if not all(abs(value) <= _LARGEST for value in values):
+        raise ValueError(f"{name} must be finite numbers, found {values}")
     return values

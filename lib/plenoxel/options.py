@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import gin
+import torch
+
+LEAST_STEP = 1e-3  # voxels, also in csrc/binding.h: shorter steps are lost in rounding, and take for ever
+_LARGEST = torch.finfo(torch.float32).max
 
 
 @gin.configurable
@@ -15,7 +19,7 @@ class RenderOptions:
     ``csrc/types.h`` has the same struct, member for member.
 
     Attributes:
-        step_size: distance of samples along a ray, in voxels.
+        step_size: distance of samples along a ray, in voxels; at least 0.001.
         sigma_thresh: samples with a density at or below this are empty.
         stop_thresh: a ray ends, with transmittance 0, when its transmittance falls below this.
         near_clip: distance from the camera, in the grid's world units, before which nothing is sampled.
@@ -32,8 +36,13 @@ class RenderOptions:
     sh_background: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("step_size", "sigma_thresh", "near_clip", "background_brightness"):
+            if not abs(value := getattr(self, name)) <= _LARGEST:
+                raise ValueError(f"RenderOptions.{name} must be a finite number, found {value}")
         if not self.step_size > 0:
             raise ValueError(f"RenderOptions.step_size must be positive, found {self.step_size}")
+        if self.step_size < LEAST_STEP:
+            raise ValueError(f"RenderOptions.step_size must be at least {LEAST_STEP}, found {self.step_size}")
         if self.sigma_thresh < 0:
             raise ValueError(f"RenderOptions.sigma_thresh must not be negative, found {self.sigma_thresh}")
         if self.near_clip < 0:

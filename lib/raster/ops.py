@@ -16,6 +16,7 @@ from torch import Tensor
 from lib.library import load_library
 from lib.raster.reference import _rasterize
 
+_LEAST_FLOAT, _LARGEST_FLOAT = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 LARGEST_IMAGE = 16384  # pixels a side: the drivers' bounding boxes are in float32
 
 
@@ -194,8 +195,8 @@ def _check(vertices, faces, world_to_camera, intrinsics, height, width, near, ou
         raise ValueError(f"intrinsics must be [{len(world_to_camera)}, 3, 3], not {tuple(intrinsics.shape)}")
     if not (1 <= height <= LARGEST_IMAGE and 1 <= width <= LARGEST_IMAGE):
         raise ValueError(f"image size {height} x {width} is outside 1 to {LARGEST_IMAGE} pixels")
-    if not near > 0:
-        raise ValueError(f"near must be positive, not {near}")
+    if not _LEAST_FLOAT <= near <= _LARGEST_FLOAT:
+        raise ValueError(f"near must be positive and finite in float32, not {near}")
     unknown = set(outputs) - {"face", "depth", "barycentric"}
     if unknown:
         raise ValueError(f"unknown outputs {sorted(unknown)}; choose from face, depth, barycentric")

@@ -3,6 +3,8 @@
 With gradients a GPU renders from a grid's tensors, eight lanes a ray; without, from a packed copy, one lane a ray.
 """
 
+import os
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,9 @@ from torch import Tensor
 from tests.lib.plenoxel_scenes import Scene, awkward_rays, random_grid, random_rays, render
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+needs_cache = pytest.mark.skipif(
+    "PYTORCH_NO_CUDA_MEMORY_CACHING" in os.environ, reason="captures and figures of memory need PyTorch's cache"
+)
 
 TRACED = [(7, 5, 9), (150, 4, 3), (700, 4, 3)]  # a ray's voxels are all kept, or too many; a lane finds too many cells
 RESOLUTIONS = [(2, 2, 2), (2, 3, 40), (7, 5, 9), (33, 64, 20)]

@@ -13,6 +13,7 @@ from tests.lib.cuda_parity import (
     assert_agrees,
     assert_close_to_largest,
     each_renderer,
+    needs_cache,
     needs_gpu,
     on_gpu,
     scene_of,
@@ -161,6 +162,7 @@ def test_twenty_runs_give_the_same(renderer):
             assert_close_to_largest(actual, expected, 1e-5)
 
 
+@needs_cache
 def test_a_fit_step_can_be_captured_in_a_graph():
     scene = on_gpu(scene_of((7, 5, 9)))
     target = torch.rand_like(scene.origins)

@@ -11,7 +11,7 @@ from lib.plenoxel import ops
 from lib.plenoxel.grid import GridHandle
 from lib.plenoxel.index import VoxelIndex
 from lib.plenoxel.options import RenderOptions, option_numbers
-from tests.lib.cuda_parity import assert_agrees, assert_close_to_largest, needs_gpu, on_gpu, scene_of
+from tests.lib.cuda_parity import assert_agrees, assert_close_to_largest, needs_cache, needs_gpu, on_gpu, scene_of
 from tests.lib.plenoxel_scenes import Scene, random_scene, render, update_with_equal_gradients
 
 pytestmark = needs_gpu
@@ -112,6 +112,7 @@ def requested_bytes() -> int:
     return torch.cuda.memory_stats()["requested_bytes.all.current"]
 
 
+@needs_cache
 def test_memory_is_what_the_allocator_says_and_dropping_the_grid_frees_it():
     scene = on_gpu(random_scene((64, 64, 64), share=0.1, rays=8, dtype=torch.float32))
     before = requested_bytes()
@@ -230,6 +231,7 @@ def test_a_grid_dropped_while_another_stream_renders_it_stays_until_it_is_done()
     assert all((block == 255).all() for block in overwritten)
 
 
+@needs_cache
 def test_a_view_can_be_captured_once_the_grid_is_packed():
     scene = on_gpu(random_scene(dtype=torch.float32))
     grid = scene.grid()

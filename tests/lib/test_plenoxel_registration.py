@@ -100,6 +100,20 @@ def test_cell_distance_is_the_chebyshev_distance():
     assert torch.equal(actual.long(), expected)
 
 
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("place", [0, 17, 600])
+def test_distances_end_at_255(axis, place):
+    shape = [3, 3, 3]
+    shape[axis] = 700
+    links = torch.full(shape, -1, dtype=torch.int32)
+    links.select(axis, place)[1, 1] = 0
+    cells = torch.arange(700)
+    expected = torch.maximum(cells - place, place - 1 - cells).clamp(0, 255)
+    expected[699] = min(699 - min(place, 698), 255)  # begins no cell
+    actual = namespace.cell_distance(links)
+    assert torch.equal(actual.movedim(axis, 0)[:, 0, 0].long(), expected)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -14,6 +14,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_rays(const Tensor& links, cons
   const OptionalTensor coefficients = sh;
   const Scene scene{links, distance, density, coefficients, origins, directions, scene_index, center, radius, options};
   scene.check_all();
+  check_outputs(outputs);
   const Tensor rgb = empty_for_rays(origins, 3, outputs & kRgb), image = empty_for_rays(origins, 27, outputs & kSh),
                depth = empty_for_rays(origins, 0, outputs & kDepth), alpha = empty_for_rays(origins, 0, outputs & kAlpha);
   dispatch(density.scalar_type(), [&](auto zero) {
@@ -85,6 +86,7 @@ Tensor fit_gradients(const Tensor& links, const Tensor& distance, const Tensor& 
   if (touched) check(*touched, "touched", at::kBool, density.sizes());
   check_device(density, {target_rgb, ray_weights, depth_target, background, grad_density, grad_sh, touched, transmittance});
   TORCH_CHECK(losses.size() == 5, "losses has 5 numbers");
+  for (const double number : losses) check_finite(number, "losses");
   const Tensor rgb = empty_for_rays(origins, 3, true);
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include <cmath>
 #include <initializer_list>
 #include <optional>
 #include <tuple>
@@ -55,10 +56,39 @@ inline void check_device(const Tensor& expected, std::initializer_list<OptionalT
                 expected.device(), " and ", tensor->device());
 }
 
+constexpr int64_t kLargestSide = 1 << 24;  // voxels along an axis, or rows of a texture: exact in float32
+constexpr double kLeastStep = 1e-3;        // voxels, or layers: shorter steps are lost in rounding, and take for ever
+
+inline void check_finite(double number, const char* name) {
+  TORCH_CHECK(std::isfinite(float(number)), name, " must be finite in float32, got ", number);
+}
+
+// A length between samples.
+inline void check_step(double step_size) {
+  TORCH_CHECK(step_size > 0, "step_size must be positive, got ", step_size);
+  TORCH_CHECK(step_size >= kLeastStep, "step_size must be at least ", kLeastStep, ", got ", step_size);
+  check_finite(step_size, "step_size");
+}
+
+// Sizes of a grid or a stack of grids: [Rx, Ry, Rz] or [S, Rx, Ry, Rz], the last three of `sizes`.
+inline void check_resolution(const char* name, at::IntArrayRef sizes) {
+  TORCH_CHECK(sizes.size() == 3 || sizes.size() == 4, name, " must have 3 or 4 dimensions, got ", sizes.size());
+  for (size_t axis = sizes.size() - 3; axis < sizes.size(); ++axis)
+    TORCH_CHECK(sizes[axis] >= 2 && sizes[axis] <= kLargestSide, "a grid must have at least 2 voxels per axis and at most ",
+                kLargestSide, ", ", name, " have ", sizes);
+  TORCH_CHECK(sizes.size() == 3 || sizes[0] >= 1, name, " must hold at least one grid, got ", sizes);
+}
+
 inline void check_links(const Tensor& links) {
-  check(links, "links", at::kInt, links.dim() == 4 ? at::IntArrayRef({-1, -1, -1, -1}) : at::IntArrayRef({-1, -1, -1}));
-  for (int axis = 1; axis <= 3; ++axis)
-    TORCH_CHECK(links.size(-axis) >= 2, "a grid must have at least 2 voxels per axis, links have ", links.sizes());
+  check_resolution("links", links.sizes());
+  check(links, "links", at::kInt, links.sizes());
+}
+
+// Origins and directions, of the numbers' type.
+inline void check_rays(const Tensor& origins, const Tensor& directions, at::ScalarType type) {
+  check(origins, "origins", type, {-1, 3});
+  TORCH_CHECK(origins.size(0) < int64_t(1) << 31, "at most 2^31 - 1 rays in one call, got ", origins.size(0));
+  check(directions, "directions", type, {origins.size(0), 3});
 }
 
 inline int64_t scenes_of(const Tensor& links) { return links.dim() == 4 ? links.size(0) : 1; }
@@ -85,9 +115,22 @@ plenoxel::Box<T> box_of(const Tensor& links, Numbers center, Numbers radius) {
 inline void check_options(Numbers center, Numbers radius, Numbers options) {
   TORCH_CHECK(center.size() == 3 && radius.size() == 3 && options.size() == 6,
               "center and radius have 3 numbers each, options have 6");
-  TORCH_CHECK(options[0] > 0, "step_size must be positive, got ", options[0]);
+  for (int axis = 0; axis < 3; ++axis) {
+    check_finite(center[axis], "center");
+    check_finite(radius[axis], "radius");
+    TORCH_CHECK(float(radius[axis]) > 0, "radius must be positive, got ", radius[axis]);
+  }
+  check_step(options[0]);
   TORCH_CHECK(options[1] >= 0, "sigma_thresh must not be negative, got ", options[1]);
+  TORCH_CHECK(options[2] >= 0 && options[2] < 1, "stop_thresh must be in [0, 1), got ", options[2]);
   TORCH_CHECK(options[3] >= 0, "near_clip must not be negative, got ", options[3]);
+  check_finite(options[1], "sigma_thresh");
+  check_finite(options[3], "near_clip");
+  check_finite(options[4], "background_brightness");
+}
+
+inline void check_outputs(int64_t outputs) {
+  TORCH_CHECK(outputs >= 0 && outputs <= (kRgb | kSh | kDepth | kAlpha), "outputs must be 4 bits, got ", outputs);
 }
 
 // From option_numbers of options.py, in the order of the members.

@@ -95,6 +95,7 @@ std::tuple<Tensor, Tensor> spread_features_packed(const Tensor& ahead, const Ten
   scene.check_all();
   check_features(values, "values", origins.size(0));
   check_device(ahead, {values});
+  TORCH_CHECK(rows >= 0, "rows must not be negative, got ", rows);
   const c10::cuda::CUDAGuard guard(ahead.device());
   const Tensor sums = at::zeros({rows, values.size(1)}, origins.options()), weights = at::zeros({rows}, origins.options());
   with_numbers(values, "values", [&](auto* numbers) {

@@ -31,8 +31,15 @@ Tensor cell_distance(const Tensor& links) {
 }
 
 void check_cells(const Tensor& links, int64_t first_cell, int64_t num_cells) {
-  TORCH_CHECK(0 <= first_cell && 0 <= num_cells && first_cell + num_cells <= links.numel(), "cells [", first_cell, ", ",
-              first_cell + num_cells, ") are not among the ", links.numel(), " of links");
+  const int64_t cells = links.numel();
+  TORCH_CHECK(0 <= first_cell && first_cell <= cells && 0 <= num_cells && num_cells <= cells - first_cell, "first_cell ",
+              first_cell, " and num_cells ", num_cells, " are no range of the ", cells, " cells of links");
+}
+
+void check_rule(double beta, double epsilon) {
+  TORCH_CHECK(beta >= 0 && beta <= 1, "beta must be in [0, 1], got ", beta);
+  TORCH_CHECK(epsilon >= 0, "epsilon must not be negative, got ", epsilon);
+  check_finite(epsilon, "epsilon");
 }
 
 void rmsprop_step(const Tensor& param, const Tensor& grad, const Tensor& square_avg, double lr, double beta, double epsilon,
@@ -44,6 +51,8 @@ void rmsprop_step(const Tensor& param, const Tensor& grad, const Tensor& square_
   check(square_avg, "square_avg", type, param.sizes());
   if (touched) check(*touched, "touched", at::kBool, {param.size(0)});
   check_device(param, {grad, square_avg, touched});
+  check_finite(lr, "lr");
+  check_rule(beta, epsilon);
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
     PLENOXEL_RUN(param, rmsprop, data<T>(param), data<T>(grad), data<T>(square_avg), data<bool>(touched), param.size(0),
@@ -68,6 +77,11 @@ void update_grid(const Tensor& links, const Tensor& density, const Tensor& sh, c
   check_device(density, {links, sh, grad_density, grad_sh, square_density, square_sh, touched});
   used_here({links, density, sh});
   check_cells(links, first_cell, num_cells);
+  check_finite(density_variation, "density_variation");
+  check_finite(sh_variation, "sh_variation");
+  check_finite(density_rate, "density_rate");
+  check_finite(sh_rate, "sh_rate");
+  check_rule(beta, epsilon);
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
     const plenoxel::FitState<T> state{data<int32_t>(links),

@@ -18,14 +18,17 @@ struct LayeredSky {
     const at::ScalarType type = texture.scalar_type();
     TORCH_CHECK(type == at::kFloat || type == at::kDouble, "texture must be float32 or float64, got ", type);
     check(texture, "texture", type, {-1, -1, -1, 4});
+    TORCH_CHECK(texture.size(1) <= kLargestSide && texture.size(2) <= kLargestSide, "texture must have at most ",
+                kLargestSide, " columns and layers, got ", texture.sizes());
     TORCH_CHECK(texture.size(0) >= 1 && texture.size(1) == 2 * texture.size(0) && texture.size(2) >= 2,
                 "texture must be [R, 2 R, L, 4] with L of at least 2, got ", texture.sizes());
     check_aligned(texture, "texture");
-    check(origins, "origins", type, {-1, 3});
-    check(directions, "directions", type, {origins.size(0), 3});
+    check_rays(origins, directions, type);
     check_device(texture, {origins, directions});
     used_here({texture});
-    TORCH_CHECK(step_size > 0, "step_size must be positive, got ", step_size);
+    check_step(step_size);
+    check_finite(brightness, "brightness");
+    check_finite(density_unit, "density_unit");
   }
   // Texels are read and added to as a whole.
   static void check_aligned(const Tensor& tensor, const char* name) {

@@ -11,8 +11,8 @@ namespace cuda = plenoxel::cuda;
 
 // How far rays into each octant surely meet nothing, and where each occupied cell stands in the table of pack_grid.
 std::tuple<Tensor, Tensor> cell_table(const Tensor& distance) {
+  check_resolution("distance", distance.sizes());
   check(distance, "distance", at::kByte, distance.sizes());
-  TORCH_CHECK(distance.dim() == 3 || distance.dim() == 4, "distance must have the shape of links, got ", distance.sizes());
   TORCH_CHECK(distance.numel() < int64_t(1) << 32, "at most 2^32 voxels can be packed, got ", distance.numel());
   const c10::cuda::CUDAGuard guard(distance.device());
   used_here({distance});
@@ -66,6 +66,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_packed(const Tensor& ahead, co
                                                          int64_t image_width) {
   const PackedScene scene{ahead, words, cells, origins, directions, scene_index, center, radius, options, image_width};
   scene.check_all();
+  check_outputs(outputs);
   check(rows, "rows", at::kFloat, {-1, cuda::kPackedRow});
   check(clamps, "clamps", at::kBool, {1});
   TORCH_CHECK(clamps.is_cpu(), "clamps must be on the CPU, got ", clamps.device());

@@ -78,7 +78,7 @@ template <typename T>
 std::vector<int64_t> balanced_rows(const std::vector<TaskList<T>>& tasks, int64_t rows, int parts) {
   std::vector<int64_t> borders{0};
   if (parts > 1) {
-    const int64_t block = (rows + kMostBlocks - 1) / kMostBlocks;
+    const int64_t block = std::max<int64_t>(1, (rows + kMostBlocks - 1) / kMostBlocks);  // there may be no rows
     std::vector<int64_t> per_block((rows + block - 1) / block);
     int64_t total = 0, seen = 0;
     for (const TaskList<T>& task : tasks) {

@@ -21,11 +21,11 @@ struct PackedScene {
   void check_all() const {
     TORCH_CHECK((ahead.dim() == 4 || ahead.dim() == 5) && ahead.size(0) == cuda::kOctants,
                 "ahead must be [8, Rx, Ry, Rz] or [8, S, Rx, Ry, Rz], got ", ahead.sizes());
+    check_resolution("ahead", ahead.sizes().slice(1));
     check(ahead, "ahead", at::kByte, ahead.sizes());
     check(words, "words", at::kInt, {words_of(ahead.numel() / cuda::kOctants), 2});
     check(cells, "cells", at::kInt, {-1, kCellNumbers});
-    check(origins, "origins", at::kFloat, {-1, 3});
-    check(directions, "directions", at::kFloat, {origins.size(0), 3});
+    check_rays(origins, directions, at::kFloat);
     check_device(ahead, {words, cells, origins, directions, scene_index});
     check_scene_index(scene_index, origins.size(0), scenes());
     check_options(center, radius, options);

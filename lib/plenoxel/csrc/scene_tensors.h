@@ -21,8 +21,7 @@ struct Scene {
     const at::ScalarType type = density.scalar_type();
     check(density, "density", type, {-1});
     if (sh) check(*sh, "sh", type, {density.size(0), plenoxel::kCoefficients});
-    check(origins, "origins", type, {-1, 3});
-    check(directions, "directions", type, {origins.size(0), 3});
+    check_rays(origins, directions, type);
     check_device(density, {links, distance, sh, origins, directions, scene_index});
     check_scene_index(scene_index, origins.size(0), scenes_of(links));
     check_options(center, radius, options);

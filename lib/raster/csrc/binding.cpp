@@ -5,6 +5,8 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cmath>
+#include <initializer_list>
 #include <tuple>
 #include <vector>
 
@@ -36,18 +38,57 @@ std::vector<View> make_views(const Tensor& world_to_camera, const Tensor& intrin
   return views;
 }
 
-void check_inputs(const Tensor& vertices, const Tensor& faces, const Tensor& world_to_camera,
-                  const Tensor& intrinsics, const Tensor& mesh_ranges) {
-  TORCH_CHECK(vertices.scalar_type() == at::kFloat && vertices.is_contiguous(), "vertices must be contiguous float32");
-  TORCH_CHECK(faces.is_contiguous() && (faces.scalar_type() == at::kInt || faces.scalar_type() == at::kLong),
-              "faces must be contiguous int32 or int64");
-  TORCH_CHECK(world_to_camera.scalar_type() == at::kDouble && world_to_camera.is_contiguous() &&
-                  intrinsics.scalar_type() == at::kDouble && intrinsics.is_contiguous(),
-              "cameras must be contiguous float64");
-  TORCH_CHECK(mesh_ranges.scalar_type() == at::kLong && mesh_ranges.is_contiguous() && mesh_ranges.is_cpu(),
-              "mesh_ranges must be contiguous int64 on the CPU");
-  TORCH_CHECK(mesh_ranges.size(0) == 1 || mesh_ranges.size(0) == world_to_camera.size(0),
+constexpr int64_t kLargestImage = 16384;  // LARGEST_IMAGE of ops.py
+constexpr int64_t kMostItems = (int64_t(1) << 31) - 1;
+
+// A size below 0 stands for any.
+void check_shape(const Tensor& tensor, const char* name, std::initializer_list<int64_t> shape) {
+  bool fits = tensor.is_contiguous() && tensor.dim() == static_cast<int64_t>(shape.size());
+  int64_t dimension = 0;
+  for (const int64_t size : shape) {
+    fits = fits && (size < 0 || tensor.size(dimension) == size);
+    ++dimension;
+  }
+  TORCH_CHECK(fits, name, " must be contiguous and of the shape ", at::IntArrayRef(shape), " (-1: any), got ",
+              tensor.sizes());
+}
+
+// Every view's vertices and faces are among those given.
+void check_ranges(const Tensor& mesh_ranges, int64_t views, int64_t vertices, int64_t faces) {
+  TORCH_CHECK(mesh_ranges.scalar_type() == at::kLong && mesh_ranges.is_cpu(), "mesh_ranges must be int64 on the CPU");
+  check_shape(mesh_ranges, "mesh_ranges", {-1, 4});
+  TORCH_CHECK(mesh_ranges.size(0) == 1 || mesh_ranges.size(0) == views,
               "mesh_ranges must be one for all views or one for each");
+  const int64_t* range = mesh_ranges.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < mesh_ranges.size(0); ++i, range += 4)
+    TORCH_CHECK(0 <= range[0] && range[0] <= range[1] && range[1] <= vertices && 0 <= range[2] && range[2] <= range[3] &&
+                    range[3] <= faces,
+                "mesh_ranges name vertices ", range[0], " to ", range[1], " of ", vertices, " and faces ", range[2], " to ",
+                range[3], " of ", faces);
+}
+
+void check_inputs(const Tensor& vertices, const Tensor& faces, const Tensor& world_to_camera,
+                  const Tensor& intrinsics, const Tensor& mesh_ranges, int64_t height, int64_t width, double near) {
+  TORCH_CHECK(vertices.scalar_type() == at::kFloat, "vertices must be float32, got ", vertices.scalar_type());
+  check_shape(vertices, "vertices", {-1, 3});
+  TORCH_CHECK(faces.scalar_type() == at::kInt || faces.scalar_type() == at::kLong,
+              "faces must be int32 or int64, got ", faces.scalar_type());
+  check_shape(faces, "faces", {-1, 3});
+  TORCH_CHECK(vertices.size(0) <= kMostItems && faces.size(0) <= kMostItems,
+              "at most 2^31 - 1 vertices and faces in one call, got ", vertices.size(0), " and ", faces.size(0));
+  TORCH_CHECK(world_to_camera.scalar_type() == at::kDouble && intrinsics.scalar_type() == at::kDouble,
+              "world_to_camera and intrinsics must be float64, got ", world_to_camera.scalar_type(), " and ",
+              intrinsics.scalar_type());
+  check_shape(world_to_camera, "world_to_camera", {-1, 4, 4});
+  check_shape(intrinsics, "intrinsics", {world_to_camera.size(0), 3, 3});
+  for (const Tensor* tensor : {&faces, &world_to_camera, &intrinsics})
+    TORCH_CHECK(tensor->device() == vertices.device(), "all tensors but mesh_ranges must be on one device, got ",
+                vertices.device(), " and ", tensor->device());
+  check_ranges(mesh_ranges, world_to_camera.size(0), vertices.size(0), faces.size(0));
+  TORCH_CHECK(1 <= height && height <= kLargestImage && 1 <= width && width <= kLargestImage, "image size ", height, " x ",
+              width, " is outside 1 to ", kLargestImage, " pixels");
+  TORCH_CHECK(std::isfinite(static_cast<float>(near)) && static_cast<float>(near) > 0,
+              "near must be positive and finite in float32, got ", near);
 }
 
 struct Fragments {
@@ -74,7 +115,7 @@ using Result = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 Result rasterize_cpu(const Tensor& vertices, const Tensor& faces, const Tensor& world_to_camera,
                      const Tensor& intrinsics, const Tensor& mesh_ranges, int64_t height, int64_t width, double near,
                      bool with_depth, bool with_barycentric) {
-  check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges);
+  check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges, height, width, near);
   const std::vector<View> views = make_views(world_to_camera, intrinsics, mesh_ranges);
   const raster::Image image(height, width, near);
   Fragments out(world_to_camera.size(0), height, width, with_depth, with_barycentric, vertices.options());
@@ -107,7 +148,7 @@ void enqueue(const Tensor& vertices, const Tensor& faces, const raster::DeviceVi
 Result rasterize_cuda(const Tensor& vertices, const Tensor& faces, const Tensor& world_to_camera,
                       const Tensor& intrinsics, const Tensor& mesh_ranges, int64_t height, int64_t width, double near,
                       bool with_depth, bool with_barycentric) {
-  check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges);
+  check_inputs(vertices, faces, world_to_camera, intrinsics, mesh_ranges, height, width, near);
   const c10::cuda::CUDAGuard guard(vertices.device());
   const raster::Image image(height, width, near);
   const int64_t count = world_to_camera.size(0);

@@ -72,9 +72,9 @@ class ViewRasterizer {
 #pragma omp for schedule(static)
     for (int64_t face = view.face_begin; face < view.face_end; ++face) {
       const Index* corners = meshes_.faces + 3 * face;
-      const int64_t v0 = corners[0] - view.vertex_begin, v1 = corners[1] - view.vertex_begin;
-      const int64_t v2 = corners[2] - view.vertex_begin;
-      const uint64_t largest = std::max({static_cast<uint64_t>(v0), static_cast<uint64_t>(v1), static_cast<uint64_t>(v2)});
+      // Unsigned: whatever a face names wraps around instead of overflowing.
+      const uint64_t first = view.vertex_begin, v0 = corners[0] - first, v1 = corners[1] - first, v2 = corners[2] - first;
+      const uint64_t largest = std::max({v0, v1, v2});
       if (largest >= num_vertices) {
 #pragma omp critical(raster_bad_face)
         bad_face_ = std::max(bad_face_, face);
