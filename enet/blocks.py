@@ -133,10 +133,11 @@ class DownsamplingBottleneck(nn.Module):
             nn.Dropout2d(dropout),
         )
         self.activation = activation()
+        self.pooled_pixels = 2  # a side; 3 in some old networks, which take images of even sizes
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B, C, H, W] to [B, C', H//2, W//2], and the winning pixels' indices [B, C, H//2, W//2]."""
-        main, winners = F.max_pool2d(x, 2, return_indices=True)
+        main, winners = F.max_pool2d(x, self.pooled_pixels, 2, (self.pooled_pixels - 1) // 2, return_indices=True)
         first, second, last, dropout = self.extension
         return add_residual(second(first(x)), last, dropout, main, self.activation), winners
 

@@ -123,7 +123,7 @@ class ValidationPictures(pl.Callback):
                 writer.add_scalar(f"val_iou/{name}", float(iou), step)
         writer.add_image("val/confusion", confusion_image(confusion), step)
         views = self._first.resolve().first(self._samples)
-        writer.add_image("val/samples", torch.cat(tuple(triplets(views, pl_module.predict(views))), dim=-2), step)
+        writer.add_image("val/samples", torch.cat(tuple(triplets(views, pl_module.classify(views))), dim=-2), step)
         self._first = None
 
 

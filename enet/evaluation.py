@@ -13,14 +13,14 @@ from torch import Tensor
 
 from dataloader import StoreViews
 from enet.callbacks import triplets
+from enet.checkpoints import load_checkpoint
 from enet.metrics import ScanNetIoU, pixel_counts, summarize_confusion
 from enet.module import SegmentationModule
 from enet.options import ViewOptions
 from enet.splits import hold_out_views, room_of, stores_of
 from enet.stored_views import StoredViews
 from enet.view_source import ViewSource
-from utils.checkpoints import open_checkpoint
-from utils.errors import UserError, check_choice, reading
+from utils.errors import UserError, check_choice
 from utils.files import read_json, write_json
 from utils.identity import file_identity
 from utils.images import write_image
@@ -29,27 +29,6 @@ from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, plan_output
 
 logger = logging.getLogger(__name__)
-
-
-def load_module(checkpoint: str | Path, device: torch.device) -> SegmentationModule:
-    """A trained module from its checkpoint, in evaluation mode; nothing in the file is run.
-
-    Raises:
-        UserError: absent, damaged, or not a checkpoint of this project.
-    """
-    what = "a checkpoint of the train task"
-    content = open_checkpoint(checkpoint, what, "train again", device)
-    with reading(checkpoint, what, "train again"):
-        # Not Lightning's load_from_checkpoint, which imports what hyper-parameters name.
-        module = SegmentationModule(**content["hyper_parameters"])
-        module.load_state_dict(content["state_dict"])
-        for name, values in module.state_dict().items():
-            if not torch.isfinite(values).all():
-                raise ValueError(f"{name} holds NaN or infinity")
-        ViewOptions(**module.hparams["views"])
-        if not all(isinstance(scene, str) for scene in module.hparams["scenes"]):
-            raise TypeError("its scenes are no names")
-    return module.to(device).eval()
 
 
 def evaluate(
@@ -88,7 +67,7 @@ def confusion_of(
     written = 0
     for batch in source.batches(steps, module.device):
         views = batch.resolve()
-        prediction = module.predict(views)
+        prediction = module.classify(views)
         iou.update(prediction, views.label)
         count = min(per_batch, samples - written)
         if count > 0:
@@ -118,6 +97,7 @@ class CheckpointTest:
         batch_size: views of a batch.
         samples: how many pictures to keep.
         device: to compute on.
+        color: that another project's network was trained on; see :func:`enet.checkpoints.load_checkpoint`.
     """
 
     checkpoint: Path
@@ -127,6 +107,7 @@ class CheckpointTest:
     batch_size: int
     samples: int
     device: torch.device
+    color: str | None = None
 
     def plan(self, overwrite: bool) -> Item:
         """What :meth:`run` would do; reads the checkpoint and opens the stores.
@@ -134,7 +115,7 @@ class CheckpointTest:
         Raises:
             UserError: either cannot be used, or other settings' scores are there.
         """
-        module = load_module(self.checkpoint, torch.device("cpu"))
+        module = load_checkpoint(self.checkpoint, color=self.color)
         source = self._source(module)
         height, width = source.size
         detail = f"{len(source)} views of {width}x{height} of {len(self.scenes)} scenes"
@@ -142,7 +123,7 @@ class CheckpointTest:
 
     def run(self, overwrite: bool) -> dict[str, Any]:
         """The scores, kept in the folder with sample pictures."""
-        module = load_module(self.checkpoint, self.device)
+        module = load_checkpoint(self.checkpoint, self.device, self.color)
         source = self._source(module)
         partial = prepare_output(self.output, self._inputs(source), overwrite)
         if partial is None:

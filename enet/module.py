@@ -192,7 +192,7 @@ class SegmentationModule(pl.LightningModule):
 
     def validation_step(self, batch: DeferredBatch, batch_idx: int) -> None:
         views = batch.resolve()
-        self.val_iou.update(self.predict(views), views.label)
+        self.val_iou.update(self.classify(views), views.label)
 
     def on_validation_epoch_end(self) -> None:
         self.val_confusion = self.val_iou.total()
@@ -200,9 +200,32 @@ class SegmentationModule(pl.LightningModule):
         mean = class_iou(self.val_confusion).nanmean().float()
         self.log("val/mean_iou", torch.nan_to_num(mean), sync_dist=True)
 
-    def predict(self, views: ViewBatch) -> Tensor:
+    def classify(self, views: ViewBatch) -> Tensor:
         """Predicted classes uint8 [B, H, W]."""
         return self(views.color, views.sh).argmax(1).to(torch.uint8)
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        color: Tensor,  # [B, 3, H, W] 0..1
+        sh: Tensor | None = None,  # [B, 27, H, W] as stored; needed if network.uses_sh
+    ) -> Tensor:
+        """Probabilities [B, 21, H, W] of the classes of images that are not normalised yet, in evaluation mode.
+
+        Raises:
+            ValueError: the images are of other shapes.
+        """
+        if color.dim() != 4 or color.shape[1] != COLOR_CHANNELS:
+            raise ValueError(f"color must be [B, 3, H, W], found {list(color.shape)}")
+        wanted = (len(color), SH_CHANNELS, *color.shape[-2:])
+        if self.network.uses_sh and (sh is None or tuple(sh.shape) != wanted):
+            found = None if sh is None else list(sh.shape)
+            raise ValueError(f"SH images of shape {list(wanted)} are needed, found {found}")
+        training = self.training
+        try:
+            return self.eval()(color, sh if self.network.uses_sh else None).float().softmax(1)
+        finally:
+            self.train(training)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         options = self._optimizer_options

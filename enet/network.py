@@ -27,6 +27,7 @@ class ENet(nn.Module):
         if stem not in STEMS:
             raise ValueError(f"stem {stem!r} is unknown; use one of {', '.join(STEMS)}")
         first, later = dropout
+        self.num_classes = num_classes
         self.stem = STEMS[stem]()
         self.uses_sh = self.stem.uses_sh
         self.downsample1 = DownsamplingBottleneck(STEM_CHANNELS, 64, PReLU, first)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enet.evaluation import load_module
+from enet.checkpoints import load_checkpoint
 from enet.module import SegmentationModule
 from enet.stems import COLOR_CHANNELS
 from utils.errors import UserError
@@ -36,7 +36,7 @@ def export_onnx(checkpoint: Path, output: Path, size: tuple[int, int], tolerance
         UserError: a package is missing, the checkpoint cannot be read, or the exported network's output differs.
     """
     require_packages()
-    module = load_module(checkpoint, torch.device("cpu"))
+    module = load_checkpoint(checkpoint, torch.device("cpu"))
     with atomic_path(output) as temporary:
         _write(module, temporary, size)
         difference, same_class = _compare(module, temporary, size)

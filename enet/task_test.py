@@ -27,6 +27,7 @@ def test(
     batch_size: int = 160,
     samples: int = 12,
     device: str = "auto",
+    color: str | None = None,
     overwrite: bool = False,
 ) -> Plan:
     """Score the checkpoint by the ScanNet benchmark's rule; sample pictures go to ``output_dir/scores/samples``.
@@ -34,7 +35,7 @@ def test(
     Colour channel, SH axes and normalisation are those that the checkpoint was trained with.
 
     Args:
-        checkpoint: best.ckpt or last.ckpt of a training run.
+        checkpoint: best.ckpt or last.ckpt of a training run, or a network file of the original project or ENet-ScanNet.
         views: folders of view stores; the first holds every scene, the others add what they have.
         output_dir: where the scores go.
         scenes: "all", a list of names, or a text file.
@@ -43,6 +44,8 @@ def test(
         batch_size: views of a batch; does not change the scores.
         samples: how many pictures (image, ground truth, prediction) to keep.
         device: "auto", "cpu" or "cuda".
+        color: what another project's network was trained on, which its file does not say: "rgb" for rendered colour,
+            "photo" for photographs; None for rendered colour if it takes SH images, else photographs.
         overwrite: evaluate again although other settings' scores are there.
     """
     from enet.evaluation import CheckpointTest, views_to_test
@@ -50,6 +53,7 @@ def test(
     names = resolve_scenes(scenes, views[0])
     chosen = views_to_test(views, names, frames)
     measurement = CheckpointTest(
-        Path(checkpoint), chosen, names, Path(output_dir) / "scores", batch_size, samples, choose_device(device)
-    )
+        Path(checkpoint), chosen, names, Path(output_dir) / "scores", batch_size, samples, choose_device(device),
+        color,
+    )  # fmt: skip
     return Plan(lambda: measurement.run(overwrite), [measurement.plan(overwrite)])

@@ -18,8 +18,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from enet.backbones import build_network
 from enet.callbacks import EpochProgress, QuietLightning, TrainingClock, ValidationPictures
 from enet.checkpoint_io import CheckpointIO, Restored, restoring
+from enet.checkpoints import load_checkpoint
 from enet.data_module import SegmentationDataModule
-from enet.evaluation import evaluate, load_module
+from enet.evaluation import evaluate
 from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
 from enet.statistics import TrainingStatistics, compute_statistics
@@ -266,7 +267,7 @@ def build_trainer(
 
 def _measure(partial: Path, validation: ViewSource, device: torch.device, budget: Budget) -> dict[str, Any]:
     """Scores of the best checkpoint on the validation views, with sample pictures, and what it is."""
-    module = load_module(partial / BEST, device)
+    module = load_checkpoint(partial / BEST, device)
     samples = partial / "samples"
     samples.mkdir(exist_ok=True)
     scores = evaluate(module, validation, budget.batch_of_each, _SAMPLES, samples)

@@ -32,12 +32,22 @@ _PLAIN = {  # what rebuilds tensors from stored numbers, and containers that hol
       ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool", "ComplexFloat")),
     _OLD_CALLBACK.replace(".ModelCheckpoint", " ModelCheckpoint"),
 }  # fmt: skip
+_NUMPY_SCALAR = ("numpy.core.multiarray scalar", "numpy._core.multiarray scalar", "numpy dtype")
 _WITH_GLOBALS = ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
 _REPEATED_BYTES = 1 << 20  # that a tensor may hold beyond what is stored
 
 
 class _Ignored:
-    """Placeholder for a class that old Lightning checkpoints use as a dictionary key; it is not needed."""
+    """Placeholder for what some files hold beside tensors and is not needed.
+
+    A class that old Lightning checkpoints use as a dictionary key, and single numbers of NumPy.
+    """
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 def open_checkpoint(
@@ -57,11 +67,12 @@ def open_checkpoint(
     """
     path = regular_file(path, what)
     with reading(path, what, f"the file of {path.stat().st_size} bytes is truncated or damaged: {advice}"):
-        refused = next((name for name in _globals(path) if name not in _PLAIN), None)
+        refused = next((name for name in _globals(path) if name not in _PLAIN and name not in _NUMPY_SCALAR), None)
         if refused is not None:
             raise UserError(f"{path} holds more than tensors and plain values, and opening it could run code "
                             f"({short(refused)}); it is refused: save it again with tensors and plain values only")
-        with torch.serialization.safe_globals([(_Ignored, _OLD_CALLBACK)]):
+        ignored = (_OLD_CALLBACK, *(name.replace(" ", ".") for name in _NUMPY_SCALAR))
+        with torch.serialization.safe_globals([(_Ignored, name) for name in ignored]):
             content = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(content, dict):
             raise UserError(f"{path} holds a {type(content).__name__}; expected {what} (a dict)")

@@ -21,12 +21,12 @@ class Predictor:
 
     def __init__(self, checkpoint: str | Path, focal: tuple[float, float], device: torch.device):
         """Load a checkpoint of the train task; raises :class:`utils.errors.UserError` when that cannot be done."""
-        from enet.evaluation import load_module
+        from enet.checkpoints import load_checkpoint
         from enet.options import ViewOptions
 
         self.focal = focal
         self._device = device
-        self._module = load_module(checkpoint, device)
+        self._module = load_checkpoint(checkpoint, device)
         self._sh_frame = ViewOptions(**self._module.hparams["views"]).sh_frame
         self.outputs = ("rgb", "sh") if self._module.network.uses_sh else ("rgb",)
 

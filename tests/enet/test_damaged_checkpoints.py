@@ -4,7 +4,7 @@ import gin
 import pytest
 import torch
 
-from enet.evaluation import load_module
+from enet.checkpoints import load_checkpoint
 from enet.module import SegmentationModule
 from enet.task_train import train
 from tests.enet.bindings import bind_split
@@ -41,7 +41,7 @@ def _nan(content):
 
 def test_an_unharmed_one_is_read(content, tmp_path):
     torch.save(content, tmp_path / "a.ckpt")
-    module = load_module(tmp_path / "a.ckpt", CPU)
+    module = load_checkpoint(tmp_path / "a.ckpt", CPU)
     assert not module.training and module.hparams["scenes"] == ["scene0000_00"]
     assert all(torch.equal(module.state_dict()[name], values) for name, values in content["state_dict"].items())
 
@@ -63,7 +63,7 @@ def test_an_unharmed_one_is_read(content, tmp_path):
 def test_what_is_no_network_of_this_project_is_refused(content, tmp_path, change):
     torch.save(change(content), tmp_path / "a.ckpt")
     with pytest.raises(UserError, match="a.ckpt") as caught:
-        load_module(tmp_path / "a.ckpt", CPU)
+        load_checkpoint(tmp_path / "a.ckpt", CPU)
     assert "\n" not in str(caught.value)
 
 

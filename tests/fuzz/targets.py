@@ -23,7 +23,7 @@ from dataloader import CameraList, SceneTransform, ViewStore, ViewStoreWriter, l
 from dataloader.hold_out import load_held_out, save_held_out
 from dataloader.perfception import save_perfception_scene
 from dataloader.sens import SensReader
-from enet.evaluation import load_module
+from enet.checkpoints import load_checkpoint
 from enet.module import SegmentationModule
 from model.capture import CaptureModel
 from model.radiance_field import RadianceField
@@ -256,7 +256,7 @@ def _network(folder: Path) -> None:
 
 
 def _load_network(folder: Path) -> None:
-    load_module(folder / "a.ckpt", torch.device("cpu"))
+    load_checkpoint(folder / "a.ckpt", torch.device("cpu"))
 
 
 def _colmap(binary: bool) -> Callable[[Path], object]:

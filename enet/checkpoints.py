@@ -1,0 +1,147 @@
+"""Networks from files: this project's checkpoints, the original project's, and ENet-ScanNet's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from enet.encoder_network import encoder_network, is_encoder
+from enet.module import SegmentationModule
+from enet.options import ViewOptions
+from enet.original_names import is_original, original_network
+from utils.checkpoints import open_checkpoint
+from utils.errors import UserError, check_choice, reading
+from utils.labels import NUM_CLASSES, NYU40_IDS
+
+_WHAT, _ADVICE = "a checkpoint of the train task, or of the original project or ENet-ScanNet", "train again"
+_NYU40 = 41  # outputs: 0 and the 40 ids
+
+# The original project's, of photographs, of rendered colour, and of SH images channel by channel (R0..R8, G0.., B0..).
+_PHOTO = (0.496342, 0.466664, 0.440796), (0.277856, 0.286230, 0.291129)
+_RENDERED = (0.50275189, 0.45223128, 0.39241619), (0.28362849, 0.27880838, 0.27457628)
+_SH = (
+    (0.00824186, 0.11539002, 0.06089742, 0.06155786, 0.05825128, 0.0593638, 0.09168289, 0.05926862, 0.11279657,
+     -0.04009821, 0.14060101, 0.06198773, 0.0599228, 0.05789624, 0.05871703, 0.08233076, 0.0594893, 0.09212159,
+     -0.08556332, 0.1680364, 0.06273864, 0.0581194, 0.05829075, 0.05739062, 0.06550323, 0.05976876, 0.0617659),
+    (0.36573967, 0.36615546, 0.31597748, 0.31306109, 0.50109065, 0.48896791, 0.44744172, 0.38749937, 0.54356951,
+     0.36309892, 0.35698321, 0.31197455, 0.3092862, 0.49163777, 0.47873379, 0.43714261, 0.37999565, 0.52787927,
+     0.36710315, 0.36049178, 0.31901154, 0.31674267, 0.4975526, 0.48383487, 0.44135966, 0.38612645, 0.52761967),
+)  # fmt: skip
+
+
+def load_checkpoint(
+    path: str | Path, device: torch.device | str = "cpu", color: str | None = None
+) -> SegmentationModule:
+    """A trained network from its file, in evaluation mode; nothing in the file is run.
+
+    Args:
+        path: best.ckpt or last.ckpt of a training; a file of the original project ("epoch", "miou", "state_dict",
+            "optimizer") or of ENet-ScanNet, or their weights alone; as saved by one process or several, compiled or
+            not, in any precision.
+        device: where the network goes.
+        color: whether another project's network was trained on photographs ("photo") or renders ("rgb"), which its file
+            does not say: by default on renders if it takes SH images, else on photographs. A checkpoint of this
+            project says it.
+
+    Returns:
+        The module: called with colour in 0..1 (and SH images as stores hold them) it gives logits, ``predict``
+        probabilities, of ScanNet's 20 classes after "unannotated". Outputs for NYU40's other ids count as that.
+
+    Raises:
+        UserError: the file is absent, damaged, or no such network's; or ``color`` is not what it says.
+    """
+    content = open_checkpoint(path, _WHAT, _ADVICE, "cpu")
+    with reading(path, _WHAT, _ADVICE):
+        if "hyper_parameters" in content:
+            module = _own(content)
+            says = ViewOptions(**module.hparams["views"]).color
+            if color not in (None, says):
+                raise UserError(f"{path} was trained with color = {says!r}, not {color!r}")
+        else:
+            module = _foreign(_weights(content), color)
+        for name, values in module.state_dict().items():
+            if not torch.isfinite(values).all():
+                raise ValueError(f"{name} holds NaN or infinity")
+    return module.to(device).eval()
+
+
+def _own(content: Mapping[str, Any]) -> SegmentationModule:
+    # Not Lightning's load_from_checkpoint, which imports what hyper-parameters name.
+    module = SegmentationModule(**content["hyper_parameters"])
+    module.load_state_dict({_plain_name(name): values for name, values in content["state_dict"].items()})
+    if not all(isinstance(scene, str) for scene in module.hparams["scenes"]):
+        raise TypeError("its scenes are no names")
+    return module
+
+
+def _weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Of a file that holds them with other things or alone, by plain names."""
+    weights = content.get("state_dict", content.get("model", content))
+    if not isinstance(weights, Mapping) or not weights:
+        raise TypeError("it holds no weights")
+    for name, values in weights.items():
+        if not isinstance(name, str) or not isinstance(values, Tensor):
+            raise TypeError("its weights are no tensors with names")
+        if not (values.is_floating_point() or name.endswith("num_batches_tracked")):
+            raise TypeError(f"its weights are {values.dtype}")
+    plain = {_plain_name(name): values for name, values in weights.items()}
+    if len(plain) < len(weights):
+        raise ValueError("two of its weights have one name")
+    return plain
+
+
+def _plain_name(name: str) -> str:
+    """Without what torch.compile and training in several processes put before it."""
+    name = name.replace("_orig_mod.", "")
+    while name.startswith("module."):
+        name = name.removeprefix("module.")
+    return name
+
+
+def _foreign(weights: Mapping[str, Tensor], color: str | None) -> SegmentationModule:
+    if is_original(weights):
+        network = original_network(weights)
+    elif is_encoder(weights):
+        network = encoder_network(weights)
+    else:
+        raise ValueError("it names neither hyper_parameters nor weights of a known network")
+    color = color or ("rgb" if network.uses_sh else "photo")
+    check_choice("color", color, ("rgb", "photo"))
+    module = SegmentationModule(network={"stem": "conv_sum" if network.uses_sh else "rgb"}, views={"color": color})
+    module.network = _of_scannet_classes(network)
+    for name, (mean, std) in (("color", _PHOTO if color == "photo" else _RENDERED), ("sh", _SH)):
+        getattr(module, f"{name}_mean").copy_(torch.tensor(mean))
+        getattr(module, f"{name}_std").copy_(torch.tensor(std))
+    return module
+
+
+def _of_scannet_classes(network: nn.Module) -> nn.Module:
+    """The network, or with the outputs that this project's classes have.
+
+    Raises:
+        ValueError: it has outputs that nothing is known about.
+    """
+    if network.num_classes == NUM_CLASSES:
+        return network
+    if network.num_classes == _NYU40:
+        return _Nyu40Network(network)
+    raise ValueError(f"it has {network.num_classes} classes; known are ScanNet's {NUM_CLASSES}, with unannotated, and "
+                     f"NYU40's {_NYU40}")
+
+
+class _Nyu40Network(nn.Module):
+    """Logits of ScanNet's classes; probabilities of NYU40's other ids add up to that of unannotated."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network, self.uses_sh = network, network.uses_sh
+        self._kept = list(NYU40_IDS[1:])
+        self._others = [number for number in range(_NYU40) if number not in self._kept]
+
+    def forward(self, color: Tensor, sh: Tensor | None = None) -> Tensor:
+        logits = self.network(color, sh)
+        return torch.cat((logits[:, self._others].logsumexp(1, keepdim=True), logits[:, self._kept]), dim=1)
