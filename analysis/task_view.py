@@ -53,7 +53,7 @@ def view(
         novel_views_dir: folder of the domes' view stores.
         domes_dir: folder of SCENE.json camera lists from 'filter' or 'sample'.
         checkpoint: best.ckpt or last.ckpt of a training run, whose prediction is shown; None for none.
-        size: height and width of the views that the network was trained on.
+        size: height and width of the views that the network was trained on, where its checkpoint does not say it.
         max_height: rows of the finest picture; the width follows the browser's window.
         host: address to listen on; only this machine can connect by default.
         port: port to listen on; the next free one is taken when it is in use.

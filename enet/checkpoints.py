@@ -14,8 +14,9 @@ from enet.module import SegmentationModule
 from enet.options import ViewOptions
 from enet.original_names import is_original, original_network
 from utils.checkpoints import open_checkpoint
-from utils.errors import UserError, check_choice, reading
-from utils.labels import NUM_CLASSES, NYU40_IDS
+from utils.errors import UserError, check_choice, reading, short
+from utils.labels import CLASS_NAMES, NUM_CLASSES, NYU40_IDS
+from utils.limits import LARGEST_SIDE
 
 _WHAT, _ADVICE = "a checkpoint of the train task, or of the original project or ENet-ScanNet", "train again"
 _NYU40 = 41  # outputs: 0 and the 40 ids
@@ -75,7 +76,41 @@ def _own(content: Mapping[str, Any]) -> SegmentationModule:
     module.load_state_dict({_plain_name(name): values for name, values in content["state_dict"].items()})
     if not all(isinstance(scene, str) for scene in module.hparams["scenes"]):
         raise TypeError("its scenes are no names")
+    trained_size(module)
+    labels = tuple(module.hparams["labels"])
+    if labels != CLASS_NAMES:
+        raise UserError(f"its classes are {short(labels)}; those of this project are {', '.join(CLASS_NAMES)}")
     return module
+
+
+def trained_size(module: SegmentationModule) -> tuple[int, int] | None:
+    """Height and width of the images that a network was trained on, or None; ``ValueError`` if they are no size."""
+    size = module.hparams["size"]
+    if size is None:
+        return None
+    if len(size) != 2 or not all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in size):
+        raise ValueError(f"its size is {short(size)}")
+    return tuple(size)
+
+
+def check_size(module: SegmentationModule, path: Path, size: tuple[int, int], other_size: bool, option: str) -> None:
+    """Refuse images of another size than a network was trained on.
+
+    Args:
+        module, path: the network and its file.
+        size: of the images.
+        other_size: whether they may have another size.
+        option: that says so.
+
+    Raises:
+        UserError: they may not.
+    """
+    trained = trained_size(module)
+    if trained not in (None, tuple(size)) and not other_size:
+        raise UserError(
+            f"{path} was trained on images of {trained[1]}x{trained[0]} pixels, these have {size[1]}x{size[0]}; choose "
+            f"others, or set {option} = True to use it as it is"
+        )
 
 
 def _weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:

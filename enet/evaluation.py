@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dataloader import StoreViews
 from enet.callbacks import triplets
-from enet.checkpoints import load_checkpoint
+from enet.checkpoints import check_size, load_checkpoint
 from enet.metrics import ScanNetIoU, pixel_counts, summarize_confusion
 from enet.module import SegmentationModule
 from enet.options import ViewOptions
@@ -98,6 +98,7 @@ class CheckpointTest:
         samples: how many pictures to keep.
         device: to compute on.
         color: that another project's network was trained on; see :func:`enet.checkpoints.load_checkpoint`.
+        other_size: whether the views may have another size than those that it was trained on.
     """
 
     checkpoint: Path
@@ -108,6 +109,7 @@ class CheckpointTest:
     samples: int
     device: torch.device
     color: str | None = None
+    other_size: bool = False
 
     def plan(self, overwrite: bool) -> Item:
         """What :meth:`run` would do; reads the checkpoint and opens the stores.
@@ -117,6 +119,7 @@ class CheckpointTest:
         """
         module = load_checkpoint(self.checkpoint, color=self.color)
         source = self._source(module)
+        check_size(module, self.checkpoint, source.size, self.other_size, "test.other_size")
         height, width = source.size
         detail = f"{len(source)} views of {width}x{height} of {len(self.scenes)} scenes"
         return plan_output(self.output.parent.name, self.output, self._inputs(source), overwrite, detail)

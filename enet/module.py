@@ -20,7 +20,7 @@ from enet.stems import COLOR_CHANNELS
 from enet.step_graph import StepGraph, plain_optimizer_state, set_learning_rate
 from enet.view_source import DeferredBatch, ViewBatch
 from utils.errors import UserError
-from utils.labels import NUM_CLASSES
+from utils.labels import CLASS_NAMES, NUM_CLASSES
 from utils.seeding import generator
 from utils.spherical_harmonics import SH_CHANNELS
 
@@ -37,6 +37,8 @@ class SegmentationModule(pl.LightningModule):
         network, loss, optimizer: fields of :class:`NetworkOptions`, :class:`LossOptions`, :class:`OptimizerOptions`.
         views: fields of :class:`enet.options.ViewOptions`; stored in the checkpoint.
         scenes: names of the scenes trained or validated on; likewise stored.
+        size: height and width of the images trained on, likewise; None where it is not known.
+        labels: names of the classes, likewise.
         seed: of the initial weights and of dropout.
     """
 
@@ -47,6 +49,8 @@ class SegmentationModule(pl.LightningModule):
         optimizer: dict[str, Any] | None = None,
         views: dict[str, Any] | None = None,
         scenes: Sequence[str] = (),
+        size: Sequence[int] | None = None,
+        labels: Sequence[str] = CLASS_NAMES,
         seed: int = 0,
     ):
         super().__init__()

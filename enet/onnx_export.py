@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enet.checkpoints import load_checkpoint
+from enet.checkpoints import check_size, load_checkpoint
 from enet.module import SegmentationModule
 from enet.stems import COLOR_CHANNELS
 from utils.errors import UserError
@@ -29,7 +29,9 @@ def require_packages() -> None:
         raise UserError(f"the export task needs {', '.join(missing)}; install it: pip install {' '.join(missing)}")
 
 
-def export_onnx(checkpoint: Path, output: Path, size: tuple[int, int], tolerance: float) -> dict[str, Any]:
+def export_onnx(
+    checkpoint: Path, output: Path, size: tuple[int, int], tolerance: float, other_size: bool = False
+) -> dict[str, Any]:
     """Export a checkpoint and compare logits on random views; see the export task.
 
     Raises:
@@ -37,6 +39,7 @@ def export_onnx(checkpoint: Path, output: Path, size: tuple[int, int], tolerance
     """
     require_packages()
     module = load_checkpoint(checkpoint, torch.device("cpu"))
+    check_size(module, checkpoint, size, other_size, "export.other_size")
     with atomic_path(output) as temporary:
         _write(module, temporary, size)
         difference, same_class = _compare(module, temporary, size)

@@ -21,6 +21,7 @@ def export(
     output_dir: str = gin.REQUIRED,
     size: tuple[int, int] = (124, 124),
     tolerance: float = 1e-4,
+    other_size: bool = False,
 ) -> Plan:
     """Write ``output_dir/network.onnx``: colour in 0..1 (and raw SH) to logits, normalisation included.
 
@@ -31,12 +32,13 @@ def export(
         output_dir: where network.onnx goes.
         size: height and width of the images.
         tolerance: largest allowed difference of the logits, as a share of the largest logit.
+        other_size: whether ``size`` may be another than that of the images that the network was trained on.
     """
     from enet.onnx_export import export_onnx, require_packages
 
     require_packages()
     output = Path(output_dir) / "network.onnx"
     return Plan(
-        lambda: export_onnx(Path(checkpoint), output, tuple(size), tolerance),
+        lambda: export_onnx(Path(checkpoint), output, tuple(size), tolerance, other_size),
         [Item("network", output, REPLACE if output.exists() else MAKE)],
     )

@@ -28,6 +28,7 @@ def test(
     samples: int = 12,
     device: str = "auto",
     color: str | None = None,
+    other_size: bool = False,
     overwrite: bool = False,
 ) -> Plan:
     """Score the checkpoint by the ScanNet benchmark's rule; sample pictures go to ``output_dir/scores/samples``.
@@ -46,6 +47,7 @@ def test(
         device: "auto", "cpu" or "cuda".
         color: what another project's network was trained on, which its file does not say: "rgb" for rendered colour,
             "photo" for photographs; None for rendered colour if it takes SH images, else photographs.
+        other_size: whether views may have another size than those that the network was trained on.
         overwrite: evaluate again although other settings' scores are there.
     """
     from enet.evaluation import CheckpointTest, views_to_test
@@ -54,6 +56,6 @@ def test(
     chosen = views_to_test(views, names, frames)
     measurement = CheckpointTest(
         Path(checkpoint), chosen, names, Path(output_dir) / "scores", batch_size, samples, choose_device(device),
-        color,
+        color, other_size,
     )  # fmt: skip
     return Plan(lambda: measurement.run(overwrite), [measurement.plan(overwrite)])

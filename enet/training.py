@@ -30,7 +30,7 @@ from utils.checkpoints import open_checkpoint
 from utils.cores import environment_of_each
 from utils.errors import UserError, check_choice
 from utils.files import read_json, write_json
-from utils.labels import UNANNOTATED
+from utils.labels import CLASS_NAMES, UNANNOTATED
 from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, plan_output
 
@@ -177,6 +177,8 @@ def _build_module(
         optimizer=asdict(options.optimizer),
         views=asdict(options.views),
         scenes=sorted({*training.scenes, *validation.scenes}),
+        size=list(training.size),
+        labels=list(CLASS_NAMES),
         seed=budget.seed,
     )
     statistics = compute_statistics(training, budget.batch_of_each, device)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dataloader import CameraList
 from enet.sh_frames import sh_matrices
 from utils.spherical_harmonics import transform_sh_image
 
@@ -19,14 +20,25 @@ class Predictor:
         outputs: render outputs that it needs.
     """
 
-    def __init__(self, checkpoint: str | Path, focal: tuple[float, float], device: torch.device):
-        """Load a checkpoint of the train task; raises :class:`utils.errors.UserError` when that cannot be done."""
-        from enet.checkpoints import load_checkpoint
+    def __init__(self, checkpoint: str | Path, cameras: CameraList, size: tuple[int, int], device: torch.device):
+        """Load a network.
+
+        Args:
+            checkpoint: its file; see :func:`enet.checkpoints.load_checkpoint`.
+            cameras: of the scene, which give the scale of the training views.
+            size: height and width of these where the file does not say it.
+            device: to predict on.
+
+        Raises:
+            UserError: that cannot be done.
+        """
+        from enet.checkpoints import load_checkpoint, trained_size
         from enet.options import ViewOptions
 
-        self.focal = focal
         self._device = device
         self._module = load_checkpoint(checkpoint, device)
+        intrinsics = cameras.resized(trained_size(self._module) or size).intrinsics[0]
+        self.focal = float(intrinsics[0, 0]), float(intrinsics[1, 1])
         self._sh_frame = ViewOptions(**self._module.hparams["views"]).sh_frame
         self.outputs = ("rgb", "sh") if self._module.network.uses_sh else ("rgb",)
 

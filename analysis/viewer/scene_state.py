@@ -205,5 +205,4 @@ def _predictor(
             "view.checkpoint needs the scene's cameras, which give the scale of the training views; set view.views_dir "
             "or view.scans_dir"
         )
-    intrinsics = next(iter(sources.values())).cameras.resized(size).intrinsics[0]
-    return Predictor(checkpoint, (float(intrinsics[0, 0]), float(intrinsics[1, 1])), device)
+    return Predictor(checkpoint, next(iter(sources.values())).cameras, size, device)

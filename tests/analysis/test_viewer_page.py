@@ -43,7 +43,9 @@ def predictor(folder):
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.strategy.connect(module)
     trainer.save_checkpoint(folder / "best.ckpt")
-    return Predictor(folder / "best.ckpt", (FOCAL, FOCAL), torch.device("cpu"))
+    made = Predictor(folder / "best.ckpt", cameras("small", "t", 1, 2.0, None).cameras, (60, 80), torch.device("cpu"))
+    assert made.focal == (FOCAL, FOCAL)
+    return made
 
 
 def scene_state(folder):

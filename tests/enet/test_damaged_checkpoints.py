@@ -52,13 +52,15 @@ def test_an_unharmed_one_is_read(content, tmp_path):
         _hparams(_instantiator="antigravity.geohash"), _hparams(network="x"), _hparams(network=None),
         _hparams(network={"backbone": "nope", "stem": "rgb"}), _hparams(network={"stem": "rgb", "evil": 1}),
         _hparams(network={"stem": "rgb", "dropout": "ab"}), _hparams(network={"stem": "concat"}),
-        _hparams(views={"evil": 1}), _hparams(views=3), _hparams(scenes=None), _hparams(scenes=[1]),
+        _hparams(size="ab"), _hparams(size=[124]), _hparams(size=[124, 0]), _hparams(size=[124, 10**12]),
+        _hparams(labels=["wall"]), _hparams(labels=3), _hparams(views={"evil": 1}), _hparams(views=3),
+        _hparams(scenes=None), _hparams(scenes=[1]),
         lambda content: {**content, "hyper_parameters": [1]}, lambda content: {**content, "state_dict": [1]},
         lambda content: {"state_dict": content["state_dict"]}, lambda content: {**content, "state_dict": {}},
         _weights(more=torch.zeros(3)), _weights(class_weights=torch.zeros(7)), _weights(class_weights="x"), _nan,
         _weights(color_std=torch.full((3,), float("inf"))),
     ],
-    ids=range(20),
+    ids=range(26),
 )  # fmt: skip
 def test_what_is_no_network_of_this_project_is_refused(content, tmp_path, change):
     torch.save(change(content), tmp_path / "a.ckpt")

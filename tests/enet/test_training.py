@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from enet import callbacks
+from enet import callbacks, load_checkpoint
 from enet.callbacks import TrainingClock
 from enet.module import SegmentationModule
 from enet.options import OptimizerOptions
@@ -23,6 +23,7 @@ from tests.events import read_events
 from utils.errors import UserError
 from utils.files import read_json
 from utils.interrupts import Stopped, stopping_signals
+from utils.labels import CLASS_NAMES
 from utils.outputs import partial_path
 
 
@@ -56,6 +57,19 @@ def test_train_then_test(views, tmp_path):
     assert scores["mean_iou"] == results["validation"]["mean_iou"]
     assert scores["confusion"] == results["validation"]["confusion"]
     assert sum(map(sum, scores["confusion"])) == 8 * 24 * 27
+
+
+def test_a_network_says_its_size_and_refuses_views_of_another(views, make_store, tmp_path):
+    start(views, tmp_path / "runs")
+    checkpoint = tmp_path / "runs/run/training/best.ckpt"
+    module = load_checkpoint(checkpoint)
+    assert tuple(module.hparams["size"]) == SIZE and tuple(module.hparams["labels"]) == CLASS_NAMES
+    other = make_store("scene0009_00", folder="others", size=(30, 40)).parent
+    options = {"checkpoint": str(checkpoint), "views": [str(other)], "device": "cpu"}
+    with pytest.raises(UserError, match="best.ckpt was trained on images of 27x24 pixels, these have 40x30; choose"):
+        run_test(output_dir=str(tmp_path / "refused"), **options)
+    assert not (tmp_path / "refused").exists()
+    assert run_test(output_dir=str(tmp_path / "out"), other_size=True, **options)["views"] == 4
 
 
 def test_tensorboard_has_scalars_pictures_config_and_hyper_parameters(views, tmp_path):
