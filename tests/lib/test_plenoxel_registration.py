@@ -100,6 +100,25 @@ def test_cell_distance_is_the_chebyshev_distance():
     assert torch.equal(actual.long(), expected)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.03])
+def test_grids_of_a_stack_have_distances_of_their_own(share):
+    links = torch.where(torch.rand(4, 11, 70, 9) < share, 0, -1).int()
+    links[2] = -1
+    x, y, z = (torch.arange(size) for size in links.shape[1:])
+    cells = torch.cartesian_prod(x, y, z)
+    for grid, actual in zip(links, namespace.cell_distance(links), strict=True):
+        occupied = torch.zeros(11, 70, 9, dtype=torch.bool)
+        padded = grid >= 0
+        for i, j, k in torch.cartesian_prod(*[torch.arange(2)] * 3).tolist():
+            occupied[:-1, :-1, :-1] |= padded[i : 10 + i, j : 69 + j, k : 8 + k]
+        places = occupied.nonzero()
+        expected = torch.full((len(cells),), 255)
+        for place in places:
+            expected = torch.minimum(expected, (cells - place).abs().amax(1))
+        assert torch.equal(actual.flatten().long(), expected)
+        assert torch.equal(namespace.cell_distance(grid.contiguous()), actual)
+
+
 @pytest.mark.parametrize("axis", range(3))
 @pytest.mark.parametrize("place", [0, 17, 600])
 def test_distances_end_at_255(axis, place):

@@ -14,17 +14,21 @@
 namespace plenoxel::cpu {
 namespace {
 
-// For each cell that begins in a row of voxels, but the last: 0 where it has an occupied corner, else 255.
-NOT_INLINED void occupied_cells(const int32_t* __restrict links, const int size[3], uint8_t* __restrict row) {
+// For each cell that begins in a row of voxels, but the last: 0 where it has an occupied corner, else 255. Returns whether any
+// has one.
+NOT_INLINED bool occupied_cells(const int32_t* __restrict links, const int size[3], uint8_t* __restrict row) {
   const int32_t* __restrict rows[4] = {links, links + size[2], links + int64_t(size[1]) * size[2],
                                        links + int64_t(size[1] + 1) * size[2]};
   const int count = size[2] - 1;
-#pragma omp simd
+  int32_t all = -1;
+#pragma omp simd reduction(& : all)
   for (int z = 0; z < count; ++z) {
     const int32_t lower = rows[0][z] & rows[1][z] & rows[2][z] & rows[3][z];
     const int32_t upper = rows[0][z + 1] & rows[1][z + 1] & rows[2][z + 1] & rows[3][z + 1];
     row[z] = uint8_t((lower & upper) >> 31);  // all ones if all corners are negative
+    all &= lower & upper;
   }
+  return all >= 0;
 }
 
 // Lowers values [count] to others [count] + step; 255 stands for all above.
@@ -47,25 +51,32 @@ void grow_along(uint8_t* row, uint8_t* scratch, int depth, int direction) {
 }
 
 // One of the two raster sweeps of a Chebyshev distance transform over one grid; direction is +1 or -1. A cell takes one more
-// than the smallest of the 13 neighbours that the sweep has passed.
-void distance_sweep(uint8_t* distance, const int size[3], int direction) {
+// than the smallest of the 13 neighbours that the sweep has passed. `near` [Rx, Ry]: whether a row holds anything but 255.
+void distance_sweep(uint8_t* distance, uint8_t* near, const int size[3], int direction) {
   const int depth = size[2];
   std::vector<uint8_t> nearest(depth + 2, 255);  // one cell of margin on both sides
   std::vector<uint8_t> scratch(depth);
-  const auto row_at = [&](int x, int y) { return distance + (int64_t(x) * size[1] + y) * depth; };
+  const auto number_of = [&](int x, int y) { return int64_t(x) * size[1] + y; };
   for (int i = 0; i < size[0]; ++i) {
     const int x = direction > 0 ? i : size[0] - 1 - i;
     for (int j = 0; j < size[1]; ++j) {
       const int y = direction > 0 ? j : size[1] - 1 - j;
-      std::fill(nearest.begin(), nearest.end(), uint8_t(255));
+      const int64_t number = number_of(x, y);
+      bool passed = false;
       const auto include = [&](int other_x, int other_y) {
         if (other_x < 0 || other_x >= size[0] || other_y < 0 || other_y >= size[1]) return;
-        lower_to(nearest.data() + 1, row_at(other_x, other_y), depth, 0);
+        const int64_t other = number_of(other_x, other_y);
+        if (!near[other]) return;
+        if (!passed) std::fill(nearest.begin(), nearest.end(), uint8_t(255));
+        passed = true;
+        lower_to(nearest.data() + 1, distance + other * depth, depth, 0);
       };
       for (int side = -1; side <= 1; ++side) include(x - direction, y + side);
       include(x, y - direction);
-      uint8_t* row = row_at(x, y);
-      for (int side = 0; side <= 2; ++side) lower_to(row, nearest.data() + side, depth, 1);
+      if (!passed && !near[number]) continue;
+      near[number] = true;
+      uint8_t* row = distance + number * depth;
+      for (int side = 0; passed && side <= 2; ++side) lower_to(row, nearest.data() + side, depth, 1);
       grow_along(row, scratch.data(), depth, direction);
     }
   }
@@ -142,18 +153,19 @@ void add_variation(const FitState<T>& state, const UpdateOptions<T>& options, co
 }  // namespace
 
 void cell_distance(const int32_t* links, int64_t scenes, const int size[3], uint8_t* distance, int threads) {
-  const int64_t cells = int64_t(size[0]) * size[1] * size[2];
-  std::fill_n(distance, scenes * cells, uint8_t(255));
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
-  for (int64_t scene = 0; scene < scenes; ++scene)
-    for (int x = 0; x < size[0] - 1; ++x)
-      for (int y = 0; y < size[1] - 1; ++y) {
-        const int64_t first = scene * cells + (int64_t(x) * size[1] + y) * size[2];
-        occupied_cells(links + first, size, distance + first);
-      }
+  const int64_t rows = int64_t(size[0]) * size[1], depth = size[2];
+  std::vector<uint8_t> near(scenes * rows);
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t number = 0; number < scenes * rows; ++number) {
+    uint8_t* const row = distance + number * depth;
+    std::fill_n(row, depth, uint8_t(255));
+    const bool begins_cells = number % rows < rows - size[1] && number % size[1] < size[1] - 1;
+    if (begins_cells) near[number] = occupied_cells(links + number * depth, size, row);
+  }
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t scene = 0; scene < scenes; ++scene)
-    for (const int direction : {1, -1}) distance_sweep(distance + scene * cells, size, direction);
+    for (const int direction : {1, -1})
+      distance_sweep(distance + scene * rows * depth, near.data() + scene * rows, size, direction);
 }
 
 template <typename T>
