@@ -23,6 +23,7 @@ from dataloader import CameraList, SceneTransform, ViewStore, ViewStoreWriter, l
 from dataloader.hold_out import load_held_out, save_held_out
 from dataloader.perfception import save_perfception_scene
 from dataloader.sens import SensReader
+from enet import ENet
 from enet.checkpoints import load_checkpoint
 from enet.module import SegmentationModule
 from model.capture import CaptureModel
@@ -30,6 +31,7 @@ from model.radiance_field import RadianceField
 from tests.dataloader.scannet_fixture import write_scannet_scene
 from tests.dataloader.scene_exports import Capture, write_colmap, write_nsvf, write_transforms
 from tests.dataloader.sens_fixture import write_sens
+from tests.enet.old_networks import encoder, original_state
 from utils.arrays import read_npz
 from utils.cameras import look_at
 from utils.checkpoints import open_checkpoint
@@ -255,6 +257,15 @@ def _network(folder: Path) -> None:
     torch.save({"hyper_parameters": dict(module.hparams), "state_dict": module.state_dict()}, folder / "a.ckpt")
 
 
+def _old_network(folder: Path) -> None:
+    state = original_state(ENet(21, "conv_sum"), "conv_sum")
+    torch.save({"epoch": 420, "miou": np.float64(0.4), "state_dict": state, "optimizer": {}}, folder / "a.ckpt")
+
+
+def _old_encoder(folder: Path) -> None:
+    torch.save(encoder().state_dict(), folder / "a.ckpt")
+
+
 def _load_network(folder: Path) -> None:
     load_checkpoint(folder / "a.ckpt", torch.device("cpu"))
 
@@ -280,6 +291,8 @@ TARGETS: dict[str, Target] = {
     "checkpoint_pickle": Target(_ckpt, "a.ckpt", lambda folder: open_checkpoint(folder / "a.ckpt", "a checkpoint"),
                                 "data.pkl"),
     "network_pickle": Target(_network, "a.ckpt", _load_network, "data.pkl"),
+    "old_network_pickle": Target(_old_network, "a.ckpt", _load_network, "data.pkl"),
+    "old_encoder_pickle": Target(_old_encoder, "a.ckpt", _load_network, "data.pkl"),
     "field": Target(_field, "last.ckpt", _load_field),
     "field_pickle": Target(_field, "last.ckpt", _load_field, "data.pkl"),
     "field_config": Target(_field, "config.gin", _load_field),
