@@ -216,6 +216,8 @@ class SegmentationModule(pl.LightningModule):
     ) -> Tensor:
         """Probabilities [B, 21, H, W] of the classes of images that are not normalised yet, in evaluation mode.
 
+        SH are in the axes that ``ViewOptions.sh_frame`` of the training names: "grid", the default, is as stored.
+
         Raises:
             ValueError: the images are of other shapes.
         """
