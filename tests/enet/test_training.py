@@ -246,5 +246,5 @@ def test_early_stopping_stops(views, tmp_path, monkeypatch):
     monkeypatch.setattr(SegmentationModule, "configure_optimizers", lambda self: torch.optim.SGD(
         self.network.parameters(), lr=0.0))  # fmt: skip
     monkeypatch.setattr(OptimizerOptions, "learning_rate_at", lambda self, epoch: 0.0)
-    monkeypatch.setattr(SegmentationModule, "predict", lambda self, batch: torch.ones_like(batch.label))
+    monkeypatch.setattr(SegmentationModule, "classify", lambda self, batch: torch.ones_like(batch.label))
     assert start(views, tmp_path, epochs=50, patience=3)["epochs"] == 4
