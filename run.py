@@ -45,6 +45,7 @@ TASK_MODULES = {
     "rate": "analysis.task_rate",
     "train": "enet.task_train",
     "test": "enet.task_test",
+    "fuse": "enet.task_fuse",
     "search": "enet.task_search",
     "export": "enet.task_export",
     "report": "analysis.task_report",

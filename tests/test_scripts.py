@@ -69,3 +69,14 @@ def test_capture(call, tmp_path):
 def test_tests_run_in_the_project(call, tmp_path):
     folder = tmp_path / "project"
     assert call("test.sh", "tests/lib")[-2:] == [f"{folder}: -m ruff check .", f"{folder}: -m pytest -q -n 2 tests/lib"]
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "predictions"])
+def test_fuse(call, tmp_path, kind):
+    given = tmp_path / "elsewhere" / "given"
+    given.mkdir() if kind == "predictions" else given.write_text("")
+    calls = call("fuse.sh", "data", "out", "given", str(ROOT / "configs" / "smoke" / "capture.gin"))
+    assert tasks(calls, tmp_path / "project") == ["fit", "render", "annotate", "fuse"]
+    runs = [line for line in calls if "run.py" in line]
+    assert all("smoke/capture.gin" in line and "WORK = 'out'" in line for line in runs)
+    assert f"fuse.{kind} = 'given'" in runs[-1]

@@ -1,0 +1,233 @@
+"""One scene's predictions fused in its field: semantic field, fused label images, labelled mesh, and scores."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from dataloader import ViewStore, load_mesh, load_scene
+from dataloader.synthesis.scene_folder import write_ply
+from enet.checkpoints import load_checkpoint
+from enet.metrics import confusion_matrix
+from enet.predictions import CheckpointPredictions, StoredPredictions
+from lib.plenoxel.options import RenderOptions
+from model import RadianceField, render_features
+from model.annotation import vertex_labels
+from model.fusion import FusionOptions, accumulate_views, mean_of
+from model.fusion_refinement import RefinementOptions, refine_fused
+from model.semantic_field import SEMANTIC_FILE, SemanticField
+from utils.errors import UserError
+from utils.files import atomic_path, read_json, write_json
+from utils.identity import FileSet, field_inputs, file_identity, store_identity
+from utils.labels import CLASS_COLORS, NUM_CLASSES, NYU40_IDS, UNANNOTATED
+from utils.outputs import commit_output, prepare_output
+from utils.plans import Item, plan_output
+
+logger = logging.getLogger(__name__)
+LABEL_FILE, MESH_FILE, CONFUSION_FILE = "label.npy", "mesh.ply", "confusion.json"
+_VERSION = 1  # of the computation: increased whenever the same settings give other bytes
+_RAYS_AT_ONCE = 1 << 18
+
+
+@dataclass(frozen=True)
+class FusedScene:
+    """What is fused, and where it goes; see the task ``fuse``.
+
+    Attributes:
+        name: of the scene.
+        field: folder of its radiance field.
+        views: its view store.
+        output: folder that is written.
+        checkpoint: of the network that predicts, or None.
+        predictions: file of predicted probabilities, or None.
+        scan: the scene's folder, whose mesh is labelled; or None.
+        batch_size: views that the network sees at a time.
+        device: to compute on.
+    """
+
+    name: str
+    field: Path
+    views: Path
+    output: Path
+    checkpoint: Path | None
+    predictions: Path | None
+    scan: Path | None
+    batch_size: int
+    device: torch.device
+
+    def plan(self, overwrite: bool, opened: bool = True) -> Item:
+        """What :meth:`fuse` would do.
+
+        Args:
+            overwrite: whether a finished output is made again.
+            opened: whether the predictions' header or the checkpoint is looked at.
+
+        Raises:
+            UserError: something is absent or does not fit, or the output is there with other settings.
+        """
+        store = ViewStore(self.views)
+        if not field_inputs(self.field).files:
+            raise UserError(f"{self.field} holds no field; expected last.ckpt or data.ckpt there: run 'fit'")
+        if opened:
+            self._source(store)
+        height, width = store.size
+        detail = f"{len(store)} views of {width}x{height}"
+        return plan_output(self.name, self.output, self._inputs(store), overwrite, detail)
+
+    def fuse(self, overwrite: bool) -> dict[str, Any]:
+        """Confusion matrices ``single`` and ``fused`` of the views, and ``vertices``; None where labels are absent."""
+        store = ViewStore(self.views)
+        partial = prepare_output(self.output, self._inputs(store), overwrite)
+        if partial is None:
+            logger.info("%s is finished already", self.output)
+            return read_json(self.output / CONFUSION_FILE, kind=dict)
+        field = RadianceField.load(self.field, self.device)
+        single = _SingleViews(store)
+        cameras = store.cameras
+        sums, evidence = accumulate_views(
+            field.grid, single.watch(self._source(store)), cameras.camera_to_world, cameras.intrinsics, store.size,
+            field.transform,
+        )  # fmt: skip
+        mean = mean_of(sums, evidence)
+        refined = refine_fused(field.grid, mean, evidence, field.transform.scene_scale)
+        SemanticField(refined, evidence).save(partial / SEMANTIC_FILE, field.grid)
+        semantic = SemanticField.load(partial / SEMANTIC_FILE, field.grid)  # as readers will see it
+        fused = self._write_labels(partial / LABEL_FILE, field, semantic, store)
+        vertices = None if self.scan is None else self._write_mesh(partial / MESH_FILE, field, semantic)
+        counts = {"single": single.confusion, "fused": fused, "vertices": vertices}
+        counts = {name: None if value is None else value.tolist() for name, value in counts.items()}
+        write_json(partial / CONFUSION_FILE, {**counts, "views": len(store)})
+        commit_output(self.output)
+        return {**counts, "views": len(store)}
+
+    def _source(self, store: ViewStore) -> CheckpointPredictions | StoredPredictions:
+        if self.predictions is not None:
+            return StoredPredictions(self.predictions, len(store))
+        return CheckpointPredictions(load_checkpoint(self.checkpoint, self.device), store, self.batch_size)
+
+    def _inputs(self, store: ViewStore) -> dict[str, Any]:
+        inputs: dict[str, Any] = {
+            "field": field_inputs(self.field), "cameras": file_identity(self.views / "cameras.json"),
+            "fusion": asdict(FusionOptions()), "refinement": asdict(RefinementOptions()),
+            "options": asdict(RenderOptions()), "device": self.device.type, "version": _VERSION,
+        }  # fmt: skip
+        if self.predictions is not None:
+            inputs["predictions"] = FileSet({"predictions": self.predictions})
+        else:
+            inputs["checkpoint"] = FileSet({"checkpoint": self.checkpoint})
+            inputs["views"] = store_identity(self.views, ("rgb", "photo", "sh"))
+        labels = {"label": self.views / "label.npy"} if "label" in store.channels else {}
+        inputs["labels"] = FileSet(labels)
+        if self.scan is not None:
+            scan = load_scene(self.scan)
+            inputs["mesh"] = FileSet({name: path for name, path in (("mesh", scan.mesh_path),
+                                      ("labels", scan.label_mesh_path)) if path.is_file()})  # fmt: skip
+        return inputs
+
+    def _write_labels(
+        self, path: Path, field: RadianceField, semantic: SemanticField, store: ViewStore
+    ) -> Tensor | None:
+        """Fused label images ``[N, H, W]`` of all views; returns their confusion matrix, where there are labels."""
+        height, width = store.size
+        confusion = _no_confusion(store)
+        with atomic_path(path, flushed=False) as temporary:
+            labels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(store), height, width))
+            for views, label in render_labels(field, semantic, store):
+                labels[views.start : views.stop] = label.cpu().numpy()
+                if confusion is not None:
+                    confusion += confusion_matrix(label.cpu(), _truth(store, views))
+            labels.flush()
+            del labels
+        return confusion
+
+    def _write_mesh(self, path: Path, field: RadianceField, semantic: SemanticField) -> Tensor | None:
+        """The scene's mesh in ScanNet's colours of the fused classes; returns the vertices' confusion matrix."""
+        scan = load_scene(self.scan)
+        labelled = scan.label_mesh_path.is_file()
+        if not labelled and not scan.mesh_path.is_file():
+            return None
+        mesh = load_mesh(scan.label_mesh_path if labelled else scan.mesh_path)
+        classes = classes_at(field, semantic, mesh.vertices).cpu()
+        ids = np.array(NYU40_IDS, np.uint16)[classes.numpy()]
+        write_ply(path, mesh.vertices.numpy(), CLASS_COLORS[classes.numpy()], mesh.faces.numpy(), ids)
+        return None if mesh.labels is None else confusion_matrix(classes, vertex_labels(mesh.labels))
+
+
+def render_labels(
+    field: RadianceField, semantic: SemanticField, store: ViewStore
+) -> Iterator[tuple[range, Tensor]]:
+    """Fused classes uint8 ``[n, H, W]`` of a store's views, and which views these are; 0 where nothing was fused."""
+    height, width = store.size
+    at_once = max(1, _RAYS_AT_ONCE // (height * width))
+    for first in range(0, len(store), at_once):
+        views = range(first, min(first + at_once, len(store)))
+        poses, intrinsics = (values[first : views.stop] for values in
+                             (store.cameras.camera_to_world, store.cameras.intrinsics))  # fmt: skip
+        origins, directions = (rays.flatten(0, 1) for rays in field.view_rays(poses, intrinsics, store.size))
+        seen = render_features(field.grid, semantic.probabilities, origins, directions)
+        yield views, class_of(seen).reshape(len(views), height, width)
+
+
+def class_of(probabilities: Tensor) -> Tensor:
+    """The most probable class uint8 ``[...]`` of ``[..., 21]``; 0 only where nothing else is known."""
+    return torch.where(probabilities[..., 1:].amax(-1) > 0, probabilities[..., 1:].argmax(-1) + 1, UNANNOTATED).to(
+        torch.uint8
+    )
+
+
+def classes_at(
+    field: RadianceField,
+    semantic: SemanticField,
+    points: Tensor,  # [P, 3] world, metres
+) -> Tensor:
+    """Classes uint8 ``[P]`` at points: of the voxels around, by nearness and by how much each was seen."""
+    grid = field.grid
+    size = torch.tensor(grid.resolution, device=grid.device)
+    inside = (field.transform.points_to_grid(points.double()).to(grid.device) + 1) * size / 2 - 0.5
+    inside = torch.minimum(inside.clamp(min=0), (size - 1).to(inside))
+    cell = torch.minimum(inside.floor().long(), size - 2)
+    fraction = inside - cell
+    weighted = semantic.probabilities * semantic.evidence[:, None]
+    total = torch.zeros(len(points), weighted.shape[1], device=grid.device)
+    for corner in torch.cartesian_prod(*[torch.arange(2, device=grid.device)] * 3):
+        rows = grid.links[tuple((cell + corner).T)].long()
+        share = torch.where(corner == 1, fraction, 1 - fraction).prod(-1).float() * (rows >= 0)
+        total += share[:, None] * weighted[rows.clamp(min=0)]
+    return class_of(total)
+
+
+class _SingleViews:
+    """Counts what single views were predicted to show, as the predictions pass by, and drops what is no class."""
+
+    def __init__(self, store: ViewStore):
+        self._store = store
+        self.confusion = _no_confusion(store)
+
+    def watch(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The predictions ``[n, 21, h, w]``, as probabilities of the classes alone."""
+        first = 0
+        for batch in batches:
+            if self.confusion is not None:
+                views = range(first, first + len(batch))
+                full = interpolate(batch.float(), size=self._store.size, mode="bilinear", align_corners=False)
+                self.confusion += confusion_matrix(class_of(full.movedim(1, -1)).cpu(), _truth(self._store, views))
+            first += len(batch)
+            classes = batch.float().clone()
+            classes[:, UNANNOTATED] = 0
+            yield classes / classes.sum(1, keepdim=True).clamp(min=1e-6)
+
+
+def _no_confusion(store: ViewStore) -> Tensor | None:
+    return torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.int64) if "label" in store.channels else None
+
+
+def _truth(store: ViewStore, views: range) -> Tensor:
+    return torch.stack([store.read("label", view) for view in views])

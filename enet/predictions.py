@@ -1,0 +1,104 @@
+"""Class probabilities of a store's views: of a network, or from a file that any program wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataloader import ViewStore
+from enet.module import SegmentationModule
+from enet.options import ViewOptions
+from enet.sh_frames import sh_matrices
+from utils.arrays import read_header
+from utils.errors import UserError, reading
+from utils.files import regular_file
+from utils.labels import NUM_CLASSES
+from utils.spherical_harmonics import transform_sh_image
+
+_WHAT = "predicted class probabilities, float16 [N, 21, h, w]"
+_ADVICE = "write them with numpy.save, one entry a view of the store, in its order"
+_SUM_TOLERANCE = 0.02  # of probabilities in half precision
+
+
+class StoredPredictions:
+    """Predictions ``[1, 21, h, w]``, view by view, from a ``.npy`` file.
+
+    Raises:
+        UserError: absent, damaged, of another shape, or not probabilities.
+    """
+
+    def __init__(self, path: Path, views: int):
+        self._path = path
+        regular_file(path, _WHAT, _ADVICE)
+        with reading(path, _WHAT, _ADVICE), open(path, "rb") as file:
+            self._header = read_header(file)
+        header, length = self._header, path.stat().st_size
+        if header.dtype not in (np.float16, np.float32) or header.fortran or len(header.shape) != 4:
+            raise UserError(f"{path} holds {header.dtype} {list(header.shape)}; expected {_WHAT}: {_ADVICE}")
+        if header.shape[:2] != (views, NUM_CLASSES) or min(header.shape) < 1:
+            raise UserError(f"{path} holds predictions of shape {list(header.shape)}; the store has {views} views and "
+                            f"there are {NUM_CLASSES} classes: {_ADVICE}")
+        if length != header.offset + header.num_bytes:
+            raise UserError(f"{path} is {length} bytes long, expected {header.offset + header.num_bytes}; it is "
+                            "truncated: write it again")
+
+    def __iter__(self) -> Iterator[Tensor]:
+        header = self._header
+        count = header.num_bytes // header.dtype.itemsize // header.shape[0]
+        for view in range(header.shape[0]):
+            offset = header.offset + view * count * header.dtype.itemsize
+            with reading(self._path, _WHAT, _ADVICE):
+                values = np.fromfile(self._path, header.dtype, count, offset=offset).reshape(1, *header.shape[1:])
+            probabilities = torch.from_numpy(values).float()
+            sums = probabilities.sum(1)
+            if not (probabilities.min() >= 0 and (sums - 1).abs().max() < _SUM_TOLERANCE):
+                raise UserError(f"{self._path}: view {view} holds no probabilities (they are from "
+                                f"{probabilities.min():g}, and their sums from {sums.min():g} to {sums.max():g}; "
+                                "expected 0 or more, and 1); store the softmax")
+            yield probabilities
+
+
+class CheckpointPredictions:
+    """A network's predictions ``[n, 21, H, W]`` of a store's views; the views need no labels.
+
+    Raises:
+        UserError: the store lacks a channel that the network takes.
+    """
+
+    def __init__(self, module: SegmentationModule, store: ViewStore, batch_size: int):
+        self._module, self._store, self._batch_size = module, store, batch_size
+        self._options = ViewOptions(**module.hparams["views"])
+        store.check_channel(self._options.color)
+        self._matrices = None
+        if module.network.uses_sh:
+            store.check_channel("sh")
+            self._matrices = self._to_frame()
+
+    def _to_frame(self) -> Tensor | None:
+        """Transforms ``[N, 9, 9]`` of the views' coefficients into the axes that the network was trained in."""
+        if self._options.sh_frame == "grid":
+            return None
+        if "T" not in self._store.attributes:
+            raise UserError(f"{self._store.path}/meta.json does not hold the field's transform T, which the network's "
+                            f"sh_frame = {self._options.sh_frame!r} needs; render the views again")
+        rotation = torch.tensor(self._store.attributes["T"], dtype=torch.float64).reshape(4, 4)[:3, :3]
+        cameras = self._store.cameras.camera_to_world[:, :3, :3].double()
+        return sh_matrices(self._options.sh_frame, cameras, rotation)[:, 0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        device = self._module.device
+        for first in range(0, len(self._store), self._batch_size):
+            views = range(first, min(first + self._batch_size, len(self._store)))
+            color, sh = self._read(self._options.color, views).to(device), None
+            if self._module.network.uses_sh:
+                sh = self._read("sh", views).to(device)
+                if self._matrices is not None:
+                    sh = transform_sh_image(sh, self._matrices[first : views.stop].to(device))
+            yield self._module.predict(color, sh).clone()
+
+    def _read(self, channel: str, views: range) -> Tensor:
+        return torch.stack([self._store.read(channel, view) for view in views])

@@ -1,0 +1,77 @@
+"""The semantic field: class probabilities on a radiance field's voxels, as one file beside it.
+
+``semantic.npz`` holds ``levels`` uint8 [V, C] and their ``low`` and ``scale`` float32 [1, C] (as PeRFception quantizes
+columns), ``evidence`` float16 [V], how much each voxel was seen, and as text ``grid``, the identity of the voxels that
+the rows belong to, and ``checksum``, that of the other arrays. Rows are in the order of the field's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataloader.quantization import dequantize_columns, quantize_columns
+from model.grid import PlenoxelGrid
+from utils.arrays import read_npz
+from utils.errors import UserError, reading
+from utils.files import atomic_path
+from utils.identity import tensor_identity, value_identity
+
+SEMANTIC_FILE = "semantic.npz"
+_WHAT, _ADVICE = "a semantic field", "run 'fuse' again"
+_NUMBERS = ("levels", "low", "scale", "evidence")
+_MOST_EVIDENCE = 60000.0  # float16
+
+
+@dataclass(frozen=True)
+class SemanticField:
+    """Class probabilities of voxels.
+
+    Attributes:
+        probabilities: float32 ``[V, C]``; 0 where no view saw the voxel.
+        evidence: float32 ``[V]``: rays that saw the voxel, by their weights.
+    """
+
+    probabilities: Tensor
+    evidence: Tensor
+
+    def save(self, path: str | Path, grid: PlenoxelGrid) -> None:
+        """Write the file atomically; the same field gives the same bytes."""
+        levels, low, scale = quantize_columns(self.probabilities.float().cpu(), 8)
+        evidence = self.evidence.float().clamp(max=_MOST_EVIDENCE).half().cpu()
+        with atomic_path(path) as temporary:
+            np.savez(
+                temporary, levels=levels.numpy(), low=low.numpy(), scale=scale.numpy(), evidence=evidence.numpy(),
+                grid=np.array(grid_identity(grid)), checksum=np.array(tensor_identity(levels, low, scale, evidence)),
+            )  # fmt: skip
+
+    @classmethod
+    def load(cls, path: str | Path, grid: PlenoxelGrid) -> SemanticField:
+        """Read the file, onto the grid's device; nothing in it can run.
+
+        Raises:
+            UserError: absent, damaged, or of another grid's voxels.
+        """
+        arrays = read_npz(path, _WHAT, (*_NUMBERS, "grid", "checksum"), advice=_ADVICE)
+        with reading(path, _WHAT, _ADVICE):
+            levels, low, scale, evidence = (torch.from_numpy(arrays[name]) for name in _NUMBERS)
+            channels = levels.shape[1:]
+            if levels.dtype != torch.uint8 or len(channels) != 1 or not low.shape == scale.shape == (1, *channels):
+                raise ValueError(f"levels are {levels.dtype} {list(levels.shape)}")
+            if evidence.shape != levels.shape[:1] or not all(torch.isfinite(v).all() for v in (low, scale, evidence)):
+                raise ValueError("evidence or ranges are not finite numbers of the voxels")
+            if tensor_identity(levels, low, scale, evidence) != str(arrays["checksum"]):
+                raise ValueError("its checksum does not fit its numbers")
+            if str(arrays["grid"]) != grid_identity(grid) or len(levels) != grid.num_voxels:
+                raise UserError(f"{path} belongs to other voxels than the field's; {_ADVICE}")
+        probabilities = dequantize_columns(levels, low, scale, 8, len(levels))
+        return cls(probabilities.to(grid.device), evidence.float().to(grid.device))
+
+
+def grid_identity(grid: PlenoxelGrid) -> str:
+    """Of a grid's resolution and voxels, whatever they hold."""
+    return value_identity([list(grid.resolution), tensor_identity(grid.links_idx)])
