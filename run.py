@@ -48,6 +48,7 @@ TASK_MODULES = {
     "fuse": "enet.task_fuse",
     "search": "enet.task_search",
     "export": "enet.task_export",
+    "compare": "analysis.task_compare",
     "report": "analysis.task_report",
     "view": "analysis.task_view",
 }

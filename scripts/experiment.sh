@@ -2,12 +2,12 @@
 # The experiment of docs/experiment.md: generated rooms, fields, views, and every row of configs/exp with several seeds.
 #   bash scripts/experiment.sh [--work FOLDER] [--rows "ROW ..."] [--seeds "0 1 2"] [--lanes 4] [--workers 8]
 #                              [--minutes N] [--small]
-# What is finished is not repeated. --minutes starts no new run after that time and exits with 4: call it again to go on.
+# The table goes to FOLDER/table; its baseline is the first of the rows. What is finished is not repeated. --minutes starts no new run after that time and exits with 4: call it again to go on.
 # --lanes: trainings at a time; --workers: rooms at a time. --small: a few small rooms and epochs, for two CPU cores.
 
 set -euo pipefail
 work=outputs/experiment seeds="0 1 2" lanes=1 workers=0 minutes=100000 small=""
-rows="camera_rgb rendered_rgb rendered_rgb_sh novel_rgb novel_rgb_sh half_of_the_rooms novel_rgb_weighted \
+rows="rendered_rgb camera_rgb rendered_rgb_sh novel_rgb novel_rgb_sh half_of_the_rooms novel_rgb_weighted \
 rendered_rgb_sh_gravity rendered_rgb_flat novel_rgb_flat rendered_rgb_sh_concat rendered_rgb_sh_conv_concat"
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -20,6 +20,9 @@ while [ $# -gt 0 ]; do
         --small) small=1; shift ;;
         *) echo "error: $1 is unknown; see the first lines of scripts/experiment.sh" >&2; exit 2 ;;
     esac
+done
+for number in "$lanes" "$workers" "$minutes"; do
+    [[ "$number" =~ ^[0-9]+$ ]] || { echo "error: '$number' is no whole number; see the first lines of scripts/experiment.sh" >&2; exit 2; }
 done
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$SSIR_ROOT"
@@ -37,8 +40,9 @@ export -f run
 in_time() { [ $SECONDS -lt $deadline ] || { echo "stopped after $minutes minutes; run the same command to go on"; exit 4; }; }
 scenes() { run "$1" "${@:2}" --ginb "SceneWorkers.count = $workers" --ginb "SceneWorkers.cores = 2"; }
 
-counts=(96 16 24)
-[ -z "$small" ] || counts=(8 2 4)
+counts=(96 16 24) half=configs/benchmark/half.txt
+[ -z "$small" ] || counts=(8 2 4) half=configs/benchmark/half_small.txt
+export half
 first=0
 for part in 0 1 2; do
     palette=second
@@ -61,7 +65,7 @@ scenes rate --ginc configs/stage/rate.gin
 
 train_and_test() {
     local row="$1" seed="$2" rooms=()
-    [ "$row" != half_of_the_rooms ] || rooms=(--ginb "TRAIN_SCENES = 'configs/benchmark/half.txt'")
+    [ "$row" != half_of_the_rooms ] || rooms=(--ginb "TRAIN_SCENES = '$half'")
     for task in train test; do
         run "$task" --ginc "configs/exp/$row.gin" --ginb "ROW = '${row}_$seed'" --ginb "SEED = $seed" "${rooms[@]}" \
             >>"$work/runs_$row.log" 2>&1 || { echo "error: $task of $row with seed $seed failed; see $work/runs_$row.log"; return 1; }
@@ -77,3 +81,6 @@ for seed in $seeds; do
     done
 done
 while [ -n "$(jobs -rp)" ]; do wait -n || exit 1; done
+in_time
+run compare --ginc configs/stage/compare.gin --ginb "compare.results_dir = '$work/results'" --ginb "compare.rows = [$(
+    for row in $rows; do printf "'%s'," "$row"; done)]" --ginb "compare.baseline = '${rows%% *}'"

@@ -1,0 +1,185 @@
+"""The rows of an experiment, compared: means over seeds, and paired differences with intervals over test rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.labels import CLASS_NAMES
+from utils.seeding import numpy_generator
+
+CLASSES = CLASS_NAMES[1:]
+GROUPS = ("head", "common", "tail")
+_TAIL, _COMMON = 7, 6  # classes; the other 7 are the head
+_COUNTS = ("truth", "predicted", "hits")
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """One run's counts on the test rooms.
+
+    Attributes:
+        row: the experiment's row that it belongs to.
+        seed: of the training.
+        settings: digest of all that determines the training but its seed.
+        counts: int64 [rooms, 3, 20]: true, predicted and correctly predicted pixels of each class.
+        rooms: names, in the order of ``counts``.
+        facts: what else is kept about the run, JSON-able.
+    """
+
+    row: str
+    seed: int
+    settings: str
+    counts: np.ndarray
+    rooms: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The inverse of :meth:`from_json`."""
+        rooms = {room: {name: counts[k].tolist() for k, name in enumerate(_COUNTS)}
+                 for room, counts in zip(self.rooms, self.counts, strict=True)}
+        return {"row": self.row, "seed": self.seed, "settings": self.settings, **self.facts, "by_scene": rooms}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RunScores:
+        """From a results file.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        rooms = tuple(sorted(content["by_scene"]))
+        counts = np.array([[content["by_scene"][room][name] for name in _COUNTS] for room in rooms], dtype=np.int64)
+        if counts.shape != (len(rooms), len(_COUNTS), len(CLASSES)) or not rooms or (counts < 0).any():
+            raise ValueError(f"its counts are {counts.shape}; expected three of {len(CLASSES)} classes for each room")
+        known = ("row", "seed", "settings", "by_scene")
+        facts = {name: value for name, value in content.items() if name not in known}
+        return cls(str(content["row"]), int(content["seed"]), str(content["settings"]), counts, rooms, facts)
+
+
+def class_iou(counts: np.ndarray) -> np.ndarray:
+    """IoU [..., 20] of counts [..., 3, 20]; NaN where a class neither occurs nor is predicted."""
+    truth, predicted, hits = (counts[..., k, :].astype(np.float64) for k in range(3))
+    union = truth + predicted - hits
+    return np.divide(hits, union, out=np.full_like(union, np.nan), where=union > 0)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better than the baseline a row is, in points of mIoU, with a 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One row of the table; all in per cent.
+
+    Attributes:
+        mean, deviation: of mIoU over seeds; the deviation is NaN for one seed.
+        groups: mean IoU of head, common and tail classes, over seeds.
+        classes: IoU of each class, over seeds.
+        difference: of mIoU to the baseline; None for the baseline itself.
+        tail_difference: of the tail classes' mean IoU, likewise.
+    """
+
+    row: str
+    seeds: tuple[int, ...]
+    mean: float
+    deviation: float
+    groups: dict[str, float]
+    classes: dict[str, float]
+    difference: Difference | None
+    tail_difference: Difference | None
+
+
+def compare_rows(runs: Sequence[RunScores], baseline: str, draws: int = 2000, seed: int = 0) -> list[RowResult]:
+    """One result a row, in the order in which rows first occur.
+
+    Rooms are drawn with replacement, the same ones for both rows and all seeds, so that what makes a room hard for
+    every network cancels; seeds' scores are averaged in each draw. Classes are grouped by their share of the test
+    rooms' pixels.
+
+    Raises:
+        UserError: a row's runs differ in more than their seed; rows have different seeds, or were tested on other
+            rooms or other labels; the baseline is missing.
+    """
+    rows = _checked(runs, baseline)
+    truth = next(iter(rows.values()))[0].counts[:, 0].sum(axis=0)
+    present = np.flatnonzero(truth)
+    groups = class_groups(truth)
+    rooms = len(runs[0].rooms)
+    drawn = numpy_generator(seed, "bootstrap").integers(rooms, size=(draws, rooms))
+    samples = {row: _bootstrapped(members, drawn) for row, members in rows.items()}
+    results = []
+    for row, members in rows.items():
+        iou = 100 * np.stack([class_iou(run.counts.sum(axis=0)) for run in members])
+        means = np.nanmean(iou[:, present], axis=1)
+        own, others = samples[row], samples[baseline]
+
+        def difference(classes: np.ndarray, own=own, others=others, row=row, iou=iou) -> Difference | None:
+            if row == baseline:
+                return None
+            base = 100 * np.stack([class_iou(run.counts.sum(axis=0)) for run in rows[baseline]])
+            mean = np.nanmean(iou[:, classes]) - np.nanmean(base[:, classes])
+            spread = 100 * (np.nanmean(own[..., classes], axis=(1, 2)) - np.nanmean(others[..., classes], axis=(1, 2)))
+            low, high = np.nanpercentile(spread, (2.5, 97.5))
+            return Difference(float(mean), float(low), float(high))
+
+        results.append(
+            RowResult(
+                row, tuple(run.seed for run in members), float(means.mean()),
+                float(means.std(ddof=1)) if len(means) > 1 else float("nan"),
+                {name: float(np.nanmean(iou[:, index])) for name, index in groups.items()},
+                {CLASSES[k]: float(np.nanmean(iou[:, k])) for k in present},
+                difference(present), difference(groups["tail"]),
+            )  # fmt: skip
+        )
+    return results
+
+
+def class_groups(truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Indices of the 7 rarest classes that occur ("tail"), the next 6 ("common") and the others ("head")."""
+    order = np.argsort(truth, kind="stable")
+    order = order[truth[order] > 0]
+    return {"head": order[_TAIL + _COMMON :], "common": order[_TAIL : _TAIL + _COMMON], "tail": order[:_TAIL]}
+
+
+def _bootstrapped(members: Sequence[RunScores], drawn: np.ndarray) -> np.ndarray:
+    """IoU [draws, seeds, 20] over rooms drawn [draws, rooms]."""
+    weights = np.stack([np.bincount(draw, minlength=drawn.shape[1]) for draw in drawn])
+    sums = [np.einsum("dr,rkc->dkc", weights, run.counts) for run in members]
+    return np.stack([class_iou(counts) for counts in sums], axis=1)
+
+
+def _checked(runs: Sequence[RunScores], baseline: str) -> dict[str, list[RunScores]]:
+    """Runs by row, each sorted by seed."""
+    rows: dict[str, list[RunScores]] = {}
+    for run in runs:
+        rows.setdefault(run.row, []).append(run)
+    if baseline not in rows:
+        raise UserError(f"the baseline {baseline!r} has no finished run; there are {', '.join(rows) or 'none at all'}")
+    seeds = sorted(run.seed for run in rows[baseline])
+    for row, members in rows.items():
+        members.sort(key=lambda run: run.seed)
+        if [run.seed for run in members] != seeds:
+            raise UserError(f"row {row!r} has finished runs with the seeds {[run.seed for run in members]}, the "
+                            f"baseline {baseline!r} with {seeds}; finish the row, or leave it out of compare.rows")
+        if len({run.settings for run in members}) > 1:
+            raise UserError(f"the runs of row {row!r} differ in more than their seed; train them with one config")
+        for run in members:
+            first = rows[baseline][0]
+            if run.rooms != first.rooms or not np.array_equal(run.counts[:, 0], first.counts[:, 0]):
+                raise UserError(f"{row!r} with seed {run.seed} was tested on other rooms or labels than "
+                                f"{baseline!r}; test both on the same views")
+    return rows

@@ -1,0 +1,168 @@
+"""Task ``compare``: the table of an experiment, from its runs."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from analysis.experiment import GROUPS, Difference, RowResult, RunScores, compare_rows
+from utils.errors import UserError, reading
+from utils.files import read_json, read_text, write_json, write_text
+from utils.identity import value_identity
+from utils.outputs import MAKE, REPLACE
+from utils.plans import Item, Plan
+from utils.tasks import task
+
+logger = logging.getLogger(__name__)
+_BEGIN, _END = "<!-- compare: begin -->", "<!-- compare: end -->"
+
+
+@task(summary="compare the rows of an experiment: means over seeds, differences with intervals",
+      records="{output_dir}/run")  # fmt: skip
+def compare(
+    output_dir: str = gin.REQUIRED,
+    runs_dir: str | None = None,
+    results_dir: str | None = None,
+    rows: str | Sequence[str] = "all",
+    baseline: str = "rendered_rgb",
+    document: str | None = None,
+    draws: int = 2000,
+) -> Plan:
+    """Write ``output_dir/table.md`` and ``table.json``.
+
+    A run belongs to the row that its name says: ``ROW_SEED``. Rows that lack a seed that others have are refused, not
+    averaged.
+
+    Args:
+        output_dir: where the table goes.
+        runs_dir: trained and tested runs, whose scores are first written to ``results_dir`` where that is given.
+        results_dir: one small JSON file a run, read when ``runs_dir`` is not given.
+        rows: "all", or the names of some.
+        baseline: the row that all others are compared with.
+        document: a Markdown file whose text between the lines ``compare: begin`` and ``compare: end`` (as HTML
+            comments) is replaced by the table.
+        draws: of the bootstrap.
+    """
+    if (runs_dir or results_dir) is None:
+        raise UserError("compare.runs_dir or compare.results_dir must be set")
+    runs = finished_runs(Path(runs_dir)) if runs_dir is not None else kept_results(Path(results_dir))
+    if rows != "all":
+        missing = sorted(set(rows) - {run.row for run in runs})
+        if missing:
+            raise UserError(f"compare.rows: no finished run of {', '.join(missing)}")
+        runs = [run for name in rows for run in runs if run.row == name]
+    results = compare_rows(runs, baseline, draws)
+    if document is not None:
+        _inserted(document, "")
+    target = Path(output_dir) / "table.md"
+
+    def work() -> dict[str, Any]:
+        if runs_dir is not None and results_dir is not None:
+            for run in runs:
+                write_json(Path(results_dir) / f"{run.row}_{run.seed}.json", run.to_json())
+        text = as_markdown(results, baseline, len(runs[0].rooms))
+        write_text(target, text)
+        write_json(target.with_suffix(".json"), [_plain(result) for result in results])
+        if document is not None:
+            write_text(document, _inserted(document, text))
+        logger.info("%d rows, %d runs\n%s", len(results), len(runs), text)
+        return {result.row: {"mean_iou": round(result.mean, 3)} for result in results}
+
+    return Plan(work, [Item("table", target, REPLACE if target.exists() else MAKE)])
+
+
+def finished_runs(folder: Path) -> list[RunScores]:
+    """All trained and tested runs in ``folder`` that are called ROW_SEED; others are named in the log."""
+    found = []
+    for scores in sorted(folder.glob("*/test/scores/results.json")):
+        run = scores.parents[2]
+        row, _, seed = run.name.rpartition("_")
+        training = read_json(run / "training" / "results.json", kind=dict)
+        settings = read_json(run / "training" / "settings.json", kind=dict)
+        tested = read_json(scores, kind=dict)
+        with reading(scores, "the scores of a test", "test again"):
+            if not row or seed != str(settings["budget"]["seed"]):
+                logger.warning("%s is left out: its name does not end with its seed, _%s", run,
+                               settings["budget"]["seed"])
+                continue
+            kept = {name: value for name, value in settings.items() if name != "budget"}
+            kept["budget"] = {name: value for name, value in settings["budget"].items() if name != "seed"}
+            facts = {
+                "mean_iou": tested["mean_iou"], "pixel_accuracy": tested["pixel_accuracy"],
+                **{name: training[name] for name in ("epochs", "best_epoch", "seconds", "images_per_second")},
+                **_machine(run / "run.json"),
+            }  # fmt: skip
+            content = {"row": row, "seed": seed, "settings": value_identity(kept), "by_scene": tested["by_scene"]}
+            found.append(RunScores.from_json({**content, **facts}))
+    return found
+
+
+def kept_results(folder: Path) -> list[RunScores]:
+    """Results as :func:`compare` keeps them."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        content = read_json(path, kind=dict)
+        with reading(path, "the results of a run", "write it again by 'compare'"):
+            found.append(RunScores.from_json(content))
+    return found
+
+
+def _machine(record: Path) -> dict[str, Any]:
+    runs = read_json(record, kind=list)
+    with reading(record, "the record of a run", "delete it"):
+        return {"gpu": runs[-1]["gpu"], "python": runs[-1]["python"], "packages": runs[-1]["packages"]}
+
+
+def as_markdown(results: Sequence[RowResult], baseline: str, rooms: int) -> str:
+    """The table, best row first after the baseline, with the classes' IoU below."""
+    first = [result for result in results if result.row == baseline]
+    ordered = first + sorted((r for r in results if r.row != baseline), key=lambda r: -r.mean)
+    lines = [
+        f"mIoU in per cent over {rooms} test rooms and {len(ordered[0].seeds)} seeds; differences to `{baseline}` with "
+        "95% intervals (rooms drawn again, paired); **bold** where the interval leaves out 0.",
+        "",
+        "| row | mIoU ± deviation over seeds | difference | " + " | ".join(GROUPS) + " | difference in the tail |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for result in ordered:
+        deviation = "" if math.isnan(result.deviation) else f" ± {result.deviation:.2f}"
+        groups = " | ".join(f"{result.groups[name]:.1f}" for name in GROUPS)
+        lines.append(f"| `{result.row}` | {result.mean:.2f}{deviation} | {_text(result.difference)} | {groups} | "
+                     f"{_text(result.tail_difference)} |")
+    names = list(ordered[0].classes)
+    lines += ["", "| row | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
+    for result in ordered:
+        lines.append(f"| `{result.row}` | " + " | ".join(f"{result.classes[name]:.1f}" for name in names) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _text(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    text = f"{difference.mean:+.2f} ({difference.low:+.2f} to {difference.high:+.2f})"
+    return f"**{text}**" if difference.resolved else text
+
+
+def _plain(result: RowResult) -> dict[str, Any]:
+    """For JSON, which has no NaN."""
+    return {**asdict(result), "deviation": None if math.isnan(result.deviation) else result.deviation}
+
+
+def _inserted(document: str, table: str) -> str:
+    """The document with another table between its marks.
+
+    Raises:
+        UserError: it has none.
+    """
+    text = read_text(document, "a Markdown document")
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        raise UserError(f"{document} has no place for the table; add the lines {_BEGIN} and {_END}")
+    return f"{before}{begin}\n{table}{end}{after}"

@@ -1,0 +1,111 @@
+"""The table of an experiment: hand-made counts, an independent calculation, and what is refused."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from analysis.experiment import CLASSES, RunScores, class_groups, class_iou, compare_rows
+from analysis.task_compare import compare
+from utils.errors import UserError
+
+ROOMS = ("a", "b", "c", "d", "e")
+
+
+def scores(row: str, seed: int, accuracy: float, settings: str = "s", rooms=ROOMS, labels: int = 0) -> RunScores:
+    """Each class is found in a share of its pixels that depends on the room; what is missed is taken for class 0."""
+    drawn = np.random.default_rng(labels)
+    truth = drawn.integers(200, 4000, (len(rooms), len(CLASSES)))
+    noise = np.random.default_rng([seed, *row.encode()]).normal(0, 0.01, truth.shape)
+    hits = (truth * np.clip(accuracy + np.linspace(-0.2, 0.2, len(rooms))[:, None] + noise, 0, 1)).astype(int)
+    predicted = hits.copy()
+    predicted[:, 0] += (truth - hits).sum(axis=1)
+    return RunScores(row, seed, settings, np.stack([truth, predicted, hits], axis=1), tuple(rooms))
+
+
+def test_iou_by_hand():
+    counts = np.zeros((3, 20), int)
+    counts[:, 0] = (10, 8, 6)  # 6 / 12
+    counts[:, 1] = (0, 5, 0)  # only predicted
+    iou = class_iou(counts)
+    assert iou[0] == 0.5 and iou[1] == 0 and np.isnan(iou[2:]).all()
+
+
+def test_groups_are_by_pixels_and_leave_out_what_does_not_occur():
+    truth = np.arange(20) * 10
+    groups = class_groups(truth)
+    assert groups["tail"].tolist() == list(range(1, 8)) and groups["common"].tolist() == list(range(8, 14))
+    assert groups["head"].tolist() == list(range(14, 20))
+
+
+def test_means_and_intervals_are_those_of_a_plain_loop():
+    runs = [scores(row, seed, accuracy) for row, accuracy in (("base", 0.5), ("better", 0.6)) for seed in range(3)]
+    base, better = compare_rows(runs, "base", draws=5**5, seed=1)
+
+    def mean_iou(members, chosen):
+        return np.mean([100 * class_iou(sum(run.counts[room] for room in chosen)).mean() for run in members])
+
+    whole = range(len(ROOMS))
+    assert base.mean == pytest.approx(mean_iou(runs[:3], whole))
+    assert better.mean == pytest.approx(mean_iou(runs[3:], whole))
+    each = [mean_iou([run], whole) for run in runs[:3]]
+    assert base.deviation == pytest.approx(np.std(each, ddof=1))
+    assert base.difference is None
+    assert better.difference.mean == pytest.approx(better.mean - base.mean)
+    every = [mean_iou(runs[3:], chosen) - mean_iou(runs[:3], chosen) for chosen in itertools.product(whole, repeat=5)]
+    low, high = np.percentile(every, (2.5, 97.5))  # of all draws there are
+    assert better.difference.low == pytest.approx(low, abs=0.15)
+    assert better.difference.high == pytest.approx(high, abs=0.15)
+    assert better.difference.resolved
+
+
+def test_equal_rows_are_not_resolved():
+    runs = [scores("base", seed, 0.5) for seed in range(3)] + [scores("same", seed, 0.5) for seed in range(3)]
+    assert not compare_rows(runs, "base")[1].difference.resolved
+
+
+@pytest.mark.parametrize(
+    "runs, message",
+    [
+        ([("base", 0), ("base", 1), ("row", 0)], r"row 'row' has finished runs with the seeds \[0\], the baseline"),
+        ([("row", 0)], "the baseline 'base' has no finished run; there are row"),
+    ],
+)
+def test_incomplete_rows_are_refused(runs, message):
+    with pytest.raises(UserError, match=message):
+        compare_rows([scores(row, seed, 0.5) for row, seed in runs], "base")
+
+
+def test_what_cannot_be_compared_is_refused():
+    base = [scores("base", 0, 0.5), scores("base", 1, 0.5)]
+    with pytest.raises(UserError, match="differ in more than their seed"):
+        compare_rows([*base, scores("row", 0, 0.5), scores("row", 1, 0.5, settings="other")], "base")
+    with pytest.raises(UserError, match="'row' with seed 0 was tested on other rooms or labels than 'base'"):
+        compare_rows([*base, scores("row", 0, 0.5, labels=1), scores("row", 1, 0.5)], "base")
+    with pytest.raises(UserError, match="tested on other rooms"):
+        compare_rows([*base, scores("row", 0, 0.5, rooms="fghij"), scores("row", 1, 0.5)], "base")
+
+
+def test_the_task_reads_what_it_keeps_and_writes_into_a_document(tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    for row, accuracy in (("rendered_rgb", 0.5), ("better", 0.7)):
+        for seed in range(2):
+            run = scores(row, seed, accuracy)
+            (results / f"{row}_{seed}.json").write_text(json.dumps(run.to_json()))
+            again = RunScores.from_json(run.to_json())
+            assert np.array_equal(again.counts, run.counts) and again.rooms == run.rooms
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- compare: begin -->\nold\n<!-- compare: end -->\nafter\n")
+    found = compare(str(tmp_path / "out"), results_dir=str(results), document=str(page))
+    assert found["better"]["mean_iou"] > found["rendered_rgb"]["mean_iou"]
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("<!-- compare: end -->\nafter\n") and "\nold\n" not in text
+    assert "| `better` |" in text and "**+" in text
+    assert json.loads((tmp_path / "out/table.json").read_text())[0]["row"] in ("better", "rendered_rgb")
+    page.write_text("no place")
+    with pytest.raises(UserError, match="has no place for the table"):
+        compare(str(tmp_path / "out"), results_dir=str(results), document=str(page))
+    with pytest.raises(UserError, match="no finished run of worse"):
+        compare(str(tmp_path / "out"), results_dir=str(results), rows=["worse"])
