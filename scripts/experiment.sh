@@ -52,16 +52,22 @@ for part in 0 1 2; do
         --ginb "SceneWorkers.count = $((workers * 2))"
     first=$((first + counts[part]))
 done
-for task in fit render annotate analyze sample filter; do
+for task in fit render annotate; do
     in_time
     scenes "$task" --ginc "configs/stage/$task.gin"
 done
-for task in render annotate; do
+if [[ " $rows" == *" novel"* ]]; then
+    for task in analyze sample filter; do
+        in_time
+        scenes "$task" --ginc "configs/stage/$task.gin"
+    done
+    for task in render annotate; do
+        in_time
+        scenes "$task" --ginc "configs/stage/$task.gin" --ginc configs/stage/novel_views.gin
+    done
     in_time
-    scenes "$task" --ginc "configs/stage/$task.gin" --ginc configs/stage/novel_views.gin
-done
-in_time
-scenes rate --ginc configs/stage/rate.gin
+    scenes rate --ginc configs/stage/rate.gin
+fi
 
 train_and_test() {
     local row="$1" seed="$2" rooms=()
