@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import gin
 import pytorch_lightning as pl
 import torch
+import torch.multiprocessing
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -217,7 +220,7 @@ def _fit(
     last = partial / LAST
     if budget.devices > 1:  # each in a process that is started with this environment
         os.environ.update(environment_of_each(budget.devices))
-    with warnings.catch_warnings(), restoring(trainer, last):
+    with warnings.catch_warnings(), restoring(trainer, last), _mistakes_of_processes():
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     board.log_hyperparams(
         {f"{group}.{name}": value for group, values in {**vars(options), "budget": budget}.items()
@@ -226,6 +229,19 @@ def _fit(
     )  # fmt: skip
     board.finalize("success")
     return clock.total(), trainer.current_epoch
+
+
+@contextlib.contextmanager
+def _mistakes_of_processes() -> Iterator[None]:
+    """A :class:`UserError` of a process that shares the training is one here too, not a traceback as text."""
+    try:
+        yield
+    except torch.multiprocessing.ProcessRaisedException as error:
+        marker = f"{UserError.__module__}.{UserError.__qualname__}: "
+        last = str(error).strip().rpartition("\n")[2]  # a UserError's text is one line
+        if last.startswith(marker):
+            raise UserError(last.removeprefix(marker)) from None
+        raise
 
 
 def build_trainer(

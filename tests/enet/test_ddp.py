@@ -16,6 +16,7 @@ from enet.task_train import train
 from tests.enet.bindings import bind_split
 from tests.enet.half_batch import gradients_of_half_a_batch
 from utils.cores import usable_cores
+from utils.errors import UserError
 
 # No dropout, which each process draws for itself. With a large epsilon Adam's steps are proportional to the
 # gradients; with the usual one, first steps turn the rounding of small gradients into full steps.
@@ -83,3 +84,12 @@ def test_synchronized_norms_give_the_joint_batchs_gradients(tmp_path):
         torch.testing.assert_close(gradients[name], value.grad, rtol=1e-8, atol=1e-10 * largest)
     for name, value in torch.load(tmp_path / "buffers.pt", weights_only=True).items():
         torch.testing.assert_close(value, network.get_buffer(name), rtol=1e-9, atol=1e-12)
+
+
+def test_a_mistake_in_one_of_the_processes_is_one_sentence(views, tmp_path):
+    """Here a loss that is no number, which only the processes see."""
+    gin.bind_parameter("OptimizerOptions.learning_rate", 1e30)
+    bind_split()
+    with pytest.raises(UserError, match="the loss is NaN or infinite in step|holds NaN or infinite values after epoch"):
+        train(views=[str(views)], runs_dir=str(tmp_path), name="wild", epochs=3, batch_size=8, device="cpu", devices=2)
+    gin.clear_config()
