@@ -14,6 +14,8 @@ from utils.limits import FARTHEST
 
 logger = logging.getLogger(__name__)
 _RIGID_TOLERANCE = 1e-2  # on R^T R - I: files have six digits, and fused poses drift a little
+_LOST = 100  # times as far from the middle of all cameras as three quarters of them: a lost pose, not a long walk
+_FEWEST = 8
 
 
 def pose_problem(pose: Tensor | None) -> str | None:
@@ -25,6 +27,25 @@ def pose_problem(pose: Tensor | None) -> str | None:
     if float(pose.abs().max()) > FARTHEST:
         return f"with a pose farther than {FARTHEST:g} from the origin"
     return None if is_rigid(pose) else "with a pose that is not rigid"
+
+
+def lost_poses(poses: dict[str, Tensor]) -> dict[str, str]:
+    """{frame: reason} of cameras that stand far away from all others, which would make the rest of a scene tiny.
+
+    Args:
+        poses: finite camera-to-world ``[4, 4]`` by frame; of fewer than 8 none is judged.
+    """
+    if len(poses) < _FEWEST:
+        return {}
+    centers = torch.stack([pose[:3, 3].double() for pose in poses.values()])
+    distances = (centers - centers.median(dim=0).values).norm(dim=1)
+    usual = float(distances.quantile(0.75))
+    if usual == 0:
+        return {}
+    return {
+        name: f"with a pose more than {_LOST} times as far from the middle of the cameras as most"
+        for name, distance in zip(poses, distances.tolist(), strict=True) if distance > _LOST * usual
+    }  # fmt: skip
 
 
 def is_rigid(transform: Tensor) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import image_header, pose_problem, report_skipped
+from dataloader.frame_checks import image_header, lost_poses, pose_problem, report_skipped
 from dataloader.lens import Lens
 from dataloader.scannet_files import numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path, scene_name
@@ -70,6 +70,8 @@ def build_scene(
                         f"expected coordinates up to {FARTHEST:g}")
     skipped: dict[str, str] = {}
     usable = _usable_images(images, skipped)
+    skipped.update(lost_poses({one.name: one.image.camera_to_world for one in usable}))
+    usable = [one for one in usable if one.name not in skipped]
     if usable:
         intrinsics, size, covers = common_pinhole([one.lens for one in usable])
         for one, covered in zip(usable, covers, strict=True):

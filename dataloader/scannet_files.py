@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import image_header, is_rigid, pose_problem
+from dataloader.frame_checks import image_header, is_rigid, lost_poses, pose_problem
 from dataloader.lens import is_plausible_focal
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError, reading
@@ -51,7 +51,8 @@ def read_poses(files: dict[str, Path]) -> tuple[dict[str, Tensor], dict[str, str
             poses[name] = pose
         else:
             refused[name] = problem
-    return poses, refused
+    refused.update(lost := lost_poses(poses))
+    return {name: pose for name, pose in poses.items() if name not in lost}, refused
 
 
 def read_numbers(path: Path) -> list[float] | None:

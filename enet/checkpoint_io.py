@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from utils.checkpoints import open_checkpoint
@@ -24,8 +25,8 @@ class CheckpointIO(TorchCheckpointIO):
     """Checkpoints that are never half written, so that a run killed while saving can be resumed."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str, storage_options: Any = None) -> None:
-        with atomic_path(path) as temporary:
-            super().save_checkpoint(checkpoint, temporary, storage_options)
+        with atomic_path(path) as temporary:  # Lightning's own way goes through the system's temporary folder
+            torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: str, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """As data alone, whatever ``weights_only`` says; raises :class:`UserError` where it is damaged."""

@@ -70,7 +70,8 @@ def _example(module: SegmentationModule, batch: int, size: tuple[int, int]) -> d
 def _write(module: SegmentationModule, path: Path, size: tuple[int, int]) -> None:
     views = _example(module, 2, size)
     batch = torch.export.Dim("batch", min=1)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for library in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

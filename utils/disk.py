@@ -40,7 +40,8 @@ def disk_refusal(error: Exception, path: str | Path | None = None) -> UserError 
     Args:
         path: what was being written; None where that is not known.
     """
-    number, name = getattr(error, "errno", None), getattr(error, "filename", None)
+    number = getattr(error, "errno", None)
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy, where it goes
     if path is not None and name is not None and not _concerns(str(name), path):
         return None
     if number in _REFUSED:

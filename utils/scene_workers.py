@@ -149,7 +149,7 @@ def _ray(workers: SceneWorkers) -> Iterator[tuple[Any, float]]:
             logging_level=logging.WARNING,
             **({"include_dashboard": False, "num_cpus": usable_cores()} if workers.address == "local" else {}),
         )
-    except (OSError, RuntimeError, ValueError) as error:  # such as ConnectionError, an OSError
+    except Exception as error:  # a node that does not start is one, without a class of its own
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"Ray cannot be reached with SceneWorkers.address = {workers.address!r} ({reason}); give a running "

@@ -27,6 +27,11 @@ def test_a_refusal_names_the_file_and_how_to_go_on(tmp_path, number):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
+def test_a_copy_to_a_full_disk_is_a_refusal_of_where_it_goes(tmp_path):
+    error = OSError(errno.ENOSPC, "No space left on device", "/elsewhere/input", None, str(tmp_path / ".a.partial"))
+    assert str(disk_refusal(error, tmp_path / "a")).startswith(f"{tmp_path / 'a'} cannot be written")
+
+
 def test_other_errors_are_left_alone(tmp_path):
     for error in (OSError(errno.ENOENT, "gone"), RuntimeError("a mistake"), ValueError("another")):
         with pytest.raises(type(error), match=str(error).rpartition(" ")[2]), writing(tmp_path / "a"):
