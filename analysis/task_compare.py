@@ -12,9 +12,9 @@ from typing import Any
 import gin
 
 from analysis.experiment import GROUPS, Difference, RowResult, RunScores, compare_rows
+from analysis.rows import row_of, settings_identity
 from utils.errors import UserError, reading
 from utils.files import read_json, read_text, write_json, write_text
-from utils.identity import value_identity
 from utils.outputs import MAKE, REPLACE
 from utils.plans import Item, Plan
 from utils.tasks import task
@@ -36,8 +36,9 @@ def compare(
 ) -> Plan:
     """Write ``output_dir/table.md`` and ``table.json``.
 
-    A run belongs to the row that its name says: ``ROW_SEED``. Rows that lack a seed that others have are refused, not
-    averaged.
+    A run belongs to the row that its name says: ``ROW_SEED``, or ``ROW`` where there is one seed. Rows that lack a seed
+    that others have are refused, not averaged; so are runs that are not finished or not tested, unless ``rows`` leaves
+    them out.
 
     Args:
         output_dir: where the table goes.
@@ -51,12 +52,13 @@ def compare(
     """
     if (runs_dir or results_dir) is None:
         raise UserError("compare.runs_dir or compare.results_dir must be set")
-    runs = finished_runs(Path(runs_dir)) if runs_dir is not None else kept_results(Path(results_dir))
-    if rows != "all":
-        missing = sorted(set(rows) - {run.row for run in runs})
+    wanted = None if rows == "all" else list(rows)
+    runs = finished_runs(Path(runs_dir), wanted) if runs_dir is not None else kept_results(Path(results_dir))
+    if wanted is not None:
+        missing = sorted(set(wanted) - {run.row for run in runs})
         if missing:
             raise UserError(f"compare.rows: no finished run of {', '.join(missing)}")
-        runs = [run for name in rows for run in runs if run.row == name]
+        runs = [run for name in wanted for run in runs if run.row == name]
     results = compare_rows(runs, baseline, draws)
     if document is not None:
         _inserted(document, "")
@@ -77,30 +79,42 @@ def compare(
     return Plan(work, [Item("table", target, REPLACE if target.exists() else MAKE)])
 
 
-def finished_runs(folder: Path) -> list[RunScores]:
-    """All trained and tested runs in ``folder`` that are called ROW_SEED; others are named in the log."""
+def finished_runs(folder: Path, rows: Sequence[str] | None = None) -> list[RunScores]:
+    """All runs in ``folder``, or those of ``rows``.
+
+    Raises:
+        UserError: one of them is not finished, or not tested.
+    """
     found = []
-    for scores in sorted(folder.glob("*/test/scores/results.json")):
-        run = scores.parents[2]
-        row, _, seed = run.name.rpartition("_")
+    for run in sorted({path.parents[1] for path in folder.glob("*/training*/settings.json")}):
+        scores = run / "test" / "scores" / "results.json"
+        if rows is not None and row_of(run.name, _seed_of(run)) not in rows:
+            continue
+        for part, result in (("train", run / "training" / "results.json"), ("test", scores)):
+            if not result.is_file():
+                raise UserError(f"{result} does not exist: run {part!r} on {run.name}, or remove its folder from the "
+                                "runs that are compared")
         training = read_json(run / "training" / "results.json", kind=dict)
         settings = read_json(run / "training" / "settings.json", kind=dict)
         tested = read_json(scores, kind=dict)
         with reading(scores, "the scores of a test", "test again"):
-            if not row or seed != str(settings["budget"]["seed"]):
-                logger.warning("%s is left out: its name does not end with its seed, _%s", run,
-                               settings["budget"]["seed"])
-                continue
-            kept = {name: value for name, value in settings.items() if name != "budget"}
-            kept["budget"] = {name: value for name, value in settings["budget"].items() if name != "seed"}
             facts = {
                 "mean_iou": tested["mean_iou"], "pixel_accuracy": tested["pixel_accuracy"],
                 **{name: training[name] for name in ("epochs", "best_epoch", "seconds", "images_per_second")},
                 **_machine(run / "run.json"),
             }  # fmt: skip
-            content = {"row": row, "seed": seed, "settings": value_identity(kept), "by_scene": tested["by_scene"]}
+            seed = _seed_of(run)
+            content = {"row": row_of(run.name, seed), "seed": seed, "settings": settings_identity(settings),
+                       "by_scene": tested["by_scene"]}
             found.append(RunScores.from_json({**content, **facts}))
     return found
+
+
+def _seed_of(run: Path) -> int:
+    """Of a run's training, finished or not."""
+    path = next(iter(sorted(run.glob("training*/settings.json"))))
+    with reading(path, "the settings of a training", "train again, or remove the run's folder"):
+        return int(read_json(path, kind=dict)["budget"]["seed"])
 
 
 def kept_results(folder: Path) -> list[RunScores]:

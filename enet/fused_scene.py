@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from dataloader import ViewStore, load_mesh, load_scene
 from dataloader.synthesis.scene_folder import write_ply
-from enet.checkpoints import load_checkpoint
+from enet.checkpoints import check_size, load_checkpoint
 from enet.metrics import confusion_matrix
 from enet.predictions import CheckpointPredictions, StoredPredictions
 from lib.plenoxel.options import RenderOptions
@@ -51,6 +51,7 @@ class FusedScene:
         scan: the scene's folder, whose mesh is labelled; or None.
         batch_size: views that the network sees at a time.
         device: to compute on.
+        other_size: whether the views may have another size than those that the network was trained on.
     """
 
     name: str
@@ -62,6 +63,7 @@ class FusedScene:
     scan: Path | None
     batch_size: int
     device: torch.device
+    other_size: bool = False
 
     def plan(self, overwrite: bool, opened: bool = True) -> Item:
         """What :meth:`fuse` would do.
@@ -111,7 +113,9 @@ class FusedScene:
     def _source(self, store: ViewStore) -> CheckpointPredictions | StoredPredictions:
         if self.predictions is not None:
             return StoredPredictions(self.predictions, len(store))
-        return CheckpointPredictions(load_checkpoint(self.checkpoint, self.device), store, self.batch_size)
+        module = load_checkpoint(self.checkpoint, self.device)
+        check_size(module, self.checkpoint, store.size, self.other_size, "fuse.other_size")
+        return CheckpointPredictions(module, store, self.batch_size)
 
     def _inputs(self, store: ViewStore) -> dict[str, Any]:
         inputs: dict[str, Any] = {

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enet.checkpoints import check_size, load_checkpoint
+from enet.checkpoints import check_size, load_checkpoint, trained_size
 from enet.module import SegmentationModule
 from enet.stems import COLOR_CHANNELS
 from utils.errors import UserError
@@ -30,15 +30,19 @@ def require_packages() -> None:
 
 
 def export_onnx(
-    checkpoint: Path, output: Path, size: tuple[int, int], tolerance: float, other_size: bool = False
+    checkpoint: Path, output: Path, size: tuple[int, int] | None, tolerance: float, other_size: bool = False
 ) -> dict[str, Any]:
     """Export a checkpoint and compare logits on random views; see the export task.
 
     Raises:
-        UserError: a package is missing, the checkpoint cannot be read, or the exported network's output differs.
+        UserError: a package is missing, no size is known, the checkpoint cannot be read, or the exported network's
+            output differs.
     """
     require_packages()
     module = load_checkpoint(checkpoint, torch.device("cpu"))
+    size = size or trained_size(module)
+    if size is None:
+        raise UserError(f"{checkpoint} does not say which size it was trained on; set export.size = (height, width)")
     check_size(module, checkpoint, size, other_size, "export.other_size")
     with atomic_path(output) as temporary:
         _write(module, temporary, size)

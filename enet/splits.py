@@ -73,12 +73,18 @@ def stores_of(scenes: Sequence[str], folders: Sequence[str | Path]) -> list[Stor
     """The scenes' stores in each folder. The first must hold all of them; in the others scenes may be missing.
 
     Raises:
-        UserError: the first folder lacks a scene.
+        UserError: the first folder lacks a scene, or another holds none of them, so that it would add nothing.
     """
     require_scenes(scenes, folders[0])
     stores = [StoreViews(Path(folders[0]) / scene) for scene in scenes]
     for folder in folders[1:]:
         found = [StoreViews(Path(folder) / scene) for scene in scenes if (Path(folder) / scene).is_dir()]
+        if not found:
+            raise UserError(
+                f"{folder} holds views of none of the {len(scenes)} scenes (such as {scenes[0]}), so that it would add "
+                "nothing; render views of these scenes there (novel ones need cameras that 'filter' accepted), or take "
+                "the folder out"
+            )
         logger.info("%s: %d of %d scenes have views there", folder, len(found), len(scenes))
         stores += found
     return stores

@@ -19,7 +19,7 @@ from utils.tasks import task
 def export(
     checkpoint: str = gin.REQUIRED,
     output_dir: str = gin.REQUIRED,
-    size: tuple[int, int] = (124, 124),
+    size: tuple[int, int] | None = None,
     tolerance: float = 1e-4,
     other_size: bool = False,
 ) -> Plan:
@@ -30,7 +30,7 @@ def export(
     Args:
         checkpoint: best.ckpt or last.ckpt of a training run.
         output_dir: where network.onnx goes.
-        size: height and width of the images.
+        size: height and width of the images; None for what the network was trained on.
         tolerance: largest allowed difference of the logits, as a share of the largest logit.
         other_size: whether ``size`` may be another than that of the images that the network was trained on.
     """
@@ -39,6 +39,6 @@ def export(
     require_packages()
     output = Path(output_dir) / "network.onnx"
     return Plan(
-        lambda: export_onnx(Path(checkpoint), output, tuple(size), tolerance, other_size),
+        lambda: export_onnx(Path(checkpoint), output, None if size is None else tuple(size), tolerance, other_size),
         [Item("network", output, REPLACE if output.exists() else MAKE)],
     )

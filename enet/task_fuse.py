@@ -36,6 +36,7 @@ def fuse(
     scenes: str | Sequence[str] = "all",
     batch_size: int = 32,
     device: str = "auto",
+    other_size: bool = False,
     on_error: str = "refuse",
     overwrite: bool = False,
 ) -> Plan:
@@ -54,6 +55,7 @@ def fuse(
         scenes: "all", a list of names, or a text file with one name a line.
         batch_size: views that the network sees at a time.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        other_size: whether views may have another size than those that the network was trained on.
         on_error: "refuse" stops at the first scene that cannot be fused, "skip" logs it and continues.
         overwrite: fuse scenes again that were fused with other settings.
     """
@@ -76,7 +78,7 @@ def fuse(
         return FusedScene(
             name, Path(fields_dir) / f"{FIELD_PREFIX}{name}", Path(views_dir) / name, Path(fused_dir) / name,
             Path(checkpoint) if checkpoint else None, Path(predictions) / f"{name}.npy" if predictions else None,
-            Path(scans_dir) / name if scans_dir else None, batch_size, chosen,
+            Path(scans_dir) / name if scans_dir else None, batch_size, chosen, other_size,
         )  # fmt: skip
 
     def plan_one(name: str, opened: bool) -> Item:

@@ -40,9 +40,8 @@ export -f run
 in_time() { [ $SECONDS -lt $deadline ] || { echo "stopped after $minutes minutes; run the same command to go on"; exit 4; }; }
 scenes() { run "$1" "${@:2}" --ginb "SceneWorkers.count = $workers" --ginb "SceneWorkers.cores = 2"; }
 
-counts=(96 16 24) half=configs/benchmark/half.txt
-[ -z "$small" ] || counts=(8 2 4) half=configs/benchmark/half_small.txt
-export half
+counts=(96 16 24)
+[ -z "$small" ] || counts=(8 2 4)
 first=0
 for part in 0 1 2; do
     palette=second
@@ -70,10 +69,9 @@ if [[ " $rows" == *" novel"* ]]; then
 fi
 
 train_and_test() {
-    local row="$1" seed="$2" rooms=()
-    [ "$row" != half_of_the_rooms ] || rooms=(--ginb "TRAIN_SCENES = '$half'")
+    local row="$1" seed="$2"
     for task in train test; do
-        run "$task" --ginc "configs/exp/$row.gin" --ginb "ROW = '${row}_$seed'" --ginb "SEED = $seed" "${rooms[@]}" \
+        run "$task" --ginc "configs/exp/$row.gin" --ginb "ROW = '${row}_$seed'" --ginb "SEED = $seed" \
             >>"$work/runs_$row.log" 2>&1 || { echo "error: $task of $row with seed $seed failed; see $work/runs_$row.log"; return 1; }
     done
     echo "$row, seed $seed: done after $SECONDS s"

@@ -2,7 +2,9 @@
 # From posed photographs to a report: fit, render, annotate, analyze, sample, filter, novel views, train, test, report.
 #   bash scripts/pipeline.sh DATA WORK CONFIG [ROW ...]
 # DATA/scans holds scenes with labelled meshes; everything made goes to WORK. CONFIG is a gin file read after each stage's
-# own; ROWs are the experiments of configs/exp to train (default: the paper's five). What is finished is not repeated.
+# own; ROWs are the experiments of configs/exp to train (default: the paper's five). What is finished is not repeated. A row
+# that is refused, such as one of novel views where no camera was accepted, is left out and named at the end.
+# Relative paths are those of the current folder. Exit code 3: scenes or rows are missing, and the rest is done.
 
 set -euo pipefail
 if [ $# -lt 3 ]; then
@@ -16,8 +18,7 @@ rows=("${@:-}")
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 configs="$SSIR_ROOT/configs"
 
-# Exit code 3: some scenes failed, and the config says to continue without them. The script's last line says so, too.
-failed=0
+failed=0 refused=""
 stage() {
     local task="$1" code=0
     shift
@@ -37,8 +38,17 @@ stage filter --ginc "$config"
 stage render --ginc "$configs/stage/novel_views.gin" --ginc "$config"
 stage annotate --ginc "$configs/stage/novel_views.gin" --ginc "$config"
 for row in "${rows[@]}"; do
-    stage train --ginc "$configs/exp/$row.gin" --ginc "$config"
-    stage test --ginc "$configs/exp/$row.gin" --ginc "$config"
+    code=0
+    (stage train --ginc "$configs/exp/$row.gin" --ginc "$config"
+     stage test --ginc "$configs/exp/$row.gin" --ginc "$config"
+     exit "$failed") || code=$?
+    case "$code" in
+        0) ;;
+        2) refused="$refused $row" failed=3 ;;
+        3) failed=3 ;;
+        *) exit "$code" ;;
+    esac
 done
 stage report --ginc "$config"
+[ -z "$refused" ] || echo "error: refused, and not in the report (the reasons are above):$refused" >&2
 exit "$failed"

@@ -76,6 +76,8 @@ REFUSED = {
     "a way to go on": ("fit", ["fit.on_error = 'ignore'"], "on_error = 'ignore' is unknown"),
     "a macro for one scene": ("fit", ["SCENE = ['room']"],
         "macro SCENE is set, but nothing uses it (did you mean 'SCENES'?)"),
+    "a macro of other tasks": ("train", ["SCENES = ['room']"],
+        "SCENES is set on the command line, but nothing in this run uses it; it uses DATA"),
     "a misspelt macro": ("render", ["WROK = 'x'"], "(did you mean 'WORK'?)"),
     "a misspelt group": ("fit", ["FitGird.start = 'mesh'"], "(did you mean 'FitGrid'?)"),
     "a misspelt parameter": ("fit", ["FitGrid.dialte = 1"], "(did you mean 'dilate'?)"),

@@ -13,6 +13,7 @@ case "$1" in
     -c) echo "$VIRTUAL_ENV" ;;
     *) echo "$PWD: $*" >>"$CALLS" ;;
 esac
+[ -z "${REFUSED:-}" ] || [[ "$*" != *"$REFUSED"* ]] || exit 2
 """
 STAGES = ["fit", "render", "annotate", "analyze", "sample", "filter", "render", "annotate"]
 
@@ -31,13 +32,15 @@ def call(tmp_path):
     python.chmod(0o755)
     (tmp_path / "elsewhere" / "capture").mkdir(parents=True)
 
-    def run(script: str, *arguments: str) -> list[str]:
+    def run(script: str, *arguments: str, refused: str = "", code: int = 0) -> list[str]:
         calls = tmp_path / "calls"
         calls.write_text("")
-        subprocess.run(
-            ["bash", f"../project/scripts/{script}", *arguments], cwd=tmp_path / "elsewhere", check=True,
-            env={**os.environ, "VIRTUAL_ENV": str(environment), "CALLS": str(calls)},
+        result = subprocess.run(
+            ["bash", f"../project/scripts/{script}", *arguments], cwd=tmp_path / "elsewhere", stderr=subprocess.PIPE,
+            env={**os.environ, "VIRTUAL_ENV": str(environment), "CALLS": str(calls), "REFUSED": refused}, text=True,
         )  # fmt: skip
+        assert result.returncode == code, result.stderr
+        run.errors = result.stderr
         return calls.read_text().splitlines()
 
     return run
@@ -48,7 +51,8 @@ def tasks(calls: list[str], project: Path) -> list[str]:
     runs = [line for line in calls if "run.py" in line]
     for line in runs:
         assert line.startswith(f"{project.parent}/elsewhere: {project}/run.py "), line
-        assert all(Path(word).is_absolute() for word in line.split() if word.endswith(".gin")), line
+        configs = [word for word in line.split() if word.endswith(".gin")]
+        assert all(Path(word).is_absolute() or word.startswith("configs/") for word in configs), line
     return [line.split()[2] for line in runs]
 
 
@@ -64,6 +68,14 @@ def test_capture(call, tmp_path):
     assert tasks(calls, tmp_path / "project") == [*STAGES, *["train", "test"] * 3, "report"]
     link = tmp_path / "elsewhere/out/data/scans/capture"
     assert link.is_symlink() and link.samefile(tmp_path / "elsewhere/capture")
+
+
+def test_a_refused_row_is_left_out_and_named(call, tmp_path):
+    calls = call("pipeline.sh", "data", "out", "configs/data/scannet.gin", refused="exp/novel_rgb.gin", code=3)
+    assert tasks(calls, tmp_path / "project") == [*STAGES, *["train", "test"] * 3, "train", "train", "test", "report"]
+    assert call.errors.splitlines()[-1].endswith(": novel_rgb")
+    calls = call("pipeline.sh", "data", "out", "configs/data/scannet.gin", refused="run.py annotate", code=2)
+    assert tasks(calls, tmp_path / "project") == STAGES[:3]
 
 
 def test_tests_run_in_the_project(call, tmp_path):

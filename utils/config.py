@@ -22,6 +22,7 @@ from utils.paths import PROJECT, expand_home, find_config
 from utils.tasks import Task, parameters_of
 
 _MACRO = "gin.macro"
+_MACRO_LINE = r"^\s*(\w+)\s*="
 
 
 @gin.configurable
@@ -63,28 +64,37 @@ def parse(config_files: Sequence[str], bindings: Sequence[str], allow_imports: b
         gin.parse_config_files_and_bindings([str(found[path]) for path in config_files], list(bindings),
                                             finalize_config=False)
         gin.finalize()
-        _refuse_unused_macros()
+        _refuse_unused_macros(bindings)
     except (ValueError, SyntaxError, OSError, TypeError, KeyError, tokenize.TokenError) as error:
         raise UserError(_explain(error)) from None
 
 
-def _refuse_unused_macros() -> None:
-    """A macro that nothing uses is a misspelt one, unless another of the project's configs knows it."""
+def _refuse_unused_macros(bindings: Sequence[str]) -> None:
+    """A macro that nothing uses is misspelt, or of another task.
+
+    In files those may stand that another config of the project knows, so that one data config serves all stages; on the
+    command line only those of ``configs/base.gin``, which are the same for all stages.
+    """
     references = (reference.config_key for reference in gin.config.iterate_references(gin.config._CONFIG))
     used = {scope for scope, selector in references if selector == _MACRO}
-    known = used | _project_macros()
-    for scope, selector in gin.config._CONFIG:
-        if selector == _MACRO and scope not in known:
-            raise UserError(
-                f"the macro {scope} is set, but nothing uses it{did_you_mean(scope, sorted(known))}; correct its name "
-                "or leave it out"
-            )
+    project = _macros_in((PROJECT / "configs").rglob("*.gin"))
+    given = {name for text in bindings for name in re.findall(_MACRO_LINE, text, re.MULTILINE)}
+    shared = _macros_in([PROJECT / "configs" / "base.gin"])
+    for name, selector in gin.config._CONFIG:
+        if selector != _MACRO or name in used or name in shared:
+            continue
+        if name not in project:
+            hint = did_you_mean(name, sorted(used | project))
+            raise UserError(f"the macro {name} is set, but nothing uses it{hint}; correct its name or leave it out")
+        if name in given:
+            raise UserError(f"the macro {name} is set on the command line, but nothing in this run uses it; it uses "
+                            f"{', '.join(sorted(used)) or 'none'}")
 
 
-def _project_macros() -> set[str]:
-    """Names of the macros that the project's own configs define or use: scripts set some of them for every stage."""
-    texts = (path.read_text(encoding="utf-8") for path in (PROJECT / "configs").rglob("*.gin"))
-    return {name for text in texts for pair in re.findall(r"^(\w+)\s*=|%(\w+)", text, re.MULTILINE) for name in pair}
+def _macros_in(configs: Iterable[Path]) -> set[str]:
+    """Names of the macros that some configs define or use."""
+    found = re.compile(rf"{_MACRO_LINE}|%(\w+)", re.MULTILINE)
+    return {name for path in configs for pair in found.findall(path.read_text(encoding="utf-8")) for name in pair}
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -81,6 +81,7 @@ def _missing(content: dict[str, Any], sources: Sources) -> list[str]:
     }
     lines |= {f"Run {name} was not tested; its scores are of the validation views." : True
               for name in (results or {}).get("untested", [])}
+    lines |= dict.fromkeys((results or {}).get("left_out", []), True)
     return [line for line, holds in lines.items() if holds]
 
 

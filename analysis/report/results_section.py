@@ -11,18 +11,7 @@ from torch import Tensor
 from analysis.dome_plots import pick_evenly
 from analysis.report.curves import plot_curves
 from analysis.report.embedding import embed_drawing, embed_figure
-from analysis.report.runs import (
-    PAPER_FUSION,
-    Row,
-    Run,
-    RunGroup,
-    find_runs,
-    fusion_table,
-    group_runs,
-    known_classes,
-    paper_table,
-    unequal_budgets,
-)
+from analysis.report.runs import Run, RunGroup, find_runs, fusion_table, group_runs, known_classes, unequal_budgets
 from utils.images import read_image
 
 _SAMPLES = 6
@@ -30,48 +19,31 @@ _SAMPLES = 6
 
 def results_section(runs_dir: Path) -> dict[str, Any] | None:
     """The page's content about the runs in ``runs_dir``; None when there are none."""
-    runs = find_runs(runs_dir)
-    if not runs:
+    runs, left_out = find_runs(runs_dir)
+    if not runs and not left_out:
         return None
-    groups = group_runs(runs)
-    rows = paper_table(groups)
-    placed = [group for _, group in rows]
-    others = [group for group in groups if not any(group is other for other in placed)]
-    table = [describe(title, group, paper) for title, group, paper in named_rows(rows)]
-    table += [describe(group.first.name, group, None) for group in others]
-    fusion = [describe(group.first.stem, group, PAPER_FUSION.get(group.first.stem)) for group in fusion_table(groups)]
+    groups, remarks = group_runs(runs)
     curves = plot_curves(runs)
     return {
         "classes": known_classes(groups),
-        "rows": table,
-        "fusion": fusion,
+        "rows": [describe(group.title, group) for group in groups],
+        "fusion": [describe(group.first.stem, group) for group in fusion_table(groups)],
+        "left_out": left_out + remarks,
         "untested": [run.name for run in runs if not run.tested],
         "seen_rooms": sorted({room for run in runs for room in run.scores.get("rooms_seen_in_training", [])}),
-        "unequal": unequal_budgets(placed),
+        "unequal": unequal_budgets([group for group in groups if group.paper]),
         "curves": embed_figure(curves) if curves is not None else None,
-        "predictions": prediction_grids([group.first for group in placed + others]),
+        "predictions": prediction_grids([group.first for group in groups]),
     }
 
 
-def named_rows(rows: list[tuple[Row, RunGroup]]) -> list[tuple[str, RunGroup, float | None]]:
-    """Title, group and the paper's mIoU of each row; titles that occur several times also name the stem or the run."""
-    named = []
-    for row, group in rows:
-        alike = [other for other_row, other in rows if other_row is row]
-        stems = [other.first.stem for other in alike]
-        addition = group.first.stem if stems.count(group.first.stem) == 1 else group.first.name
-        title = row.title if len(alike) == 1 else f"{row.title} ({addition})"
-        fusion = row.uses_sh and not row.novel_views
-        named.append((title, group, PAPER_FUSION.get(group.first.stem) if fusion else row.paper_mean_iou))
-    return named
-
-
-def describe(title: str, group: RunGroup, paper_mean_iou: float | None) -> dict[str, Any]:
+def describe(title: str, group: RunGroup) -> dict[str, Any]:
     """One table row, in per cent: mIoU and per-class IoU with their deviation over seeds."""
     mean, deviation = group.mean_iou
     first = group.first
     return {
         "title": title,
+        "row": group.name,
         "runs": [run.name for run in group.runs],
         "stem": first.stem,
         "parameters": first.training.get("parameters"),
@@ -83,7 +55,7 @@ def describe(title: str, group: RunGroup, paper_mean_iou: float | None) -> dict[
         "mean_iou_std": None if deviation is None else 100 * deviation,
         "pixel_accuracy": 100 * first.scores["pixel_accuracy"],
         "class_iou": {name: _percent(group.class_iou(name)) for name in first.scores["class_iou"]},
-        "paper_mean_iou": paper_mean_iou,
+        "paper_mean_iou": group.paper.paper_mean_iou if group.paper else None,
     }
 
 

@@ -1,37 +1,64 @@
-"""Training runs and their scores, grouped into the rows of the paper's table."""
+"""Training runs and their scores, grouped into the rows of an experiment."""
 
 from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.rows import row_of, why_not_one_row
 from utils.errors import reading
 from utils.files import read_json
 from utils.labels import CLASS_NAMES
+from utils.outputs import partial_path
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the paper's table."""
+    """One row of the paper's tables.
 
+    Attributes:
+        name: of its file in configs/exp, and so of its runs.
+        title: as the paper says it.
+        color: "photo" or "rgb", what its networks see.
+        stem: how they take in SH; "rgb" for not at all.
+        novel_views: whether they are trained on those too.
+        paper_mean_iou: on ScanNet, per cent.
+    """
+
+    name: str
     title: str
-    color: str  # "photo" or "rgb"
-    uses_sh: bool
+    color: str
+    stem: str
     novel_views: bool
-    paper_mean_iou: float  # on ScanNet, per cent
+    paper_mean_iou: float
+
+    def differs(self, run: Run) -> str | None:
+        """In what a run that is called like this row is not of it; None where it is."""
+        for what, wanted, found in (
+            ("colour", self.color, run.color), ("stem", self.stem, run.stem),
+            ("novel views", self.novel_views, run.novel_views),
+        ):  # fmt: skip
+            if wanted != found:
+                return f"{what} {found!r} instead of {wanted!r}"
+        return None
 
 
 PAPER_ROWS = (
-    Row("camera RGB", "photo", False, False, 41.2),
-    Row("rendered RGB", "rgb", False, False, 40.0),
-    Row("rendered RGB + SH", "rgb", True, False, 41.0),
-    Row("RGB, with novel views", "rgb", False, True, 39.5),
-    Row("RGB + SH, with novel views", "rgb", True, True, 39.0),
+    Row("camera_rgb", "camera RGB", "photo", "rgb", False, 41.2),
+    Row("rendered_rgb", "rendered RGB", "rgb", "rgb", False, 40.0),
+    Row("rendered_rgb_sh", "rendered RGB + SH", "rgb", "conv_sum", False, 41.0),
+    Row("novel_rgb", "RGB, with novel views", "rgb", "rgb", True, 39.5),
+    Row("novel_rgb_sh", "RGB + SH, with novel views", "rgb", "conv_sum", True, 39.0),
 )
-PAPER_FUSION = {"concat": 39.6, "conv_concat": 40.6, "conv_sum": 41.0}
+FUSION_ROWS = (
+    Row("rendered_rgb_sh_concat", "rendered RGB + SH (concat)", "rgb", "concat", False, 39.6),
+    Row("rendered_rgb_sh_conv_concat", "rendered RGB + SH (conv_concat)", "rgb", "conv_concat", False, 40.6),
+)
+_ROWS = {row.name: row for row in (*PAPER_ROWS, *FUSION_ROWS)}
 
 
 @dataclass(frozen=True)
@@ -70,21 +97,40 @@ class Run:
         for value in (self.scores["mean_iou"], self.scores["pixel_accuracy"], *self.scores["class_iou"].values()):
             if value is not None:
                 float(value)
-        if not all(isinstance(text, str) for text in (self.setup(), self.stem, self.color)):
+        if not all(isinstance(text, str) for text in (self.stem, self.color)):
             raise TypeError("its stem or colour is no text")
+        if not isinstance(self.seed, int) or not isinstance(self.novel_views, bool):
+            raise TypeError("its seed is no whole number")
 
-    def setup(self) -> str:
-        """A key that runs share when they differ only in their seed."""
-        kept = {name: value for name, value in self.settings.items() if name not in ("training", "validation")}
-        kept["budget"] = {name: value for name, value in kept.get("budget", {}).items() if name != "seed"}
-        return json.dumps({**kept, "novel_views": self.novel_views}, sort_keys=True)
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+        return self.settings["budget"]["seed"]
+
+    @property
+    def row(self) -> str:
+        """Name of the row that it is a run of."""
+        return row_of(self.name, self.seed)
 
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs that differ only in their seed."""
+    """The runs of one row, which differ only in their seed.
 
+    Attributes:
+        name: of the row; of the only run, where runs of the row are not alike.
+        runs: by seed.
+        paper: the paper's row of that name.
+    """
+
+    name: str
     runs: tuple[Run, ...]
+    paper: Row | None = None
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.paper.title if self.paper else self.name
 
     @property
     def first(self) -> Run:
@@ -107,46 +153,64 @@ def _mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def find_runs(runs_dir: str | Path) -> list[Run]:
-    """All finished runs in ``runs_dir``, by name."""
-    runs = []
-    for results in sorted(Path(runs_dir).glob("*/training/results.json")):
-        folder = results.parent.parent
+def find_runs(runs_dir: str | Path) -> tuple[list[Run], list[str]]:
+    """All finished runs in ``runs_dir``, by name, and one line about each that is left out."""
+    runs, left_out = [], []
+    folders = {path.parent for pattern in ("*/training", "*/training.partial") for path in Path(runs_dir).glob(pattern)}
+    for folder in sorted(folders):
+        results = folder / "training" / "results.json"
+        if not results.exists():
+            state = "not finished" if partial_path(folder / "training").exists() else "without results"
+            left_out.append(f"Run {folder.name} is left out: its training is {state}; run 'train' again.")
+            continue
         training = read_json(results)
         tested = folder / "test" / "scores" / "results.json"
         settings = read_json(folder / "training" / "settings.json")
         with reading(results, "the results of a training", "train again, or remove the run's folder"):
             scores = read_json(tested) if tested.exists() else training["validation"]
             run = Run(folder.name, folder, settings, training, scores, tested.exists())
-            if scores.get("mean_iou") is not None:
-                run.check()
-                runs.append(run)
-    return runs
+            if scores.get("mean_iou") is None:
+                left_out.append(f"Run {folder.name} is left out: it has no mIoU; run 'test' on annotated views.")
+                continue
+            run.check()
+            runs.append(run)
+    return runs, left_out
 
 
-def group_runs(runs: list[Run]) -> list[RunGroup]:
-    """Runs with equal settings together, in the order in which the settings first occur."""
-    groups: dict[str, list[Run]] = {}
+def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[str]]:
+    """Runs of one row together: first the paper's rows, in its order, then the others; and what was not averaged.
+
+    Runs belong to the row that their name says, never to one that happens to have equal settings. Where the runs of a
+    row differ in more than their seed, each stays alone; where they are not what the paper's row of that name is, they
+    do not stand for it.
+    """
+    rows: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(run.setup(), []).append(run)
-    return [RunGroup(tuple(members)) for members in groups.values()]
+        rows.setdefault(run.row, []).append(run)
+    groups, remarks = [], []
+    for name, members in rows.items():
+        members.sort(key=lambda run: run.seed)
+        paper = _ROWS.get(name)
+        if paper is not None and (reason := next(filter(None, map(paper.differs, members)), None)):
+            remarks.append(f"{name} is not the paper's row {paper.title!r}: it has {reason}.")
+            paper = None
+        reason = why_not_one_row([run.settings for run in members])
+        if reason is None and len({run.tested for run in members}) > 1:
+            reason = "only some are tested"
+        if reason is None:
+            groups.append(RunGroup(name, tuple(members), paper))
+            continue
+        remarks.append(f"The {len(members)} runs of {name} are not averaged: they differ in more than their seed "
+                       f"({reason}).")
+        groups += [RunGroup(run.name, (run,)) for run in members]
+    order = {row: number for number, row in enumerate(_ROWS.values())}
+    return sorted(groups, key=lambda group: order.get(group.paper, len(order))), remarks
 
 
-def paper_table(groups: list[RunGroup]) -> list[tuple[Row, RunGroup]]:
-    """The groups of the paper's rows, in its order; a row may occur with several settings or not at all."""
-    return [(row, group) for row in PAPER_ROWS for group in groups if _belongs(group.first, row)]
-
-
-def _belongs(run: Run, row: Row) -> bool:
-    uses_sh = run.stem != "rgb"
-    return (run.color, uses_sh, run.novel_views) == (row.color, row.uses_sh, row.novel_views)
-
-
-def fusion_table(groups: list[RunGroup]) -> list[RunGroup]:
-    """Groups on rendered views without novel ones, when they have two or more different SH stems."""
-    chosen = [group for group in groups if group.first.color == "rgb" and not group.first.novel_views]
-    stems = {group.first.stem for group in chosen} - {"rgb"}
-    return sorted(chosen, key=lambda group: group.first.stem) if len(stems) > 1 else []
+def fusion_table(groups: Sequence[RunGroup]) -> list[RunGroup]:
+    """The paper's rows of rendered colour without novel views, when they have two or more different SH stems."""
+    chosen = [group for group in groups if group.paper and group.paper.color == "rgb" and not group.paper.novel_views]
+    return sorted(chosen, key=lambda group: group.first.stem) if len({group.first.stem for group in chosen}) > 2 else []
 
 
 def unequal_budgets(groups: list[RunGroup]) -> list[str]:

@@ -10,7 +10,9 @@ from torch import Tensor
 from analysis.viewer.mesh_view import mesh_view
 from analysis.viewer.pictures import class_picture, quality_picture
 from analysis.viewer.scene_state import CameraSource, SceneState
+from dataloader import CameraList
 from model.radiance_field import RenderedView
+from utils.images import resize_image, resize_nearest
 
 
 class Comparison(NamedTuple):
@@ -29,11 +31,12 @@ def compare(state: SceneState, source: CameraSource, index: int, hidden: Collect
     channels = source.store.channels if stored is not None else ()
     if "photo" in channels:
         pictures["photo"] = source.store.read("photo", stored)
-    color, sh = _stored_view(source, stored) if "rgb" in channels else _rendered_view(state, source, index)
+    rendered = "rgb" in channels
+    color = source.store.read("rgb", stored) if rendered else _render(state, source.cameras, index, ("rgb",)).rgb
     pictures["render"] = color.clamp(0, 1).cpu()
     labels = {
         "annotation": source.store.read("label", stored) if "label" in channels else _annotation(state, source, index),
-        "prediction": _prediction(state, source, index, color, sh),
+        "prediction": _prediction(state, source, index),
     }
     labels = {caption: image for caption, image in labels.items() if image is not None}
     pictures |= {caption: class_picture(image, hidden) for caption, image in labels.items()}
@@ -44,18 +47,7 @@ def compare(state: SceneState, source: CameraSource, index: int, hidden: Collect
     return Comparison(pictures, sorted(classes))
 
 
-def _stored_view(source: CameraSource, stored: int) -> tuple[Tensor, Tensor | None]:
-    sh = source.store.read("sh", stored) if "sh" in source.store.channels else None
-    return source.store.read("rgb", stored), sh
-
-
-def _rendered_view(state: SceneState, source: CameraSource, index: int) -> tuple[Tensor, Tensor]:
-    view = _render(state, source, index, ("rgb", "sh"))
-    return view.rgb, view.sh
-
-
-def _render(state: SceneState, source: CameraSource, index: int, outputs: tuple[str, ...]) -> RenderedView:
-    cameras = source.cameras
+def _render(state: SceneState, cameras: CameraList, index: int, outputs: tuple[str, ...]) -> RenderedView:
     return state.field.render_view(
         cameras.camera_to_world[index], cameras.intrinsics[index], cameras.image_size, state.options, outputs
     )
@@ -68,16 +60,30 @@ def _annotation(state: SceneState, source: CameraSource, index: int) -> Tensor |
     return mesh_view(state.mesh, cameras.camera_to_world[index], cameras.intrinsics[index], cameras.image_size).label
 
 
-def _prediction(
-    state: SceneState, source: CameraSource, index: int, color: Tensor, sh: Tensor | None
-) -> Tensor | None:
-    if state.predictor is None or (sh is None and "sh" in state.predictor.outputs):
+def _prediction(state: SceneState, source: CameraSource, index: int) -> Tensor | None:
+    """What the network says of the view at the size that it was trained on; None where its input is not there."""
+    predictor, stored = state.predictor, source.store_index(index)
+    if predictor is None:
         return None
-    return state.predictor.predict(color, sh, source.cameras.camera_to_world[index], state.field.transform.rotation)
+    needed = {predictor.color, *(output for output in predictor.outputs if output != "rgb")}
+    channels = set(source.store.channels) if stored is not None else set()
+    sh = None
+    if needed <= channels and source.store.size == predictor.size:
+        color = source.store.read(predictor.color, stored)
+        sh = source.store.read("sh", stored) if "sh" in needed else None
+    elif predictor.color == "photo" and "photo" not in channels:
+        return None
+    else:
+        view = _render(state, source.cameras.resized(predictor.size), index, predictor.outputs)
+        sh, color = view.sh, view.rgb
+        if predictor.color == "photo":
+            color = resize_image(source.store.read("photo", stored), predictor.size)
+    labels = predictor.predict(color, sh, source.cameras.camera_to_world[index], state.field.transform.rotation)
+    return resize_nearest(labels, source.cameras.image_size)
 
 
 def _quality(state: SceneState, source: CameraSource, index: int) -> Tensor | None:
     if state.quality is None:
         return None
-    view, cameras = _render(state, source, index, ("depth", "alpha")), source.cameras
+    view, cameras = _render(state, source.cameras, index, ("depth", "alpha")), source.cameras
     return state.quality.estimate(view, cameras.camera_to_world[index], cameras.intrinsics[index])

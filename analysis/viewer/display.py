@@ -68,9 +68,9 @@ class Display:
     @property
     def modes(self) -> tuple[str, ...]:
         """Modes that this scene offers."""
-        needed = {
-            QUALITY: self.state.quality, ANNOTATION: self.state.mesh, PREDICTION: self.state.predictor
-        }  # fmt: skip
+        predictor = self.state.predictor
+        renders = predictor is not None and predictor.color == "rgb"  # there are no photographs of any other view
+        needed = {QUALITY: self.state.quality, ANNOTATION: self.state.mesh, PREDICTION: predictor if renders else None}
         return tuple(mode for mode in MODES if mode not in needed or needed[mode] is not None)
 
     def set_mode(self, mode: str) -> None:

@@ -16,7 +16,9 @@ class Predictor:
     """A network and the input it expects.
 
     Attributes:
-        focal: (x, y) focal lengths in pixels of its training views; other views are rendered at that scale.
+        size: (height, width) of its training views.
+        focal: (x, y) focal lengths of these in pixels; what a browser sees is rendered at that scale.
+        color: what its colour was: "rgb" for rendered, "photo" for photographs.
         outputs: render outputs that it needs.
     """
 
@@ -37,9 +39,11 @@ class Predictor:
 
         self._device = device
         self._module = load_checkpoint(checkpoint, device)
-        intrinsics = cameras.resized(trained_size(self._module) or size).intrinsics[0]
+        options = ViewOptions(**self._module.hparams["views"])
+        self.size = trained_size(self._module) or tuple(size)
+        intrinsics = cameras.resized(self.size).intrinsics[0]
         self.focal = float(intrinsics[0, 0]), float(intrinsics[1, 1])
-        self._sh_frame = ViewOptions(**self._module.hparams["views"]).sh_frame
+        self.color, self._sh_frame = options.color, options.sh_frame
         self.outputs = ("rgb", "sh") if self._module.network.uses_sh else ("rgb",)
 
     @torch.inference_mode()

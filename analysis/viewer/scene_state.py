@@ -205,4 +205,7 @@ def _predictor(
             "view.checkpoint needs the scene's cameras, which give the scale of the training views; set view.views_dir "
             "or view.scans_dir"
         )
-    return Predictor(checkpoint, next(iter(sources.values())).cameras, size, device)
+    predictor = Predictor(checkpoint, next(iter(sources.values())).cameras, size, device)
+    if predictor.color == "photo":
+        logger.info("%s was trained on photographs: it predicts those of recorded cameras alone", checkpoint)
+    return predictor

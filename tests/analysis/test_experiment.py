@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.experiment import CLASSES, RunScores, class_groups, class_iou, compare_rows
-from analysis.task_compare import compare
+from analysis.task_compare import compare, finished_runs
 from utils.errors import UserError
 
 ROOMS = ("a", "b", "c", "d", "e")
@@ -109,3 +109,35 @@ def test_the_task_reads_what_it_keeps_and_writes_into_a_document(tmp_path):
         compare(str(tmp_path / "out"), results_dir=str(results), document=str(page))
     with pytest.raises(UserError, match="no finished run of worse"):
         compare(str(tmp_path / "out"), results_dir=str(results), rows=["worse"])
+
+
+def write_run(folder, name, seed, tested=True, finished=True):
+    training = folder / name / ("training" if finished else "training.partial")
+    training.mkdir(parents=True)
+    (training / "settings.json").write_text(json.dumps({"budget": {"seed": seed, "epochs": 2}, "training": []}))
+    if not finished:
+        return
+    (folder / name / "run.json").write_text(json.dumps([{"gpu": None, "python": "3", "packages": {}}]))
+    (training / "results.json").write_text(json.dumps(
+        {"epochs": 2, "best_epoch": 1, "seconds": 3.0, "images_per_second": 4.0}))
+    if tested:
+        content = scores("any", seed, 0.5).to_json()
+        (folder / name / "test/scores").mkdir(parents=True)
+        (folder / name / "test/scores/results.json").write_text(json.dumps(
+            {"mean_iou": 0.5, "pixel_accuracy": 0.5, "by_scene": content["by_scene"]}))
+
+
+def test_runs_belong_to_the_row_of_their_name_and_none_is_left_out(tmp_path):
+    for name, seed in (("base_0", 0), ("base_1", 1), ("row_2", 0), ("alone", 3)):
+        write_run(tmp_path, name, seed)
+    assert [(run.row, run.seed) for run in finished_runs(tmp_path)] == [
+        ("alone", 3), ("base", 0), ("base", 1), ("row_2", 0)]  # fmt: skip
+
+
+@pytest.mark.parametrize("state, task", [({"tested": False}, "test"), ({"finished": False}, "train")])
+def test_a_run_that_is_not_done_is_named_unless_its_row_is_not_wanted(tmp_path, state, task):
+    write_run(tmp_path, "base_0", 0)
+    write_run(tmp_path, "row_0", 0, **state)
+    with pytest.raises(UserError, match=f"run '{task}' on row_0"):
+        finished_runs(tmp_path)
+    assert [run.row for run in finished_runs(tmp_path, ["base"])] == ["base"]

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from analysis.report.curves import plot_curves, read_curves
-from analysis.report.runs import find_runs, group_runs, paper_table, unequal_budgets
+from analysis.report.runs import find_runs, fusion_table, group_runs, unequal_budgets
 from analysis.report.search_section import plot_search, search_section
 from analysis.task_analyze import analyze
 from analysis.task_filter import filter as filter_domes
@@ -25,13 +25,13 @@ from utils.images import write_image
 from utils.labels import CLASS_NAMES, colorize
 
 
-def write_run(runs_dir, name, mean_iou, stem="rgb", color="rgb", seed=0, novel=False, epochs=5, tested=True):
+def write_run(runs_dir, name, mean_iou, stem="rgb", color="rgb", seed=0, novel=False, epochs=5, tested=True, scene="a"):
     training = runs_dir / name / "training"
     training.mkdir(parents=True)
     folders = ["original", "novel"] if novel else ["original"]
     (training / "settings.json").write_text(json.dumps({
         "network": {"stem": stem}, "views": {"color": color}, "budget": {"seed": seed, "epochs": epochs},
-        "training": [{"folder": folder, "scene": "a"} for folder in folders],
+        "training": [{"folder": folder, "scene": scene} for folder in folders],
     }))
     iou = dict.fromkeys(CLASS_NAMES[1:]) | {"wall": mean_iou, "sink": mean_iou}
     scores = {"mean_iou": mean_iou, "pixel_accuracy": 0.5, "class_iou": iou, "views": 7}
@@ -75,8 +75,8 @@ def work(tmp_path_factory):
     write_run(tmp_path / "runs", "rendered_rgb", 0.30)
     write_run(tmp_path / "runs", "rendered_rgb_1", 0.34, seed=1)
     write_run(tmp_path / "runs", "rendered_rgb_sh", 0.40, stem="conv_sum", tested=False)
-    write_run(tmp_path / "runs", "rendered_rgb_concat", 0.36, stem="concat")
-    write_run(tmp_path / "runs", "rendered_rgb_concat_1", 0.38, stem="concat", seed=1)
+    write_run(tmp_path / "runs", "rendered_rgb_sh_concat", 0.36, stem="concat")
+    write_run(tmp_path / "runs", "rendered_rgb_sh_concat_1", 0.38, stem="concat", seed=1)
     write_search(tmp_path / "search")
     with SummaryWriter(tmp_path / "runs" / "rendered_rgb" / "training" / "tensorboard") as writer:
         for step, loss in ((10, 2.0), (20, 1.0)):
@@ -90,18 +90,71 @@ def run_report(work):
     return report(str(work / "report"), *paths, search_dir=str(work / "search"), title="A <b>title</b>")
 
 
+def groups_of(folder):
+    groups, _ = group_runs(find_runs(folder)[0])
+    return {group.title: group for group in groups}
+
+
 def test_rows_and_deviation_over_seeds(tmp_path):
-    write_run(tmp_path, "x", 0.30)
-    write_run(tmp_path, "y", 0.34, seed=1)
-    write_run(tmp_path, "camera", 0.5, color="photo")
-    write_run(tmp_path, "novel", 0.6, stem="concat", novel=True)
-    groups = group_runs(find_runs(tmp_path))
-    table = {row.title: group for row, group in paper_table(groups)}
+    write_run(tmp_path, "novel_rgb_sh", 0.6, stem="conv_sum", novel=True)
+    write_run(tmp_path, "rendered_rgb_0", 0.30)
+    write_run(tmp_path, "rendered_rgb_1", 0.34, seed=1)
+    write_run(tmp_path, "camera_rgb", 0.5, color="photo")
+    table = groups_of(tmp_path)
     assert list(table) == ["camera RGB", "rendered RGB", "RGB + SH, with novel views"]
     mean, deviation = table["rendered RGB"].mean_iou
     assert mean == pytest.approx(0.32) and deviation == pytest.approx(0.04 / 2**0.5)
     assert table["camera RGB"].mean_iou == (0.5, None)
     assert table["rendered RGB"].class_iou("bed") is None
+
+
+def test_rows_are_told_apart_by_their_name_and_not_by_their_settings(tmp_path):
+    write_run(tmp_path, "rendered_rgb", 0.30)
+    write_run(tmp_path, "half_of_the_rooms", 0.20, seed=1)  # like another seed of the first, by its settings alone
+    write_run(tmp_path, "mine_2", 0.10, seed=1)  # of its own: its seed is not 2
+    table = groups_of(tmp_path)
+    assert {title: len(group.runs) for title, group in table.items()} == {
+        "rendered RGB": 1, "half_of_the_rooms": 1, "mine_2": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "others, reason",
+    [
+        ([{"seed": 1, "epochs": 9}], "budget.epochs = 5 there, 9 now"),
+        ([{"seed": 1, "scene": "b"}], r"training\[0\].scene"),
+        ([{"seed": 1, "tested": False}], "only some are tested"),
+    ],
+)
+def test_runs_of_one_name_that_are_not_alike_are_not_averaged(tmp_path, others, reason):
+    write_run(tmp_path, "row_0", 0.30)
+    for other in others:
+        write_run(tmp_path, "row_1", 0.50, **other)
+    groups, remarks = group_runs(find_runs(tmp_path)[0])
+    assert [(group.title, group.mean_iou[0]) for group in groups] == [("row_0", 0.30), ("row_1", 0.50)]
+    assert len(remarks) == 1 and re.search(reason, remarks[0])
+
+
+def test_a_seed_that_occurs_twice_is_not_averaged(tmp_path):
+    write_run(tmp_path, "row", 0.30)
+    write_run(tmp_path, "row_0", 0.50)
+    groups, remarks = group_runs(find_runs(tmp_path)[0])
+    assert [group.title for group in groups] == ["row", "row_0"] and "two have the seed 0" in remarks[0]
+
+
+def test_a_row_that_is_not_what_the_papers_is_does_not_stand_for_it(tmp_path):
+    write_run(tmp_path, "novel_rgb", 0.30)  # no store of novel views
+    (group,), (remark,) = group_runs(find_runs(tmp_path)[0])
+    assert group.paper is None and group.title == "novel_rgb"
+    assert "novel_rgb is not the paper's row" in remark and "novel views False instead of True" in remark
+
+
+def test_no_run_is_left_out_in_silence(tmp_path):
+    write_run(tmp_path, "row", 0.30)
+    write_run(tmp_path, "none", None, tested=False)
+    (tmp_path / "stopped" / "training.partial").mkdir(parents=True)
+    runs, left_out = find_runs(tmp_path)
+    assert [run.name for run in runs] == ["row"]
+    assert [line.split()[1] for line in left_out] == ["none", "stopped"] and "not finished" in left_out[1]
 
 
 def test_learning_curves_are_read_from_event_files(work, tmp_path):
@@ -110,15 +163,16 @@ def test_learning_curves_are_read_from_event_files(work, tmp_path):
     curves = read_curves(tensorboard, ["train/loss", "val/mean_iou"])
     assert list(curves) == ["train/loss"]
     assert (curves["train/loss"].steps, curves["train/loss"].values) == ([10, 20], [2.0, 1.0])
-    assert plot_curves(find_runs(runs)) is not None
+    assert plot_curves(find_runs(runs)[0]) is not None
     shutil.rmtree(tensorboard)
-    assert plot_curves(find_runs(runs)) is None
+    assert plot_curves(find_runs(runs)[0]) is None
 
 
 def test_unequal_budgets_are_told(tmp_path):
-    write_run(tmp_path, "x", 0.3)
-    write_run(tmp_path, "y", 0.4, stem="conv_sum", epochs=9, seed=4)
-    assert unequal_budgets(group_runs(find_runs(tmp_path))) == ["budget.epochs"]
+    write_run(tmp_path, "rendered_rgb", 0.3)
+    write_run(tmp_path, "rendered_rgb_sh", 0.4, stem="conv_sum", epochs=9, seed=4)
+    assert unequal_budgets(list(groups_of(tmp_path).values())) == ["budget.epochs"]
+    assert fusion_table(list(groups_of(tmp_path).values())) == []  # two stems of which one takes in no SH
 
 
 def test_page_is_self_contained_and_its_pictures_exist(work):
@@ -173,7 +227,7 @@ def test_stems_are_compared_over_their_seeds(work):
     assert fusion["concat"]["class_iou"]["sink"]["std"] == pytest.approx(100 * 0.02 / 2**0.5)
     assert fusion["conv_sum"]["mean_iou_std"] is None
     rows = {row["title"]: row["paper_mean_iou"] for row in content["results"]["rows"]}
-    assert rows == {"rendered RGB": 40.0, "rendered RGB + SH (concat)": 39.6, "rendered RGB + SH (conv_sum)": 41.0}
+    assert rows == {"rendered RGB": 40.0, "rendered RGB + SH": 41.0, "rendered RGB + SH (concat)": 39.6}
     assert "| concat | 37.0 ± 1.4 | 39.6 |" in (work / "report" / "report.md").read_text()
 
 

@@ -137,11 +137,14 @@ def test_missing_ffmpeg_is_one_clear_sentence(monkeypatch):
 class Always:
     """Stands for a network that sees one class everywhere."""
 
-    outputs = ("rgb", "sh")
+    outputs, color = ("rgb", "sh"), "rgb"
+
+    def __init__(self, size=box_room.SIZE):
+        self.size = size
 
     def predict(self, color, sh, camera_to_world, world_to_grid):
-        assert color.shape == (3, *box_room.SIZE) and sh.shape == (27, *box_room.SIZE)
-        return torch.full(box_room.SIZE, 9, dtype=torch.uint8)
+        assert color.shape == (3, *self.size) and sh.shape == (27, *self.size)
+        return torch.full(self.size, 9, dtype=torch.uint8)
 
 
 def room_state(store):
@@ -166,3 +169,19 @@ def test_a_camera_is_compared_by_what_is_stored_and_else_by_what_can_be_made(tmp
     assert made.pictures["render"].shape == (3, *box_room.SIZE)
     agreement = (made.pictures["annotation"] == stored.pictures["annotation"]).float().mean()
     assert agreement > 0.99, "the mesh shows what the store holds"
+
+
+def test_a_network_sees_views_of_its_own_size_only(tmp_path):
+    store = ViewStore.open(box_room.write_store(tmp_path / "room"))
+    trajectory = CameraSource(TRAJECTORY, store.cameras, store)
+    state = replace(room_state(store), predictor=Always((20, 30)))
+    pictures = compare(state, trajectory, 3).pictures
+    assert pictures["prediction"].shape == pictures["annotation"].shape
+
+
+def test_a_network_of_photographs_sees_no_render(tmp_path):
+    store = ViewStore.open(box_room.write_store(tmp_path / "room"))
+    state = replace(room_state(store), predictor=Always())
+    state.predictor.color = "photo"
+    assert "photo" not in store.channels
+    assert "prediction" not in compare(state, CameraSource(TRAJECTORY, store.cameras, store), 3).pictures

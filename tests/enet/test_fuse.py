@@ -171,11 +171,13 @@ def test_a_checkpoint_predicts(fields, tmp_path, monkeypatch):
     class Network(torch.nn.Module):
         uses_sh = False
 
+    size = None
+
     class Constant(SegmentationModule):
         def __init__(self):
             torch.nn.Module.__init__(self)
             self.network = Network()
-            self._set_hparams({"views": ViewOptions().__dict__})
+            self._set_hparams({"views": ViewOptions().__dict__, "size": size})
 
         device = torch.device("cpu")
 
@@ -193,6 +195,11 @@ def test_a_checkpoint_predicts(fields, tmp_path, monkeypatch):
     assert json.dumps(by_network) == json.dumps(by_file)
     labels = [(tmp_path / name / SCENE / "label.npy").read_bytes() for name in ("network", "file")]
     assert labels[0] == labels[1]
+    size = (124, 124)
+    options = {"predictions": "", "checkpoint": str(tmp_path / "net.ckpt")}
+    with pytest.raises(UserError, match="trained on images of 124x124 pixels, these have 40x31.*fuse.other_size"):
+        run(fields, tmp_path / "other", **options)
+    run(fields, tmp_path / "other", **options, other_size=True)
 
 
 def test_sh_images_reach_the_network_in_its_axes(fields):

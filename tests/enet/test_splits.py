@@ -43,6 +43,13 @@ def test_novel_views_are_trained_on_but_never_validated(make_store, views):
     assert names(validation) == ["views/scene0002_00"]
 
 
+def test_a_folder_without_a_view_of_any_scene_is_refused(make_store, views):
+    """A row with novel views of which none was accepted must not train as the row without."""
+    other = make_store("scene0009_00", folder="novel").parent
+    with pytest.raises(UserError, match="novel holds views of none of the 2 scenes .such as scene0000_00."):
+        choose([views, other], val=["scene0002_00"], test=["scene0003_00"])
+
+
 def test_single_room_holds_out_every_nth_view(make_store):
     views = make_store("room", count=7).parent
     novel = make_store("room", folder="novel", count=3).parent

@@ -1,0 +1,42 @@
+"""Which row of an experiment a run belongs to, and whether its runs may be averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from utils.identity import value_identity
+from utils.outputs import first_difference
+
+
+def row_of(run: str, seed: int) -> str:
+    """The row that a run's name says: ``ROW_SEED`` where it ends with its seed, else the whole name.
+
+    Args:
+        run: name of the run, which is the name of its folder.
+        seed: of its training.
+    """
+    row, _, ending = run.rpartition("_")
+    return row if row and ending == str(seed) else run
+
+
+def settings_but_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A training's settings without ``budget.seed``."""
+    return {**settings, "budget": {name: value for name, value in settings["budget"].items() if name != "seed"}}
+
+
+def settings_identity(settings: Mapping[str, Any]) -> str:
+    """Equal for trainings that differ in nothing but their seed."""
+    return value_identity(settings_but_seed(settings))
+
+
+def why_not_one_row(settings: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why trainings of one name are no seeds of one row, in a few words; None where they are."""
+    first, *others = settings
+    for other in others:
+        difference = first_difference(settings_but_seed(first), settings_but_seed(other))
+        if difference is not None:
+            return difference
+    seeds = [entry["budget"]["seed"] for entry in settings]
+    repeated = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+    return None if repeated is None else f"two have the seed {repeated}"
