@@ -52,7 +52,8 @@ class ViewDataset(Dataset):
     """Annotated views of any number of stores that share one image size, without those that the filter refused.
 
     An item is a dict: ``color`` float32 ``[3, H, W]`` in 0..1; ``sh`` float32 ``[27, H, W]`` with inputs "rgb+sh";
-    ``label`` int64 ``[H, W]``; ``weight`` float32 ``[H, W]`` in 0..1, the render quality, where :attr:`weighted`.
+    ``label`` int64 ``[H, W]``; ``weight`` float32 ``[H, W]`` in 0..1, the render quality, where :attr:`weighted`; and
+    ``further`` channels of the stores by their own names.
     Whole batches are read as stored, see :meth:`stored_batch`.
 
     Picklable and safe in worker processes: it keeps no file open.
@@ -71,6 +72,7 @@ class ViewDataset(Dataset):
         inputs: str = "rgb",
         color: str = "rgb",
         weighted: bool = False,
+        further: Sequence[str] = (),
     ):
         """Open the stores and check them, without reading pixels.
 
@@ -79,6 +81,7 @@ class ViewDataset(Dataset):
             inputs: "rgb" or "rgb+sh".
             color: which picture is ``color``: the rendered "rgb" or the camera's "photo".
             weighted: whether items carry a weight; views of stores without ``quality`` then count in full.
+            further: other channels that items carry, such as "depth".
 
         Raises:
             UserError: no stores or views; a channel is missing; sizes or SH storage differ between stores.
@@ -93,6 +96,7 @@ class ViewDataset(Dataset):
         self._channels = {"color": color, "label": "label"}
         if inputs == "rgb+sh":
             self._channels["sh"] = "sh"
+        self._channels |= {name: name for name in further}
         self._check_stores()
         kept = [_kept_views(store, entry.indices) for store, entry in zip(self.stores, self.selections, strict=True)]
         self.index_in_store = torch.cat(kept)
@@ -138,7 +142,8 @@ class ViewDataset(Dataset):
     ) -> dict[str, Tensor]:
         """Items as stored, collated: the entries of items as the channels' dtypes have them.
 
-        Labels and weights are uint8; ``sh_range`` float32 ``[B, 27, 2]`` comes along where SH are 8-bit.
+        Labels and weights are uint8, depth is int32; ``sh_range`` float32 ``[B, 27, 2]`` comes along where SH are
+        8-bit.
         :mod:`dataloader.view_channels` decodes.
 
         Raises:
@@ -150,6 +155,8 @@ class ViewDataset(Dataset):
         store, view = self._place(index)
         sample = {key: store.read_stored(channel, view) for key, channel in self._channels.items()}
         check_labels(sample["label"], store, view)
+        # PyTorch computes little with uint16.
+        sample |= {key: values.int() for key, values in sample.items() if values.dtype == torch.uint16}
         if self.has_sh and store.sh_range is not None:
             sample["sh_range"] = store.sh_range
         if self.weighted:

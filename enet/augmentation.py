@@ -1,12 +1,13 @@
-"""Augmentation of a batch of views on its device; colour, SH, labels and weights stay aligned to the pixel.
+"""Augmentation of a batch of views on its device; all that it holds stays aligned to the pixel.
 
 Every random number comes with the step, so an augmentation depends on seed, epoch and position in the epoch only. The
-SH coefficients of a mirrored view are those of :func:`enet.sh_frames.sh_matrices`.
+SH coefficients of a mirrored view are those of :func:`enet.sh_frames.sh_matrices`, its geometry that of
+:func:`enet.geometry.mirror_signs`: both are chosen where the view is decoded.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -45,22 +46,28 @@ def mirrored(draws: Draws, options: AugmentationOptions) -> Tensor:
 
 
 def augment(batch: ViewBatch, draws: Draws, options: AugmentationOptions) -> ViewBatch:
-    """Mirror, crop and jitter. SH images must already hold the mirrored coefficients where :func:`mirrored` says so."""
+    """Mirror, crop and jitter. SH and geometry must already be those of the mirrored world where :func:`mirrored` says
+    so.
+    """
     if options.mirror > 0:
         batch = _map(batch, lambda image, _: _mirror(image, mirrored(draws, options)))
     if options.smallest_crop < 1:
         grid = _crop_grid(draws, options.smallest_crop, tuple(batch.label.shape[-2:]))
         batch = _map(batch, lambda image, mode: _resample(image, grid, mode))
-    return ViewBatch(_jitter(batch.color, draws, options), batch.sh, batch.label, batch.weight)
+    return replace(batch, color=_jitter(batch.color, draws, options))
 
 
 def _map(batch: ViewBatch, change) -> ViewBatch:
-    """Apply ``change(image [B, C, H, W], interpolation mode)`` to everything in the batch."""
+    """Apply ``change(image [B, C, H, W], interpolation mode)`` to everything in the batch.
+
+    Geometry is not blended: between two surfaces there is no third, nor one where there is nothing.
+    """
     return ViewBatch(
         change(batch.color, "bilinear"),
         None if batch.sh is None else change(batch.sh, "bilinear"),
         change(batch.label[:, None], "nearest")[:, 0],
         None if batch.weight is None else change(batch.weight[:, None], "bilinear")[:, 0],
+        None if batch.geometry is None else change(batch.geometry, "nearest"),
     )
 
 

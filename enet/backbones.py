@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from enet.inputs import SH, Beside
 from enet.network import ENet
 from enet.options import NetworkOptions
 from enet.stems import COLOR_CHANNELS
 from utils.errors import UserError
 from utils.labels import NUM_CLASSES
-from utils.spherical_harmonics import SH_CHANNELS
 
 
 class SegFormer(nn.Module):
@@ -19,13 +21,14 @@ class SegFormer(nn.Module):
 
     Args:
         num_classes: output channels.
-        stem: ``"rgb"``, or ``"concat"`` for colour and SH together as 30 channels.
+        stem: ``"rgb"``, or ``"concat"`` for colour and the images of ``inputs`` together.
+        inputs: some of :data:`enet.inputs.INPUTS`.
 
     Raises:
         UserError: the ``transformers`` package is missing, or the stem is another.
     """
 
-    def __init__(self, num_classes: int, stem: str = "rgb"):
+    def __init__(self, num_classes: int, stem: str = "rgb", inputs: Sequence[str] = (SH,)):
         super().__init__()
         if stem not in ("rgb", "concat"):
             raise UserError(f"NetworkOptions.stem = {stem!r} is ENet's; segformer_b0 has 'rgb' and 'concat'")
@@ -33,8 +36,9 @@ class SegFormer(nn.Module):
             from transformers import SegformerConfig, SegformerForSemanticSegmentation
         except ModuleNotFoundError:
             raise UserError("segformer_b0 needs transformers; install it: pip install transformers") from None
-        self.uses_sh = stem == "concat"
-        channels = COLOR_CHANNELS + SH_CHANNELS * self.uses_sh
+        self.beside = Beside() if stem == "rgb" else Beside.of(inputs)
+        self.uses_sh = self.beside.uses_sh
+        channels = COLOR_CHANNELS + self.beside.channels
         self.segformer = SegformerForSemanticSegmentation(
             SegformerConfig(num_channels=channels, num_labels=num_classes)
         )
@@ -43,6 +47,7 @@ class SegFormer(nn.Module):
         self,
         color: Tensor,  # [B, 3, H, W]
         sh: Tensor | None = None,  # [B, 27, H, W]
+        geometry: Tensor | None = None,  # [B, G, H, W]
     ) -> Tensor:
         """Logits [B, num_classes, H, W]: SegFormer's, at a quarter of the size, interpolated.
 
@@ -51,7 +56,8 @@ class SegFormer(nn.Module):
         """
         if min(color.shape[-2:]) < 32:
             raise ValueError(f"images must be at least 32x32, found {color.shape[-2]}x{color.shape[-1]}")
-        image = torch.cat([color, sh], dim=1) if self.uses_sh else color
+        extra = self.beside.join(color, sh, geometry)
+        image = color if extra is None else torch.cat([color, extra], dim=1)
         logits = self.segformer(image.contiguous()).logits
         return F.interpolate(logits, size=color.shape[-2:], mode="bilinear", align_corners=False)
 
@@ -59,7 +65,7 @@ class SegFormer(nn.Module):
 def build_network(options: NetworkOptions) -> nn.Module:
     """The network with random weights; raises :class:`UserError` for unknown names."""
     if options.backbone == "enet":
-        return ENet(NUM_CLASSES, options.stem, tuple(options.dropout))
+        return ENet(NUM_CLASSES, options.stem, tuple(options.dropout), options.inputs)
     if options.backbone == "segformer_b0":
-        return SegFormer(NUM_CLASSES, options.stem)
+        return SegFormer(NUM_CLASSES, options.stem, options.inputs)
     raise UserError(f"NetworkOptions.backbone = {options.backbone!r} is unknown; use 'enet' or 'segformer_b0'")

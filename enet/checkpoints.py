@@ -173,10 +173,10 @@ class _Nyu40Network(nn.Module):
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        self.network, self.uses_sh = network, network.uses_sh
+        self.network, self.beside, self.uses_sh = network, network.beside, network.uses_sh
         self._kept = list(NYU40_IDS[1:])
         self._others = [number for number in range(_NYU40) if number not in self._kept]
 
-    def forward(self, color: Tensor, sh: Tensor | None = None) -> Tensor:
-        logits = self.network(color, sh)
+    def forward(self, color: Tensor, sh: Tensor | None = None, geometry: Tensor | None = None) -> Tensor:
+        logits = self.network(color, sh, geometry)
         return torch.cat((logits[:, self._others].logsumexp(1, keepdim=True), logits[:, self._kept]), dim=1)

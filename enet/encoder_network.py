@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from enet.inputs import Beside
 from enet.stems import COLOR_CHANNELS, STEM_CHANNELS
 from utils.errors import short
 
@@ -67,6 +68,7 @@ class EncoderNetwork(nn.Module):
         num_classes: output channels.
     """
 
+    beside = Beside()
     uses_sh = False
 
     def __init__(self, num_classes: int):
@@ -84,6 +86,7 @@ class EncoderNetwork(nn.Module):
         self,
         color: Tensor,  # [B, 3, H, W]
         sh: Tensor | None = None,  # left unused
+        geometry: Tensor | None = None,  # likewise
     ) -> Tensor:
         pooled = F.max_pool2d(color, 2)  # without the last row or column of odd sizes
         x = torch.cat((self.first(color)[..., : pooled.shape[-2], : pooled.shape[-1]], pooled), dim=1)

@@ -164,7 +164,9 @@ class CheckpointTest:
 
     def _source(self, module: SegmentationModule, views: Sequence[StoreViews] | None = None) -> ViewSource:
         options = replace(ViewOptions(**module.hparams["views"]), cache=False, workers=0)  # each view is needed once
-        return StoredViews(self.views if views is None else views, options, module.network.uses_sh)
+        beside = module.network.beside
+        chosen = self.views if views is None else views
+        return StoredViews(chosen, options, beside.uses_sh, geometry=beside.geometry)
 
 
 def views_to_test(

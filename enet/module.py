@@ -61,7 +61,10 @@ class SegmentationModule(pl.LightningModule):
         torch.manual_seed(generator(seed, "weights").initial_seed())
         self.network = build_network(NetworkOptions(**network))
         self.register_buffer("class_weights", torch.ones(NUM_CLASSES))
-        for name, channels in (("color", COLOR_CHANNELS), ("sh", SH_CHANNELS)):
+        normalised = {"color": COLOR_CHANNELS, "sh": SH_CHANNELS, "geometry": self.network.beside.geometry_channels}
+        for name, channels in normalised.items():
+            if not channels:
+                continue
             self.register_buffer(f"{name}_mean", torch.zeros(channels))
             self.register_buffer(f"{name}_std", torch.ones(channels))
         self.register_buffer("_loss_sum", torch.zeros(()), persistent=False)
@@ -76,7 +79,7 @@ class SegmentationModule(pl.LightningModule):
         """Take over class weights and normalisation from the training split."""
         scheme = self._loss_options.class_weights
         self.class_weights.copy_(class_weights(scheme, statistics.class_pixels, statistics.view_pixels))
-        for name in ("color", "sh"):
+        for name in ("color", "sh", "geometry"):
             mean, std = getattr(statistics, f"{name}_mean"), getattr(statistics, f"{name}_std")
             if mean is not None:
                 getattr(self, f"{name}_mean").copy_(mean)
@@ -86,17 +89,21 @@ class SegmentationModule(pl.LightningModule):
         self,
         color: Tensor,  # [B, 3, H, W] 0..1
         sh: Tensor | None = None,  # [B, 27, H, W]
+        geometry: Tensor | None = None,  # [B, G, H, W]
     ) -> Tensor:
         """Logits [B, 21, H, W] of images that are not normalised yet."""
         color = (color - self.color_mean[:, None, None]) / self.color_std[:, None, None]
         if sh is not None:
             sh = (sh - self.sh_mean[:, None, None]) / self.sh_std[:, None, None]
-        return self.network(color, sh)
+        if geometry is not None and self.network.beside.geometry:
+            normalised = (geometry - self.geometry_mean[:, None, None]) / self.geometry_std[:, None, None]
+            geometry = torch.where(geometry == 0, 0, normalised)  # nothing is nothing to the network as well
+        return self.network(color, sh, geometry)
 
     def _loss_and_prediction(self, batch: DeferredBatch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Cross-entropy sum, sum of its weights, other losses, and predicted and true classes uint8 [B, H, W]."""
         views = batch.resolve()
-        logits = self(views.color, views.sh)
+        logits = self(views.color, views.sh, views.geometry)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         truth = views.label.long()
         entropy, weight = weighted_cross_entropy(logits, truth, self.class_weights, views.weight)
@@ -206,30 +213,34 @@ class SegmentationModule(pl.LightningModule):
 
     def classify(self, views: ViewBatch) -> Tensor:
         """Predicted classes uint8 [B, H, W]."""
-        return self(views.color, views.sh).argmax(1).to(torch.uint8)
+        return self(views.color, views.sh, views.geometry).argmax(1).to(torch.uint8)
 
     @torch.inference_mode()
     def predict(
         self,
         color: Tensor,  # [B, 3, H, W] 0..1
         sh: Tensor | None = None,  # [B, 27, H, W] as stored; needed if network.uses_sh
+        geometry: Tensor | None = None,  # [B, G, H, W] of enet.geometry; needed if network.beside.geometry
     ) -> Tensor:
         """Probabilities [B, 21, H, W] of the classes of images that are not normalised yet, in evaluation mode.
 
         SH are in the axes that ``ViewOptions.sh_frame`` of the training names: "grid", the default, is as stored.
 
         Raises:
-            ValueError: the images are of other shapes.
+            UserError: geometry that the network takes is missing.
+            ValueError: SH are missing, or images are of other shapes.
         """
+        beside = self.network.beside
+        if beside.geometry and geometry is None:
+            raise UserError(f"the network takes {', '.join(beside.geometry)} of the field beside the colour, which are "
+                            "missing; compute them by enet.geometry.geometry_images and pass them as geometry")
         if color.dim() != 4 or color.shape[1] != COLOR_CHANNELS:
             raise ValueError(f"color must be [B, 3, H, W], found {list(color.shape)}")
-        wanted = (len(color), SH_CHANNELS, *color.shape[-2:])
-        if self.network.uses_sh and (sh is None or tuple(sh.shape) != wanted):
-            found = None if sh is None else list(sh.shape)
-            raise ValueError(f"SH images of shape {list(wanted)} are needed, found {found}")
+        beside.check(color, sh, geometry)
+        taken = sh if beside.uses_sh else None, geometry if beside.geometry else None
         training = self.training
         try:
-            return self.eval()(color, sh if self.network.uses_sh else None).float().softmax(1)
+            return self.eval()(color, *taken).float().softmax(1)
         finally:
             self.train(training)
 

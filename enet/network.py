@@ -1,12 +1,14 @@
-"""ENet (Paszke et al., 2016, arXiv:1606.02147) with a stem that can take SH images."""
+"""ENet (Paszke et al., 2016, arXiv:1606.02147) with a stem that can take SH images and geometry."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from enet.blocks import DownsamplingBottleneck, PReLU, RegularBottleneck, UpsamplingBottleneck
+from enet.inputs import SH, Beside
 from enet.stems import STEM_CHANNELS, STEMS
-from utils.spherical_harmonics import SH_CHANNELS
 
 MINIMUM_SIZE = 7
 
@@ -18,18 +20,27 @@ class ENet(nn.Module):
 
     Args:
         num_classes: output channels.
-        stem: ``"rgb"``, ``"concat"``, ``"conv_concat"`` or ``"conv_sum"``; all but the first need SH images.
+        stem: ``"rgb"``, ``"concat"``, ``"conv_concat"`` or ``"conv_sum"``; all but the first need the images of
+            ``inputs``.
         dropout: probability of dropping a channel of an extension in the encoder's first stage, and after it.
+        inputs: what the stem takes beside the colour, some of :data:`enet.inputs.INPUTS`.
     """
 
-    def __init__(self, num_classes: int, stem: str = "rgb", dropout: tuple[float, float] = (0.01, 0.1)):
+    def __init__(
+        self,
+        num_classes: int,
+        stem: str = "rgb",
+        dropout: tuple[float, float] = (0.01, 0.1),
+        inputs: Sequence[str] = (SH,),
+    ):
         super().__init__()
         if stem not in STEMS:
             raise ValueError(f"stem {stem!r} is unknown; use one of {', '.join(STEMS)}")
         first, later = dropout
         self.num_classes = num_classes
-        self.stem = STEMS[stem]()
-        self.uses_sh = self.stem.uses_sh
+        self.beside = Beside() if stem == "rgb" else Beside.of(inputs)
+        self.uses_sh = self.beside.uses_sh
+        self.stem = STEMS[stem](self.beside.channels)
         self.downsample1 = DownsamplingBottleneck(STEM_CHANNELS, 64, PReLU, first)
         self.stage1 = nn.Sequential(*(RegularBottleneck(64, PReLU, first) for _ in range(4)))
         self.downsample2 = DownsamplingBottleneck(64, 128, PReLU, later)
@@ -44,15 +55,18 @@ class ENet(nn.Module):
     def forward(
         self,
         color: Tensor,  # [B, 3, H, W]
-        sh: Tensor | None = None,  # [B, 27, H, W]; left unused by the rgb stem
+        sh: Tensor | None = None,  # [B, 27, H, W]; left unused where the network does not take it
+        geometry: Tensor | None = None,  # [B, G, H, W], see enet.inputs; likewise
     ) -> Tensor:
         """Logits [B, num_classes, H, W] of normalised images of any size from 7x7.
 
         Raises:
-            ValueError: the stem needs SH images and got none or of other shape, or the images are too small.
+            ValueError: the stem needs images and got none or of other shape, or the images are too small.
         """
-        self._check(color, sh)
-        half = self.stem(color, sh if self.uses_sh else None)
+        height, width = color.shape[-2:]
+        if min(height, width) < MINIMUM_SIZE:
+            raise ValueError(f"images must be at least 7x7, found {height}x{width}")
+        half = self.stem(color, self.beside.join(color, sh, geometry))
         quarter, winners_half = self.downsample1(half)
         quarter = self.stage1(quarter)
         eighth, winners_quarter = self.downsample2(quarter)
@@ -60,14 +74,6 @@ class ENet(nn.Module):
         x = self.stage4(self.upsample4(eighth, winners_quarter, tuple(quarter.shape[-2:])))
         x = self.stage5(self.upsample5(x, winners_half, tuple(half.shape[-2:])))
         return self.classifier(x, output_size=tuple(color.shape[-2:]))
-
-    def _check(self, color: Tensor, sh: Tensor | None) -> None:
-        batch, _, height, width = color.shape
-        if min(height, width) < MINIMUM_SIZE:
-            raise ValueError(f"images must be at least 7x7, found {height}x{width}")
-        if self.uses_sh and (sh is None or tuple(sh.shape) != (batch, SH_CHANNELS, height, width)):
-            found = None if sh is None else tuple(sh.shape)
-            raise ValueError(f"SH images of shape {(batch, SH_CHANNELS, height, width)} are needed, found {found}")
 
 
 def _context_stage(dropout: float) -> nn.Sequential:

@@ -57,17 +57,20 @@ def export_onnx(
         "bytes": output.stat().st_size,
         "relative_difference": difference,
         "pixels_of_same_class": same_class,
-        "inputs": ["color", "sh"] if module.network.uses_sh else ["color"],
+        "inputs": list(_example(module, 1, size)),
     }
 
 
 def _example(module: SegmentationModule, batch: int, size: tuple[int, int]) -> dict[str, Tensor]:
-    """Random views with colours in 0..1 and SH spread like the training's."""
+    """Random views with colours in 0..1, and what is beside them spread like the training's."""
     generator = torch.Generator().manual_seed(batch)
     views = {"color": torch.rand(batch, COLOR_CHANNELS, *size, generator=generator)}
-    if module.network.uses_sh:
-        noise = torch.randn(batch, SH_CHANNELS, *size, generator=generator)
-        views["sh"] = noise * module.sh_std[:, None, None] + module.sh_mean[:, None, None]
+    beside = module.network.beside
+    for name, channels in (("sh", SH_CHANNELS * beside.uses_sh), ("geometry", beside.geometry_channels)):
+        if channels:
+            noise = torch.randn(batch, channels, *size, generator=generator)
+            mean, std = (getattr(module, f"{name}_{moment}")[:, None, None] for moment in ("mean", "std"))
+            views[name] = noise * std + mean
     return views
 
 
@@ -80,7 +83,7 @@ def _write(module: SegmentationModule, path: Path, size: tuple[int, int]) -> Non
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,
-            tuple(views.values()),
+            kwargs=views,
             input_names=list(views),
             output_names=["logits"],
             dynamic_shapes={name: {0: batch} for name in views},

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import gin
 
+from enet.inputs import INPUTS, SH, Beside
 from utils.errors import UserError, check_choice
 
 
@@ -62,30 +63,49 @@ class NetworkOptions:
 
     Attributes:
         backbone: 'enet', or 'segformer_b0' (random weights; needs the package transformers).
-        stem: 'rgb', or how the SH image is combined with it: 'concat', 'conv_concat', 'conv_sum'.
+        stem: 'rgb' for colour alone, or how the images of ``inputs`` are combined with it: 'concat', 'conv_concat',
+            'conv_sum'.
+        inputs: what a stem other than 'rgb' takes beside the colour: 'sh', and of the field's geometry 'depth',
+            'normal', 'height' (above the camera) and 'alpha' (opacity).
         dropout: ENet's channel dropout in its first encoder stage, and after it.
     """
 
     backbone: str = "enet"
     stem: str = "rgb"
+    inputs: Sequence[str] = (SH,)
     dropout: tuple[float, float] = (0.01, 0.1)
 
     def __post_init__(self) -> None:
         check_choice("NetworkOptions.stem", self.stem, ("rgb", "concat", "conv_concat", "conv_sum"))
+        for name in self.inputs:
+            check_choice("NetworkOptions.inputs", name, INPUTS)
+        _require(
+            self.stem != "rgb" or tuple(self.inputs) == (SH,),
+            f"NetworkOptions.inputs = {tuple(self.inputs)}, but NetworkOptions.stem = 'rgb' takes colour alone; choose "
+            "'conv_sum' or another stem",
+        )
+        _require(len(self.inputs) > 0, "NetworkOptions.inputs is empty; NetworkOptions.stem = 'rgb' takes colour alone")
+
+    @property
+    def beside(self) -> Beside:
+        """What the network takes beside the colour."""
+        return Beside() if self.stem == "rgb" else Beside.of(self.inputs)
 
     @property
     def uses_sh(self) -> bool:
         """Whether the network takes SH images."""
-        return self.stem != "rgb"
+        return self.beside.uses_sh
 
 
 @gin.configurable
 @dataclass(frozen=True)
 class ViewOptions:
-    """The network's input from a stored view.
+    """The network's input from a stored view, in training and evaluation alike.
 
     Attributes:
         color: 'rgb' for the rendered colour, 'photo' for the photograph.
+        blur: standard deviation, in pixels, of a Gaussian that the colour is blurred with; 0 leaves it sharp.
+        surface_alpha: opacity from which on a pixel shows a surface, with a depth, a normal and a height.
         sh_frame: axes the SH coefficients are given in: 'grid' (each scene's own, as the paper did), 'gravity' (the
             world's, z up), or 'camera'.
         cache: hold the views in the training device's memory; off, they are read from disk all the time.
@@ -93,6 +113,8 @@ class ViewOptions:
     """
 
     color: str = "rgb"
+    blur: float = 0.0
+    surface_alpha: float = 0.5
     sh_frame: str = "grid"
     cache: bool = True
     workers: int = 2
@@ -100,6 +122,11 @@ class ViewOptions:
     def __post_init__(self) -> None:
         check_choice("ViewOptions.color", self.color, ("rgb", "photo"))
         check_choice("ViewOptions.sh_frame", self.sh_frame, ("grid", "gravity", "camera"))
+        _require(0 <= self.blur < math.inf, f"ViewOptions.blur = {self.blur}: expected a number from 0 on")
+        _require(
+            0 < self.surface_alpha <= 1,
+            f"ViewOptions.surface_alpha = {self.surface_alpha}; it must be over 0 and at most 1",
+        )
 
 
 @gin.configurable

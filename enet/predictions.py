@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from dataloader import ViewStore
+from enet.geometry import geometry_images, pixel_to_gravity, stored_channels
 from enet.module import SegmentationModule
 from enet.options import ViewOptions
+from enet.picture import blurred
 from enet.sh_frames import sh_matrices
 from utils.arrays import read_header
 from utils.errors import UserError, reading
@@ -74,7 +76,10 @@ class CheckpointPredictions:
         self._options = ViewOptions(**module.hparams["views"])
         store.check_channel(self._options.color)
         self._matrices = None
-        if module.network.uses_sh:
+        self._beside = module.network.beside
+        for channel in stored_channels(self._beside.geometry):
+            store.check_channel(channel)
+        if self._beside.uses_sh:
             store.check_channel("sh")
             self._matrices = self._to_frame()
 
@@ -93,12 +98,25 @@ class CheckpointPredictions:
         device = self._module.device
         for first in range(0, len(self._store), self._batch_size):
             views = range(first, min(first + self._batch_size, len(self._store)))
-            color, sh = self._read(self._options.color, views).to(device), None
-            if self._module.network.uses_sh:
-                sh = self._read("sh", views).to(device)
-                if self._matrices is not None:
-                    sh = transform_sh_image(sh, self._matrices[first : views.stop].to(device))
-            yield self._module.predict(color, sh).clone()
+            inputs = {"color": blurred(self._read(self._options.color, views).to(device), self._options.blur)}
+            if self._beside.uses_sh:
+                inputs["sh"] = self._sh(views, device)
+            if self._beside.geometry:
+                inputs["geometry"] = self._geometry(views, device)
+            yield self._module.predict(**inputs).clone()
+
+    def _sh(self, views: range, device: torch.device) -> Tensor:
+        sh = self._read("sh", views).to(device)
+        return sh if self._matrices is None else transform_sh_image(sh, self._matrices[views].to(device))
+
+    def _geometry(self, views: range, device: torch.device) -> Tensor:
+        channels = stored_channels(self._beside.geometry)
+        stored = {channel: self._read(channel, views).to(device) for channel in channels}
+        cameras = self._store.cameras
+        to_gravity = pixel_to_gravity(cameras.camera_to_world[views], cameras.intrinsics[views]).to(device)
+        return geometry_images(
+            self._beside.geometry, stored.get("depth"), stored["alpha"], to_gravity, self._options.surface_alpha
+        )
 
     def _read(self, channel: str, views: range) -> Tensor:
         return torch.stack([self._store.read(channel, view) for view in views])

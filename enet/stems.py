@@ -1,7 +1,8 @@
-"""ENet's first block, for colour alone and for colour with a 27-channel SH image: four ways to combine them.
+"""ENet's first block, for colour alone and for colour with more images, SH or geometry: four ways to combine them.
 
 Each turns images [B, ., H, W] into 16 channels at half the size (rounded up): 13 from 3x3 convolutions of stride 2 and
-3 from max-pooling the colour, then batch normalisation and PReLU. Names as in the paper.
+3 from max-pooling the colour, then batch normalisation and PReLU. Names as in the paper, where SH are all there is
+beside the colour; parameters keep those names whatever the images are.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from enet.blocks import PReLU, norm_activate
-from utils.spherical_harmonics import SH_CHANNELS
 
 COLOR_CHANNELS = 3
 STEM_CHANNELS = 16
@@ -22,21 +22,23 @@ def _halving(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class RgbStem(nn.Module):
-    """ENet's initial block: a convolution of the colour beside its max-pool."""
+    """ENet's initial block: a convolution of the colour beside its max-pool.
 
-    uses_sh = False
+    Args:
+        extra_channels: of the images that the other stems combine with the colour; none here.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, extra_channels: int = 0) -> None:
         super().__init__()
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.norm = nn.BatchNorm2d(STEM_CHANNELS)
         self.activation = PReLU()
-        self._build_convolutions()
+        self._build_convolutions(extra_channels)
 
-    def _build_convolutions(self) -> None:
+    def _build_convolutions(self, extra_channels: int) -> None:
         self.color = _halving(COLOR_CHANNELS, _CONVOLVED)
 
-    def _features(self, color: Tensor, sh: Tensor | None) -> Tensor:
+    def _features(self, color: Tensor, extra: Tensor | None) -> Tensor:
         """The 16 channels before normalisation."""
         return self._beside_pooled(self.color(color), color)
 
@@ -47,49 +49,43 @@ class RgbStem(nn.Module):
     def forward(
         self,
         color: Tensor,  # [B, 3, H, W]
-        sh: Tensor | None = None,  # [B, 27, H, W]
+        extra: Tensor | None = None,  # [B, extra_channels, H, W]
     ) -> Tensor:
-        return norm_activate(self._features(color, sh), self.norm, self.activation)
+        return norm_activate(self._features(color, extra), self.norm, self.activation)
 
 
 class ConcatStem(RgbStem):
-    """One convolution over the 30 channels of colour and SH together."""
+    """One convolution over the colour and the other images together, in the paper 30 channels."""
 
-    uses_sh = True
+    def _build_convolutions(self, extra_channels: int) -> None:
+        self.joint = _halving(COLOR_CHANNELS + extra_channels, _CONVOLVED)
 
-    def _build_convolutions(self) -> None:
-        self.joint = _halving(COLOR_CHANNELS + SH_CHANNELS, _CONVOLVED)
-
-    def _features(self, color: Tensor, sh: Tensor) -> Tensor:
-        return self._beside_pooled(self.joint(torch.cat([color, sh], dim=1)), color)
+    def _features(self, color: Tensor, extra: Tensor) -> Tensor:
+        return self._beside_pooled(self.joint(torch.cat([color, extra], dim=1)), color)
 
 
 class ConvConcatStem(RgbStem):
-    """One convolution of the colour (7 channels) and one of the SH (6), side by side."""
+    """One convolution of the colour (7 channels) and one of the other images (6), side by side."""
 
-    uses_sh = True
-
-    def _build_convolutions(self) -> None:
+    def _build_convolutions(self, extra_channels: int) -> None:
         self.color = _halving(COLOR_CHANNELS, _CONVOLVED - _CONVOLVED // 2)
-        self.sh = _halving(SH_CHANNELS, _CONVOLVED // 2)
+        self.sh = _halving(extra_channels, _CONVOLVED // 2)
 
-    def _features(self, color: Tensor, sh: Tensor) -> Tensor:
-        return self._beside_pooled(torch.cat([self.color(color), self.sh(sh)], dim=1), color)
+    def _features(self, color: Tensor, extra: Tensor) -> Tensor:
+        return self._beside_pooled(torch.cat([self.color(color), self.sh(extra)], dim=1), color)
 
 
 class ConvSumStem(RgbStem):
-    """The colour stem, with convolutions of the SH added to its convolved and to its pooled channels."""
+    """The colour stem, with convolutions of the other images added to its convolved and to its pooled channels."""
 
-    uses_sh = True
+    def _build_convolutions(self, extra_channels: int) -> None:
+        super()._build_convolutions(extra_channels)
+        self.sh_to_convolved = _halving(extra_channels, _CONVOLVED)
+        self.sh_to_pooled = _halving(extra_channels, COLOR_CHANNELS)
 
-    def _build_convolutions(self) -> None:
-        super()._build_convolutions()
-        self.sh_to_convolved = _halving(SH_CHANNELS, _CONVOLVED)
-        self.sh_to_pooled = _halving(SH_CHANNELS, COLOR_CHANNELS)
-
-    def _features(self, color: Tensor, sh: Tensor) -> Tensor:
-        convolved = self.color(color) + self.sh_to_convolved(sh)
-        pooled = self.sh_to_pooled(sh)
+    def _features(self, color: Tensor, extra: Tensor) -> Tensor:
+        convolved = self.color(color) + self.sh_to_convolved(extra)
+        pooled = self.sh_to_pooled(extra)
         return torch.cat([convolved, pooled + self.pool(color).to(pooled.dtype)], dim=1)
 
 

@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader
 from dataloader import StoreViews, ViewDataset, ViewStore
 from dataloader.view_channels import decode
 from enet.augmentation import NUM_DRAWS, Draws, augment, mirrored
+from enet.geometry import geometry_images, mirror_signs, pixel_to_gravity, stored_channels
 from enet.options import AugmentationOptions, ViewOptions
+from enet.picture import blurred
 from enet.sh_frames import sh_matrices
 from enet.view_source import DeferredBatch, Step, ViewBatch, ViewSource
 from utils.device import exact_device
@@ -40,6 +42,7 @@ class StoredViews(ViewSource):
         uses_sh: bool,
         augmentation: AugmentationOptions | None = None,
         weighted: bool = False,
+        geometry: Sequence[str] = (),
     ):
         """Open the stores and check them, without reading pixels.
 
@@ -49,14 +52,19 @@ class StoredViews(ViewSource):
             uses_sh: whether it takes SH images.
             augmentation: of training views; None changes nothing.
             weighted: whether pixels are weighted by the stores' render quality.
+            geometry: kinds of geometry that the network takes, in the order of :data:`enet.inputs.GEOMETRY`.
 
         Raises:
-            UserError: as :class:`dataloader.ViewDataset`; or a store does not say how its field's axes lie.
+            UserError: as :class:`dataloader.ViewDataset`, also for the channels that geometry is made of; or a store
+                does not say how its field's axes lie.
         """
-        self._dataset = ViewDataset(stores, "rgb+sh" if uses_sh else "rgb", options.color, weighted)
+        self.geometry = tuple(geometry)
+        inputs, further = "rgb+sh" if uses_sh else "rgb", stored_channels(self.geometry)
+        self._dataset = ViewDataset(stores, inputs, options.color, weighted, further)
         self._options, self._augmentation = options, augmentation
         mirroring = augmentation is not None and augmentation.mirror > 0
         self._matrices = _matrices_of(self._dataset, options.sh_frame, mirroring)
+        self._to_gravity = _pixels_of(self._dataset) if self.geometry else None
         self._on_device: dict[torch.device, _DeviceViews] = {}
         self.scenes, self.size = self._dataset.scenes, self._dataset.size
         self.has_sh, self.has_weight = uses_sh, weighted
@@ -94,8 +102,11 @@ class StoredViews(ViewSource):
     def _views_on(self, device: torch.device) -> _DeviceViews:
         device = exact_device(device)
         if device not in self._on_device:
-            matrices = None if self._matrices is None else self._matrices.to(device)
-            decoder = _Decoder(matrices, self._options.sh_frame != "grid", self._augmentation)
+            matrices, to_gravity = (
+                None if values is None else values.to(device) for values in (self._matrices, self._to_gravity)
+            )  # fmt: skip
+            signs = mirror_signs(self.geometry).to(device)
+            decoder = _Decoder(self._options, matrices, self.geometry, to_gravity, signs, self._augmentation)
             self._on_device[device] = _DeviceViews(self._dataset, device, decoder, self._options)
         return self._on_device[device]
 
@@ -137,32 +148,48 @@ class _Decoder:
     """Decodes the stored values of a step's views into a :class:`ViewBatch`, on one device.
 
     Attributes:
+        options: of the network's input.
         sh_matrices: of every view, see :func:`enet.sh_frames.sh_matrices`; None where nothing is rotated or mirrored.
-        rotated: whether SH of views that are not mirrored are rotated.
+        geometry: kinds of it that the network takes.
+        to_gravity: of every view, see :func:`enet.geometry.pixel_to_gravity`; None without geometry.
+        mirror_signs: of the geometry's channels.
         augmentation: of views with random numbers; None changes nothing.
     """
 
+    options: ViewOptions
     sh_matrices: Tensor | None
-    rotated: bool
+    geometry: tuple[str, ...]
+    to_gravity: Tensor | None
+    mirror_signs: Tensor
     augmentation: AugmentationOptions | None
 
     def __call__(self, values: dict[str, Tensor], step: Step) -> ViewBatch:
         random = step.draws is not None and self.augmentation is not None
         draws = Draws.split(step.draws) if random else None
         batch = ViewBatch(
-            decode("rgb", values["color"]),
+            blurred(decode("rgb", values["color"]), self.options.blur),
             self._decode_sh(values, step.views, draws) if "sh" in values else None,
             values["label"],
             decode("quality", values["weight"]) if "weight" in values else None,
+            self._geometry(values, step.views, draws) if self.geometry else None,
         )
         return batch if draws is None else augment(batch, draws, self.augmentation)
 
     def _decode_sh(self, values: dict[str, Tensor], views: Tensor, draws: Draws | None) -> Tensor:
         sh = decode("sh", values["sh"], values.get("sh_range"))
-        if self.sh_matrices is None or (draws is None and not self.rotated):
+        if self.sh_matrices is None or (draws is None and self.options.sh_frame == "grid"):
             return sh
         flipped = torch.zeros_like(views) if draws is None else mirrored(draws, self.augmentation).to(views.dtype)
         return transform_sh_image(sh, self.sh_matrices[views, flipped])
+
+    def _geometry(self, values: dict[str, Tensor], views: Tensor, draws: Draws | None) -> Tensor:
+        depth = decode("depth", values["depth"]) if "depth" in values else None
+        alpha, to_gravity = decode("alpha", values["alpha"]), self.to_gravity[views]
+        images = geometry_images(self.geometry, depth, alpha, to_gravity, self.options.surface_alpha)
+        if draws is None:
+            return images
+        flipped = mirrored(draws, self.augmentation)[:, None, None, None]
+        return torch.where(flipped, images * self.mirror_signs[:, None, None], images)
 
 
 @dataclass(frozen=True)
@@ -190,6 +217,16 @@ def _matrices_of(dataset: ViewDataset, frame: str, mirroring: bool) -> Tensor | 
         camera_to_world = store.cameras.camera_to_world[dataset.index_in_store[chosen]][:, :3, :3]
         matrices[chosen] = sh_matrices(frame, camera_to_world, _world_to_grid(store))
     return matrices
+
+
+def _pixels_of(dataset: ViewDataset) -> Tensor:
+    """Of a dataset's views, [N, 3, 3]; see :func:`enet.geometry.pixel_to_gravity`."""
+    to_gravity = torch.empty(len(dataset), 3, 3)
+    for number, store in enumerate(dataset.stores):
+        chosen = dataset.store_of_view == number
+        views = dataset.index_in_store[chosen]
+        to_gravity[chosen] = pixel_to_gravity(store.cameras.camera_to_world[views], store.cameras.intrinsics[views])
+    return to_gravity
 
 
 def _world_to_grid(store: ViewStore) -> Tensor:

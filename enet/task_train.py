@@ -76,17 +76,17 @@ def train(
         val_interval=val_interval, patience=patience, seed=seed, precision=precision, devices=devices,
     )  # fmt: skip
     options = TrainingOptions(NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions())
-    uses_sh = options.network.uses_sh
+    uses_sh, geometry = options.network.uses_sh, options.network.beside.geometry
     sources = (
-        StoredViews(training, options.views, uses_sh, options.augmentation, weighted=options.loss.quality),
-        StoredViews(validation, options.views, uses_sh),
+        StoredViews(training, options.views, uses_sh, options.augmentation, options.loss.quality, geometry),
+        StoredViews(validation, options.views, uses_sh, geometry=geometry),
     )
     folder = Path(runs_dir) / name / "training"
     chosen = choose_device(device)
 
     def work() -> dict[str, Any]:
         results = train_once(folder, *sources, options, budget, chosen, overwrite)
-        used = {"stem": options.network.stem, "color": options.views.color, "budget": asdict(budget)}
-        return {"name": name, **results, **used}
+        used = {"stem": options.network.stem, "inputs": options.network.beside.names, "color": options.views.color}
+        return {"name": name, **results, **used, "budget": asdict(budget)}
 
     return Plan(work, [plan_training(folder, *sources, options, budget, overwrite)])

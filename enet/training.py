@@ -98,6 +98,11 @@ def training_inputs(
     """
     if options.network.uses_sh and not (training.has_sh and validation.has_sh):
         raise ValueError(f"stem {options.network.stem!r} takes SH images, which a source of views does not have")
+    taken = options.network.beside.geometry
+    for source in (training, validation):
+        if source.geometry != taken:
+            raise ValueError(f"the network takes {taken} of the field's geometry, a source of views has "
+                             f"{source.geometry}")
     if options.loss.quality and not training.has_weight:
         raise ValueError("LossOptions.quality is on, but the training views have no weights")
     return {

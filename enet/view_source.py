@@ -27,12 +27,14 @@ class ViewBatch:
         sh: float32 [B, 27, H, W], or None.
         label: uint8 [B, H, W], class indices.
         weight: float32 [B, H, W], 0..1, weight of each pixel in the loss, or None.
+        geometry: float32 [B, G, H, W], see :mod:`enet.geometry`, or None.
     """
 
     color: Tensor
     sh: Tensor | None
     label: Tensor
     weight: Tensor | None = None
+    geometry: Tensor | None = None
 
     def first(self, count: int) -> ViewBatch:
         """The first ``count`` views."""
@@ -139,6 +141,7 @@ class ViewSource(ABC):
         size: (height, width) of the views.
         has_sh: whether batches hold SH images.
         has_weight: whether batches hold weights.
+        geometry: kinds of geometry that batches hold, in the order of :data:`enet.inputs.GEOMETRY`.
         num_draws: random numbers that each training view gets, first those of :class:`enet.augmentation.Draws`.
     """
 
@@ -146,6 +149,7 @@ class ViewSource(ABC):
     size: tuple[int, int]
     has_sh: bool
     has_weight: bool
+    geometry: tuple[str, ...] = ()
     num_draws: int
 
     @abstractmethod

@@ -39,7 +39,7 @@ class Row:
     def differs(self, run: Run) -> str | None:
         """In what a run that is called like this row is not of it; None where it is."""
         for what, wanted, found in (
-            ("colour", self.color, run.color), ("stem", self.stem, run.stem),
+            ("colour", self.color, run.color), ("stem", self.stem, run.stem), ("inputs", ["sh"], run.inputs),
             ("novel views", self.novel_views, run.novel_views),
         ):  # fmt: skip
             if wanted != found:
@@ -76,6 +76,11 @@ class Run:
     def stem(self) -> str:
         """How the network takes in SH: "rgb" for not at all."""
         return self.settings["network"]["stem"]
+
+    @property
+    def inputs(self) -> list[str]:
+        """What a stem other than "rgb" takes beside the colour; SH alone in runs of versions that had nothing else."""
+        return list(self.settings["network"].get("inputs", ["sh"]))
 
     @property
     def color(self) -> str:

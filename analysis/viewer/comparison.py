@@ -65,20 +65,21 @@ def _prediction(state: SceneState, source: CameraSource, index: int) -> Tensor |
     predictor, stored = state.predictor, source.store_index(index)
     if predictor is None:
         return None
-    needed = {predictor.color, *(output for output in predictor.outputs if output != "rgb")}
+    needed = {output: predictor.color if output == "rgb" else output for output in predictor.outputs}
     channels = set(source.store.channels) if stored is not None else set()
-    sh = None
-    if needed <= channels and source.store.size == predictor.size:
-        color = source.store.read(predictor.color, stored)
-        sh = source.store.read("sh", stored) if "sh" in needed else None
+    cameras = source.cameras.resized(predictor.size)
+    if channels.issuperset(needed.values()) and source.store.size == predictor.size:
+        read = {output: source.store.read(channel, stored) for output, channel in needed.items()}
+        view = RenderedView(*(read.get(output) for output in RenderedView._fields))
     elif predictor.color == "photo" and "photo" not in channels:
         return None
     else:
-        view = _render(state, source.cameras.resized(predictor.size), index, predictor.outputs)
-        sh, color = view.sh, view.rgb
+        view = _render(state, cameras, index, predictor.outputs)
         if predictor.color == "photo":
-            color = resize_image(source.store.read("photo", stored), predictor.size)
-    labels = predictor.predict(color, sh, source.cameras.camera_to_world[index], state.field.transform.rotation)
+            view = view._replace(rgb=resize_image(source.store.read("photo", stored), predictor.size))
+    labels = predictor.predict(
+        view, cameras.camera_to_world[index], cameras.intrinsics[index], state.field.transform.rotation
+    )
     return resize_nearest(labels, source.cameras.image_size)
 
 

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from dataloader import CameraList
+from enet.geometry import geometry_images, pixel_to_gravity, stored_channels
+from enet.picture import blurred
 from enet.sh_frames import sh_matrices
+from model.radiance_field import RenderedView
 from utils.spherical_harmonics import transform_sh_image
 
 
@@ -39,27 +42,33 @@ class Predictor:
 
         self._device = device
         self._module = load_checkpoint(checkpoint, device)
-        options = ViewOptions(**self._module.hparams["views"])
+        self._options = ViewOptions(**self._module.hparams["views"])
+        self._beside = self._module.network.beside
         self.size = trained_size(self._module) or tuple(size)
         intrinsics = cameras.resized(self.size).intrinsics[0]
         self.focal = float(intrinsics[0, 0]), float(intrinsics[1, 1])
-        self.color, self._sh_frame = options.color, options.sh_frame
-        self.outputs = ("rgb", "sh") if self._module.network.uses_sh else ("rgb",)
+        self.color = self._options.color
+        self.outputs = ("rgb", *["sh"] * self._beside.uses_sh, *stored_channels(self._beside.geometry))
 
     @torch.inference_mode()
     def predict(
         self,
-        color: Tensor,  # float32 [3, H, W] 0..1
-        sh: Tensor | None,  # float32 [27, H, W], in the grid's axes
+        view: RenderedView,
         camera_to_world: Tensor,  # [4, 4]
+        intrinsics: Tensor,  # [3, 3], in pixels of the view
         world_to_grid: Tensor,  # rotation [3, 3]
     ) -> Tensor:  # uint8 [H, W]
-        """Class indices of a view; ``sh`` is needed where ``outputs`` names it."""
-        if "sh" in self.outputs:
+        """Class indices of a view, which has what ``outputs`` names; its colour may be a photograph."""
+        images = {name: getattr(view, name).to(self._device)[None] for name in self.outputs}
+        sh = geometry = None
+        if self._beside.uses_sh:
             rotation = camera_to_world[None, :3, :3].double()
-            matrices = sh_matrices(self._sh_frame, rotation, world_to_grid.double())[:, 0]
-            sh = transform_sh_image(sh.to(self._device)[None], matrices.to(self._device))
-        else:
-            sh = None
-        logits = self._module(color.clamp(0, 1).to(self._device)[None], sh)
+            matrices = sh_matrices(self._options.sh_frame, rotation, world_to_grid.double())[:, 0]
+            sh = transform_sh_image(images["sh"], matrices.to(self._device))
+        if self._beside.geometry:
+            to_gravity = pixel_to_gravity(camera_to_world[None], intrinsics[None]).to(self._device)
+            geometry = geometry_images(
+                self._beside.geometry, images.get("depth"), images["alpha"], to_gravity, self._options.surface_alpha
+            )
+        logits = self._module(blurred(images["rgb"].clamp(0, 1), self._options.blur), sh, geometry)
         return logits[0].argmax(0).to(torch.uint8).cpu()

@@ -114,7 +114,7 @@ class ViewRenderer:
                 camera.camera_to_world, camera.intrinsics(size), size, self._state.options, predictor.outputs
             )
             rotation = self._state.field.transform.rotation
-            labels = predictor.predict(view.rgb, view.sh, camera.camera_to_world, rotation)
+            labels = predictor.predict(view, camera.camera_to_world, camera.intrinsics(size), rotation)
             self._prediction = (camera, labels)
         return self._prediction[1]
 

@@ -25,12 +25,14 @@ from utils.images import write_image
 from utils.labels import CLASS_NAMES, colorize
 
 
-def write_run(runs_dir, name, mean_iou, stem="rgb", color="rgb", seed=0, novel=False, epochs=5, tested=True, scene="a"):
+def write_run(runs_dir, name, mean_iou, stem="rgb", color="rgb", seed=0, novel=False, epochs=5, tested=True, scene="a",
+              inputs=("sh",)):  # fmt: skip
     training = runs_dir / name / "training"
     training.mkdir(parents=True)
     folders = ["original", "novel"] if novel else ["original"]
     (training / "settings.json").write_text(json.dumps({
-        "network": {"stem": stem}, "views": {"color": color}, "budget": {"seed": seed, "epochs": epochs},
+        "network": {"stem": stem, "inputs": inputs}, "views": {"color": color},
+        "budget": {"seed": seed, "epochs": epochs},
         "training": [{"folder": folder, "scene": scene} for folder in folders],
     }))
     iou = dict.fromkeys(CLASS_NAMES[1:]) | {"wall": mean_iou, "sink": mean_iou}
@@ -146,6 +148,8 @@ def test_a_row_that_is_not_what_the_papers_is_does_not_stand_for_it(tmp_path):
     (group,), (remark,) = group_runs(find_runs(tmp_path)[0])
     assert group.paper is None and group.title == "novel_rgb"
     assert "novel_rgb is not the paper's row" in remark and "novel views False instead of True" in remark
+    write_run(tmp_path, "rendered_rgb_sh", 0.30, stem="conv_sum", inputs=["sh", "depth"])
+    assert "inputs ['sh', 'depth'] instead of ['sh']" in group_runs(find_runs(tmp_path)[0])[1][1]
 
 
 def test_no_run_is_left_out_in_silence(tmp_path):

@@ -36,6 +36,14 @@ def make_values(count: int, size: tuple[int, int], generator: torch.Generator) -
     return {"rgb": rgb, "photo": 255 - rgb, "sh": sh, "label": label, "quality": quality}
 
 
+def geometry_values(count: int, size=SIZE, seed: int = 0) -> dict[str, torch.Tensor]:
+    """A store's depth (millimetres, times opacity) and opacity."""
+    generator = torch.Generator().manual_seed(seed)
+    alpha = 0.2 + 0.8 * torch.rand(count, *size, generator=generator)
+    alpha = (alpha * 255).round() / 255
+    return {"depth": alpha * (1 + 3 * torch.rand(count, *size, generator=generator)), "alpha": alpha}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Tiny tensors gain nothing from threads, and threads that wait for each other crawl on a busy machine."""
@@ -51,14 +59,14 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
 
     def make(
         scene, folder="views", count=4, seed=0, size=SIZE, leave_out=(), sh_dtype="uint8", names=None, held_out=None,
-        **changes,
+        dtypes=(), **changes,
     ) -> Path:  # fmt: skip
         generator = torch.Generator().manual_seed(seed + sum(map(ord, scene + folder)))
         cameras = make_cameras(scene, count, size, generator)
         cameras = cameras if names is None else replace(cameras, names=names)
         values = {name: value for name, value in make_values(count, size, generator).items() if name not in leave_out}
         values.update(changes)
-        dtypes = {"sh": sh_dtype}
+        dtypes = {"sh": sh_dtype, **dict(dtypes)}
         channels = {name: (dtypes.get(name, "uint8"), tuple(value.shape[1:])) for name, value in values.items()}
         path = tmp_path / folder / scene
         sh_range = torch.tensor([[-0.6, 1.6]]).expand(27, 2)
@@ -74,6 +82,14 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def make_deep_store(make_store):
+    """As ``make_store``, with depth and opacity."""
+    return lambda scene, count=4, **others: make_store(
+        scene, count=count, dtypes={"depth": "uint16"}, **geometry_values(count), **others
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Augmentation keeps colour, SH, labels and weights aligned, and a mirrored view is a view of the mirrored world."""
+"""Augmentation keeps all that a batch holds aligned, and a mirrored view is a view of the mirrored world."""
 
 import pytest
 import torch
@@ -17,7 +17,8 @@ def make_batch(count: int = 6, seed: int = 0) -> ViewBatch:
     label = torch.randint(21, (count, SIZE[0] // 4, SIZE[1] // 4), generator=generator).to(torch.uint8)
     label = label.repeat_interleave(4, 1).repeat_interleave(4, 2)
     value = label.float()[:, None] / 20
-    return ViewBatch(value.expand(-1, 3, -1, -1).clone(), value.expand(-1, 27, -1, -1).clone(), label, value[:, 0])
+    color, sh, geometry = (value.expand(-1, channels, -1, -1).clone() for channels in (3, 27, 6))
+    return ViewBatch(color, sh, label, value[:, 0], geometry)
 
 
 def make_draws(count: int = 6, seed: int = 1, **fixed: float) -> Draws:
@@ -49,6 +50,8 @@ def test_crop_takes_all_along_and_labels_by_nearest():
     value = changed.label.float() / 20
     agree = ((changed.color[:, 0] - value).abs() < 0.02) & ((changed.sh[:, 13] - value).abs() < 0.02)
     assert inside.float().mean() > 0.4 and agree[inside].float().mean() > 0.98
+    # Geometry is taken from the very pixel that the label is.
+    assert torch.equal(changed.geometry, value[:, None].expand(-1, 6, -1, -1))
 
 
 def test_crop_of_half_the_size_at_the_top_left_shows_that_quarter():
@@ -65,6 +68,7 @@ def test_jitter_touches_colour_only_and_by_the_right_factor():
     changed = augment(batch, draws, AugmentationOptions(brightness=0.2, contrast=0.3, saturation=0.3))
     assert torch.allclose(changed.color, (batch.color * 1.1).clamp(0, 1), atol=1e-6)
     assert torch.equal(changed.sh, batch.sh) and torch.equal(changed.label, batch.label)
+    assert torch.equal(changed.geometry, batch.geometry)
 
 
 @pytest.mark.parametrize("name, value", [("mirror", 1.5), ("smallest_crop", 0.0), ("contrast", -0.1)])

@@ -13,7 +13,8 @@ from utils.tasks import get_task
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = ("camera_rgb", "rendered_rgb", "rendered_rgb_sh", "novel_rgb", "novel_rgb_sh")
-STEM, COLOR, VIEWS = "NetworkOptions.stem", "ViewOptions.color", "train.views"
+STEM, INPUTS, BLUR = "NetworkOptions.stem", "NetworkOptions.inputs", "ViewOptions.blur"
+COLOR, VIEWS = "ViewOptions.color", "train.views"
 NAMES = ("train.name", "test.checkpoint", "test.output_dir")
 
 
@@ -47,6 +48,16 @@ def test_rows_differ_only_in_what_they_say():
     assert differences("novel_rgb", "novel_rgb_sh") == {STEM}
     assert differences("rendered_rgb", "novel_rgb") == {VIEWS}
     assert differences("rendered_rgb_sh", "novel_rgb_sh") == {VIEWS}
+    assert differences("rendered_rgb_sh", "rendered_rgb_geometry") == {INPUTS}
+    assert differences("rendered_rgb_sh", "rendered_rgb_sh_geometry") == {INPUTS}
+    assert differences("camera_rgb", "camera_rgb_blurred") == {BLUR}
+
+
+def test_rows_with_geometry_say_which():
+    geometry = ("depth", "normal", "height", "alpha")
+    assert resolved("rendered_rgb_geometry")[INPUTS] == geometry
+    assert resolved("rendered_rgb_sh_geometry")[INPUTS] == ("sh", *geometry)
+    assert resolved("camera_rgb_blurred")[BLUR] == 6.0
 
 
 @pytest.mark.parametrize("row", ROWS)

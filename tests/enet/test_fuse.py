@@ -10,6 +10,7 @@ from torch.nn.functional import max_pool2d, one_hot
 
 from dataloader import ViewStore, load_mesh
 from enet import fused_scene, predictions
+from enet.inputs import Beside
 from enet.task_fuse import fuse
 from model import RadianceField
 from model.semantic_field import SEMANTIC_FILE, SemanticField
@@ -169,7 +170,7 @@ def test_a_checkpoint_predicts(fields, tmp_path, monkeypatch):
     from enet.options import ViewOptions
 
     class Network(torch.nn.Module):
-        uses_sh = False
+        beside = Beside()
 
     size = None
 
@@ -211,7 +212,7 @@ def test_sh_images_reach_the_network_in_its_axes(fields):
 
     class Module:
         device = torch.device("cpu")
-        network = type("Network", (), {"uses_sh": True})
+        network = type("Network", (), {"beside": Beside(uses_sh=True)})
         hparams = {"views": {**ViewOptions(sh_frame="camera").__dict__}}
 
         def predict(self, color, sh):

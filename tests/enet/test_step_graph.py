@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
+from enet.inputs import GEOMETRY
 from enet.module import SegmentationModule
+from enet.options import AugmentationOptions, ViewOptions
 from enet.step_graph import StepGraph, plain_optimizer_state, set_learning_rate
-from enet.view_source import DeferredBatch, ViewBatch
+from enet.stored_views import StoredViews
+from enet.view_source import DeferredBatch, TrainingOrder, ViewBatch
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def make(dropout: tuple[float, float] = (0.0, 0.0), stem: str = "conv_sum") -> SegmentationModule:
-    module = SegmentationModule(network={"stem": stem, "dropout": dropout}, seed=3)
+def make(
+    dropout: tuple[float, float] = (0.0, 0.0), stem: str = "conv_sum", inputs: Sequence[str] = ("sh",)
+) -> SegmentationModule:
+    module = SegmentationModule(network={"stem": stem, "dropout": dropout, "inputs": inputs}, seed=3)
     return module.to("cuda").to(memory_format=torch.channels_last)
+
+
+def views_of(images: torch.Tensor, label: torch.Tensor) -> ViewBatch:
+    return ViewBatch(images[:, :3], images[:, 3:30], label, geometry=images[:, 30:] - 0.5)
 
 
 def batches(count: int = 5) -> list[DeferredBatch]:
     drawn = torch.Generator().manual_seed(0)
     found = []
     for _ in range(count):
-        images = torch.rand(4, 30, 32, 40, generator=drawn).cuda()
+        images = torch.rand(4, 36, 32, 40, generator=drawn).cuda()
         label = torch.randint(21, (4, 32, 40), generator=drawn, dtype=torch.uint8).cuda()
-        found.append(DeferredBatch(lambda images, label: ViewBatch(images[:, :3], images[:, 3:], label), images, label))
+        found.append(DeferredBatch(views_of, images, label))
     return found
 
 
@@ -63,15 +74,29 @@ def exact(monkeypatch):
 
 
 @needs_cuda
-def test_trains_as_plain_steps_do(exact):
-    plain, graphed = make(), make()
+@pytest.mark.parametrize("inputs", [("sh",), ("sh", *GEOMETRY), tuple(GEOMETRY)])
+def test_trains_as_plain_steps_do(exact, inputs):
+    plain, graphed = make(inputs=inputs), make(inputs=inputs)
     expected, found = train(plain, False, batches()), train(graphed, True, batches())
     assert found == pytest.approx(expected, rel=1e-4)
-    untrained = make().state_dict()
+    untrained = make(inputs=inputs).state_dict()
     assert not torch.allclose(untrained["network.classifier.weight"], plain.network.classifier.weight, atol=1e-3)
     for (name, value), (_, other) in zip(plain.state_dict().items(), graphed.state_dict().items(), strict=True):
         torch.testing.assert_close(value, other, rtol=1e-3, atol=1e-4, msg=name)
     assert int(graphed.network.stem.norm.num_batches_tracked) == 5  # warming up left nothing behind
+
+
+@needs_cuda
+@pytest.mark.parametrize("cache", [True, False])
+def test_stored_views_with_geometry_and_all_augmentation_are_decoded_within_the_graph(exact, make_deep_store, cache):
+    options = ViewOptions(cache=cache, workers=0, blur=1.5, sh_frame="gravity")
+    augmentation = AugmentationOptions(mirror=0.5, smallest_crop=0.7, brightness=0.2, contrast=0.2, saturation=0.2)
+    inputs = ("sh", *GEOMETRY)
+    source = StoredViews([make_deep_store("a", count=8)], options, True, augmentation, geometry=tuple(GEOMETRY))
+    steps = source.training_steps(TrainingOrder(epoch_views=8, batch_size=4), epoch=0)
+    expected = train(make(inputs=inputs), False, list(source.batches(steps, torch.device("cuda"))))
+    found = train(make(inputs=inputs), True, list(source.batches(steps, torch.device("cuda"))))
+    assert found == pytest.approx(expected, rel=1e-4) and len(found) == 2 and found[0] != found[1]
 
 
 @needs_cuda
