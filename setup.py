@@ -107,11 +107,15 @@ def main() -> None:
         install_requires=requirements("requirements.txt"),
         extras_require={
             "cluster": ["ray>=2.40"],
+            "completion": ["argcomplete>=3.3"],
             "search": ["optuna>=4.0"],
             "viewer": ["viser>=1.1", "imageio[ffmpeg]>=2.34"],
             "backbones": ["transformers>=4.45"],
             "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
-            "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "trimesh>=4.4", "embreex>=2.17", "plyfile>=1.0.3"],
+            "test": [
+                "argcomplete>=3.3", "pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "trimesh>=4.4", "embreex>=2.17",
+                "plyfile>=1.0.3",
+            ],
         },
         **(extensions() if building else {}),
     )

@@ -2,23 +2,32 @@
 
 import dataclasses
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 import gin
 import pytest
 
 import run as entry
+from tests.all_tasks import import_tasks
+from utils import running
+from utils.catalog import Catalog
+from utils.config import parse, resolved_parameters
 from utils.errors import UserError
 from utils.locks import check_unlocked, lock, lock_file
 from utils.outputs import MAKE
+from utils.parameters import parameters_of
 from utils.plans import Item, Plan
-from utils.tasks import _TASKS, parameters_of, task
+from utils.tasks import _TASKS, task
 
+ROOMS = ("utils", "lib", "dataloader", "model", "enet", "analysis")
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.gin"))
 
@@ -67,11 +76,83 @@ def test_help_lists_every_task_with_one_line(capsys):
 def test_task_help_explains_every_parameter(capsys, name):
     code, out, _ = call(capsys, name, "--help")
     assert code == 0
-    task = entry.get_task(name)
-    for configurable in (task.plan, *task.configures):
+    task = import_tasks()[name]
+    sections = out.split("\n\n  ")
+    for configurable, section in zip((task.plan, *task.configures), sections[1:], strict=True):
+        assert section.startswith(configurable.__name__)
         for parameter in parameters_of(configurable):
             assert parameter.meaning, f"{configurable.__name__}.{parameter.name} has no meaning in its docstring"
-            assert parameter.name in out
+            assert f"\n    {parameter.name}  ({'REQUIRED' if parameter.required else 'default'}" in section
+
+
+def test_what_the_sources_say_is_what_importing_gives():
+    tasks, entries = import_tasks(), Catalog().entries
+    registered = {
+        selector.rpartition(".")[2]: found.wrapped for selector, found in gin.config._REGISTRY.items()
+        if found.wrapped.__module__.split(".")[0] in ROOMS
+    }  # fmt: skip
+    assert entries.keys() == registered.keys()
+    for name, wrapped in registered.items():
+        assert entries[name].module == wrapped.__module__
+        assert repr(entries[name].parameters) == repr(tuple(parameters_of(wrapped))), name
+    for name, imported in tasks.items():
+        if name != "probe":
+            assert entries[name].summary == imported.summary
+            assert entries[name].groups == tuple(group.__name__ for group in imported.configures)
+
+
+HELP = {"overview": ["--help"], "task": ["fit", "--help"], "version": ["--version"], "unknown task": ["nonsense"]}
+
+
+@pytest.mark.parametrize("arguments", HELP.values(), ids=HELP.keys())
+def test_help_imports_nothing_that_takes_long(arguments):
+    check = f"import sys, run; run.main({arguments}); " \
+            "print([m for m in ('torch', 'numpy', 'gin', 'utils.running') if m in sys.modules])"  # fmt: skip
+    result = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def completions(line):
+    """What the shell offers after ``line``, as argcomplete's scripts ask."""
+    pytest.importorskip("argcomplete")
+    environment = {
+        **os.environ, "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": line, "COMP_POINT": str(len(line)),
+        "COMP_TYPE": "9", "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
+    }  # fmt: skip
+    with tempfile.NamedTemporaryFile("r") as answer:
+        environment["_ARGCOMPLETE_STDOUT_FILENAME"] = answer.name
+        result = subprocess.run([sys.executable, "run.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return [word.strip() for word in answer.read().split("\n") if word.strip()]
+
+
+def test_the_shell_completes_tasks_options_and_bindings():
+    assert completions("run.py re") == ["render", "report"]
+    assert "--dry-run" in completions("run.py fit --d")
+    assert "fit.device =" in [word.strip("'\"") for word in completions("run.py fit --ginb 'fit.")]
+    assert [word for word in completions("run.py train --ginb 'TRAIN") if "TRAIN_SCENES" in word]
+
+
+def test_version_is_that_of_the_project(capsys):
+    code, out, _ = call(capsys, "--version")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert code == 0 and out.split()[-1] == version
+
+
+def test_a_task_imports_only_what_its_config_names(tmp_path):
+    check = "import sys, run; run.main(['verify', '--ginb', \"SCANS = 'none'\"]); " \
+            "print([m for m in ('enet', 'analysis', 'model.task_fit') if m in sys.modules])"  # fmt: skip
+    result = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_verbose_logs_in_detail(capsys, tmp_path):
+    path = config(tmp_path, f"probe.source = '.'\nprobe.output_dir = '{tmp_path}/out'")
+    assert call(capsys, "probe", "--ginc", path, "-v")[0] == 0
+    assert logging.getLogger().level == logging.DEBUG
+    gin.clear_config()
+    assert call(capsys, "probe", "--ginc", path)[0] == 0
+    assert logging.getLogger().level == logging.INFO
 
 
 def test_docstring_continuation_lines_are_joined():
@@ -81,8 +162,8 @@ def test_docstring_continuation_lines_are_joined():
 
 @pytest.mark.parametrize("path", CONFIGS)
 def test_every_config_parses_strictly(path):
-    entry._import_tasks()
-    entry.parse([str(ROOT / path)], [])
+    import_tasks()
+    parse([str(ROOT / path)], [])
 
 
 STAGES = {name: f"configs/stage/{name}.gin" for name in entry.TASK_MODULES if name != "probe"}
@@ -102,19 +183,19 @@ RUNS += [
 @pytest.mark.parametrize(("name", "paths"), RUNS, ids=lambda value: value if isinstance(value, str) else "+".join(
     Path(path).stem for path in value))  # fmt: skip
 def test_every_parameter_of_what_the_scripts_run_resolves(name, paths):
-    task = entry._import_tasks()[name]
+    task = import_tasks()[name]
     bindings = [USER_MUST_SET[name]] if name in USER_MUST_SET else []
-    entry.parse([str(ROOT / path) for path in paths], [f"run.task = '{name}'", *bindings])
+    parse([str(ROOT / path) for path in paths], [f"run.task = '{name}'", *bindings])
     for configurable in (task.plan, *task.configures):
-        entry.resolved_parameters(configurable)
+        resolved_parameters(configurable)
 
 
 @pytest.mark.parametrize("name", USER_MUST_SET)
 def test_what_only_the_user_can_know_must_be_set(name):
-    task = entry._import_tasks()[name]
-    entry.parse([str(ROOT / STAGES[name])], [])
+    task = import_tasks()[name]
+    parse([str(ROOT / STAGES[name])], [])
     with pytest.raises(UserError, match="must be set"):
-        entry.resolved_parameters(task.plan)
+        resolved_parameters(task.plan)
 
 
 def test_every_task_has_a_stage_config_that_names_it(capsys):
@@ -223,22 +304,22 @@ def test_a_task_takes_the_projects_configs_whatever_is_where_the_user_stands(cap
 
 
 def test_a_users_config_comes_before_the_projects_and_includes_those(another_project):
-    entry._import_tasks()
+    import_tasks()
     (another_project / "configs/stage/verify.gin").unlink()
-    entry.parse(["configs/stage/verify.gin"], [])
+    parse(["configs/stage/verify.gin"], [])
     assert gin.query_parameter("verify.min_frames") == 20
     gin.clear_config()
     config(another_project / "configs", "include 'configs/stage/verify.gin'\nverify.min_frames = 7")
-    entry.parse(["configs/test.gin"], [])
+    parse(["configs/test.gin"], [])
     assert gin.query_parameter("verify.min_frames") == 7 and gin.query_parameter("verify.read_images") is True
     with pytest.raises(UserError, match="'configs/none.gin' does not exist"):
-        entry.parse(["configs/none.gin"], [])
+        parse(["configs/none.gin"], [])
     with pytest.raises(UserError, match="'stage/verify.gin' does not exist"):
-        entry.parse(["stage/verify.gin"], [])
+        parse(["stage/verify.gin"], [])
 
 
 def test_works_from_any_folder_without_imports_of_heavy_packages(tmp_path):
-    check = "import sys; sys.path.insert(0, sys.argv[1]); import run; run._import_tasks(); " \
+    check = "import sys; sys.path.insert(0, sys.argv[1]); from tests.all_tasks import import_tasks; import_tasks(); " \
             "print([m for m in ('pytorch_lightning', 'matplotlib', 'viser', 'optuna') if m in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", check, str(ROOT)], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -257,10 +338,10 @@ def test_a_signal_ends_the_run_with_its_own_code_and_how_to_go_on(
         os.kill(os.getpid(), getattr(signal, name))
         time.sleep(60)
 
-    task = entry._import_tasks()["probe"]
+    task = import_tasks()["probe"]
     monkeypatch.setitem(_TASKS, "probe", dataclasses.replace(task, plan=lambda: Plan(work)))
     path = config(tmp_path, f"probe.source = '.'\nprobe.output_dir = '{tmp_path}/out'")
-    monkeypatch.setattr(entry, "resolved_parameters", lambda group: {"source": ".", "output_dir": f"{tmp_path}/out"})
+    monkeypatch.setattr(running, "resolved_parameters", lambda group: {"source": ".", "output_dir": f"{tmp_path}/out"})
     stopped, _, err = call(capsys, "probe", "--ginc", path)
     assert stopped == code and err.strip() == (
         f"stopped by {name}; what is finished stays, and the same command with --resume continues from here"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import difflib
+import importlib
 import inspect
 import os
 import re
@@ -16,10 +16,13 @@ from typing import Any
 
 import gin
 
+from utils.catalog import Catalog
 from utils.config_text import check_configs
 from utils.errors import UserError
+from utils.hints import did_you_mean
+from utils.parameters import REQUIRED, parameters_of
 from utils.paths import PROJECT, expand_home, find_config
-from utils.tasks import Task, parameters_of
+from utils.tasks import Task
 
 _MACRO = "gin.macro"
 _MACRO_LINE = r"^\s*(\w+)\s*="
@@ -60,13 +63,20 @@ def parse(config_files: Sequence[str], bindings: Sequence[str], allow_imports: b
     # What this project's configs include is this project's, whatever is in the current folder.
     gin.config._LOCATION_PREFIXES[:] = [str(PROJECT), ""]
     try:
-        check_configs(list(found.values()), bindings, allow_imports)
+        _import_named(check_configs(list(found.values()), bindings, allow_imports))
         gin.parse_config_files_and_bindings([str(found[path]) for path in config_files], list(bindings),
                                             finalize_config=False)
         gin.finalize()
         _refuse_unused_macros(bindings)
     except (ValueError, SyntaxError, OSError, TypeError, KeyError, tokenize.TokenError) as error:
         raise UserError(_explain(error)) from None
+
+
+def _import_named(names: Iterable[str]) -> None:
+    """Import the modules of the tasks and option groups that a config names, so that gin knows them."""
+    entries = Catalog().entries
+    for name in sorted(entries.keys() & names):
+        importlib.import_module(entries[name].module)
 
 
 def _refuse_unused_macros(bindings: Sequence[str]) -> None:
@@ -97,20 +107,13 @@ def _macros_in(configs: Iterable[Path]) -> set[str]:
     return {name for path in configs for pair in found.findall(path.read_text(encoding="utf-8")) for name in pair}
 
 
-def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """" (did you mean ...?)" with the most similar of ``options``, or nothing where none is similar."""
-    close = difflib.get_close_matches(name, list(options), n=1)
-    if not close:  # of other case
-        close = [option for option in options if option.lower() == name.lower()]
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def check_binding(name: str, values: Iterable[Any]) -> None:
     """Raise :class:`UserError` unless ``name`` is a parameter, as 'Group.parameter', that can take all ``values``."""
     group, _, parameter = name.rpartition(".")
+    _import_named([group])
     known = _configurables()
     if group not in known:
-        hint = did_you_mean(group, known)
+        hint = did_you_mean(group, _known_names())
         raise UserError(f"{name!r} names no task or option group{hint}; expected 'Group.parameter'")
     names = [entry.name for entry in parameters_of(known[group])]
     if parameter not in names:
@@ -122,12 +125,17 @@ def check_binding(name: str, values: Iterable[Any]) -> None:
 
 
 def _configurables() -> dict[str, Any]:
-    """Tasks and option groups by name."""
+    """Tasks and option groups that are imported, by name."""
     return {
         selector.rpartition(".")[2]: entry.wrapped
         for selector, entry in gin.config._REGISTRY.items()
         if not selector.startswith("gin.")
     }
+
+
+def _known_names() -> list[str]:
+    """Of all tasks and option groups, imported or not."""
+    return sorted({*Catalog().entries, *_configurables()})
 
 
 def _explain(error: Exception) -> str:
@@ -147,7 +155,7 @@ def _explain(error: Exception) -> str:
     unknown = re.search(r"No configurable matching '([^']+)'", text)
     if unknown:
         return (f"the config names {unknown.group(1)!r}, which is no task or option group{place}"
-                f"{did_you_mean(unknown.group(1), _configurables())}; run.py TASK --help lists the names")
+                f"{did_you_mean(unknown.group(1), _known_names())}; run.py TASK --help lists the names")
     parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", text)
     if parameter:
         group, name = parameter.groups()
@@ -179,7 +187,7 @@ def resolved_parameters(configurable: Any) -> dict[str, Any]:
     values = {}
     for parameter in parameters_of(configurable):
         value = bound.get(parameter.name, parameter.default)
-        if value is gin.REQUIRED or value is inspect.Parameter.empty:
+        if value is gin.REQUIRED or value is REQUIRED:
             raise UserError(
                 f"{name}.{parameter.name} must be set ({parameter.meaning or 'required'}); "
                 f"add --ginb \"{name}.{parameter.name} = ...\""

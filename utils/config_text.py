@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gin.config_parser import ConfigParser, ImportStatement, IncludeStatement, ParserDelegate
+from gin.config_parser import BindingStatement, ConfigParser, ImportStatement, IncludeStatement, ParserDelegate
 
 from utils.errors import UserError
 from utils.files import read_text
@@ -25,23 +25,30 @@ _MOST_FILES = 100  # with what they include
 _PIECES = re.compile(r"""'''|\"""|\\.|['"\n#\[\](){}]""", re.DOTALL)
 
 
-class _Ignored(ParserDelegate):
-    """References and macros are only read over."""
+class _Names(ParserDelegate):
+    """Collects names of tasks, groups and functions that values refer to; macros are only read over."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
 
     def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Any:
+        self.found.add(_short_name(scoped_configurable_name))
         return None
 
     def macro(self, macro_name: str) -> Any:
         return None
 
 
-def check_configs(files: Sequence[Path], bindings: Sequence[str], allow_imports: bool = False) -> None:
+def check_configs(files: Sequence[Path], bindings: Sequence[str], allow_imports: bool = False) -> set[str]:
     """Check the texts that gin is about to read.
 
     Args:
         files: the configs, absolute.
         bindings: of the command line.
         allow_imports: also where they are not this project's own.
+
+    Returns:
+        Names of all tasks, groups and functions that they bind or refer to, without scopes and modules.
 
     Raises:
         UserError: a text is no text, too long or nested too deeply, includes what does not exist or itself, or imports
@@ -52,11 +59,13 @@ def check_configs(files: Sequence[Path], bindings: Sequence[str], allow_imports:
     for path in files:
         texts.check_file(path)
     texts.check("\n".join(bindings), None)
+    return texts.names.found
 
 
 class _Texts:
     def __init__(self, allow_imports: bool):
         self._allow_imports, self._files_left = allow_imports, _MOST_FILES
+        self.names = _Names()
 
     def check_file(self, path: Path) -> None:
         self._files_left -= 1
@@ -74,7 +83,9 @@ class _Texts:
             raise UserError(f"{place} is nested too deeply: more than {_DEEPEST} brackets are open at once; correct it")
         reader = io.StringIO(text)
         reader.name = path and str(path)  # for the parser's messages
-        for statement in ConfigParser(reader, _Ignored()):
+        for statement in ConfigParser(reader, self.names):
+            if isinstance(statement, BindingStatement):
+                self.names.found.add(_short_name(statement.selector))
             if isinstance(statement, IncludeStatement):
                 self.check_file(_included(statement.filename, place))
             elif isinstance(statement, ImportStatement) and not (self._allow_imports or _is_own(path)):
@@ -82,6 +93,11 @@ class _Texts:
                     f"{place}, line {statement.location.line_num}: {statement.format()!r} runs code, and is "
                     "refused outside this project's configs/; remove the line, or add --allow-imports if you trust it"
                 )
+
+
+def _short_name(selector: str) -> str:
+    """``scope/module.Group`` is Group."""
+    return selector.rpartition("/")[2].rpartition(".")[2]
 
 
 def _included(name: str, place: str) -> Path:

@@ -7,8 +7,6 @@ section of its docstring is what ``run.py TASK --help`` shows. What the plan's w
 from __future__ import annotations
 
 import functools
-import inspect
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,19 +39,6 @@ class Task:
     configures: tuple[Callable[..., Any], ...]
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One gin parameter: default is :data:`inspect.Parameter.empty` or ``gin.REQUIRED`` where it must be set."""
-
-    name: str
-    default: Any
-    meaning: str
-
-    @property
-    def required(self) -> bool:
-        return self.default is gin.REQUIRED or self.default is inspect.Parameter.empty
-
-
 def task(
     summary: str, inputs: tuple[str, ...] = (), records: str = "", configures: tuple[Callable[..., Any], ...] = ()
 ) -> Callable[[Callable[..., Plan]], Callable[..., Any]]:
@@ -80,29 +65,3 @@ def task(
 def get_task(name: str) -> Task:
     """The task of that name, whose module must have been imported; raises ``KeyError``."""
     return _TASKS[name]
-
-
-def parameters_of(configurable: Callable[..., Any]) -> list[Parameter]:
-    """Parameters of a gin-configurable with the meaning from the ``Args:`` or ``Attributes:`` of its docstring."""
-    meanings = _docstring_arguments(inspect.getdoc(configurable) or "")
-    return [
-        Parameter(name, parameter.default, meanings.get(name, ""))
-        for name, parameter in inspect.signature(configurable).parameters.items()
-        if name != "self"
-    ]
-
-
-def _docstring_arguments(docstring: str) -> dict[str, str]:
-    section = re.search(r"^(?:Args|Attributes):\n((?:[ \t]+.*\n?|\n)*)", docstring, re.MULTILINE)
-    if section is None:
-        return {}
-    meanings: dict[str, str] = {}
-    name = None
-    for line in section.group(1).splitlines():
-        entry = re.match(r"^ {4}(\w+)(?: \([^)]*\))?: *(.*)$", line)
-        if entry:
-            name = entry.group(1)
-            meanings[name] = entry.group(2).strip()
-        elif name and line.strip():
-            meanings[name] = f"{meanings[name]} {line.strip()}".strip()
-    return meanings

@@ -7,7 +7,7 @@ import pytest
 
 from enet.task_test import test as run_test
 from enet.task_train import train
-from run import _import_tasks
+from tests.all_tasks import import_tasks
 from utils.config import parse, resolved_parameters
 from utils.tasks import get_task
 
@@ -21,7 +21,7 @@ NAMES = ("train.name", "test.checkpoint", "test.output_dir")
 @pytest.fixture(autouse=True)
 def clean_config(monkeypatch):
     monkeypatch.chdir(ROOT)
-    _import_tasks()  # their names stand in the configs
+    import_tasks()  # their names stand in the configs
     gin.clear_config()
     yield
     gin.clear_config()
