@@ -13,7 +13,7 @@ alpha   1         opacity, 0..1
 ======  ========  ==================================================================================================
 
 A pixel shows a surface where its opacity is large enough; elsewhere the first three kinds are 0, which means "nothing"
-to the network as well. "Up" is the world's z; "right" is the camera's right axis without its vertical part, so that a
+to the network as well. "Up" is the world's z; "forward" is the optical axis without its vertical part, so that a
 camera's pitch and roll change nothing and a mirror image differs in the sign of one component alone.
 """
 
@@ -46,15 +46,14 @@ def gravity_frame(
 ) -> Tensor:
     """Rotations [..., 3, 3] from cameras' axes to (right, forward, up).
 
-    A camera whose right axis is vertical has what it looks along as forward, without its vertical part.
+    Forward is the optical axis without its vertical part; of a camera that looks along the vertical, the direction
+    that is up in its image.
     """
     up = torch.zeros_like(camera_to_world[..., 0])
     up[..., 2] = 1
-    across, along = (_horizontal(camera_to_world[..., axis]) for axis in (0, 2))
-    along = torch.linalg.cross(along, up, dim=-1)
-    right = torch.where(across.norm(dim=-1, keepdim=True) > _VERTICAL, across, along)
-    right = F.normalize(right, dim=-1)
-    axes = torch.stack((right, torch.linalg.cross(up, right, dim=-1), up), dim=-2)
+    upwards, along = -_horizontal(camera_to_world[..., 1]), _horizontal(camera_to_world[..., 2])
+    forward = F.normalize(torch.where(along.norm(dim=-1, keepdim=True) > _VERTICAL, along, upwards), dim=-1)
+    axes = torch.stack((torch.linalg.cross(forward, up, dim=-1), forward, up), dim=-2)
     return axes @ camera_to_world
 
 

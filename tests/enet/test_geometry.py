@@ -75,11 +75,10 @@ def test_normals_of_a_plane_are_exact(normal):
     found = images_of(pose, depth)
     for view in range(len(pose)):
         facing = normal if pose[view, :3, 3] @ normal > offset else -normal
-        right = pose[view, :3, 0].clone()
-        right[2] = 0
-        right = right / right.norm()
+        forward = pose[view, :3, 2] * torch.tensor([1.0, 1, 0], dtype=torch.float64)
+        forward = forward / forward.norm()
         up = torch.tensor([0.0, 0, 1], dtype=torch.float64)
-        expected = torch.stack([facing @ right, facing @ torch.linalg.cross(up, right), facing @ up]).float()
+        expected = torch.stack([facing @ torch.linalg.cross(forward, up), facing @ forward, facing @ up]).float()
         seen, known = depth[view] > 0, found[view, 1:4].norm(dim=0) > 0
         assert (known <= seen).all() and known.sum() >= 0.98 * seen.sum()  # but for corners at the horizon
         normals = found[view, 1:4][:, known]
@@ -99,7 +98,7 @@ def test_height_is_that_of_the_point_above_the_camera():
 
 
 def test_a_camera_on_its_side_still_has_a_level_frame():
-    """Its right axis is vertical: what it looks along is forward."""
+    """Its right axis is vertical; what it looks along is forward."""
     ahead, up = torch.tensor([0.6, 0.8, 0.0]).double(), torch.tensor([0.0, 0, 1]).double()
     camera = torch.stack([up, torch.linalg.cross(ahead, up), ahead], dim=1)
     assert torch.linalg.det(camera) == pytest.approx(1)
@@ -114,6 +113,19 @@ def test_pitch_and_roll_change_no_normal():
     images = images_of(poses(), depth_of_plane(poses(), floor, 0.0))
     normals = images[:, 1:4].movedim(1, -1)[images[:, 0] > 0]
     torch.testing.assert_close(normals, torch.tensor([0.0, 0, 1]).expand_as(normals), atol=1e-3, rtol=0)
+
+
+def test_roll_of_a_camera_that_looks_down_changes_no_direction():
+    """Heading is where it looks, not where its right side points: that turns with roll."""
+    level = look_at(torch.tensor([1.0, -2, 1.5]).double(), torch.tensor([1.3, 1.0, 0.2]).double())[:3, :3]
+    angles = torch.tensor([0.0, 0.3, -1.2, 2.0]).double()
+    turns = torch.stack([angles.cos(), -angles.sin(), 0 * angles, angles.sin(), angles.cos(), 0 * angles,
+                         0 * angles, 0 * angles, 1 + 0 * angles], dim=-1).reshape(-1, 3, 3)  # fmt: skip
+    rolled = level @ turns
+    wall = torch.tensor([0.0, -1, 0]).double()
+    seen = (gravity_frame(rolled) @ (rolled.mT @ wall)[..., None])[..., 0]
+    torch.testing.assert_close(seen, seen[:1].expand_as(seen))
+    assert abs(seen[0, 0]) < 0.2 and seen[0, 1] < -0.9
 
 
 def bumpy(count: int = 3) -> Tensor:
