@@ -79,6 +79,11 @@ def run_task(request: Request, modules: Mapping[str, str]) -> int:
         importlib.import_module(modules[request.task])
     set_imports_allowed(request.allow_imports)
     parse(configs, bindings, request.allow_imports)
+    with gin.unlock_config():  # what a task imports as it works may hold option groups
+        return _run_configured(request, modules)
+
+
+def _run_configured(request: Request, modules: Mapping[str, str]) -> int:
     name, seed, log_level = run()
     check_choice("run.log_level", log_level, ("DEBUG", "INFO", "WARNING", "ERROR"))
     logging.getLogger().setLevel("DEBUG" if request.verbose else log_level)

@@ -69,7 +69,7 @@ class _ProcessState:
     def current(cls) -> _ProcessState:
         modules = tuple(name for name in list(sys.modules) if name.split(".")[0] in _CONFIGURED)
         level = logging.getLogger().level
-        return cls((*modules, "run"), gin.config_str(), resume_requested(), os.getcwd(), level)
+        return cls(modules, gin.config_str(), resume_requested(), os.getcwd(), level)
 
     def restore(self) -> None:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
@@ -77,15 +77,9 @@ class _ProcessState:
         os.chdir(self.folder)
         set_resume(self.resume)
         for name in self.modules:
-            if name != "run" or not _is_run(sys.modules["__main__"]):
-                importlib.import_module(name)
+            importlib.import_module(name)
         gin.clear_config()
         gin.parse_config(self.config, skip_unknown=True)  # it was read strictly before
-
-
-def _is_run(main: Any) -> bool:
-    """Whether run.py is the main module, as also in a process that one of run.py's starts; it registers once."""
-    return os.path.basename(getattr(main, "__file__", None) or "") == "run.py"
 
 
 def _work(function: Callable[[str], Any], name: str, state: _ProcessState) -> Any | UserError:
