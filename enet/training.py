@@ -18,7 +18,7 @@ import torch.multiprocessing
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from enet.backbones import build_network
+from enet.backbones import build_network, start_network
 from enet.callbacks import EpochProgress, QuietLightning, TrainingClock, ValidationPictures
 from enet.checkpoint_io import CheckpointIO, Restored, restoring
 from enet.checkpoints import load_checkpoint
@@ -124,10 +124,10 @@ def plan_training(
     """What :func:`train_once` would do; makes the network once.
 
     Raises:
-        UserError: the network cannot be made, or the run is there with other settings.
+        UserError: the network cannot be made or its first weights are absent, or the run is there with other settings.
     """
     with torch.random.fork_rng(devices=[]):
-        build_network(options.network)
+        start_network(build_network(options.network), options.network)
     height, width = training.size
     detail = f"{budget.epochs} epochs on {len(training)} views of {width}x{height}, {len(validation)} to validate on"
     inputs = training_inputs(training, validation, options, budget)
@@ -189,6 +189,7 @@ def _build_module(
         labels=list(CLASS_NAMES),
         seed=budget.seed,
     )
+    start_network(module.network, options.network)
     statistics = compute_statistics(training, budget.batch_of_each, device)
     _check_statistics(statistics, training)
     module.set_statistics(statistics)

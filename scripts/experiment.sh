@@ -9,7 +9,7 @@ set -euo pipefail
 work=outputs/experiment seeds="0 1 2" lanes=1 workers=0 minutes=100000 small=""
 rows="rendered_rgb camera_rgb rendered_rgb_sh novel_rgb novel_rgb_sh rendered_rgb_geometry rendered_rgb_sh_geometry \
 camera_rgb_blurred half_of_the_rooms novel_rgb_weighted rendered_rgb_sh_gravity rendered_rgb_flat novel_rgb_flat \
-rendered_rgb_sh_concat rendered_rgb_sh_conv_concat"
+rendered_rgb_sh_concat rendered_rgb_sh_conv_concat segformer_rgb segformer_rgb_sh"
 while [ $# -gt 0 ]; do
     case "$1" in
         --work) work="$2"; shift 2 ;;
@@ -34,6 +34,7 @@ export PYTHON work small
 run() {
     local extra=()
     [ -z "$small" ] || extra=(--ginc configs/benchmark/small.gin)
+    [ ! -f "${family:-}" ] || extra+=(--ginc "$family")
     "$PYTHON" run.py "$1" --resume "${@:2}" --ginc configs/benchmark/benchmark.gin "${extra[@]}" \
         --ginb "DATA = '$work/data'" --ginb "WORK = '$work'"
 }
@@ -70,7 +71,7 @@ if [[ " $rows" == *" novel"* ]]; then
 fi
 
 train_and_test() {
-    local row="$1" seed="$2"
+    local row="$1" seed="$2" family="configs/benchmark/${1%%_*}.gin"
     for task in train test; do
         run "$task" --ginc "configs/exp/$row.gin" --ginb "ROW = '${row}_$seed'" --ginb "SEED = $seed" \
             >>"$work/runs_$row.log" 2>&1 || { echo "error: $task of $row with seed $seed failed; see $work/runs_$row.log"; return 1; }

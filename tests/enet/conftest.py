@@ -88,7 +88,7 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
 def make_deep_store(make_store):
     """As ``make_store``, with depth and opacity."""
     return lambda scene, count=4, **others: make_store(
-        scene, count=count, dtypes={"depth": "uint16"}, **geometry_values(count), **others
+        scene, count=count, dtypes={"depth": "uint16"}, **geometry_values(count, others.get("size", SIZE)), **others
     )
 
 

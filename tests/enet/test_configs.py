@@ -51,6 +51,11 @@ def test_rows_differ_only_in_what_they_say():
     assert differences("rendered_rgb_sh", "rendered_rgb_geometry") == {INPUTS}
     assert differences("rendered_rgb_sh", "rendered_rgb_sh_geometry") == {INPUTS}
     assert differences("camera_rgb", "camera_rgb_blurred") == {BLUR}
+    backbone, learned = "NetworkOptions.backbone", "NetworkOptions.pretrained"
+    assert differences("rendered_rgb", "segformer_rgb") == {backbone}
+    assert differences("rendered_rgb", "efficientnet_rgb") == {backbone, learned}
+    for family in ("segformer", "efficientnet"):
+        assert differences(f"{family}_rgb", f"{family}_rgb_sh") == {STEM}
 
 
 def test_rows_with_geometry_say_which():

@@ -87,6 +87,17 @@ def test_trains_as_plain_steps_do(exact, inputs):
 
 
 @needs_cuda
+@pytest.mark.parametrize("backbone", ["segformer_b0", "efficientnet_lite0"])
+def test_larger_networks_train_as_in_plain_steps(exact, backbone):
+    options = {"backbone": backbone, "stem": "concat", "inputs": ("sh", *GEOMETRY), "dropout": (0, 0), "drop_path": 0.0}
+    losses = []
+    for graph in (False, True):
+        module = SegmentationModule(network=options, seed=3).to("cuda").to(memory_format=torch.channels_last)
+        losses.append(train(module, graph, batches()))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3) and losses[0][0] != losses[0][1]
+
+
+@needs_cuda
 @pytest.mark.parametrize("cache", [True, False])
 def test_stored_views_with_geometry_and_all_augmentation_are_decoded_within_the_graph(exact, make_deep_store, cache):
     options = ViewOptions(cache=cache, workers=0, blur=1.5, sh_frame="gravity")
