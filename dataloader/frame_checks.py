@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 _RIGID_TOLERANCE = 1e-2  # on R^T R - I: files have six digits, and fused poses drift a little
 _LOST = 100  # times as far from the middle of all cameras as three quarters of them: a lost pose, not a long walk
 _FEWEST = 8
+_said: set[tuple[str, int]] = set()  # which scenes were reported, and how many of their frames
 
 
 def pose_problem(pose: Tensor | None) -> str | None:
@@ -78,7 +79,8 @@ def report_skipped(path: Path, layout: str, skipped: dict[str, str], total: int)
     if len(skipped) == total:
         raise UserError(f"{path} ({layout} layout) has no usable frame: {reasons_text(skipped)}; expected images with "
                         "finite, rigid poses")
-    if skipped:
+    if skipped and (str(path), len(skipped)) not in _said:
+        _said.add((str(path), len(skipped)))  # tasks open a scene several times
         logger.warning("%s: %d of %d frames left out: %s", path.name, len(skipped), total, reasons_text(skipped))
 
 

@@ -24,7 +24,7 @@ _COLOR_SUFFIX = {"jpeg": ".jpg", "png": ".png", "raw": ".png"}
 
 def extraction_inputs(stream: Path, frame_skip: int, depth: bool) -> dict[str, Any]:
     """What determines an extracted scene: the stream, the meshes beside it, and the settings."""
-    meshes = {mesh.name: mesh for mesh in _meshes(stream)}
+    meshes = {mesh.name: mesh for mesh in meshes_beside(stream)}
     return {"stream": FileSet({"stream": stream}), "meshes": FileSet(meshes), "frame_skip": frame_skip, "depth": depth}
 
 
@@ -56,7 +56,7 @@ def extract_scene(
         overwrite: make it again although it is there with other settings.
 
     Returns:
-        counts of frames and of lost poses, or None when the folder is there already.
+        counts of frames, of lost poses and of meshes linked, or None when the folder is there already.
 
     Raises:
         UserError: the stream is damaged, or ``scene`` exists and is something else.
@@ -77,7 +77,7 @@ def extract_scene(
         _write_calibration(folder, reader)
     _bring_meshes(stream, folder)
     commit_output(scene)
-    return {"frames": len(numbers), "extracted": len(missing), "lost_poses": lost}
+    return {"frames": len(numbers), "extracted": len(missing), "lost_poses": lost, "meshes": len(meshes_beside(stream))}
 
 
 def _check_target(scene: Path) -> None:
@@ -115,14 +115,14 @@ def _write_calibration(folder: Path, reader: SensReader) -> None:
         _write_matrix(folder / "intrinsic" / f"{name}.txt", matrix)
 
 
-def _meshes(stream: Path) -> list[Path]:
+def meshes_beside(stream: Path) -> list[Path]:
     """The scene's meshes beside its stream."""
     return sorted(stream.parent.glob(f"{stream.stem}_vh_clean_2*.ply"))
 
 
 def _bring_meshes(stream: Path, folder: Path) -> None:
     """Link the scene's meshes beside the stream into the folder; copy where the file system cannot link."""
-    for mesh in _meshes(stream):
+    for mesh in meshes_beside(stream):
         target = folder / mesh.name
         target.unlink(missing_ok=True)
         try:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import gin
 
-from dataloader.sens_extraction import extract_scene, plan_extraction
+from dataloader.sens_extraction import extract_scene, meshes_beside, plan_extraction
 from utils.errors import UserError
 from utils.plans import FAILED, Item, Plan, plan_scenes
 from utils.scene_workers import SceneWorkers
 from utils.scenes import check_on_error, for_each_scene, resolve_scenes
 from utils.tasks import task
+
+logger = logging.getLogger(__name__)
+_COUNTS = ("frames", "lost_poses", "meshes")
+_SHOWN = 5  # names in a message
 
 
 @task(
@@ -58,12 +63,33 @@ def extract(
         return extract_scene(streams[name], Path(scans_dir) / name, frame_skip, depth, overwrite) or {}
 
     def work() -> dict[str, Any]:
-        results = for_each_scene(list(streams), extract_one, "extract", on_error)
+        results = for_each_scene(list(streams), extract_one, "extract", on_error, _describe)
         failed = results.pop(FAILED, {})
-        counts = {key: sum(result.get(key, 0) for result in results.values()) for key in ("frames", "lost_poses")}
+        counts = {key: sum(result.get(key, 0) for result in results.values()) for key in _COUNTS}
+        done = sum(1 for result in results.values() if result)
+        logger.info("extracted %d scenes: %d frames, of which %d have a lost pose, and %d meshes linked; %d were there "
+                    "already, %d failed", done, *counts.values(), len(results) - done, len(failed))
         return {"scenes": len(results), **counts, FAILED: failed}
 
-    return Plan(work, plan_scenes(list(streams), plan_one, on_error))
+    return Plan(work, plan_scenes(list(streams), plan_one, on_error), [_what_is_found(Path(sens_dir), streams)])
+
+
+def _describe(result: dict[str, int]) -> str:
+    """A scene's line in the log."""
+    return f"{result['frames']} frames, {result['lost_poses']} with a lost pose" if result else "was there already"
+
+
+def _what_is_found(folder: Path, streams: dict[str, Path]) -> str:
+    """One line about the downloads, which names scenes without a mesh or its labels."""
+    meshes = {name: [path.name for path in meshes_beside(stream)] for name, stream in streams.items()}
+    plain = [name for name, files in meshes.items() if f"{name}_vh_clean_2.ply" not in files]
+    unlabelled = [name for name, files in meshes.items() if f"{name}_vh_clean_2.labels.ply" not in files]
+    line = f"{folder} holds {len(streams)} streams"
+    for names, what in ((plain, "mesh"), (unlabelled, "labelled mesh")):
+        if names:
+            shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+            line += f"; {len(names)} without a {what} beside them ({shown})"
+    return line
 
 
 def _find_streams(folder: Path, scenes: str | list[str]) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ def verify(
     fields_dir: str | None = None,
     views_dir: str | None = None,
     scenes: str | list[str] = "all",
+    unlabelled: str | Sequence[str] = (),
     read_images: bool = True,
     min_frames: int = 20,
 ) -> Plan:
@@ -42,13 +43,22 @@ def verify(
         fields_dir: folder of plenoxel_scannet_SCENE folders; not checked while it does not exist or is empty.
         views_dir: folder of view stores; not checked while it does not exist or is empty.
         scenes: "all" (whatever is in each folder), a list of names, or a text file of names.
+        unlabelled: scenes that have no labels, such as ScanNet's test scenes: a list of names, or a text file.
         read_images: decode every image, which finds truncated ones.
         min_frames: scans with fewer usable frames get a note.
     """
+    without = set(resolve_scenes(unlabelled)) if unlabelled else set()
+
+    def scan(path: Path) -> list[Finding]:
+        return verify_scan(path, read_images, min_frames, labelled=path.name not in without)
+
+    def views(path: Path) -> list[Finding]:
+        return verify_views(path, labelled=path.name not in without)
+
     checks = [
-        _Check("scans", scans_dir, "", lambda path: verify_scan(path, read_images, min_frames)),
+        _Check("scans", scans_dir, "", scan),
         _Check("fields", fields_dir, FIELD_PREFIX, verify_field),
-        _Check("views", views_dir, "", verify_views),
+        _Check("views", views_dir, "", views),
     ]
     found: list[tuple[_Check, list[str]]] = []
     for check in checks:

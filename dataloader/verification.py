@@ -38,8 +38,15 @@ class Finding:
     text: str
 
 
-def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20) -> list[Finding]:
-    """Check a scene folder of any layout: frames, poses, cameras, meshes, and every image if ``read_images``."""
+def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labelled: bool = True) -> list[Finding]:
+    """Check a scene folder of any layout: frames, poses, cameras, meshes, and every image if ``read_images``.
+
+    Args:
+        path: the folder.
+        read_images: decode every image.
+        min_frames: fewer usable frames get a note.
+        labelled: whether a scene in ScanNet's layout must have a labelled mesh.
+    """
     report = _Report("scan", path.name)
     scene = report.attempt(lambda: load_scene(path))
     if scene is None:
@@ -59,6 +66,8 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20) -> l
     if scene.layout != "ScanNet" and not scene.label_mesh_path.exists():
         return report.findings
     report.attempt(lambda: load_mesh(scene.mesh_path))
+    if not labelled and not scene.label_mesh_path.exists():
+        return report.findings
     mesh = report.attempt(lambda: load_mesh(scene.label_mesh_path, require_labels=True))
     if mesh is not None and mesh.unknown_labels():
         ids = ", ".join(f"{label} ({count} vertices)" for label, count in mesh.unknown_labels().items())
@@ -77,8 +86,8 @@ def verify_field(path: Path) -> list[Finding]:
     return report.findings
 
 
-def verify_views(path: Path) -> list[Finding]:
-    """Check a view store: cameras, every channel's file, labels in range."""
+def verify_views(path: Path, labelled: bool = True) -> list[Finding]:
+    """Check a view store: cameras, every channel's file, labels in range; a note where they should be and are not."""
     report = _Report("views", path.name)
     store = report.attempt(lambda: ViewStore(path))
     if store is None:
@@ -89,7 +98,7 @@ def verify_views(path: Path) -> list[Finding]:
         report.attempt(lambda: [store.read_stored("sh", view) for view in range(len(store))][:0])
     if "label" in sound:
         report.attempt(lambda: check_labels(store.tensor("label"), store))
-    elif "label" not in store.channels:
+    elif labelled and "label" not in store.channels:
         report.note("no annotation yet; run the 'annotate' task before training")
     return report.findings
 

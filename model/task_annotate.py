@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def annotate(
     png_labels: str = "classes",
     device: str = "auto",
     on_error: str = "refuse",
+    unlabelled: str | Sequence[str] = (),
     overwrite: bool = False,
 ) -> Plan:
     """Add the channel ``label`` to each scene's view store; finished scenes are left alone.
@@ -58,6 +60,7 @@ def annotate(
         png_labels: what these images hold: "classes" (0..20) or "nyu40" (0..40).
         device: "auto", "cpu" or "cuda".
         on_error: "refuse" stops at a bad scene, "skip" continues without it.
+        unlabelled: scenes that have no labels, such as ScanNet's test scenes: a list of names, or a text file.
         overwrite: replace labels that were made with other settings.
     """
     check_choice("annotate.label_rule", label_rule, LABEL_RULES)
@@ -68,8 +71,12 @@ def annotate(
     if scenes == "all" and not any(Path(views_dir).glob("*/cameras.json")):
         return Plan(dict, notes=[f"{views_dir} holds no views: nothing to annotate"])
     chosen_device = choose_device(device)
-    names = resolve_scenes(scenes, views_dir)
-    require_scenes(names, views_dir)
+    without = set(resolve_scenes(unlabelled)) if unlabelled else set()
+    found = resolve_scenes(scenes, views_dir)
+    require_scenes(found, views_dir)
+    names = [name for name in found if name not in without]
+    left_out = len(found) - len(names)
+    notes = [f"{left_out} scenes have no labels (annotate.unlabelled)"] if left_out else []
 
     def annotator(name: str) -> _SceneAnnotator:
         return _SceneAnnotator(Path(scans_dir) / name, Path(views_dir) / name, label_rule, near, with_depth,
@@ -79,7 +86,7 @@ def annotate(
         return annotator(name).run()
 
     items = plan_scenes(names, lambda name, opened: annotator(name).plan(opened), on_error)
-    return Plan(lambda: for_each_scene(names, annotate_scene, "annotate", on_error), items)
+    return Plan(lambda: for_each_scene(names, annotate_scene, "annotate", on_error), items, notes)
 
 
 class _SceneAnnotator:

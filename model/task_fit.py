@@ -9,9 +9,11 @@ from typing import Any
 import gin
 
 from dataloader.perfception import FIELD_PREFIX
+from dataloader.perfception_checkpoint import CHECKPOINT_FILES
 from lib.plenoxel.options import RenderOptions
 from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
 from utils.device import choose_device
+from utils.outputs import DONE, SETTINGS_FILE
 from utils.plans import FAILED, Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers
 from utils.scenes import check_on_error, for_each_scene, require_scenes, resolve_scenes
@@ -41,7 +43,7 @@ def fit(
 
     Each folder also gets ``results.json`` (PSNR and SSIM of every held-out frame), ``render_model/`` (held-out renders
     beside the photographs), ``capture.npz`` (exposures and pose corrections of the training cameras) and
-    ``tensorboard/``.
+    ``tensorboard/``. Fields that are there without being made here, as PeRFception's, stay as they are.
 
     Args:
         scans_dir: folder of scenes in ScanNet's, instant-ngp's, NSVF's or COLMAP's layout.
@@ -52,7 +54,7 @@ def fit(
         bits: of the saved SH coefficients: 4, 8 (as PeRFception's), 16 or 32.
         checkpoint_seconds: time between checkpoints; --resume continues from the last one, on a CPU bit for bit.
         on_error: "refuse" stops at the first scene that cannot be fitted, "skip" logs it and continues.
-        overwrite: fit scenes again that were fitted with other settings.
+        overwrite: fit scenes again that were fitted with other settings, or whose field was downloaded.
     """
     from dataloader import load_scene
     from model.fitting.fitter import FitOptions
@@ -70,7 +72,11 @@ def fit(
     def output(name: str) -> Path:
         return Path(fields_dir) / f"{FIELD_PREFIX}{name}"
 
+    downloaded = set() if overwrite else {name for name in names if _is_downloaded(output(name))}
+
     def plan_one(name: str, opened: bool) -> Item:
+        if name in downloaded:
+            return Item(name, output(name), DONE, "not made by this project")
         if not opened:
             return plan_output(name, output(name), fit_inputs(settings, chosen), overwrite, partly=True)
         scene = load_scene(Path(scans_dir) / name, options.rendering.background_brightness)
@@ -81,11 +87,26 @@ def fit(
         return fit_scene(Path(scans_dir) / name, output(name), settings, chosen, overwrite)
 
     def work() -> dict[str, Any]:
-        results = for_each_scene(names, fit_one, "fit", on_error)
+        fitted = [name for name in names if name not in downloaded]
+        results = for_each_scene(fitted, fit_one, "fit", on_error, _describe)
         failed = results.pop(FAILED, {})
         return summarize(results, failed)
 
     return Plan(work, plan_scenes(names, plan_one, on_error))
+
+
+def _describe(result: dict[str, Any]) -> str:
+    """A scene's line in the log."""
+    if result["psnr"] is None:
+        return "no frame held out"
+    return (f"held-out PSNR {result['psnr']:.2f} dB ({result['psnr_neutral']:.2f} dB at the given poses and average "
+            f"exposure), SSIM {result['ssim']:.3f}")
+
+
+def _is_downloaded(field: Path) -> bool:
+    """Whether a field is there that this project has not made."""
+    made = (field / SETTINGS_FILE).exists()
+    return not made and any((field / name).is_file() for name in CHECKPOINT_FILES)
 
 
 def summarize(results: dict[str, dict[str, Any]], failed: dict[str, str]) -> dict[str, Any]:

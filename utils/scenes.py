@@ -80,13 +80,17 @@ def scene_folders(root: str | Path | None, prefix: str = "") -> list[str]:
 
 
 def for_each_scene(
-    names: Sequence[str], function: Callable[[str], Any], description: str, on_error: str = "refuse"
+    names: Sequence[str], function: Callable[[str], Any], description: str, on_error: str = "refuse",
+    describe: Callable[[Any], str] = lambda result: "",
 ) -> dict[str, Any]:
-    """Call ``function(name)`` for each scene, with progress; where :class:`SceneWorkers` says so, several at a time.
+    """Call ``function(name)`` for each scene, where :class:`SceneWorkers` says so several at a time, with progress.
+
+    A log has one line a scene.
 
     Args:
         on_error: ``"refuse"`` stops at the first scene that fails; ``"skip"`` logs why, with the traceback where it is
             not a mistake of the user, and continues.
+        describe: a scene's result in a few words, for its line.
 
     Returns:
         Results by scene name; with ``"skip"``, also :data:`utils.plans.FAILED`: {scene: reason}, when any failed.
@@ -99,16 +103,19 @@ def for_each_scene(
     outcomes = on_workers(names, function, workers) if workers.count else _in_turn(names, function)
     results: dict[str, Any] = {}
     failed: dict[str, str] = {}
-    with Progress(description, len(names), "scene") as meter, contextlib.closing(outcomes):
+    with Progress(description, len(names), "scene", every=True) as meter, contextlib.closing(outcomes):
         for name, outcome in outcomes:
+            note = name
             if not isinstance(outcome, Exception):
                 results[name] = outcome
+                note = f"{name}: {text}" if (text := describe(outcome)) else name
             elif on_error == "refuse":
                 raise outcome
             else:
                 failed[name] = _log_failure(name, outcome)
+                note = f"{name}: failed"
             del outcome  # its traceback may hold gigabytes that the next scene needs
-            meter.update(note=name)
+            meter.update(note=note)
     if failed and not results:
         first = next(iter(failed.values())).partition("\n")[0]
         raise UserError(f"all {len(failed)} scenes failed; the first: {first}")

@@ -64,6 +64,13 @@ class FitOptions:
     def total_steps(self) -> int:
         return sum(self.optimization.steps)
 
+    @property
+    def costs(self) -> list[tuple[int, float]]:
+        """Steps of each level, and what one roughly costs: its rays' samples."""
+        sides = self.grid.resolutions
+        return [(steps, float(self.rays_per_step(level) * sides[level]))
+                for level, steps in enumerate(self.optimization.steps)]  # fmt: skip
+
     def rays_per_step(self, level: int) -> int:
         """Rays in each step of a level."""
         rays = self.optimization.rays_per_step
@@ -215,7 +222,7 @@ class Fitter:
                 "lower FitGrid.weight_threshold or density_threshold, or check poses and intrinsics"
             )
         self._set_grid(grid)
-        logger.info("step %d: %d voxels became %d at %d^3", self.step, before, grid.num_voxels, grid.resolution[0])
+        logger.debug("step %d: %d voxels became %d at %d^3", self.step, before, grid.num_voxels, grid.resolution[0])
 
     def _set_grid(self, grid: PlenoxelGrid) -> None:
         options = self.options

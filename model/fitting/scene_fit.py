@@ -165,8 +165,8 @@ class _SceneFit:
 
     def _optimize(self, fitter: Fitter, writer: SummaryWriter) -> None:
         total = fitter.options.total_steps
-        with Progress(f"fitting {self.scene.name}", total, "step") as meter:
-            meter.update(fitter.step)
+        with Progress(f"fitting {self.scene.name}", total, "step", fitter.options.costs) as meter:
+            meter.skip(fitter.step)
             shown = fitter.step
 
             def listen(fitter: Fitter, level_ended: bool) -> None:
@@ -239,9 +239,6 @@ class _SceneFit:
             if value is not None:
                 writer.add_scalar(f"{name}/held_out", value, step)
         _log_settings(self.settings, mean, writer)
-        if mean["psnr"] is not None:
-            logger.info("%s: held-out PSNR %.2f dB (%.2f dB at the given poses and average exposure), SSIM %.3f",
-                        self.scene.name, mean["psnr"], mean["psnr_neutral"], mean["ssim"])  # fmt: skip
         layers = field.grid.background
         return {
             **mean, "training_frames": num_frames, "voxels": field.grid.num_voxels,

@@ -42,7 +42,7 @@ def test_extracted_scene_opens(tmp_path):
     write_sens(tmp_path / "sens" / "scene0000_00" / "scene0000_00.sens")
     write_room_mesh(tmp_path / "sens" / "scene0000_00" / "scene0000_00_vh_clean_2.labels.ply", with_labels=True)
     result = extract(sens_dir=str(tmp_path / "sens"), scans_dir=str(tmp_path / "scans"), frame_skip=2)
-    assert result == {"scenes": 1, "frames": 6, "lost_poses": 1, "failed": {}}
+    assert result == {"scenes": 1, "frames": 6, "lost_poses": 1, "meshes": 1, "failed": {}}
     scene = load_scannet_scene(tmp_path / "scans" / "scene0000_00")
     assert scene.frames == ["0", "4", "6", "8", "10"] and list(scene.skipped) == ["2"]
     assert torch.equal(scene.camera_to_world[4].float(), expected_pose(10).float())  # float32 survives the text
