@@ -7,37 +7,16 @@ SH coefficients of a mirrored view are those of :func:`enet.sh_frames.sh_matrice
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from enet.appearance import vary
+from enet.draws import Draws
 from enet.options import AugmentationOptions
 from enet.view_source import ViewBatch
-
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-
-
-@dataclass(frozen=True)
-class Draws:
-    """A step's random numbers, each [B], uniform in [0, 1), by what they decide."""
-
-    mirror: Tensor
-    crop_size: Tensor
-    crop_row: Tensor
-    crop_column: Tensor
-    brightness: Tensor
-    contrast: Tensor
-    saturation: Tensor
-
-    @classmethod
-    def split(cls, draws: Tensor) -> Draws:
-        """From the first NUM_DRAWS of [B, D]."""
-        return cls(*draws[:, :NUM_DRAWS].unbind(-1))
-
-
-NUM_DRAWS = len(fields(Draws))
 
 
 def mirrored(draws: Draws, options: AugmentationOptions) -> Tensor:
@@ -46,15 +25,16 @@ def mirrored(draws: Draws, options: AugmentationOptions) -> Tensor:
 
 
 def augment(batch: ViewBatch, draws: Draws, options: AugmentationOptions) -> ViewBatch:
-    """Mirror, crop and jitter. SH and geometry must already be those of the mirrored world where :func:`mirrored` says
-    so.
+    """Mirror, crop and vary the colour.
+
+    SH and geometry must already be those of the mirrored world where :func:`mirrored` says so.
     """
     if options.mirror > 0:
         batch = _map(batch, lambda image, _: _mirror(image, mirrored(draws, options)))
     if options.smallest_crop < 1:
         grid = _crop_grid(draws, options.smallest_crop, tuple(batch.label.shape[-2:]))
         batch = _map(batch, lambda image, mode: _resample(image, grid, mode))
-    return replace(batch, color=_jitter(batch.color, draws, options))
+    return replace(batch, color=vary(batch.color, draws, options))
 
 
 def _map(batch: ViewBatch, change) -> ViewBatch:
@@ -88,19 +68,3 @@ def _crop_grid(draws: Draws, smallest: float, size: tuple[int, int]) -> Tensor:
 def _resample(image: Tensor, grid: Tensor, mode: str) -> Tensor:
     sampled = F.grid_sample(image.float(), grid, mode=mode, padding_mode="border", align_corners=False)
     return sampled.to(image.dtype)
-
-
-def _jitter(color: Tensor, draws: Draws, options: AugmentationOptions) -> Tensor:
-    """Brightness, then contrast about the mean grey, then saturation about each pixel's grey; clipped to 0..1."""
-    if options.brightness == options.contrast == options.saturation == 0:
-        return color
-    luma = torch.tensor(_LUMA, device=color.device)[:, None, None]
-    color = color * _factor(draws.brightness, options.brightness)
-    grey = (color * luma).sum(1, keepdim=True)
-    color = torch.lerp(grey.mean((2, 3), keepdim=True), color, _factor(draws.contrast, options.contrast))
-    grey = (color * luma).sum(1, keepdim=True)
-    return torch.lerp(grey, color, _factor(draws.saturation, options.saturation)).clamp(0, 1)
-
-
-def _factor(draw: Tensor, strength: float) -> Tensor:
-    return (1 + strength * (2 * draw - 1))[:, None, None, None]

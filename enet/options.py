@@ -148,6 +148,11 @@ class AugmentationOptions:
         brightness: largest relative change of the colour's brightness.
         contrast: largest relative change of the colour's contrast.
         saturation: largest relative change of the colour's saturation.
+        white_balance: largest relative change of red, green and blue, each by its own.
+        hue: largest turn of the colours about the axis of greys, either way, as a share of half a turn.
+        gamma: colours are raised to a power from 1 / (1 + gamma) to 1 + gamma.
+        blur: largest standard deviation of a Gaussian blur of the colour, in pixels.
+        noise: largest standard deviation of a view's noise, for colours in 0..1.
     """
 
     mirror: float = 0.0
@@ -155,6 +160,11 @@ class AugmentationOptions:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    white_balance: float = 0.0
+    hue: float = 0.0
+    gamma: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         _require(0 <= self.mirror <= 1, f"AugmentationOptions.mirror = {self.mirror}; it is a probability")
@@ -162,9 +172,13 @@ class AugmentationOptions:
             0 < self.smallest_crop <= 1,
             f"AugmentationOptions.smallest_crop = {self.smallest_crop}; it must be over 0 and at most 1",
         )
-        for name in ("brightness", "contrast", "saturation"):
+        for name in ("brightness", "contrast", "saturation", "white_balance"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"AugmentationOptions.{name} = {value}; it must be in [0, 1)")
+        _require(0 <= self.hue <= 1, f"AugmentationOptions.hue = {self.hue}; it must be in [0, 1]")
+        for name in ("gamma", "blur", "noise"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, f"AugmentationOptions.{name} = {value}: expected a number from 0 on")
 
 
 @gin.configurable

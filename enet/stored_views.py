@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from dataloader import StoreViews, ViewDataset, ViewStore
 from dataloader.view_channels import decode
-from enet.augmentation import NUM_DRAWS, Draws, augment, mirrored
+from enet.augmentation import augment, mirrored
+from enet.draws import NUM_DRAWS, Draws
 from enet.geometry import geometry_images, mirror_signs, pixel_to_gravity, stored_channels
 from enet.options import AugmentationOptions, ViewOptions
 from enet.picture import blurred

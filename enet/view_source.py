@@ -142,7 +142,7 @@ class ViewSource(ABC):
         has_sh: whether batches hold SH images.
         has_weight: whether batches hold weights.
         geometry: kinds of geometry that batches hold, in the order of :data:`enet.inputs.GEOMETRY`.
-        num_draws: random numbers that each training view gets, first those of :class:`enet.augmentation.Draws`.
+        num_draws: random numbers that each training view gets, first those of :class:`enet.draws.Draws`.
     """
 
     scenes: list[str]

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from enet.augmentation import NUM_DRAWS, Draws, augment, mirrored
+from enet.augmentation import augment, mirrored
+from enet.draws import NUM_DRAWS, Draws
 from enet.options import AugmentationOptions
 from enet.view_source import ViewBatch
 from utils.errors import UserError

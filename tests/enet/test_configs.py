@@ -51,6 +51,9 @@ def test_rows_differ_only_in_what_they_say():
     assert differences("rendered_rgb_sh", "rendered_rgb_geometry") == {INPUTS}
     assert differences("rendered_rgb_sh", "rendered_rgb_sh_geometry") == {INPUTS}
     assert differences("camera_rgb", "camera_rgb_blurred") == {BLUR}
+    varied = ("brightness", "contrast", "saturation", "white_balance", "hue", "gamma", "blur", "noise")
+    expected = {f"AugmentationOptions.{name}" for name in varied}
+    assert differences("camera_rgb", "camera_rgb_randomised") == expected
     backbone, learned = "NetworkOptions.backbone", "NetworkOptions.pretrained"
     assert differences("rendered_rgb", "segformer_rgb") == {backbone}
     assert differences("rendered_rgb", "efficientnet_rgb") == {backbone, learned}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dataloader import ViewStore
-from enet.augmentation import NUM_DRAWS, Draws
 from enet.checkpoints import load_checkpoint
+from enet.draws import NUM_DRAWS, Draws
 from enet.geometry import (
     geometry_images,
     gravity_frame,

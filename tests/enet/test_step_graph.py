@@ -9,10 +9,11 @@ import torch
 
 from enet.inputs import GEOMETRY
 from enet.module import SegmentationModule
-from enet.options import AugmentationOptions, ViewOptions
+from enet.options import ViewOptions
 from enet.step_graph import StepGraph, plain_optimizer_state, set_learning_rate
 from enet.stored_views import StoredViews
 from enet.view_source import DeferredBatch, TrainingOrder, ViewBatch
+from tests.enet.test_appearance import EVERYTHING
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -101,9 +102,8 @@ def test_larger_networks_train_as_in_plain_steps(exact, backbone):
 @pytest.mark.parametrize("cache", [True, False])
 def test_stored_views_with_geometry_and_all_augmentation_are_decoded_within_the_graph(exact, make_deep_store, cache):
     options = ViewOptions(cache=cache, workers=0, blur=1.5, sh_frame="gravity")
-    augmentation = AugmentationOptions(mirror=0.5, smallest_crop=0.7, brightness=0.2, contrast=0.2, saturation=0.2)
     inputs = ("sh", *GEOMETRY)
-    source = StoredViews([make_deep_store("a", count=8)], options, True, augmentation, geometry=tuple(GEOMETRY))
+    source = StoredViews([make_deep_store("a", count=8)], options, True, EVERYTHING, geometry=tuple(GEOMETRY))
     steps = source.training_steps(TrainingOrder(epoch_views=8, batch_size=4), epoch=0)
     expected = train(make(inputs=inputs), False, list(source.batches(steps, torch.device("cuda"))))
     found = train(make(inputs=inputs), True, list(source.batches(steps, torch.device("cuda"))))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dataloader import StoreViews, ViewDataset, ViewStore
-from enet.augmentation import NUM_DRAWS
+from enet.draws import NUM_DRAWS
 from enet.options import AugmentationOptions, ViewOptions
 from enet.statistics import compute_statistics
 from enet.stored_views import StoredViews

@@ -9,8 +9,9 @@ from pytorch_lightning.plugins.precision import DoublePrecision, MixedPrecision
 from torch import Tensor
 
 from dataloader import ViewStore
-from enet.augmentation import NUM_DRAWS, Draws, augment
+from enet.augmentation import augment
 from enet.data_module import SegmentationDataModule
+from enet.draws import NUM_DRAWS, Draws
 from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
 from enet.stored_views import StoredViews
@@ -20,7 +21,10 @@ from tests.enet.conftest import SIZE
 from utils.files import read_json
 
 CPU = torch.device("cpu")
-AUGMENTATION = AugmentationOptions(smallest_crop=0.7, brightness=0.2)
+AUGMENTATION = AugmentationOptions(
+    smallest_crop=0.7, brightness=0.2, contrast=0.2, saturation=0.2, white_balance=0.1, hue=0.1, gamma=0.2, blur=0.8,
+    noise=0.02,
+)  # fmt: skip
 
 
 def paint(views: ViewBatch, draws: Tensor | None) -> ViewBatch:
