@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from dataloader import ViewStore
+from utils.cameras import opaque_depth
 
-_OPAQUE = 0.5  # from this alpha on, a pixel's depth is a surface's
 DEPTH_CHANNELS = ("depth", "depth_mesh", "alpha")
 
 
@@ -26,11 +25,3 @@ def field_depth(store: ViewStore, view: int) -> Tensor:
     if "alpha" not in store.channels:
         return depth
     return opaque_depth(depth, store.read("alpha", view))
-
-
-def opaque_depth(depth: Tensor, alpha: Tensor) -> Tensor:
-    """Depth of the surface from a field's expected depth, all ``[H, W]``; 0 where alpha is less than a half.
-
-    Expected depth is a sum over weights that add up to alpha, so it is divided by alpha.
-    """
-    return torch.where(alpha >= _OPAQUE, depth / alpha.clamp(min=_OPAQUE), 0.0)

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from enet.inputs import GEOMETRY
-from utils.cameras import pixel_grid
+from utils.cameras import opaque_depth, pixel_grid
 
 CHANNELS = ("depth", "alpha")  # of a view store, which geometry is made of
 _VERTICAL = 1e-6  # length of the horizontal part of an axis that has none
@@ -86,7 +86,7 @@ def geometry_images(
     """
     images = {"alpha": alpha[:, None]}
     if depth is not None:
-        surface = torch.where((alpha >= surface_alpha) & (depth > 0), depth / alpha.clamp(min=1e-6), 0)
+        surface = opaque_depth(depth, alpha, surface_alpha)
         points = surface[:, None] * _rays(to_gravity, tuple(depth.shape[-2:]))
         images |= {"depth": surface[:, None], "height": points[:, 2:], "normal": _normals(points, surface > 0)}
     return torch.cat([images[kind] for kind in kinds], dim=1)

@@ -117,3 +117,11 @@ def ray_length_to_depth(distance: Tensor, intrinsics: Tensor) -> Tensor:
     uv = pixel_grid(height, width, torch.float64, distance.device)
     directions = _pixel_directions(uv, intrinsics.double()[..., None, None, :, :])
     return distance * (1.0 / directions.norm(dim=-1)).to(distance.dtype)
+
+
+def opaque_depth(depth: Tensor, alpha: Tensor, opaque: float = 0.5) -> Tensor:
+    """Depth of the surface from a field's expected depth, both ``[..., H, W]``; 0 where alpha is less than ``opaque``.
+
+    Expected depth is a sum over weights that add up to alpha, so it is divided by alpha.
+    """
+    return torch.where(alpha >= opaque, depth / alpha.clamp(min=opaque), 0.0)

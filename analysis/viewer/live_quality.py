@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from analysis.quality import Observers, QualityOptions, estimate_quality
-from analysis.surface import opaque_depth
 from analysis.viewer.mesh_view import mesh_view
 from dataloader import Mesh
 from model.radiance_field import RenderedView
+from utils.cameras import opaque_depth
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from analysis.false_color import depth_color, sh_false_color
-from analysis.surface import opaque_depth
 from model.radiance_field import RenderedView
+from utils.cameras import opaque_depth
 from utils.images import resize_image, resize_nearest
 from utils.labels import UNANNOTATED, colorize
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.surface import opaque_depth
 from analysis.viewer.camera_math import BrowserCamera
 from analysis.viewer.mesh_view import mesh_view
 from analysis.viewer.pictures import (
@@ -27,6 +26,7 @@ from analysis.viewer.pictures import (
 )
 from analysis.viewer.scene_state import SceneState
 from model.radiance_field import RenderedView
+from utils.cameras import opaque_depth
 from utils.images import resize_nearest
 
 _BAND_PIXELS = {"cpu": 1 << 14, "cuda": 1 << 22}  # drawn without checking whether the camera has moved

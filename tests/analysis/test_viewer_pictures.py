@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from analysis.quality import Observers, QualityOptions, view_quality
-from analysis.surface import opaque_depth
 from analysis.viewer import video
 from analysis.viewer.comparison import compare
 from analysis.viewer.legend import camera_facts, camera_sign, camera_verdict, class_swatches
@@ -27,6 +26,7 @@ from dataloader import SceneTransform, ViewStore
 from model import PlenoxelGrid, RadianceField, RenderOptions
 from model.radiance_field import RenderedView
 from tests.analysis import box_room
+from utils.cameras import opaque_depth
 from utils.errors import UserError
 from utils.labels import CLASS_COLORS
 
