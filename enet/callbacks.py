@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from enet.confusion_picture import confusion_picture
 from enet.metrics import class_iou
 from enet.module import SegmentationModule
 from enet.view_source import DeferredBatch, ViewBatch
@@ -121,7 +122,7 @@ class ValidationPictures(pl.Callback):
         for name, iou in zip(CLASS_NAMES, class_iou(confusion), strict=True):
             if not torch.isnan(iou):
                 writer.add_scalar(f"val_iou/{name}", float(iou), step)
-        writer.add_image("val/confusion", confusion_image(confusion), step)
+        writer.add_image("val/confusion", confusion_picture(confusion), step)
         views = self._first.resolve().first(self._samples)
         writer.add_image("val/samples", torch.cat(tuple(triplets(views, pl_module.classify(views))), dim=-2), step)
         self._first = None
@@ -131,10 +132,3 @@ def triplets(views: ViewBatch, prediction: Tensor) -> Tensor:
     """Image, ground truth and prediction side by side, uint8 [B, 3, H, 3W] on the CPU."""
     color = (views.color * 255).round().to(torch.uint8).cpu()
     return torch.cat([color, colorize(views.label.cpu()), colorize(prediction.cpu())], dim=-1)
-
-
-def confusion_image(confusion: Tensor, cell: int = 12) -> Tensor:
-    """Picture uint8 [3, H, W] of a confusion matrix: rows (ground truth) sum to 1, brighter is more."""
-    share = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
-    pixels = (share * 255).round().to(torch.uint8)
-    return pixels.repeat_interleave(cell, 0).repeat_interleave(cell, 1).expand(3, -1, -1)

@@ -14,6 +14,7 @@ from torch import Tensor
 from dataloader import StoreViews
 from enet.callbacks import triplets
 from enet.checkpoints import check_size, load_checkpoint
+from enet.confusion_picture import confusion_picture
 from enet.metrics import ScanNetIoU, pixel_counts, summarize_confusion
 from enet.module import SegmentationModule
 from enet.options import ViewOptions
@@ -142,6 +143,7 @@ class CheckpointTest:
         results = {**scores, "views": len(source), "scenes": list(self.scenes), "rooms_seen_in_training": seen,
                    "by_scene": {scene: pixel_counts(confusion) for scene, confusion in by_scene.items()}}
         write_json(partial / "results.json", results)
+        _log_scores(partial / "tensorboard", results)
         commit_output(self.output)
         logger.info("%s: mIoU %.4f on %d views", self.output, scores["mean_iou"] or 0.0, len(source))
         return results
@@ -167,6 +169,20 @@ class CheckpointTest:
         beside = module.network.beside
         chosen = self.views if views is None else views
         return StoredViews(chosen, options, beside.uses_sh, geometry=beside.geometry)
+
+
+def _log_scores(folder: Path, results: dict[str, Any]) -> None:
+    """Scores and confusion matrix for TensorBoard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(folder) as writer:
+        for name in ("mean_iou", "mean_accuracy", "pixel_accuracy"):
+            if results[name] is not None:
+                writer.add_scalar(f"test/{name}", results[name])
+        for name, iou in results["class_iou"].items():
+            if iou is not None:
+                writer.add_scalar(f"test_iou/{name}", iou)
+        writer.add_image("test/confusion", confusion_picture(torch.tensor(results["confusion"])))
 
 
 def views_to_test(

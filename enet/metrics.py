@@ -60,6 +60,16 @@ def pixel_accuracy(
     return (counts.diagonal().sum() - counts[UNANNOTATED, UNANNOTATED]) / annotated.sum()
 
 
+def mean_accuracy(
+    confusion: Tensor,  # [C, C]
+) -> Tensor:
+    """Mean over the classes in the ground truth of the share of their pixels that is found; NaN when there are none."""
+    counts = confusion.double()[UNANNOTATED + 1 :]
+    hits = confusion.double().diagonal()[UNANNOTATED + 1 :]
+    total = counts.sum(1)
+    return (hits / torch.where(total > 0, total, torch.nan)).nanmean()
+
+
 class ScanNetIoU(Metric):
     """Mean IoU over the classes that occur, from one confusion matrix over all images.
 
@@ -119,6 +129,7 @@ def summarize_confusion(confusion: Tensor) -> dict[str, Any]:
     return {
         "mean_iou": _number(iou.nanmean()),
         "pixel_accuracy": _number(pixel_accuracy(confusion)),
+        "mean_accuracy": _number(mean_accuracy(confusion)),
         "class_iou": {name: _number(value) for name, value in zip(CLASS_NAMES[1:], iou[1:], strict=True)},
         "confusion": confusion.tolist(),
     }

@@ -13,11 +13,11 @@ from torch import Tensor
 from enet.backbones import build_network
 from enet.class_weights import class_weights
 from enet.losses import dice_loss, lovasz_softmax_loss, weighted_cross_entropy
-from enet.metrics import ScanNetIoU, class_iou
+from enet.metrics import ScanNetIoU, class_iou, mean_accuracy, pixel_accuracy
 from enet.options import LossOptions, NetworkOptions, OptimizerOptions
 from enet.statistics import TrainingStatistics
 from enet.stems import COLOR_CHANNELS
-from enet.step_graph import StepGraph, plain_optimizer_state, set_learning_rate
+from enet.step_graph import StepGraph, gradient_norm, plain_optimizer_state, set_learning_rate
 from enet.view_source import DeferredBatch, ViewBatch
 from utils.errors import UserError
 from utils.labels import CLASS_NAMES, NUM_CLASSES
@@ -67,7 +67,9 @@ class SegmentationModule(pl.LightningModule):
                 continue
             self.register_buffer(f"{name}_mean", torch.zeros(channels))
             self.register_buffer(f"{name}_std", torch.ones(channels))
-        self.register_buffer("_loss_sum", torch.zeros(()), persistent=False)
+        for name in ("_loss_sum", "_norm_sum"):
+            self.register_buffer(name, torch.zeros(()), persistent=False)
+        self.register_buffer("_val_sums", torch.zeros(4, dtype=torch.float64), persistent=False)
         self.register_buffer("_first_bad_step", torch.tensor(_NO_STEP), persistent=False)
         self._steps = 0
         self.train_iou, self.val_iou = ScanNetIoU(), ScanNetIoU()
@@ -125,7 +127,11 @@ class SegmentationModule(pl.LightningModule):
                 self._graph = StepGraph(self.network, optimizer, self._loss_of_step)
 
     def training_step(self, batch: DeferredBatch, batch_idx: int) -> Tensor:
-        loss, prediction, label = (self._graph or self._loss_of_step)(batch)
+        if self._graph is None:
+            loss, prediction, label = self._loss_of_step(batch)
+        else:
+            loss, prediction, label, norm = self._graph(batch)
+            self._norm_sum += norm
         self._loss_sum += loss.detach()
         bad = torch.where(torch.isfinite(loss.detach()), _NO_STEP, self._steps)
         torch.minimum(self._first_bad_step, bad, out=self._first_bad_step)
@@ -143,6 +149,11 @@ class SegmentationModule(pl.LightningModule):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         if self._graph is None:
             super().backward(loss, *args, **kwargs)
+
+    def on_after_backward(self) -> None:
+        if self._graph is None:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            self._norm_sum += gradient_norm(self.network) / (1.0 if scaler is None else scaler.get_scale())
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         if self._graph is None:
@@ -192,24 +203,34 @@ class SegmentationModule(pl.LightningModule):
         self.log_dict(
             {
                 "train/loss": self._loss_sum / max(self._steps, 1),
+                "train/gradient_norm": self._norm_sum / max(self._steps, 1),
                 "train/mean_iou": self.train_iou.compute().float(),
                 "learning_rate": self._optimizer_options.learning_rate_at(self.current_epoch),
             },
             sync_dist=True,
         )
         self._loss_sum.zero_()
+        self._norm_sum.zero_()
         self._steps = 0
         self.train_iou.reset()
 
     def validation_step(self, batch: DeferredBatch, batch_idx: int) -> None:
-        views = batch.resolve()
-        self.val_iou.update(self.classify(views), views.label)
+        entropy, weight, other, prediction, label = self._loss_and_prediction(batch)
+        self._val_sums += torch.stack((entropy, weight, other, torch.ones_like(other))).double()
+        self.val_iou.update(prediction, label)
 
     def on_validation_epoch_end(self) -> None:
         self.val_confusion = self.val_iou.total()
         self.val_iou.reset()
-        mean = class_iou(self.val_confusion).nanmean().float()
-        self.log("val/mean_iou", torch.nan_to_num(mean), sync_dist=True)
+        entropy, weight, other, batches = self.trainer.strategy.reduce(self._val_sums.clone(), reduce_op="sum")
+        self._val_sums.zero_()
+        scores = {
+            "val/mean_iou": class_iou(self.val_confusion).nanmean(),
+            "val/mean_accuracy": mean_accuracy(self.val_confusion),
+            "val/pixel_accuracy": pixel_accuracy(self.val_confusion),
+            "val/loss": entropy / weight.clamp(min=1e-6) + other / batches,
+        }
+        self.log_dict({name: torch.nan_to_num(score).float() for name, score in scores.items()}, sync_dist=True)
 
     def classify(self, views: ViewBatch) -> Tensor:
         """Predicted classes uint8 [B, H, W]."""

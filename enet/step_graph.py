@@ -40,7 +40,7 @@ class StepGraph:
         self._outputs: Outputs = ()
 
     def __call__(self, batch: DeferredBatch) -> Outputs:
-        """The loss and the other outputs, without gradient; they are overwritten by the next call.
+        """The loss, the other outputs and the gradient's norm, without gradient; the next call overwrites them.
 
         Raises:
             ValueError: the parts of a batch have other shapes than those of the first one.
@@ -98,8 +98,14 @@ class StepGraph:
             outputs = self._loss_of(batch)
         with torch.autocast("cuda", enabled=False):
             outputs[0].backward()
+        outputs = (*outputs, gradient_norm(self._module))
         self._optimizer.step()
         return outputs
+
+
+def gradient_norm(module: torch.nn.Module) -> Tensor:
+    """The Euclidean norm of all parameters' gradients, a scalar on their device, without waiting for it."""
+    return torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
 
 
 def _make_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:

@@ -26,6 +26,7 @@ from enet.data_module import SegmentationDataModule
 from enet.evaluation import evaluate
 from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
+from enet.resources import Resources
 from enet.statistics import TrainingStatistics, compute_statistics
 from enet.synchronized_norm import synchronize_norms
 from enet.view_source import ViewSource
@@ -265,6 +266,7 @@ def build_trainer(
         ),
         clock,
         EpochProgress(),
+        Resources(budget.epoch_views),
         ValidationPictures(),
     ]
     if budget.patience:

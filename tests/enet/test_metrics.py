@@ -6,7 +6,15 @@ import random
 import pytest
 import torch
 
-from enet.metrics import ScanNetIoU, class_iou, confusion_matrix, pixel_accuracy, summarize_confusion
+from enet.confusion_picture import confusion_picture
+from enet.metrics import (
+    ScanNetIoU,
+    class_iou,
+    confusion_matrix,
+    mean_accuracy,
+    pixel_accuracy,
+    summarize_confusion,
+)
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -101,3 +109,27 @@ def test_accuracy_and_summary():
     summary = summarize_confusion(matrix)
     assert summary["class_iou"]["wall"] == 0.5 and summary["class_iou"]["chair"] is None
     assert summary["mean_iou"] == 0.75 and summary["confusion"][1][0] == 1
+
+
+def test_mean_accuracy_is_over_the_classes_that_are_there():
+    confusion = torch.zeros(21, 21, dtype=torch.int64)
+    confusion[0, 1] = 50  # unannotated pixels do not count
+    confusion[1, 1], confusion[1, 2] = 3, 1
+    confusion[2, 2], confusion[2, 0] = 1, 1  # what is predicted outside the benchmark is not found
+    assert float(mean_accuracy(confusion)) == pytest.approx((0.75 + 0.5) / 2)
+    assert torch.isnan(mean_accuracy(torch.zeros(21, 21, dtype=torch.int64)))
+
+
+def test_the_picture_of_a_confusion_matrix_has_a_cell_for_each_pair_and_names():
+    confusion = torch.eye(21, dtype=torch.int64) * 7
+    confusion[3] = 0
+    confusion[3, 5] = 9
+    picture = confusion_picture(confusion)
+    margin = picture.shape[1] - 21 * 26
+    assert picture.shape[1] == picture.shape[2] and margin > 80
+
+    def cell(row, column):
+        return picture[:, margin + 26 * row + 3, margin + 26 * column + 3].tolist()
+
+    assert cell(3, 5) == cell(7, 7) == [8, 81, 156] and cell(3, 3) == cell(5, 3) == [255, 255, 255]
+    assert (picture[:, margin:, :margin] < 128).any() and (picture[:, :margin, margin:] < 128).any(), "names"

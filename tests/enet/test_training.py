@@ -10,11 +10,14 @@ import gin
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from enet import callbacks, load_checkpoint
 from enet.callbacks import TrainingClock
 from enet.module import SegmentationModule
-from enet.options import OptimizerOptions
+from enet.options import OptimizerOptions, ViewOptions
+from enet.step_graph import gradient_norm
+from enet.stored_views import StoredViews
 from enet.task_test import test as run_test
 from enet.task_train import train
 from tests.enet.bindings import bind_split
@@ -57,6 +60,10 @@ def test_train_then_test(views, tmp_path):
     assert scores["mean_iou"] == results["validation"]["mean_iou"]
     assert scores["confusion"] == results["validation"]["confusion"]
     assert sum(map(sum, scores["confusion"])) == 8 * 24 * 27
+    logged = read_events(tmp_path / "test/scores/tensorboard")
+    assert logged.scalars["test/mean_iou"] == [pytest.approx(scores["mean_iou"])]
+    assert logged.scalars["test/mean_accuracy"] == [pytest.approx(scores["mean_accuracy"])]
+    assert "test/confusion" in logged.images
 
 
 def test_a_network_says_its_size_and_refuses_views_of_another(views, make_store, tmp_path):
@@ -75,7 +82,10 @@ def test_a_network_says_its_size_and_refuses_views_of_another(views, make_store,
 def test_tensorboard_has_scalars_pictures_config_and_hyper_parameters(views, tmp_path):
     results = start(views, tmp_path, epochs=3)
     logged = read_events(tmp_path / "run/training/tensorboard")
-    assert {"train/loss", "train/mean_iou", "learning_rate", "val/mean_iou"} <= set(logged.scalars)
+    assert {"train/loss", "train/mean_iou", "train/gradient_norm", "learning_rate", "val/loss", "val/mean_iou",
+            "val/mean_accuracy", "val/pixel_accuracy", "speed/images_per_second"} <= set(logged.scalars)
+    assert all(len(logged.scalars[name]) == 3 for name in ("val/loss", "speed/images_per_second"))
+    assert all(value > 0 for name in ("val/loss", "train/gradient_norm") for value in logged.scalars[name])
     scores = logged.scalars["val/mean_iou"]
     assert len(scores) == 3 and scores[results["best_epoch"]] == max(scores)
     assert max(scores) == pytest.approx(results["validation"]["mean_iou"], abs=1e-6)
@@ -84,6 +94,24 @@ def test_tensorboard_has_scalars_pictures_config_and_hyper_parameters(views, tmp
     assert "config" in logged.texts
     assert logged.hparams["network.stem"] == results["stem"] and logged.hparams["budget.epochs"] == 3
     assert "optimizer.learning_rate" in logged.hparams and "hparam/best_val_mean_iou" in logged.metrics
+
+
+def test_the_validations_loss_is_the_weighted_cross_entropy_of_its_views(views, tmp_path):
+    start(views, tmp_path, epochs=1, batch_size=3)
+    logged = read_events(tmp_path / "run/training/tensorboard").scalars
+    module = load_checkpoint(tmp_path / "run/training/last.ckpt")
+    source = StoredViews([views / "scene0002_00"], ViewOptions(cache=False, workers=0), False)
+    (batch,) = (each.resolve() for each in source.batches(source.ordered_steps(8), torch.device("cpu")))
+    with torch.no_grad():
+        expected = F.cross_entropy(module(batch.color), batch.label.long(), module.class_weights)
+    assert logged["val/loss"] == [pytest.approx(float(expected), rel=1e-4)]
+
+
+def test_the_gradients_norm_is_that_of_all_parameters():
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    (network(torch.ones(4, 3)) ** 2).mean().backward()
+    flat = torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+    torch.testing.assert_close(gradient_norm(network), flat.norm())
 
 
 @pytest.mark.filterwarnings("always")
@@ -246,5 +274,11 @@ def test_early_stopping_stops(views, tmp_path, monkeypatch):
     monkeypatch.setattr(SegmentationModule, "configure_optimizers", lambda self: torch.optim.SGD(
         self.network.parameters(), lr=0.0))  # fmt: skip
     monkeypatch.setattr(OptimizerOptions, "learning_rate_at", lambda self, epoch: 0.0)
-    monkeypatch.setattr(SegmentationModule, "classify", lambda self, batch: torch.ones_like(batch.label))
+    original = SegmentationModule._loss_and_prediction
+
+    def constant(self, batch):
+        entropy, weight, other, prediction, label = original(self, batch)
+        return entropy, weight, other, torch.ones_like(prediction), label
+
+    monkeypatch.setattr(SegmentationModule, "_loss_and_prediction", constant)
     assert start(views, tmp_path, epochs=50, patience=3)["epochs"] == 4
