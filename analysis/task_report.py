@@ -64,7 +64,7 @@ def _write_report(sources: Sources, folder: Path, title: str, examples: int) -> 
     from analysis.report.overview import overview_picture
     from analysis.report.page import collect, render_template, results_csv, without_pictures
 
-    content = collect(sources, title, examples)
+    content = collect(sources, title, examples, folder)
     write_text(folder / "index.html", render_template("page.html", content))
     write_text(folder / "report.md", render_template("page.md", content))
     write_json(folder / "report.json", without_pictures(content))

@@ -39,23 +39,24 @@ class Sources:
         return [folder for name, folder in vars(self).items() if name != "search_dir"]
 
 
-def collect(sources: Sources, title: str, examples: int) -> dict[str, Any]:
+def collect(sources: Sources, title: str, examples: int, page_dir: Path) -> dict[str, Any]:
     """All sections; what is missing is None, and ``missing`` names in one line each the task that makes it.
 
     Args:
         title: of the page.
         examples: how many scenes are shown in pictures.
+        page_dir: folder of the page.
     """
     content = {
         "title": title,
-        "results": results_section(sources.runs_dir),
+        "results": results_section(sources.runs_dir, page_dir),
         "search": search_section(sources.search_dir),
         "fields": fields_section(sources.fields_dir, examples),
         "classes": classes_section(sources.analysis_dir, sources.novel_views_dir),
         "domes": domes_section(sources.domes_filtered_dir, examples),
         "original_views": views_section(sources.views_dir, examples),
         "novel_views": views_section(sources.novel_views_dir, examples),
-        "records": records_section(sources.stage_folders, sources.search_dir),
+        "records": records_section(sources.stage_folders, sources.search_dir, page_dir),
     }
     content["tail_gain"] = tail_gain(content["classes"]) if content["classes"] else None
     content["missing"] = _missing(content, sources)

@@ -10,24 +10,35 @@ from torch import Tensor
 
 from analysis.dome_plots import pick_evenly
 from analysis.report.curves import plot_curves
+from analysis.report.differences import differences
 from analysis.report.embedding import embed_drawing, embed_figure
+from analysis.report.links import raw_files
 from analysis.report.runs import Run, RunGroup, find_runs, fusion_table, group_runs, known_classes, unequal_budgets
+from analysis.report.summary import summary
 from utils.images import read_image
 
 _SAMPLES = 6
 
 
-def results_section(runs_dir: Path) -> dict[str, Any] | None:
-    """The page's content about the runs in ``runs_dir``; None when there are none."""
+def results_section(runs_dir: Path, page_dir: Path) -> dict[str, Any] | None:
+    """The page's content about the runs in ``runs_dir``; None when there are none.
+
+    Args:
+        runs_dir: folder of the runs.
+        page_dir: folder of the page, from which its links lead to files.
+    """
     runs, left_out = find_runs(runs_dir)
     if not runs and not left_out:
         return None
     groups, remarks = group_runs(runs)
     curves = plot_curves(runs)
+    compared = differences(groups)
     return {
+        "summary": summary(groups, compared),
+        "differences": compared,
         "classes": known_classes(groups),
-        "rows": [describe(group.title, group) for group in groups],
-        "fusion": [describe(group.first.stem, group) for group in fusion_table(groups)],
+        "rows": [describe(group.title, group, page_dir) for group in groups],
+        "fusion": [describe(group.first.stem, group, page_dir) for group in fusion_table(groups)],
         "left_out": left_out + remarks,
         "untested": [run.name for run in runs if not run.tested],
         "seen_rooms": sorted({room for run in runs for room in run.scores.get("rooms_seen_in_training", [])}),
@@ -37,14 +48,15 @@ def results_section(runs_dir: Path) -> dict[str, Any] | None:
     }
 
 
-def describe(title: str, group: RunGroup) -> dict[str, Any]:
-    """One table row, in per cent: mIoU and per-class IoU with their deviation over seeds."""
+def describe(title: str, group: RunGroup, page_dir: Path) -> dict[str, Any]:
+    """One table row, in per cent: mIoU and per-class IoU with their deviation over seeds; and links to its files."""
     mean, deviation = group.mean_iou
     first = group.first
     return {
         "title": title,
         "row": group.name,
         "runs": [run.name for run in group.runs],
+        "files": [{"name": run.name, "links": raw_files(run.folder, page_dir)} for run in group.runs],
         "stem": first.stem,
         "parameters": first.training.get("parameters"),
         "training_views": first.training.get("training_views"),

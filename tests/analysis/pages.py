@@ -11,9 +11,9 @@ from tests.browser import BrowserUnavailable, Page
 
 
 @contextmanager
-def open_page(url: str) -> Iterator[Page]:
-    """The page at ``url`` in a window of 1280x800 pixels."""
-    page = Page(url)
+def open_page(url: str, size: tuple[int, int] = (1280, 800)) -> Iterator[Page]:
+    """The page at ``url`` in a window of ``size`` (width, height) pixels."""
+    page = Page(url, size)
     try:
         page.__enter__()
     except BrowserUnavailable as reason:
@@ -25,5 +25,5 @@ def open_page(url: str) -> Iterator[Page]:
 
 
 def seen(page: Page) -> np.ndarray:
-    """What the window shows, int ``[800, 1280, 3]``."""
+    """What the window shows, int ``[height, width, 3]``."""
     return iio.imread(page.screenshot(), extension=".png")[..., :3].astype(int)

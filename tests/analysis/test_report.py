@@ -261,7 +261,15 @@ def test_a_searchs_plot_has_a_panel_for_each_hyper_parameter(work):
 
 def test_the_page_opens_in_a_browser(work):
     run_report(work)
-    with open_page((work / "report" / "index.html").as_uri()) as page:
+    address = (work / "report" / "index.html").as_uri()
+    with open_page(address, (390, 800)) as phone:
+        assert phone.wait_for("document.readyState === 'complete'")
+        assert phone.evaluate("document.documentElement.scrollWidth <= 390"), "nothing sticks out of a phone's screen"
+        dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+        bright = seen(phone).mean()
+        phone.call("Emulation.setEmulatedMedia", features=dark)
+        assert seen(phone).mean() < bright / 2
+    with open_page(address) as page:
         assert page.wait_for("document.readyState === 'complete'")
         widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
         assert len(widths) >= 12 and min(widths) > 0
