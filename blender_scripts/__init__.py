@@ -1,14 +1,4 @@
-"""Blender add-on and scripts for ScanNet scenes. To install as an add-on, link this folder and ``utils`` into
-Blender's ``scripts/addons/modules``, or open ``open_scene.py`` in the scripting tab and run it.
-"""
-
-bl_info = {
-    "name": "ScanNet scenes",
-    "blender": (4, 2, 0),
-    "category": "Import-Export",
-    "location": "3D view, sidebar, ScanNet",
-    "description": "Meshes with class colours, cameras with true intrinsics, domes, pose export",
-}
+"""Blender scripts and add-on for ScanNet scenes; ``build_extension.py`` packs them for Blender 4.2 or newer."""
 
 
 def register():

@@ -1,14 +1,14 @@
-"""The panel "ScanNet" in the 3D view's sidebar: open a scene, build a dome, export a camera."""
+"""The panel "ScanNet" in the 3D view's sidebar: open a scene or cameras, build a dome, export cameras."""
 
 from __future__ import annotations
 
 import bpy
 import numpy as np
-from bpy.props import FloatProperty, IntProperty, StringProperty
-from bpy_extras.io_utils import ExportHelper
+from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
+from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from blender_scripts.camera_geometry import dome_poses
-from blender_scripts.open_scene import open_scene
+from blender_scripts.open_scene import export_cameras, open_cameras, open_scene
 from blender_scripts.scene_folder import write_pose
 from blender_scripts.scene_objects import add_cameras, camera_intrinsics, camera_pose
 
@@ -62,6 +62,44 @@ class BuildDome(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class OpenCameras(bpy.types.Operator, ImportHelper):
+    """Add the cameras of a list, SCENE.json, such as 'sample' and 'filter' write"""
+
+    bl_idname = "scannet.open_cameras"
+    bl_label = "Open camera list"
+    bl_options = {"REGISTER", "UNDO"}
+    filename_ext = ".json"
+    filter_glob: StringProperty(default="*.json", options={"HIDDEN"})
+
+    def execute(self, context):
+        try:
+            count = open_cameras(self.filepath)
+        except (OSError, ValueError) as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"{count} cameras")
+        return {"FINISHED"}
+
+
+class ExportCameras(bpy.types.Operator, ExportHelper):
+    """Write cameras as a list, SCENE.json, from which render.cameras renders views"""
+
+    bl_idname = "scannet.export_cameras"
+    bl_label = "Export camera list"
+    filename_ext = ".json"
+    filter_glob: StringProperty(default="*.json", options={"HIDDEN"})
+    selected: BoolProperty(name="Selected cameras only", default=False)
+
+    def execute(self, context):
+        try:
+            count = export_cameras(self.filepath, self.selected)
+        except (OSError, ValueError) as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"{count} cameras written to {self.filepath}")
+        return {"FINISHED"}
+
+
 class ExportPose(bpy.types.Operator, ExportHelper):
     """Write the active camera as a ScanNet pose file"""
 
@@ -88,11 +126,11 @@ class ScanNetPanel(bpy.types.Panel):
     bl_category = "ScanNet"
 
     def draw(self, context):
-        for operator in (OpenScene, BuildDome, ExportPose):
+        for operator in (OpenScene, OpenCameras, BuildDome, ExportCameras, ExportPose):
             self.layout.operator(operator.bl_idname)
 
 
-_CLASSES = (OpenScene, BuildDome, ExportPose, ScanNetPanel)
+_CLASSES = (OpenScene, OpenCameras, BuildDome, ExportCameras, ExportPose, ScanNetPanel)
 
 
 def register() -> None:

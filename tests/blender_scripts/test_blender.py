@@ -3,7 +3,11 @@ names, one with the package ``bpy``; ``scripts/test.sh --blender`` makes it. Wit
 
 import json
 import os
+import re
 import subprocess
+import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blender_scripts.build_extension import build
+from blender_scripts.camera_file import Cameras, read_cameras, write_cameras
 from blender_scripts.camera_geometry import (
     dome_poses,
     from_blender,
@@ -21,6 +27,7 @@ from blender_scripts.camera_geometry import (
     to_blender,
 )
 from blender_scripts.scene_folder import image_size, read_matrix, read_poses, write_pose
+from dataloader import CameraList
 from tests.dataloader.scannet_fixture import write_scannet_scene
 from utils import cameras
 from utils.images import read_image
@@ -72,6 +79,56 @@ def test_scene_folder_text_files(tmp_path):
     np.testing.assert_allclose(poses["10"], pose(1), rtol=1e-8, atol=1e-8)
     with pytest.raises(FileNotFoundError, match="gone.txt does not exist"):
         read_matrix(tmp_path / "gone.txt")
+
+
+def camera_list(tmp_path, focal=((110.0, 90.0), (55.0, 45.0))):
+    names, size = ["near", "far"], (HEIGHT, WIDTH)
+    intrinsics = [[[fx, 0.0, 70.0], [0.0, fy, 41.0], [0.0, 0.0, 1.0]] for fx, fy in focal]
+    listed = CameraList("room", names, np.stack([pose(1), pose(2)]), np.array(intrinsics), size)
+    listed.save(tmp_path / "room.json")
+    return listed
+
+
+def test_camera_lists_are_the_projects(tmp_path):
+    listed = camera_list(tmp_path)
+    cameras = read_cameras(tmp_path / "room.json")
+    assert (cameras.scene, cameras.height, cameras.width) == ("room", HEIGHT, WIDTH)
+    write_cameras(tmp_path / "again" / "room.json", cameras)
+    again = CameraList.load(tmp_path / "again" / "room.json")
+    assert again.names == listed.names and again.image_size == listed.image_size and bool(again.accepted().all())
+    assert torch.equal(again.camera_to_world, listed.camera_to_world)
+    assert torch.equal(again.intrinsics, listed.intrinsics)
+
+
+@pytest.mark.parametrize("content, message", [
+    ("[]", "is no camera list"), ("{", "is no camera list"),
+    (json.dumps({"scene": "a", "image_size": [2, 2], "cameras": []}), "0 cameras"),
+    (json.dumps({"scene": "a", "image_size": [2, 2], "cameras": [
+        {"name": "x", "camera_to_world": [[1]], "intrinsics": np.eye(3).tolist()}]}), "4x4 finite numbers"),
+])  # fmt: skip
+def test_what_is_no_camera_list_is_refused(tmp_path, content, message):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_cameras(tmp_path / "a.json")
+
+
+def test_names_that_no_view_could_have_are_refused(tmp_path):
+    cameras = Cameras("room", 2, 2, {"a/b": np.eye(4)}, {"a/b": np.eye(3)})
+    with pytest.raises(ValueError, match="'a/b' cannot be a name"):
+        write_cameras(tmp_path / "room.json", cameras)
+
+
+def test_the_extension_needs_nothing_of_the_project(tmp_path):
+    archive = zipfile.ZipFile(build(tmp_path))
+    manifest = tomllib.loads(archive.read("blender_manifest.toml").decode())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert manifest["version"] == project["version"] and manifest["blender_version_min"] == "4.2.0"
+    archive.extractall(tmp_path / "site" / "extension")
+    for name in (name for name in archive.namelist() if name.endswith(".py")):
+        assert not re.search(r"^\s*from (blender_scripts|utils)", archive.read(name).decode(), re.MULTILINE), name
+    check = "import sys; sys.path.insert(0, sys.argv[1]); import extension, extension.camera_file, " \
+            "extension.camera_geometry, extension.label_table"  # fmt: skip
+    subprocess.run([sys.executable, "-I", "-c", check, str(tmp_path / "site")], cwd=tmp_path, check=True)
 
 
 @pytest.fixture
@@ -147,3 +204,50 @@ def test_blender_render_overlays_our_annotation(tmp_path, blender):
     distance = (window - expected[:, None]).abs().amax(0).amin(0)  # the nearest colour within one pixel
     assert uniform.float().mean() > 0.5
     assert (distance[uniform] <= 2).float().mean() > 0.999
+
+
+LISTS_IN_BLENDER = """
+import sys
+import bpy
+from extension.addon import register
+from extension.open_scene import open_cameras
+register()
+source, target, dome = sys.argv[1:]
+bpy.ops.wm.read_factory_settings(use_empty=True)
+assert bpy.ops.scannet.open_cameras(filepath=source) == {"FINISHED"}
+assert bpy.ops.scannet.export_cameras(filepath=target) == {"FINISHED"}
+bpy.context.scene.cursor.location = (1, 2, 3)
+for camera in list(bpy.context.scene.objects):
+    camera.select_set(False)
+assert bpy.ops.scannet.build_dome(radius=2.0, azimuths=4) == {"FINISHED"}
+for camera in bpy.context.scene.objects:
+    camera.select_set(camera.name.startswith("dome"))
+assert bpy.ops.scannet.export_cameras(filepath=dome, selected=True) == {"FINISHED"}
+"""
+
+
+def test_lists_and_domes_of_the_extension_are_what_render_reads(tmp_path, blender):
+    listed = camera_list(tmp_path)
+    zipfile.ZipFile(build(tmp_path)).extractall(tmp_path / "extension")
+    command = [blender, "-c", LISTS_IN_BLENDER, str(tmp_path / "room.json"), str(tmp_path / "out" / "room.json"),
+               str(tmp_path / "dome" / "room.json")]  # fmt: skip
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
+    again = CameraList.load(tmp_path / "out" / "room.json")
+    assert sorted(again.names) == sorted(listed.names)
+    for name in listed.names:
+        here, there = listed.names.index(name), again.names.index(name)
+        torch.testing.assert_close(again.camera_to_world[there], listed.camera_to_world[here], atol=1e-5, rtol=0)
+        torch.testing.assert_close(again.intrinsics[there], listed.intrinsics[here], atol=1e-3, rtol=1e-5)
+    dome = CameraList.load(tmp_path / "dome" / "room.json")
+    assert len(dome) == 12 and dome.image_size == (HEIGHT, WIDTH)
+    distance = (dome.camera_to_world[:, :3, 3] - torch.tensor([1.0, 2, 3], dtype=torch.float64)).norm(dim=1)
+    torch.testing.assert_close(distance, torch.full_like(distance, 2.0), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--scene", "DIR"], "put -- before --scene"), ([], "put -- --scene DIR"),
+])  # fmt: skip
+def test_arguments_that_blender_would_take_for_its_own_are_refused(blender, arguments, message):
+    script = str(ROOT / "blender_scripts" / "open_scene.py")
+    result = subprocess.run([blender, script, *arguments], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 2 and result.stderr.strip().splitlines()[-1].startswith(f"error: {message}")
