@@ -1,6 +1,9 @@
 """What the documents name is there."""
 
+import importlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -27,3 +30,22 @@ def test_walks_say_how_many_files_they_name():
         on_cpu = [name for name in named if "/cuda/" not in name and "binding_packed" not in name]
         said = re.search(r"^(\w+) files", walk, re.MULTILINE).group(1)
         assert words[said] == len(on_cpu), walk.splitlines()[0]
+
+
+def test_the_site_has_every_page_once_and_what_it_names_is_there():
+    text = (PROJECT / "mkdocs.yml").read_text()
+    pages = re.findall(r": ([\w/]+\.md)$", text[text.index("\nnav:") :], re.MULTILINE)
+    assert sorted(pages) == sorted(path.relative_to(PROJECT / "docs").as_posix() for path in
+                                   (PROJECT / "docs").rglob("*.md"))  # fmt: skip
+    for name in re.findall(r"^::: (\S+)$", (PROJECT / "docs" / "api.md").read_text(), re.MULTILINE):
+        module, _, member = name.rpartition(".")
+        assert getattr(importlib.import_module(module), member).__doc__, name
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    pytest.importorskip("mkdocstrings", reason="needs the extra docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "A sparse voxel grid" in (tmp_path / "api" / "index.html").read_text()
