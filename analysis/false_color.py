@@ -25,11 +25,14 @@ def sh_false_color(
 
 def depth_color(
     depth: Tensor,  # float32 [H, W], metres, 0 = nothing there
+    limits: tuple[float, float] | None = None,  # metres
 ) -> Tensor:  # uint8 [3, H, W]
-    """Near is bright, far is dark, nothing is black; the scale is the picture's own range without 2% outliers."""
+    """Near is bright, far is dark, nothing is black; without limits the picture's own range without 2% outliers."""
     known = depth > 0
-    sample = depth[known][:: max(1, int(known.sum()) // 100_000)] if known.any() else depth.new_zeros(1)
-    near, far = torch.quantile(sample, sample.new_tensor([0.02, 0.98])).tolist()
+    if limits is None:
+        sample = depth[known][:: max(1, int(known.sum()) // 100_000)] if known.any() else depth.new_zeros(1)
+        limits = torch.quantile(sample, sample.new_tensor([0.02, 0.98])).tolist()
+    near, far = limits
     closeness = 1 - (depth - near) / max(far - near, 1e-6)
     index = (closeness.clamp(0, 1) * 255).round().long()
     return (_VIRIDIS.to(depth.device)[index] * known[..., None]).permute(2, 0, 1)

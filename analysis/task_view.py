@@ -5,21 +5,23 @@ from __future__ import annotations
 import ipaddress
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gin
-import torch
 
 from analysis.quality import QualityOptions
+from dataloader.perfception import FIELD_PREFIX
 from model import RenderOptions
 from utils.device import choose_device
 from utils.interrupts import Stopped
 from utils.plans import Plan
+from utils.scenes import scene_folders
 from utils.tasks import task
 
 if TYPE_CHECKING:
-    from analysis.viewer.scene_state import ScenePaths
+    from analysis.viewer.scene_state import SceneState
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +39,14 @@ def view(
     novel_views_dir: str | None = None,
     domes_dir: str | None = None,
     checkpoint: str | None = None,
+    fused_dir: str | None = None,
     size: tuple[int, int] = (124, 124),
     max_height: int = 720,
     host: str = "127.0.0.1",
     port: int = 8080,
     device: str = "auto",
 ) -> Plan:
-    """Serve the scene until Ctrl-C; anything else that is missing is left out and logged.
+    """Serve the scene until Ctrl-C; other scenes can be chosen. What is missing is left out and logged.
 
     Args:
         scene: name of the scene, such as 'scene0000_00'.
@@ -53,6 +56,7 @@ def view(
         novel_views_dir: folder of the domes' view stores.
         domes_dir: folder of SCENE.json camera lists from 'filter' or 'sample'.
         checkpoint: best.ckpt or last.ckpt of a training run, whose prediction is shown; None for none.
+        fused_dir: folder that 'fuse' wrote, for fused labels.
         size: height and width of the views that the network was trained on, where its checkpoint does not say it.
         max_height: rows of the finest picture; the width follows the browser's window.
         host: address to listen on; only this machine can connect by default.
@@ -61,32 +65,40 @@ def view(
     """
     from analysis.viewer.scene_state import ScenePaths, field_path
 
-    def inside(folder: str | None, name: str = scene) -> Path | None:
+    def inside(folder: str | None, name: str) -> Path | None:
         return None if folder is None else Path(folder) / name
 
-    paths = ScenePaths(
-        field=field_path(Path(fields_dir), scene),
-        scan=inside(scans_dir),
-        views=inside(views_dir),
-        novel_views=inside(novel_views_dir),
-        domes=inside(domes_dir, f"{scene}.json"),
-        checkpoint=None if checkpoint is None else Path(checkpoint),
-    )
-    chosen = choose_device(device)
-    return Plan(lambda: _serve(scene, paths, tuple(size), chosen, host, port, max_height),
-                notes=[f"{scene}: field {paths.field}"])  # fmt: skip
+    def paths_of(name: str) -> ScenePaths:
+        return ScenePaths(
+            field=field_path(Path(fields_dir), name),
+            scan=inside(scans_dir, name),
+            views=inside(views_dir, name),
+            novel_views=inside(novel_views_dir, name),
+            domes=inside(domes_dir, f"{name}.json"),
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            fused=inside(fused_dir, name),
+        )
+
+    chosen, options = choose_device(device), (RenderOptions(), QualityOptions())
+    scenes = scene_folders(fields_dir, FIELD_PREFIX)
+
+    def load(name: str) -> SceneState:
+        from analysis.viewer.scene_state import load_scene_state
+
+        return load_scene_state(name, paths_of(name), *options, tuple(size), chosen)
+
+    return Plan(lambda: _serve(scene, load, scenes, host, port, max_height),
+                notes=[f"{scene}: field {paths_of(scene).field}"])  # fmt: skip
 
 
 def _serve(
-    scene: str, paths: ScenePaths, size: tuple[int, int], device: torch.device, host: str, port: int, max_height: int
+    scene: str, load: Callable[[str], SceneState], scenes: list[str], host: str, port: int, max_height: int
 ) -> None:
-    from analysis.viewer.scene_state import load_scene_state
     from analysis.viewer.viewer import Viewer
 
-    state = load_scene_state(scene, paths, RenderOptions(), QualityOptions(), size, device)
-    viewer = Viewer(state, host, port, max_height)
+    viewer = Viewer(load(scene), host, port, max_height, scenes, load)
     if not _is_local(host):
-        logger.warning("everyone who can reach %s can look at the scene and start renderings", host)
+        logger.warning("everyone who can reach %s can look at the scenes and start renderings", host)
     logger.info("%s is at %s; Ctrl-C ends it", scene, viewer.url)
     try:
         threading.Event().wait()

@@ -26,6 +26,7 @@ from scipy.spatial import cKDTree
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from analysis.quality import QualityOptions  # noqa: E402
+from analysis.viewer.scene_nodes import ACCEPTED_KIND
 from analysis.viewer.scene_state import DOMES, TRAJECTORY, ScenePaths, SceneState, field_path, load_scene_state  # noqa: E402
 from analysis.viewer.viewer import Viewer  # noqa: E402
 from dataloader import CameraList, ViewStore  # noqa: E402
@@ -127,7 +128,9 @@ def _viewer(work: Path) -> bytes:
 def _arrange(viewer: Viewer, state: SceneState, page: Page) -> None:
     """View the domes from where most of their cameras are visible, with the reasons, and one camera's details."""
     page.evaluate(_CLOSE_NOTICES)
-    viewer.panels.show_kind(TRAJECTORY, False)
+    if ACCEPTED_KIND in viewer.display.frusta.kinds:
+        viewer.panels.show_kind(ACCEPTED_KIND, True)
+    viewer.display.frusta.show_more(True)
     page.click_text("Why rejected")
     cameras = state.sources[DOMES].cameras
     view = _overview(state)

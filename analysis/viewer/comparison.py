@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from analysis.viewer.fused_view import fused_labels
 from analysis.viewer.mesh_view import mesh_view
 from analysis.viewer.pictures import class_picture, quality_picture
 from analysis.viewer.scene_state import CameraSource, SceneState
@@ -23,7 +24,7 @@ class Comparison(NamedTuple):
 
 
 def compare(state: SceneState, source: CameraSource, index: int, hidden: Collection[int] = ()) -> Comparison:
-    """Photo, render, annotation, prediction and quality of a camera.
+    """Photo, render, annotation, prediction, fused labels and quality of a camera.
 
     They come from the view store; what is not stored, such as the views of rejected cameras, is rendered.
     """
@@ -37,6 +38,7 @@ def compare(state: SceneState, source: CameraSource, index: int, hidden: Collect
     labels = {
         "annotation": source.store.read("label", stored) if "label" in channels else _annotation(state, source, index),
         "prediction": _prediction(state, source, index),
+        "fused": _fused(state, source, index),
     }
     labels = {caption: image for caption, image in labels.items() if image is not None}
     pictures |= {caption: class_picture(image, hidden) for caption, image in labels.items()}
@@ -81,6 +83,13 @@ def _prediction(state: SceneState, source: CameraSource, index: int) -> Tensor |
         view, cameras.camera_to_world[index], cameras.intrinsics[index], state.field.transform.rotation
     )
     return resize_nearest(labels, source.cameras.image_size)
+
+
+def _fused(state: SceneState, source: CameraSource, index: int) -> Tensor | None:
+    cameras = source.cameras
+    if state.semantic is None:
+        return None
+    return fused_labels(state, cameras.camera_to_world[index], cameras.intrinsics[index], cameras.image_size)
 
 
 def _quality(state: SceneState, source: CameraSource, index: int) -> Tensor | None:

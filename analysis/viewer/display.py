@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.viewer.camera_math import BrowserCamera
-from analysis.viewer.pictures import ANNOTATION, MODES, PREDICTION, QUALITY
+from analysis.viewer.pictures import ANNOTATION, FUSED, MODES, PREDICTION, QUALITY
 from analysis.viewer.reason_labels import ReasonLabels
 from analysis.viewer.render_loop import RenderLoop
 from analysis.viewer.scene_nodes import REJECTED_KIND, CameraMark, ClassMesh, Frusta
@@ -58,19 +58,30 @@ class Display:
         self.frusta = Frusta(server, state.sources.values(), on_click)
         self._mark = CameraMark(server)
         self.reasons = ReasonLabels(server, self.frusta.drawn.get(REJECTED_KIND, []), self.browser_camera)
+        self._closed = False
 
     def start(self) -> None:
-        """Draw for every browser that connects."""
+        """Draw for every browser that is or gets connected."""
         self.server.on_client_connect(self._connected)
         self.server.on_client_disconnect(self._disconnected)
         self.loop.start()
+        for client in self.server.get_clients().values():
+            look_through(client, self.state.initial_camera())
+            self._connected(client)
+
+    def close(self) -> None:
+        """End the thread and what was begun for browsers; viser keeps its callbacks, which do nothing any more."""
+        self._closed = True
+        self.reasons.show(False)
+        self.loop.stop()
 
     @property
     def modes(self) -> tuple[str, ...]:
         """Modes that this scene offers."""
         predictor = self.state.predictor
         renders = predictor is not None and predictor.color == "rgb"  # there are no photographs of any other view
-        needed = {QUALITY: self.state.quality, ANNOTATION: self.state.mesh, PREDICTION: predictor if renders else None}
+        needed = {QUALITY: self.state.quality, ANNOTATION: self.state.mesh, FUSED: self.state.semantic,
+                  PREDICTION: predictor if renders else None}  # fmt: skip
         return tuple(mode for mode in MODES if mode not in needed or needed[mode] is not None)
 
     def set_mode(self, mode: str) -> None:
@@ -121,10 +132,13 @@ class Display:
         initial.fov = camera.fov
 
     def _connected(self, client: viser.ClientHandle) -> None:
-        client.camera.on_update(lambda _: self._moved(client))
-        self._moved(client)
+        if not self._closed:
+            client.camera.on_update(lambda _: self._moved(client))
+            self._moved(client)
 
     def _moved(self, client: viser.ClientHandle) -> None:
+        if self._closed:
+            return
         self.loop.submit(client.client_id, self.browser_camera(client))
         self.reasons.moved(client)
 

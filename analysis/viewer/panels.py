@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from analysis.viewer.comparison import compare
 from analysis.viewer.display import Display
 from analysis.viewer.export_panel import ExportPanel
 from analysis.viewer.legend import camera_facts, camera_verdict, class_swatches, swatches
+from analysis.viewer.mode_legend import mode_legend
 from analysis.viewer.pictures import SH_CHANNEL, captioned_grid
 from analysis.viewer.scene_nodes import REJECTED_KIND, camera_status
 from analysis.viewer.scene_state import TRAJECTORY
@@ -32,7 +34,15 @@ class Panels:
     Handles react to what a browser changes; viser also calls them, without a client, for what the program sets.
     """
 
-    def __init__(self, display: Display):
+    def __init__(self, display: Display, scenes: Sequence[str] = (), choose: Callable[[str], None] = lambda name: None):
+        """Build the panel.
+
+        Args:
+            display: what it is of.
+            scenes: that can be chosen instead, where there are several.
+            choose: called with the name of one that was.
+        """
+        self._scenes, self._choose = scenes, choose
         self._display = display
         self._gui = display.server.gui
         self._shown: tuple[str, int] | None = None  # the chosen camera
@@ -52,9 +62,14 @@ class Panels:
 
     def _build_view(self) -> None:
         display, gui = self._display, self._gui
+        if len(self._scenes) > 1:
+            scene = gui.add_dropdown("Scene", self._scenes, initial_value=display.state.name)
+            scene.on_update(lambda event: event.client and self._choose(scene.value))
         self._mode = gui.add_dropdown("Show", display.modes, initial_value=display.settings.mode)
         self._channel = gui.add_slider("SH channel", 0, SH_CHANNELS - 1, 1, 0, visible=False)
         self._channel_text = gui.add_markdown(_channel_text(0), visible=False)
+        self._legend = gui.add_html("")
+        self._refresh_legend()
         self._mode.on_update(lambda event: event.client and self.set_mode(self._mode.value))
         self._channel.on_update(lambda _: self._channel_changed())
         if display.mesh is not None:
@@ -71,12 +86,17 @@ class Panels:
                 self._add_reasons(self._kinds[kind])
         if display.frusta.kinds:
             gui.add_html(swatches(display.frusta.kinds, columns=len(display.frusta.kinds)))
-        for title, (shown, count) in display.frusta.thinned.items():
-            gui.add_markdown(f"{shown} of {count} cameras of {title} are drawn.")
+        if display.frusta.thinned:
+            thinned = display.frusta.thinned.items()
+            few = ", ".join(f"{shown} of {count} of {title}" for title, (shown, count) in thinned)
+            every = gui.add_checkbox("More cameras", False, hint=f"At first {few} are drawn")
+            every.on_update(lambda _: display.frusta.show_more(every.value))
+        if display.state.figures:
+            gui.add_markdown("\n".join(f"- {line}" for line in display.state.figures))
 
     def _add_kind(self, kind: str) -> None:
         label = kind.capitalize() if kind == TRAJECTORY else f"{kind.capitalize()} domes"
-        box = self._kinds[kind] = self._gui.add_checkbox(label, kind != REJECTED_KIND)
+        box = self._kinds[kind] = self._gui.add_checkbox(label, False)
         box.on_update(lambda _: self._display.frusta.show(kind, box.value))
 
     def _add_reasons(self, cameras: viser.GuiCheckboxHandle) -> None:
@@ -100,10 +120,19 @@ class Panels:
         self._display.set_mode(mode)
         self._mode.value = mode
         self._channel.visible = self._channel_text.visible = mode == SH_CHANNEL
+        self._refresh_legend()
+
+    def _refresh_legend(self) -> None:
+        display = self._display
+        classes = display.mesh.classes if display.mesh is not None else range(1, NUM_CLASSES)
+        shown = [index for index in classes if index not in display.settings.hidden]
+        limits = display.renderer.sh_limit, display.state.depth_limit
+        self._legend.content = mode_legend(display.settings.mode, *limits, shown)
 
     def _channel_changed(self) -> None:
         self._channel_text.content = _channel_text(self._channel.value)
         self._display.set_sh_channel(self._channel.value)
+        self._refresh_legend()
 
     def _build_cameras(self) -> None:
         sources = self._display.state.sources
@@ -179,10 +208,11 @@ class Panels:
     def hide_classes(self, hidden: set[int]) -> None:
         """Classes that neither the mesh nor label images show."""
         self._display.hide_classes(hidden)
+        self._refresh_legend()
         self._refresh_pictures()
 
 
 def _channel_text(channel: int) -> str:
     color, basis = divmod(channel, BASIS_SIZE)
     degree = int(basis**0.5)
-    return f"{_COLORS[color]}, coefficient {basis} (degree {degree}): blue is negative, red positive"
+    return f"{_COLORS[color]}, coefficient {basis} (degree {degree})"

@@ -16,9 +16,11 @@ from utils.cameras import opaque_depth
 from utils.images import resize_image, resize_nearest
 from utils.labels import UNANNOTATED, colorize
 
-COLOR, SH_CHANNEL, SH_GRADIENT, DEPTH, ALPHA, QUALITY, ANNOTATION, PREDICTION, NOTHING = MODES = (
-    "colour", "SH channel", "SH gradient", "depth", "alpha", "quality", "annotation", "prediction", "nothing",
+COLOR, SH_CHANNEL, SH_GRADIENT, DEPTH, ALPHA, QUALITY, ANNOTATION, PREDICTION, FUSED, NOTHING = MODES = (
+    "colour", "SH channel", "SH gradient", "depth", "alpha", "quality", "annotation", "prediction", "fused labels",
+    "nothing",
 )  # fmt: skip
+_COLORMAPS = {SH_CHANNEL: "coolwarm", DEPTH: "viridis_r", QUALITY: "viridis", ALPHA: "gray"}
 _OUTPUTS = {COLOR: ("rgb",), SH_CHANNEL: ("sh",), SH_GRADIENT: ("sh",)}
 _CAPTION_HEIGHT = 22
 _GAP = 4
@@ -35,8 +37,17 @@ def outputs_of(mode: str) -> tuple[str, ...]:
     return (*_OUTPUTS.get(mode, ()), "depth", "alpha")
 
 
-def mode_picture(view: RenderedView, mode: str, channel: int = 0, limit: float = 1.0) -> Tensor:
-    """A rendered view as uint8 ``[3, H, W]``; ``channel`` and ``limit`` are for a single SH channel.
+def mode_colormap(mode: str) -> str:
+    """Name of the colours that a mode with a scale has, from its low to its high end."""
+    return _COLORMAPS[mode]
+
+
+def mode_picture(
+    view: RenderedView, mode: str, channel: int = 0, limit: float = 1.0, depth_limit: float | None = None
+) -> Tensor:
+    """A rendered view as uint8 ``[3, H, W]``.
+
+    ``channel`` and ``limit`` are for a single SH channel; depth goes from 0 to ``depth_limit`` metres.
 
     It is made on the view's device, so that only three bytes a pixel leave a GPU.
     """
@@ -47,7 +58,8 @@ def mode_picture(view: RenderedView, mode: str, channel: int = 0, limit: float =
     if mode == SH_GRADIENT:
         return sh_false_color(view.sh)
     if mode == DEPTH:
-        return depth_color(opaque_depth(view.depth, view.alpha))
+        limits = None if depth_limit is None else (0.0, depth_limit)
+        return depth_color(opaque_depth(view.depth, view.alpha), limits)
     return (view.alpha.clamp(0, 1) * 255).round().to(torch.uint8).expand(3, -1, -1)
 
 

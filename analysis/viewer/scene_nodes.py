@@ -26,7 +26,7 @@ _TRAJECTORY_COLOR = (37, 99, 235)
 _MARK_COLOR = (234, 138, 0)
 _FRUSTUM_SCALE = 0.05
 _FRUSTUM_LINE = 1.5  # pixels
-_MOST_FRUSTA = 400
+_FIRST_FRUSTA, _MOST_FRUSTA = 40, 400
 
 OnClicked = Callable[[str, int], None]  # source title, camera
 
@@ -93,30 +93,34 @@ def camera_status(source: CameraSource, index: int) -> CameraStatus:
 
 
 class Frusta:
-    """Cameras as clickable frusta, with a switch for each kind (rejected: off at first); long lists are thinned evenly.
+    """Cameras as clickable frusta, with a switch for each kind: all are off at first, and then show a few.
 
     Attributes:
         kinds: colour of each kind that occurs.
-        drawn: kind -> (source, index) of the cameras that are drawn.
-        thinned: title -> (shown, all) of the sources that are not shown in full.
+        drawn: kind -> (source, index) of the cameras that are drawn or can be.
+        thinned: title -> (shown at first, all) of the sources that are not shown in full.
     """
 
     def __init__(self, server: viser.ViserServer, sources: Iterable[CameraSource], on_clicked: OnClicked):
         self.kinds: dict[str, tuple[int, int, int]] = {}
         self.drawn: dict[str, list[tuple[CameraSource, int]]] = {}
         self.thinned: dict[str, tuple[int, int]] = {}
-        self._nodes: dict[str, list[viser.CameraFrustumHandle]] = {}
+        self._nodes: dict[str, list[tuple[viser.CameraFrustumHandle, bool]]] = {}
+        self._visible: dict[str, bool] = {}
+        self._more = False
         for source in sources:
             count = len(source.cameras)
-            shown = np.unique(np.linspace(0, count - 1, min(count, _MOST_FRUSTA)).round().astype(int)).tolist()
-            if len(shown) < count:
-                self.thinned[source.title] = (len(shown), count)
-            for index in shown:
-                self._add(server, source, index, on_clicked)
-        if REJECTED_KIND in self._nodes:
-            self.show(REJECTED_KIND, False)
+            first = _evenly(count, _FIRST_FRUSTA)
+            if len(first) < count:
+                self.thinned[source.title] = (len(first), count)
+            for index in sorted({*first, *_evenly(count, _MOST_FRUSTA)}):
+                self._add(server, source, index, index in first, on_clicked)
+        for kind in self.kinds:
+            self.show(kind, False)
 
-    def _add(self, server: viser.ViserServer, source: CameraSource, index: int, on_clicked: OnClicked) -> None:
+    def _add(
+        self, server: viser.ViserServer, source: CameraSource, index: int, first: bool, on_clicked: OnClicked
+    ) -> None:
         cameras, status = source.cameras, camera_status(source, index)
         pose, intrinsics = cameras.camera_to_world[index], cameras.intrinsics[index]
         node = server.scene.add_camera_frustum(
@@ -135,12 +139,19 @@ class Frusta:
         node.on_click(lambda _: on_clicked(source.title, index))
         self.kinds[status.kind] = status.color
         self.drawn.setdefault(status.kind, []).append((source, index))
-        self._nodes.setdefault(status.kind, []).append(node)
+        self._nodes.setdefault(status.kind, []).append((node, first))
 
     def show(self, kind: str, visible: bool) -> None:
         """Show or hide the cameras of one kind."""
-        for node in self._nodes[kind]:
-            node.visible = visible
+        self._visible[kind] = visible
+        for node, first in self._nodes[kind]:
+            node.visible = visible and (first or self._more)
+
+    def show_more(self, more: bool) -> None:
+        """Whether those are shown, too, that are left out at first."""
+        self._more = more
+        for kind, visible in self._visible.items():
+            self.show(kind, visible)
 
 
 class CameraMark:
@@ -165,6 +176,11 @@ class CameraMark:
         for node in (self._sign, self._frustum):
             node.position = pose[:3, 3].numpy()
             node.visible = True
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """Indices of at most ``most`` of ``count`` cameras."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
 def _rgb(color: str) -> tuple[int, int, int]:

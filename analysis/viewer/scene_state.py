@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from analysis.quality import Observers, QualityOptions, frames_not_fitted
 from analysis.viewer.camera_math import BrowserCamera, vertical_fov, view_aspect
+from analysis.viewer.figures import scene_figures
 from analysis.viewer.live_quality import LiveQuality
 from analysis.viewer.predictor import Predictor
 from dataloader import CameraList, Mesh, ViewStore, load_mesh, load_scene
 from dataloader.perfception import FIELD_PREFIX
 from model import RadianceField, RenderOptions
+from model.semantic_field import SEMANTIC_FILE, SemanticField
 from utils.cameras import look_at
 from utils.errors import UserError
 
@@ -35,6 +39,7 @@ class ScenePaths:
         views, novel_views: view stores of the trajectory and of the domes.
         domes: camera list that 'filter' (or 'sample') wrote.
         checkpoint: of a trained network.
+        fused: folder that 'fuse' wrote.
     """
 
     field: Path
@@ -43,6 +48,7 @@ class ScenePaths:
     novel_views: Path | None = None
     domes: Path | None = None
     checkpoint: Path | None = None
+    fused: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ class SceneState:
         mesh: the labelled mesh, or None.
         predictor: a trained network, or None.
         quality: estimates the quality of what is rendered; None without views as observations.
+        semantic: fused class probabilities of the field's voxels, or None.
+        figures: lines of Markdown about the scene.
     """
 
     name: str
@@ -88,6 +96,19 @@ class SceneState:
     mesh: Mesh | None = None
     predictor: Predictor | None = None
     quality: LiveQuality | None = None
+    semantic: SemanticField | None = None
+    figures: Sequence[str] = ()
+
+    @cached_property
+    def depth_limit(self) -> float:
+        """Metres at the far end of the depth's colours: the diagonal of what is occupied, without outliers."""
+        grid = self.field.grid
+        rows = grid.links_idx[:: max(1, grid.num_voxels // 10_000)].cpu()
+        cells = torch.stack(torch.unravel_index(rows.long(), grid.resolution), dim=-1).double()
+        size, center, radius = (torch.tensor(value).double() for value in (grid.resolution, grid.center, grid.radius))
+        points = self.field.transform.points_from_grid(center + radius * ((cells + 0.5) * 2 / size - 1))
+        ends = torch.quantile(points, points.new_tensor((0.02, 0.98)), dim=0)
+        return max(float((ends[1] - ends[0]).norm()), 0.1)
 
     def initial_camera(self) -> BrowserCamera:
         """The camera that sees farthest, as far as depth is stored; else the first, or one at the grid's centre."""
@@ -122,15 +143,17 @@ def load_scene_state(
     if not paths.field.is_dir():
         raise UserError(f"{paths.field} does not exist; run the 'fit' task for {scene}, or correct view.fields_dir")
     sources = {source.title: source for source in _sources(paths, size) if len(source.cameras)}
-    mesh = _mesh(paths)
+    mesh, field = _mesh(paths), RadianceField.load(paths.field, device)
     return SceneState(
         name=scene,
-        field=RadianceField.load(paths.field, device),
+        field=field,
         options=options,
         sources=sources,
         mesh=mesh,
         predictor=_predictor(paths.checkpoint, sources, size, device),
         quality=_quality(paths, quality, mesh),
+        semantic=_semantic(paths.fused, field),
+        figures=scene_figures(scene, paths.field, paths.checkpoint, paths.fused),
     )
 
 
@@ -193,6 +216,17 @@ def _quality(paths: ScenePaths, options: QualityOptions, mesh: Mesh | None) -> L
         logger.info("without quality: %s", error)
         return None
     return LiveQuality(observers, options, mesh)
+
+
+def _semantic(fused: Path | None, field: RadianceField) -> SemanticField | None:
+    path = _existing(None if fused is None else fused / SEMANTIC_FILE, "fused labels")
+    if path is None:
+        return None
+    try:
+        return SemanticField.load(path, field.grid)
+    except UserError as error:
+        logger.info("without fused labels: %s", error)
+        return None
 
 
 def _predictor(

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from analysis.viewer.camera_math import BrowserCamera
+from analysis.viewer.fused_view import fused_view
 from analysis.viewer.mesh_view import mesh_view
 from analysis.viewer.pictures import (
     ANNOTATION,
     COLOR,
+    FUSED,
     NOTHING,
     PREDICTION,
     QUALITY,
@@ -69,6 +71,11 @@ class ViewRenderer:
         self._sh_limits = sh_limits(state.field.grid.sh)
         self._prediction: tuple[BrowserCamera, Tensor] | None = None
 
+    @property
+    def sh_limit(self) -> float:
+        """Magnitude of the chosen SH coefficient at the ends of its colours."""
+        return float(self._sh_limits[self._settings.sh_channel])
+
     def draw(
         self, camera: BrowserCamera, height: int, abandoned: Callable[[], bool] = lambda: False
     ) -> DrawnView | None:
@@ -80,6 +87,9 @@ class ViewRenderer:
             return self._class_picture(resize_nearest(self._predict(camera), camera.size(height)))
         if mode == ANNOTATION:
             return self._annotate(camera, camera.size(height))
+        if mode == FUSED:
+            labels = fused_view(self._state, camera, camera.size(height), abandoned)
+            return None if labels is None else self._class_picture(labels)
         size = camera.size(min(height, _QUALITY_ROWS) if mode == QUALITY else height)
         view = self._render(camera, size, outputs_of(mode), abandoned)
         if view is None:
@@ -89,7 +99,7 @@ class ViewRenderer:
             picture = quality_picture(quality)
         else:
             channel = self._settings.sh_channel
-            picture = mode_picture(view, mode, channel, float(self._sh_limits[channel]))
+            picture = mode_picture(view, mode, channel, self.sh_limit, self._state.depth_limit)
         return DrawnView(_channels_last(picture), self._occluder(opaque_depth(view.depth, view.alpha)))
 
     def _occluder(self, depth: Tensor) -> np.ndarray | None:

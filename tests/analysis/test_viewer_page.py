@@ -1,6 +1,7 @@
 """The viewer's page in a headless Chromium: what it shows, what a click does, and what it lets one take away."""
 
 import time
+from dataclasses import replace
 
 import imageio.v3 as iio
 import numpy as np
@@ -10,17 +11,19 @@ import torch
 from analysis.viewer import video
 from analysis.viewer.camera_math import BrowserCamera
 from analysis.viewer.display import look_through
-from analysis.viewer.scene_nodes import REJECTED_KIND
+from analysis.viewer.scene_nodes import REJECTED_KIND, Frusta
 from analysis.viewer.scene_state import DOMES, TRAJECTORY, CameraSource, SceneState
 from dataloader import CameraList, Mesh, SceneTransform
 from model import PlenoxelGrid, RadianceField, RenderOptions
+from model.semantic_field import SemanticField
 from tests.analysis.pages import open_page, seen
 from utils.cameras import look_at, project
+from utils.errors import UserError
 from utils.labels import CLASS_COLORS
 
 SECONDS = 60
 LEFT = (slice(200, 800), slice(0, 850))  # of the 1280x800 page: what neither notices nor the panel cover
-CHAIR, PAPER = 5, 255
+CHAIR, SOFA, PAPER = 5, 6, 255
 FOCAL = 60.0
 
 
@@ -64,7 +67,11 @@ def scene_state(folder):
         TRAJECTORY: cameras("small", TRAJECTORY, 3, 2.5, [{}] * 3),
         DOMES: cameras("small", DOMES, 2, 0.6, judged),
     }
-    return SceneState("small", field, RenderOptions(), sources, mesh, predictor(folder))
+    probabilities = torch.zeros(1500, 21)
+    probabilities[:, SOFA] = 1
+    semantic = SemanticField(probabilities, torch.ones(1500))
+    figures = ("held-out PSNR **12.34 dB**",)
+    return SceneState("small", field, RenderOptions(), sources, mesh, predictor(folder), None, semantic, figures)
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +292,78 @@ def test_a_film_without_ffmpeg_is_refused_in_a_sentence(page, monkeypatch):
     monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
     press(page, "Export", "Write video")
     assert page.wait_for(page.shows("writing a video needs imageio-ffmpeg"), SECONDS)
+
+
+def test_the_panel_has_figures_and_a_legend_for_each_mode(viewer, page):
+    press(page, "View")
+    assert page.wait_for(page.shows("12.34 dB"), SECONDS)
+    legends = {"depth": "m or more", "alpha": "opaque", "SH gradient": "alike from everywhere", "annotation": "chair",
+               "fused labels": "fused in the field", "colour": "what the field looks like"}  # fmt: skip
+    for mode, text in legends.items():
+        viewer.panels.set_mode(mode)
+        assert page.wait_for(page.shows(text), SECONDS), mode
+
+
+def test_fused_labels_are_drawn_in_the_classes_colours(viewer, page):
+    viewer.panels.set_mode("fused labels")
+    sofa = CLASS_COLORS[SOFA].astype(int)
+    assert share_of(sofa)(wait_for(page, lambda picture: share_of(sofa)(picture) > 0.1)) > 0.1
+
+
+def test_no_camera_is_in_the_way_at_first_and_more_can_be_shown(tmp_path):
+    """Of 100 cameras 40 are drawn when their box is ticked, and all with "More cameras"."""
+    class Server:
+        def __init__(self):
+            self.scene, self.nodes = self, []
+
+        def add_camera_frustum(self, *_, **__):
+            self.nodes.append(type("Node", (), {"visible": True, "on_click": lambda self, call: None})())
+            return self.nodes[-1]
+
+    server = Server()
+    frusta = Frusta(server, [cameras("small", TRAJECTORY, 100, 2.5, [{}] * 100)], lambda *_: None)
+
+    def shown():
+        return sum(node.visible for node in server.nodes)
+
+    assert shown() == 0 and frusta.thinned == {TRAJECTORY: (40, 100)}
+    frusta.show(TRAJECTORY, True)
+    assert shown() == 40
+    frusta.show_more(True)
+    assert shown() == 100
+    frusta.show(TRAJECTORY, False)
+    assert shown() == 0
+
+
+def test_another_scene_can_be_chosen_and_one_that_cannot_be_loaded_leaves_the_first(tmp_path):
+    pytest.importorskip("viser")
+    from analysis.viewer.viewer import Viewer
+
+    first = scene_state(tmp_path)
+    other = replace(first, name="other", sources={}, mesh=None, predictor=None, semantic=None, figures=("other room",))
+
+    def load(name):
+        if name == "broken":
+            raise UserError("it is broken")
+        return other
+
+    chooser = Viewer(first, port=8438, max_height=60, scenes=["small", "other", "broken"], load=load)
+    try:
+        with open_page(chooser.url) as page:
+            assert page.wait_for("document.querySelector('canvas')", SECONDS)
+            wait_for(page, lambda picture: picture.std() > 10)
+            with pytest.raises(UserError, match="broken"):
+                chooser.open_scene("broken")
+            assert chooser.display.state is first and page.wait_for(page.shows("12.34 dB"), SECONDS)
+            old = chooser.display
+            chooser.open_scene("other")
+            assert page.wait_for(page.shows("other room"), SECONDS)
+            assert not page.wait_for(page.shows("12.34 dB"), 0.1)
+            assert "fused labels" not in chooser.display.modes and not old.loop._thread.is_alive()
+            wait_for(page, lambda picture: picture.std() > 10)
+            assert not page.errors, page.errors
+    finally:
+        chooser.stop()
 
 
 def test_server_is_bound_to_this_machine_only(viewer):

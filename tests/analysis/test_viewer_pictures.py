@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.false_color import depth_color
 from analysis.quality import Observers, QualityOptions, view_quality
 from analysis.viewer import video
 from analysis.viewer.comparison import compare
+from analysis.viewer.figures import scene_figures
 from analysis.viewer.legend import camera_facts, camera_sign, camera_verdict, class_swatches
 from analysis.viewer.live_quality import LiveQuality
 from analysis.viewer.mesh_view import mesh_view
+from analysis.viewer.mode_legend import mode_legend
 from analysis.viewer.pictures import (
     captioned_grid,
     class_picture,
@@ -28,6 +31,7 @@ from model.radiance_field import RenderedView
 from tests.analysis import box_room
 from utils.cameras import opaque_depth
 from utils.errors import UserError
+from utils.files import write_json
 from utils.labels import CLASS_COLORS
 
 
@@ -186,3 +190,36 @@ def test_a_network_of_photographs_sees_no_render(tmp_path):
     state.predictor.color = "photo"
     assert "photo" not in store.channels
     assert "prediction" not in compare(state, CameraSource(TRAJECTORY, store.cameras, store), 3).pictures
+
+
+def test_depth_has_one_scale_for_all_views_of_a_scene():
+    near, far = torch.full((1, 1), 0.5), torch.full((1, 1), 3.0)
+    alone = [depth_color(each, (0.0, 4.0)) for each in (near, far)]
+    together = depth_color(torch.cat((near, far), dim=1), (0.0, 4.0))
+    assert torch.equal(torch.cat(alone, dim=2), together)
+
+
+def test_legends_have_the_ends_of_their_scale():
+    assert ">4.5 m or more<" in mode_legend("depth", 1.0, 4.5, []) and "253,231,36" in mode_legend("depth", 1, 4.5, [])
+    assert all(text in mode_legend("SH channel", 0.25, 1.0, []) for text in (">-0.25<", ">0<", ">0.25<"))
+    assert "toilet" in mode_legend("prediction", 1.0, 1.0, [17]) and "sink" not in mode_legend("annotation", 1, 1, [17])
+    assert mode_legend("nothing", 1.0, 1.0, []) == ""
+
+
+def test_figures_are_of_what_is_there(tmp_path):
+    field, run, fused = tmp_path / "field", tmp_path / "runs" / "row", tmp_path / "fused" / "room"
+    assert scene_figures("room", field, run / "training" / "best.ckpt", fused) == []
+    write_json(field / "results.json", {"psnr": 21.234, "ssim": 0.7, "voxels": 12345, "voxel_metres": 0.041})
+    counts = {name: [values] + [0] * 19 for name, values in (("truth", 10), ("predicted", 8), ("hits", 6))}
+    write_json(run / "test" / "scores" / "results.json", {"by_scene": {"room": counts}})
+    write_json(fused.parent / "run" / "metrics.json",
+               {"scenes": {"room": {"single": {"mean_iou": 0.3}, "fused": {"mean_iou": 0.4}}}})
+    assert scene_figures("room", field, run / "training" / "best.ckpt", fused) == [
+        "held-out PSNR **21.23 dB**, SSIM 0.700; 12,345 voxels of 4.1 cm",
+        "mIoU of the network on this scene **50.0 %**",
+        "mIoU of single predictions 30.0 %, fused **40.0 %**",
+    ]
+    others = scene_figures("hall", field, run / "training" / "best.ckpt", fused)
+    assert others[1] == "the network was not tested on this scene" and len(others) == 2
+    (field / "results.json").write_text("{")
+    assert len(scene_figures("room", field, None, fused)) == 1
