@@ -1,5 +1,8 @@
 """What pip is told: an editable install reaches this folder from an empty one, any other is refused in one sentence."""
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -59,3 +62,18 @@ def test_an_editable_install_without_extensions_is_refused(project, tmp_path):
     result = ask_backend(project, "get_requires_for_build_editable")
     assert result.returncode == 1
     assert result.stderr == "error: the native extensions are not built; run bash scripts/setup.sh first\n"
+
+
+def test_extensions_built_elsewhere_are_those_that_load(tmp_path):
+    """One build for many machines: SSIR_LIBRARIES names its folder."""
+    for library in (ROOT / "lib").glob("*/_C*.so"):
+        (tmp_path / "lib" / library.parent.name).mkdir(parents=True)
+        shutil.copy(library, tmp_path / "lib" / library.parent.name)
+    check = "import pathlib; from lib.library import load_library; " \
+            "[load_library(folder.parent) for folder in pathlib.Path('lib').glob('*/ops.py')]; " \
+            "print(open('/proc/self/maps').read())"  # fmt: skip
+    result = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True,
+                            env={**os.environ, "SSIR_LIBRARIES": str(tmp_path)})  # fmt: skip
+    loaded = {Path(line.split()[-1]) for line in result.stdout.splitlines() if re.search(r"/lib/\w+/_C\S*\.so$", line)}
+    assert {path.parent.name for path in loaded} == {path.parent.name for path in (ROOT / "lib").glob("*/_C*.so")}
+    assert all(path.is_relative_to(tmp_path) for path in loaded), loaded
