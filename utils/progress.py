@@ -95,7 +95,7 @@ class Progress:
     def _figures(self, note: str) -> list[str]:
         (since, before), (now, done) = self._marks[0], self._marks[-1]
         left = self.seconds_left()
-        figures = [] if left is None else [f"{_duration(left)} left"]
+        figures = [] if left is None or self._done == self._total else [f"{_duration(left)} left"]
         if now > since:
             rate = (done - before) / (now - since)
             slow = 0 < rate < 1
