@@ -2,8 +2,8 @@
 
     python docs/answer_picture.py WORK SCENE CHECKPOINT OUTPUT [--views 3 20] [--scale 3]
 
-WORK is that of fit, render, annotate and fuse, with DATA in WORK/data. Pictures are rendered at SCALE times the size that
-the network was trained on; its predictions are enlarged pixel by pixel.
+WORK is that of fit, render, annotate and fuse, with DATA in WORK/data. Pictures are rendered at SCALE times the size of
+the views; the network's predictions are enlarged pixel by pixel.
 """
 
 from __future__ import annotations
