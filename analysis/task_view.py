@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ def view(
     views_dir: str | None = None,
     novel_views_dir: str | None = None,
     domes_dir: str | None = None,
-    checkpoint: str | None = None,
+    checkpoint: str | Sequence[str] | None = None,
     fused_dir: str | None = None,
     size: tuple[int, int] = (124, 124),
     max_height: int = 720,
@@ -55,7 +55,8 @@ def view(
         views_dir: folder of the trajectories' view stores, for photographs and annotations.
         novel_views_dir: folder of the domes' view stores.
         domes_dir: folder of SCENE.json camera lists from 'filter' or 'sample'.
-        checkpoint: best.ckpt or last.ckpt of a training run, whose prediction is shown; None for none.
+        checkpoint: best.ckpt or last.ckpt of a training run, whose prediction is shown; a list of several, whose
+            predictions are shown side by side; None for none.
         fused_dir: folder that 'fuse' wrote, for fused labels.
         size: height and width of the views that the network was trained on, where its checkpoint does not say it.
         max_height: rows of the finest picture; the width follows the browser's window.
@@ -68,6 +69,8 @@ def view(
     def inside(folder: str | None, name: str) -> Path | None:
         return None if folder is None else Path(folder) / name
 
+    checkpoints = [Path(path) for path in ([checkpoint] if isinstance(checkpoint, str) else checkpoint or ())]
+
     def paths_of(name: str) -> ScenePaths:
         return ScenePaths(
             field=field_path(Path(fields_dir), name),
@@ -75,7 +78,7 @@ def view(
             views=inside(views_dir, name),
             novel_views=inside(novel_views_dir, name),
             domes=inside(domes_dir, f"{name}.json"),
-            checkpoint=None if checkpoint is None else Path(checkpoint),
+            checkpoints=checkpoints,
             fused=inside(fused_dir, name),
         )
 

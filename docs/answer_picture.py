@@ -46,7 +46,7 @@ def picture(work: Path, scene: str, checkpoint: Path, views: list[int], scale: i
     """
     paths = ScenePaths(
         field_path(work / "fields", scene), work / "data" / "scans" / scene, work / "views" / "original" / scene,
-        checkpoint=checkpoint, fused=work / "fused" / scene,
+        checkpoints=[checkpoint], fused=work / "fused" / scene,
     )  # fmt: skip
     state = load_scene_state(scene, paths, RenderOptions(), QualityOptions(), (124, 124), torch.device("cpu"))
     if state.semantic is None or state.mesh is None:

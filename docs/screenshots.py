@@ -108,7 +108,7 @@ def _viewer(work: Path) -> bytes:
         views=work / "views" / "original" / scene,
         novel_views=work / "views" / "novel" / scene,
         domes=work / "domes_filtered" / f"{scene}.json",
-        checkpoint=work / "runs" / _ROW / "training" / "best.ckpt",
+        checkpoints=[work / "runs" / _ROW / "training" / "best.ckpt"],
     )
     size = ViewStore.open(paths.views).size
     state = load_scene_state(scene, paths, RenderOptions(), QualityOptions(), size, torch.device("cpu"))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from analysis.viewer.fused_view import fused_labels
 from analysis.viewer.mesh_view import mesh_view
-from analysis.viewer.pictures import class_picture, quality_picture
+from analysis.viewer.pictures import PREDICTION, class_picture, quality_picture
+from analysis.viewer.predictor import Predictor
 from analysis.viewer.scene_state import CameraSource, SceneState
 from dataloader import CameraList
 from model.radiance_field import RenderedView
@@ -24,7 +25,7 @@ class Comparison(NamedTuple):
 
 
 def compare(state: SceneState, source: CameraSource, index: int, hidden: Collection[int] = ()) -> Comparison:
-    """Photo, render, annotation, prediction, fused labels and quality of a camera.
+    """Photo, render, annotation, networks' predictions, fused labels and quality of a camera.
 
     They come from the view store; what is not stored, such as the views of rejected cameras, is rendered.
     """
@@ -37,7 +38,7 @@ def compare(state: SceneState, source: CameraSource, index: int, hidden: Collect
     pictures["render"] = color.clamp(0, 1).cpu()
     labels = {
         "annotation": source.store.read("label", stored) if "label" in channels else _annotation(state, source, index),
-        "prediction": _prediction(state, source, index),
+        **{caption: _prediction(state, source, index, predictor) for caption, predictor in _named(state).items()},
         "fused": _fused(state, source, index),
     }
     labels = {caption: image for caption, image in labels.items() if image is not None}
@@ -62,11 +63,15 @@ def _annotation(state: SceneState, source: CameraSource, index: int) -> Tensor |
     return mesh_view(state.mesh, cameras.camera_to_world[index], cameras.intrinsics[index], cameras.image_size).label
 
 
-def _prediction(state: SceneState, source: CameraSource, index: int) -> Tensor | None:
+def _named(state: SceneState) -> dict[str, Predictor]:
+    """Networks by the captions of their predictions."""
+    single = len(state.predictors) == 1
+    return {PREDICTION if single else f"{PREDICTION}: {name}": each for name, each in state.predictors.items()}
+
+
+def _prediction(state: SceneState, source: CameraSource, index: int, predictor: Predictor) -> Tensor | None:
     """What the network says of the view at the size that it was trained on; None where its input is not there."""
-    predictor, stored = state.predictor, source.store_index(index)
-    if predictor is None:
-        return None
+    stored = source.store_index(index)
     needed = {output: predictor.color if output == "rgb" else output for output in predictor.outputs}
     channels = set(source.store.channels) if stored is not None else set()
     cameras = source.cameras.resized(predictor.size)

@@ -46,7 +46,7 @@ class Display:
             on_click: called with a camera's source and index when it is clicked.
         """
         self.state, self.server = state, server
-        self.settings = DisplaySettings()
+        self.settings = DisplaySettings(network=next(iter(self.networks), None))
         self.renderer = ViewRenderer(state, self.settings)
         cost = INITIAL_COST[state.field.grid.device.type]
         schedule = ResolutionSchedule(max_height, seconds_per_pixel=cost)
@@ -78,11 +78,19 @@ class Display:
     @property
     def modes(self) -> tuple[str, ...]:
         """Modes that this scene offers."""
-        predictor = self.state.predictor
-        renders = predictor is not None and predictor.color == "rgb"  # there are no photographs of any other view
         needed = {QUALITY: self.state.quality, ANNOTATION: self.state.mesh, FUSED: self.state.semantic,
-                  PREDICTION: predictor if renders else None}  # fmt: skip
+                  PREDICTION: self.settings.network}  # fmt: skip
         return tuple(mode for mode in MODES if mode not in needed or needed[mode] is not None)
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of the networks that predict any view: those of renders, since there are no photographs of others."""
+        return [name for name, predictor in self.state.predictors.items() if predictor.color == "rgb"]
+
+    def set_network(self, name: str) -> None:
+        """Whose predictions are drawn."""
+        self.settings.network = name
+        self.loop.refresh()
 
     def set_mode(self, mode: str) -> None:
         """Draw in another of :attr:`modes`; raises ``ValueError`` for any other."""

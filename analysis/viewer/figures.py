@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,21 @@ from utils.files import read_json
 logger = logging.getLogger(__name__)
 
 
-def scene_figures(scene: str, field: Path, checkpoint: Path | None, fused: Path | None) -> list[str]:
+def scene_figures(scene: str, field: Path, checkpoints: Mapping[str, Path], fused: Path | None) -> list[str]:
     """Lines of Markdown, of what is there.
 
     Args:
         scene: its name.
         field: folder of the field.
-        checkpoint: training/best.ckpt of a run, beside whose training its test lies.
+        checkpoints: by name, RUN/training/best.ckpt, beside whose training the run's test lies.
         fused: folder of the fused scene.
     """
     found = []
-    for path, read in (
-        (field / "results.json", _of_field),
-        (None if checkpoint is None else checkpoint.parents[1] / "test" / "scores" / "results.json", _of_test),
-        (None if fused is None else fused.parent / "run" / "metrics.json", _of_fusion),
-    ):
-        if path is None or not path.is_file():
+    tests = [(path.absolute().parents[1] / "test" / "scores" / "results.json", partial(_of_test, name))
+             for name, path in checkpoints.items()]  # fmt: skip
+    fusion = [] if fused is None else [(fused.parent / "run" / "metrics.json", _of_fusion)]
+    for path, read in ((field / "results.json", _of_field), *tests, *fusion):
+        if not path.is_file():
             continue
         try:
             with reading(path, "results", "make them again"):
@@ -53,12 +53,12 @@ def _of_field(scene: str, results: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _of_test(scene: str, scores: Mapping[str, Any]) -> str:
+def _of_test(network: str, scene: str, scores: Mapping[str, Any]) -> str:
     counts = scores.get("by_scene", {}).get(scene)
     if counts is None:
-        return "the network was not tested on this scene"
+        return f"{network} was not tested on this scene"
     iou = 100 * class_iou(np.array([counts[name] for name in ("truth", "predicted", "hits")]))
-    return f"mIoU of the network on this scene **{np.nanmean(iou):.1f} %**"
+    return f"{network}: mIoU on this scene **{np.nanmean(iou):.1f} %**"
 
 
 def _of_fusion(scene: str, metrics: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from analysis.viewer.display import Display
 from analysis.viewer.export_panel import ExportPanel
 from analysis.viewer.legend import camera_facts, camera_verdict, class_swatches, swatches
 from analysis.viewer.mode_legend import mode_legend
-from analysis.viewer.pictures import SH_CHANNEL, captioned_grid
+from analysis.viewer.pictures import PREDICTION, SH_CHANNEL, captioned_grid
 from analysis.viewer.scene_nodes import REJECTED_KIND, camera_status
 from analysis.viewer.scene_state import TRAJECTORY
 from utils.labels import CLASS_NAMES, NUM_CLASSES
@@ -68,6 +68,9 @@ class Panels:
         self._mode = gui.add_dropdown("Show", display.modes, initial_value=display.settings.mode)
         self._channel = gui.add_slider("SH channel", 0, SH_CHANNELS - 1, 1, 0, visible=False)
         self._channel_text = gui.add_markdown(_channel_text(0), visible=False)
+        networks = display.networks
+        self._network = gui.add_dropdown("Network", networks or ("none",), visible=False)
+        self._network.on_update(lambda event: event.client and display.set_network(self._network.value))
         self._legend = gui.add_html("")
         self._refresh_legend()
         self._mode.on_update(lambda event: event.client and self.set_mode(self._mode.value))
@@ -120,6 +123,7 @@ class Panels:
         self._display.set_mode(mode)
         self._mode.value = mode
         self._channel.visible = self._channel_text.visible = mode == SH_CHANNEL
+        self._network.visible = mode == PREDICTION and len(self._display.networks) > 1
         self._refresh_legend()
 
     def _refresh_legend(self) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class ScenePaths:
         scan: the scene's folder: trajectory and labelled mesh.
         views, novel_views: view stores of the trajectory and of the domes.
         domes: camera list that 'filter' (or 'sample') wrote.
-        checkpoint: of a trained network.
+        checkpoints: of trained networks.
         fused: folder that 'fuse' wrote.
     """
 
@@ -47,7 +47,7 @@ class ScenePaths:
     views: Path | None = None
     novel_views: Path | None = None
     domes: Path | None = None
-    checkpoint: Path | None = None
+    checkpoints: Sequence[Path] = ()
     fused: Path | None = None
 
 
@@ -83,7 +83,7 @@ class SceneState:
         options: how it is rendered.
         sources: camera sources by title; those that hold no camera are left out.
         mesh: the labelled mesh, or None.
-        predictor: a trained network, or None.
+        predictors: trained networks, by name.
         quality: estimates the quality of what is rendered; None without views as observations.
         semantic: fused class probabilities of the field's voxels, or None.
         figures: lines of Markdown about the scene.
@@ -94,7 +94,7 @@ class SceneState:
     options: RenderOptions
     sources: dict[str, CameraSource]
     mesh: Mesh | None = None
-    predictor: Predictor | None = None
+    predictors: Mapping[str, Predictor] = field(default_factory=dict)
     quality: LiveQuality | None = None
     semantic: SemanticField | None = None
     figures: Sequence[str] = ()
@@ -150,10 +150,10 @@ def load_scene_state(
         options=options,
         sources=sources,
         mesh=mesh,
-        predictor=_predictor(paths.checkpoint, sources, size, device),
+        predictors=_predictors(paths.checkpoints, sources, size, device),
         quality=_quality(paths, quality, mesh),
         semantic=_semantic(paths.fused, field),
-        figures=scene_figures(scene, paths.field, paths.checkpoint, paths.fused),
+        figures=scene_figures(scene, paths.field, named_networks(paths.checkpoints), paths.fused),
     )
 
 
@@ -229,17 +229,26 @@ def _semantic(fused: Path | None, field: RadianceField) -> SemanticField | None:
         return None
 
 
-def _predictor(
-    checkpoint: Path | None, sources: dict[str, CameraSource], size: tuple[int, int], device: torch.device
-) -> Predictor | None:
-    if checkpoint is None:
-        return None
-    if not sources:
+def named_networks(checkpoints: Sequence[Path]) -> dict[str, Path]:
+    """Checkpoints by the names of their runs, RUN/training/best.ckpt, else of their files; equal ones get numbers."""
+    found: dict[str, Path] = {}
+    for path in checkpoints:
+        name = path.absolute().parents[1].name if path.parent.name == "training" else path.stem
+        found[name if name not in found else f"{name} ({len(found) + 1})"] = path
+    return found
+
+
+def _predictors(
+    checkpoints: Sequence[Path], sources: dict[str, CameraSource], size: tuple[int, int], device: torch.device
+) -> dict[str, Predictor]:
+    if checkpoints and not sources:
         raise UserError(
             "view.checkpoint needs the scene's cameras, which give the scale of the training views; set view.views_dir "
             "or view.scans_dir"
         )
-    predictor = Predictor(checkpoint, next(iter(sources.values())).cameras, size, device)
-    if predictor.color == "photo":
-        logger.info("%s was trained on photographs: it predicts those of recorded cameras alone", checkpoint)
-    return predictor
+    found = {}
+    for name, path in named_networks(checkpoints).items():
+        found[name] = Predictor(path, next(iter(sources.values())).cameras, size, device)
+        if found[name].color == "photo":
+            logger.info("%s was trained on photographs: it predicts those of recorded cameras alone", path)
+    return found

@@ -43,12 +43,14 @@ class DisplaySettings:
 
     Attributes:
         mode: one of :data:`analysis.viewer.pictures.MODES`.
+        network: name of the one whose predictions are shown.
         sh_channel: 0..26, red's nine coefficients first.
         hidden: classes that are not shown, in meshes as in label images.
         occlude: surfaces of the field hide meshes and cameras behind them.
     """
 
     mode: str = COLOR
+    network: str | None = None
     sh_channel: int = 0
     hidden: set[int] = field(default_factory=set)
     occlude: bool = False
@@ -69,7 +71,7 @@ class ViewRenderer:
         self._state = state
         self._settings = settings
         self._sh_limits = sh_limits(state.field.grid.sh)
-        self._prediction: tuple[BrowserCamera, Tensor] | None = None
+        self._prediction: tuple[BrowserCamera, str | None, Tensor] | None = None
 
     @property
     def sh_limit(self) -> float:
@@ -117,16 +119,17 @@ class ViewRenderer:
 
     def _predict(self, camera: BrowserCamera) -> Tensor:
         """Labels at the scale of the training views; every pass over a camera shows the same."""
-        if self._prediction is None or self._prediction[0] is not camera:
-            predictor = self._state.predictor
+        network = self._settings.network
+        if self._prediction is None or self._prediction[0] is not camera or self._prediction[1] != network:
+            predictor = self._state.predictors[network]
             size = camera.size_at_focal(*predictor.focal)
             view = self._state.field.render_view(
                 camera.camera_to_world, camera.intrinsics(size), size, self._state.options, predictor.outputs
             )
             rotation = self._state.field.transform.rotation
             labels = predictor.predict(view, camera.camera_to_world, camera.intrinsics(size), rotation)
-            self._prediction = (camera, labels)
-        return self._prediction[1]
+            self._prediction = (camera, network, labels)
+        return self._prediction[2]
 
     def _render(
         self, camera: BrowserCamera, size: tuple[int, int], outputs: tuple[str, ...], abandoned: Callable[[], bool]

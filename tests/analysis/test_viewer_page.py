@@ -71,7 +71,8 @@ def scene_state(folder):
     probabilities[:, SOFA] = 1
     semantic = SemanticField(probabilities, torch.ones(1500))
     figures = ("held-out PSNR **12.34 dB**",)
-    return SceneState("small", field, RenderOptions(), sources, mesh, predictor(folder), None, semantic, figures)
+    networks = {"first": predictor(folder), "second": predictor(folder)}
+    return SceneState("small", field, RenderOptions(), sources, mesh, networks, None, semantic, figures)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +163,10 @@ def test_a_network_predicts_what_the_browser_sees(viewer, page):
         return np.mean([tuple(color) in known for color in picture[::7, ::7].reshape(-1, 3).tolist()])
 
     wait_for(page, lambda picture: share_known(picture) > 0.5)
+    press(page, "View")
+    assert page.wait_for(page.shows("Network"), SECONDS), "there are two"
+    viewer.display.set_network("second")
+    assert viewer.display.loop.wait_until_idle(SECONDS) and not page.errors, page.errors
 
 
 def page_position(viewer, point):
@@ -340,7 +345,7 @@ def test_another_scene_can_be_chosen_and_one_that_cannot_be_loaded_leaves_the_fi
     from analysis.viewer.viewer import Viewer
 
     first = scene_state(tmp_path)
-    other = replace(first, name="other", sources={}, mesh=None, predictor=None, semantic=None, figures=("other room",))
+    other = replace(first, name="other", sources={}, mesh=None, predictors={}, semantic=None, figures=("other room",))
 
     def load(name):
         if name == "broken":

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from analysis.viewer.pictures import (
     quality_picture,
     signed_picture,
 )
-from analysis.viewer.scene_state import DOMES, TRAJECTORY, CameraSource, SceneState
+from analysis.viewer.scene_state import DOMES, TRAJECTORY, CameraSource, SceneState, named_networks
 from analysis.viewer.unlit_mesh import before_tone_curve, unlit_glb
 from dataloader import SceneTransform, ViewStore
 from model import PlenoxelGrid, RadianceField, RenderOptions
@@ -157,7 +158,7 @@ def room_state(store):
     grid = PlenoxelGrid.from_sparse((2, 2, 2), links, torch.ones(8), torch.zeros(8, 27))
     field = RadianceField(grid, SceneTransform.identity())
     quality = LiveQuality(Observers.from_store(store.path, max_views=2), QualityOptions(), box_room.mesh())
-    return SceneState("room", field, RenderOptions(), {}, box_room.mesh(), Always(), quality)
+    return SceneState("room", field, RenderOptions(), {}, box_room.mesh(), {"always": Always()}, quality)
 
 
 def test_a_camera_is_compared_by_what_is_stored_and_else_by_what_can_be_made(tmp_path):
@@ -179,15 +180,28 @@ def test_a_camera_is_compared_by_what_is_stored_and_else_by_what_can_be_made(tmp
 def test_a_network_sees_views_of_its_own_size_only(tmp_path):
     store = ViewStore.open(box_room.write_store(tmp_path / "room"))
     trajectory = CameraSource(TRAJECTORY, store.cameras, store)
-    state = replace(room_state(store), predictor=Always((20, 30)))
+    state = replace(room_state(store), predictors={"always": Always((20, 30))})
     pictures = compare(state, trajectory, 3).pictures
     assert pictures["prediction"].shape == pictures["annotation"].shape
 
 
+def test_several_networks_are_shown_side_by_side(tmp_path):
+    store = ViewStore.open(box_room.write_store(tmp_path / "room"))
+    state = replace(room_state(store), predictors={"one": Always(), "two": Always((20, 30))})
+    pictures = compare(state, CameraSource(TRAJECTORY, store.cameras, store), 3).pictures
+    assert [name for name in pictures if "prediction" in name] == ["prediction: one", "prediction: two"]
+
+
+def test_networks_are_called_like_their_runs():
+    paths = [Path("runs/a/training/best.ckpt"), Path("runs/b/training/last.ckpt"), Path("420.ckpt"),
+             Path("other/a/training/best.ckpt")]  # fmt: skip
+    assert dict(named_networks(paths)) == dict(zip(["a", "b", "420", "a (4)"], paths, strict=True))
+
+
 def test_a_network_of_photographs_sees_no_render(tmp_path):
     store = ViewStore.open(box_room.write_store(tmp_path / "room"))
-    state = replace(room_state(store), predictor=Always())
-    state.predictor.color = "photo"
+    state = room_state(store)
+    state.predictors["always"].color = "photo"
     assert "photo" not in store.channels
     assert "prediction" not in compare(state, CameraSource(TRAJECTORY, store.cameras, store), 3).pictures
 
@@ -208,18 +222,19 @@ def test_legends_have_the_ends_of_their_scale():
 
 def test_figures_are_of_what_is_there(tmp_path):
     field, run, fused = tmp_path / "field", tmp_path / "runs" / "row", tmp_path / "fused" / "room"
-    assert scene_figures("room", field, run / "training" / "best.ckpt", fused) == []
+    networks = named_networks([run / "training" / "best.ckpt"])
+    assert scene_figures("room", field, networks, fused) == []
     write_json(field / "results.json", {"psnr": 21.234, "ssim": 0.7, "voxels": 12345, "voxel_metres": 0.041})
     counts = {name: [values] + [0] * 19 for name, values in (("truth", 10), ("predicted", 8), ("hits", 6))}
     write_json(run / "test" / "scores" / "results.json", {"by_scene": {"room": counts}})
     write_json(fused.parent / "run" / "metrics.json",
                {"scenes": {"room": {"single": {"mean_iou": 0.3}, "fused": {"mean_iou": 0.4}}}})
-    assert scene_figures("room", field, run / "training" / "best.ckpt", fused) == [
+    assert scene_figures("room", field, networks, fused) == [
         "held-out PSNR **21.23 dB**, SSIM 0.700; 12,345 voxels of 4.1 cm",
-        "mIoU of the network on this scene **50.0 %**",
+        "row: mIoU on this scene **50.0 %**",
         "mIoU of single predictions 30.0 %, fused **40.0 %**",
     ]
-    others = scene_figures("hall", field, run / "training" / "best.ckpt", fused)
-    assert others[1] == "the network was not tested on this scene" and len(others) == 2
+    others = scene_figures("hall", field, networks, fused)
+    assert others[1] == "row was not tested on this scene" and len(others) == 2
     (field / "results.json").write_text("{")
-    assert len(scene_figures("room", field, None, fused)) == 1
+    assert len(scene_figures("room", field, {}, fused)) == 1
