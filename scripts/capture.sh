@@ -11,6 +11,8 @@ capture="$(cd "$1" && pwd)" output="$2"
 scripts="$(dirname "${BASH_SOURCE[0]}")"
 mkdir -p "$output/data/scans"
 ln -sfn "$capture" "$output/data/scans/$(basename "$capture")"
+code=0
 bash "$scripts/pipeline.sh" "$output/data" "$output" "$(realpath "$scripts/../configs/smoke/capture.gin")" \
-    rendered_rgb rendered_rgb_sh novel_rgb_sh
-echo "open $output/report/index.html"
+    rendered_rgb rendered_rgb_sh novel_rgb_sh || code=$?
+[ ! -e "$output/report/index.html" ] || echo "open $output/report/index.html"
+exit "$code"

@@ -8,5 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 configs="$SSIR_ROOT/configs"
 "$PYTHON" "$SSIR_ROOT/run.py" synthesize --resume --ginc "$configs/stage/synthesize.gin" --ginc "$configs/smoke/demo.gin" \
     --ginb "DATA = '$output/data'" --ginb "WORK = '$output'"
-bash "$SSIR_ROOT/scripts/pipeline.sh" "$output/data" "$output" "$configs/smoke/demo.gin"
-echo "open $output/report/index.html"
+code=0
+bash "$SSIR_ROOT/scripts/pipeline.sh" "$output/data" "$output" "$configs/smoke/demo.gin" || code=$?
+[ ! -e "$output/report/index.html" ] || echo "open $output/report/index.html"
+exit "$code"

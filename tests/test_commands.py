@@ -4,7 +4,6 @@ import argparse
 import ast
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import setup as project_setup
 from tests.all_tasks import import_tasks
 from tests.clone import clone_project
 from tests.dataloader.scannet_downloads import FRAMES, SPLITS, write_downloads
+from tests.dataloader.scannet_fixture import write_scannet_scene
 from utils.config import parse, resolved_parameters
 from utils.errors import UserError
 from utils.files import read_json
@@ -172,21 +172,26 @@ def test_scannets_steps_as_the_readme_has_them(scannet):
     assert tested["scenes"] == SPLITS["val"] and tested["views"] == FRAMES - 1
 
 
-def test_fields_that_were_downloaded_stay_as_they_are(scannet, tmp_path):
+def test_fields_that_were_downloaded_stay_as_they_are(tmp_path):
     """Without settings.json, as PeRFception's: fit takes them, and makes those that are not there."""
-    folder, _ = scannet
-    fields = tmp_path / "WORK" / "fields"
-    name = "plenoxel_scannet_scene0000_00"
-    shutil.copytree(folder / "WORK" / "fields" / name, fields / name)
-    (fields / name / "settings.json").unlink()
-    before = (fields / name / "last.ckpt").read_bytes()
-    places = ["--ginb", f"DATA = '{folder}/DATA'", "--ginb", f"WORK = '{tmp_path}/WORK'"]
-    config = ["--ginc", str(folder / "configs/stage/fit.gin"), "--ginb", "SCENES = ['scene0000_00', 'scene0001_00']"]
+    for scene in ("scene0000_00", "scene0001_00"):
+        write_scannet_scene(tmp_path / "DATA" / "scans" / scene, (24, 32))
     small = ["FitGrid.resolutions = (16,)", "FitOptimization.steps = (4,)", "FitOptimization.rays_per_step = (50,)",
-             "FitPoses.rounds = 0", "DEVICE = 'cpu'"]  # fmt: skip
-    assert entry.main(["fit", *config, *places, *(word for line in small for word in ("--ginb", line))]) == 0
-    assert (fields / name / "last.ckpt").read_bytes() == before
-    assert (fields / "plenoxel_scannet_scene0001_00" / "settings.json").exists()
+             "FitPoses.rounds = 0", "DEVICE = 'cpu'", f"DATA = '{tmp_path}/DATA'",
+             f"WORK = '{tmp_path}/WORK'"]  # fmt: skip
+
+    def fit(*bindings):
+        gin.clear_config()
+        return entry.main(["fit", *(word for line in (*small, *bindings) for word in ("--ginb", line))])
+
+    assert fit("SCENES = ['scene0000_00']") == 0
+    field = tmp_path / "WORK" / "fields" / "plenoxel_scannet_scene0000_00"
+    (field / "settings.json").unlink()
+    before = (field / "last.ckpt").read_bytes()
+    assert fit("FitOptimization.steps = (5,)") == 0
+    assert (field / "last.ckpt").read_bytes() == before and not (field / "settings.json").exists()
+    assert (field.with_name("plenoxel_scannet_scene0001_00") / "settings.json").exists()
+    assert fit("FitOptimization.steps = (5,)", "fit.overwrite = True") == 0 and (field / "settings.json").exists()
 
 
 def test_the_hosted_machine_runs_what_has_to_pass():

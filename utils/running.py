@@ -22,7 +22,8 @@ from utils.run_state import set_imports_allowed, set_resume
 from utils.seeding import seed_everything
 from utils.tasks import Task, get_task
 
-OK, REFUSED, SOME_FAILED = 0, 2, 3  # exit codes
+OK, SOME_FAILED = 0, 3  # exit codes
+_TALKATIVE = ("PIL", "matplotlib", "asyncio", "websockets", "fsspec", "h5py")  # what these debug is no one's here
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def _run_configured(request: Request, modules: Mapping[str, str]) -> int:
     name, seed, log_level = run()
     check_choice("run.log_level", log_level, ("DEBUG", "INFO", "WARNING", "ERROR"))
     logging.getLogger().setLevel("DEBUG" if request.verbose else log_level)
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel("INFO")
     importlib.import_module(modules[known_task(name, modules)])
     task = get_task(name)
     values = resolved_parameters(task.plan)
