@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,12 +16,14 @@ from utils.labels import CLASS_COLORS, CLASS_NAMES
 
 _MAX_POINTS = 40000
 _PLAN_HEIGHT = 2.1
+_MARKS = ("x", "+", "1", "2", "3", "4", "|", "_")
 
 
 @house_style
 def plot_plan(
-    domes: CameraList, vertices: Tensor, classes: Tensor, floor: float, trajectory: Tensor | None = None
-) -> Figure:
+    domes: CameraList, vertices: Tensor, classes: Tensor, floor: float, trajectory: Tensor | None = None,
+    refused: Mapping[str, np.ndarray] | None = None,
+) -> Figure:  # fmt: skip
     """The room from above with every dome camera, its direction, and the targets.
 
     Args:
@@ -30,6 +32,7 @@ def plot_plan(
         classes: ``[Nv]`` class index of each vertex.
         floor: height of the floor.
         trajectory: ``[N, 3]`` camera centres of the original views.
+        refused: ``[K, 3]`` places of candidates that 'sample' refused, by reason.
     """
     figure, axes = new_figure()
     low = (vertices[:, 2] < floor + _PLAN_HEIGHT).nonzero()[:, 0]
@@ -39,6 +42,7 @@ def plot_plan(
     axes.scatter(vertices[low, 0], vertices[low, 1], c=colors, s=4, linewidths=0, rasterized=True)
     if trajectory is not None:
         axes.plot(trajectory[:, 0], trajectory[:, 1], color=INK, linewidth=0.8, alpha=0.5, label="original views")
+    _draw_refused(axes, refused or {})
     _draw_cameras(axes, domes)
     _draw_targets(axes, domes)
     axes.set_aspect("equal")
@@ -51,6 +55,13 @@ def plot_plan(
     present = np.unique(classes.numpy()).tolist()
     class_legend(axes, present, loc="lower left", bbox_to_anchor=(1.02, 0.0), fontsize=10)
     return figure
+
+
+def _draw_refused(axes: Axes, refused: Mapping[str, np.ndarray]) -> None:
+    """A small mark a candidate, its shape by reason."""
+    for number, (reason, places) in enumerate(sorted(refused.items())):
+        axes.scatter(places[:, 0], places[:, 1], s=22, marker=_MARKS[number % len(_MARKS)], color=REJECTED, alpha=0.5,
+                     linewidths=0.8, zorder=2, label=f"refused: {reason.replace('_', ' ')} ({len(places)})")
 
 
 def _draw_cameras(axes: Axes, domes: CameraList) -> None:

@@ -1,8 +1,8 @@
-"""Cameras on a dome around a target point.
+"""Candidates for cameras on a dome around an object: places, aims, roll and focal length, before anything is judged.
 
-The world's up is +Z. Azimuth is the angle of the camera's position around the target, from +X towards +Y; elevation is
-its angle above the horizontal plane through the target. Positions are jittered and lifted above the floor first and
-cameras are aimed at the target last, so the target is at the centre of every view.
+The world's up is +Z. Azimuth is the angle of the camera's position around the point it is aimed at, from +X towards
++Y; elevation is its angle above the horizontal plane through that point. Heights, roll and intrinsics are those of
+recorded cameras, drawn one by one; the distance is that from which the object would fill a drawn share of the view.
 """
 
 from __future__ import annotations
@@ -12,154 +12,188 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gin
+import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.targets import Target
+from analysis.instances import Instance
+from analysis.surface_points import area_vectors
 from dataloader import CameraList
 from utils.cameras import look_at
-from utils.errors import check_choice
-from utils.labels import CLASS_NAMES
-from utils.seeding import generator
 
-LAYOUTS = ("grid", "low_discrepancy")
 _NYU40_FLOOR = 2
-_BASES = (2, 3, 5)
 
 
 @gin.configurable
 @dataclass(frozen=True)
 class DomeOptions:
-    """The shape of the domes.
+    """Where candidates are drawn.
 
     Attributes:
-        layout: "grid" (azimuths x elevations x radius_factors) or "low_discrepancy" (num_views points of a Halton
-            sequence over the same ranges, even in area).
-        azimuths: number of directions around the target, for "grid".
-        azimuth_span: radians around the target, centred on where the original view was taken from.
-        elevations: radians above the horizontal; for "low_discrepancy" the smallest and largest are the range.
-        radius: metres from target to camera; 0 takes the distance of the original view.
-        radius_factors: factors of the radius. Below 1, since a class that covers a quarter of the central
-            window covers a sixteenth of the image, and the filter requires a fifth.
-        radius_limits: metres; the radius is kept within these.
-        num_views: cameras a dome, for "low_discrepancy".
-        jitter: metres; each coordinate of a camera's position is moved by at most this much.
-        floor_clearance: metres that a camera stays above the floor.
+        share: smallest and largest share of the view that the object is to fill, by half of its faces' area as seen
+            from there or the spread of its points, whichever is less; right for closed convex objects, half of the
+            truth for open surfaces. The distance follows.
+        radius_limits: metres; the distance is kept within these.
+        elevations: radians above the horizontal; the recorded height is given up where it would lie outside.
+        spread: 0 aims at the object's centroid, 1 at points all over its surface; between, in proportion.
+        aim_noise: of the image's half sides; the point aimed at is off the principal point by at most this.
+        height_noise: metres that a camera's height differs from the recorded camera's at most.
     """
 
-    layout: str = "grid"
-    azimuths: int = 10
-    azimuth_span: float = 2 * math.pi
-    elevations: Sequence[float] = (0.2, 0.55, 0.9)
-    radius: float = 0.0
-    radius_factors: Sequence[float] = (0.5, 0.75, 1.0)
-    radius_limits: Sequence[float] = (0.6, 4.0)
-    num_views: int = 30
-    jitter: float = 0.1
-    floor_clearance: float = 0.3
-
-    def __post_init__(self) -> None:
-        check_choice("DomeOptions.layout", self.layout, LAYOUTS)
+    share: Sequence[float] = (0.12, 0.6)
+    radius_limits: Sequence[float] = (0.5, 4.0)
+    elevations: Sequence[float] = (-0.4, 1.0)
+    spread: float = 0.5
+    aim_noise: float = 0.2
+    height_noise: float = 0.1
 
 
-def halton(count: int, base: int) -> Tensor:
-    """The first ``count`` points of the van der Corput sequence in ``base``, float64 in (0, 1)."""
-    values = []
-    for index in range(1, count + 1):
-        value, fraction = 0.0, 1.0
-        while index:
-            fraction /= base
-            index, digit = divmod(index, base)
-            value += digit * fraction
-        values.append(value)
-    return torch.tensor(values, dtype=torch.float64)
+@dataclass(frozen=True)
+class Trajectory:
+    """What candidates take from the recorded cameras.
+
+    Attributes:
+        heights: float64 ``[N]``, metres above the floor.
+        rolls: float64 ``[N]``, radians about the optical axis from level.
+        intrinsics: float64 ``[N, 3, 3]``.
+        floor: the floor's height.
+        image_size: (height, width).
+    """
+
+    heights: Tensor
+    rolls: Tensor
+    intrinsics: Tensor
+    floor: float
+    image_size: tuple[int, int]
+
+    @staticmethod
+    def of(cameras: CameraList, floor: float) -> Trajectory:
+        """That of recorded cameras in a room whose floor is at ``floor``."""
+        poses = cameras.camera_to_world
+        return Trajectory(poses[:, 2, 3] - floor, roll_of(poses), cameras.intrinsics, floor, cameras.image_size)
 
 
-def _dome_coordinates(options: DomeOptions) -> tuple[Tensor, Tensor, Tensor]:
-    """Azimuth relative to the original view, elevation and radius factor of each camera, each float64 ``[M]``."""
-    if options.layout == "grid":
-        steps = (torch.arange(options.azimuths, dtype=torch.float64) + 0.5) / options.azimuths - 0.5
-        axes = (
-            torch.tensor(options.radius_factors, dtype=torch.float64),
-            torch.tensor(options.elevations, dtype=torch.float64),
-            steps * options.azimuth_span,
-        )
-        factor, elevation, azimuth = torch.meshgrid(*axes, indexing="ij")
-        return azimuth.flatten(), elevation.flatten(), factor.flatten()
-    turn, height, reach = (halton(options.num_views, base) for base in _BASES)
-    low, high = math.sin(min(options.elevations)), math.sin(max(options.elevations))
-    near, far = min(options.radius_factors), max(options.radius_factors)
-    return (turn - 0.5) * options.azimuth_span, torch.asin(low + height * (high - low)), near + reach * (far - near)
+@dataclass(frozen=True)
+class Candidates:
+    """Cameras that may be chosen; all float64.
+
+    Attributes:
+        camera_to_world: ``[M, 4, 4]``.
+        intrinsics: ``[M, 3, 3]``.
+        points: ``[M, 3]``, what each is aimed at.
+        pixels: ``[M, 2]``, (u, v) at which that point is to appear.
+    """
+
+    camera_to_world: Tensor
+    intrinsics: Tensor
+    points: Tensor
+    pixels: Tensor
 
 
-def dome_poses(
-    target: Tensor,  # float64 [3]
-    source_eye: Tensor,  # float64 [3]
-    options: DomeOptions,
-    floor_height: float,
-    random: torch.Generator,
+def roll_of(
+    camera_to_world: Tensor,  # float64 [..., 4, 4]
+) -> Tensor:  # float64 [...]
+    """Angle about the optical axis from the level camera that looks the same way to this one, radians."""
+    eye = camera_to_world[..., :3, 3]
+    level = look_at(eye, eye + camera_to_world[..., :3, 2])[..., :3, :3]
+    turn = level.transpose(-1, -2) @ camera_to_world[..., :3, :3]
+    return torch.atan2(turn[..., 1, 0], turn[..., 0, 0])
+
+
+def draw_candidates(
+    instance: Instance, trajectory: Trajectory, options: DomeOptions, count: int, random: np.random.Generator
+) -> Candidates:
+    """``count`` candidates around one object; the stream of ``random`` decides all of them."""
+    uniform = random.random((count, 8))
+    source = (uniform[:, 0] * len(trajectory.heights)).astype(np.int64)
+    intrinsics = trajectory.intrinsics[source].double()
+    points = _aimed_points(instance, options.spread, uniform[:, 1])
+    azimuth = uniform[:, 2] * 2 * math.pi
+    height = trajectory.floor + trajectory.heights[source].numpy() + options.height_noise * (2 * uniform[:, 3] - 1)
+    share = options.share[0] + (options.share[1] - options.share[0]) * uniform[:, 4]
+    directions = _directions(azimuth, np.zeros(count))
+    for _ in range(2):  # the object's area depends on the elevation, and that on the distance
+        radius = _distance(instance, directions, share, intrinsics, trajectory.image_size)
+        radius = radius.clip(*options.radius_limits)
+        elevation = np.arcsin(((height - points[:, 2]) / radius).clip(-1, 1)).clip(*options.elevations)
+        directions = _directions(azimuth, elevation)
+    height, width = trajectory.image_size
+    half = torch.tensor([width, height], dtype=torch.float64) / 2
+    noise = torch.from_numpy(2 * uniform[:, 5:7] - 1) * options.aim_noise
+    pixels = intrinsics[:, :2, 2] + noise * half
+    rolls = trajectory.rolls[(uniform[:, 7] * len(trajectory.rolls)).astype(np.int64)]
+    targets = torch.from_numpy(points)
+    poses = aim(torch.from_numpy(points + radius[:, None] * directions), targets, pixels, intrinsics, rolls)
+    return Candidates(poses, intrinsics, targets, pixels)
+
+
+def aim(
+    eyes: Tensor,  # float64 [M, 3]
+    points: Tensor,  # float64 [M, 3]
+    pixels: Tensor,  # float64 [M, 2]
+    intrinsics: Tensor,  # float64 [M, 3, 3]
+    rolls: Tensor,  # float64 [M], radians about the line of sight to the point
 ) -> Tensor:  # float64 [M, 4, 4]
-    """Camera-to-world poses on a dome around ``target``, azimuths centred on the side of ``source_eye``."""
-    away = source_eye - target
-    source_azimuth = torch.atan2(away[1], away[0])
-    radius = options.radius or float(away.norm())
-    azimuth, elevation, factor = _dome_coordinates(options)
-    azimuth = azimuth + source_azimuth
-    reach = (radius * factor).clamp(*options.radius_limits)
-    direction = torch.stack(
-        (elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()), dim=-1
+    """Camera-to-world poses at ``eyes`` in which each of ``points`` appears at its pixel."""
+    poses = look_at(eyes, points)
+    homogeneous = torch.cat((pixels, torch.ones_like(pixels[:, :1])), dim=1)
+    direction = torch.linalg.solve(intrinsics, homogeneous[..., None])[..., 0]
+    to_axis = _rotation_to_axis(direction / direction.norm(dim=1, keepdim=True))
+    cosine, sine = rolls.cos(), rolls.sin()
+    zero, one = torch.zeros_like(rolls), torch.ones_like(rolls)
+    turn = torch.stack((cosine, -sine, zero, sine, cosine, zero, zero, zero, one), dim=1).reshape(-1, 3, 3)
+    poses[:, :3, :3] = poses[:, :3, :3] @ turn @ to_axis
+    return poses
+
+
+def _rotation_to_axis(direction: Tensor) -> Tensor:
+    """The smallest rotations ``[M, 3, 3]`` that turn unit vectors ``[M, 3]`` in front of the camera to its axis."""
+    x, y, z = direction.unbind(1)
+    scale = 1 / (1 + z)
+    rows = (1 - x * x * scale, -x * y * scale, -x, -x * y * scale, 1 - y * y * scale, -y, x, y, z)
+    return torch.stack(rows, dim=1).reshape(-1, 3, 3)
+
+
+def _aimed_points(instance: Instance, spread: float, uniform: np.ndarray) -> np.ndarray:
+    """Points ``[M, 3]``: the centroid moved by ``spread`` of the way to points drawn from the surface by area."""
+    reached = instance.surface.weight.cumsum()
+    drawn = np.searchsorted(reached, uniform * reached[-1], side="right").clip(max=len(reached) - 1)
+    return instance.centre + spread * (instance.surface.points[drawn] - instance.centre)
+
+
+def _directions(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
+    """Unit vectors ``[M, 3]`` from a dome's centre to its cameras."""
+    return np.stack(
+        (np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)), axis=1
     )
-    jitter = (torch.rand(len(azimuth), 3, generator=random, dtype=torch.float64) * 2 - 1) * options.jitter
-    eyes = target + reach[:, None] * direction + jitter
-    eyes[:, 2] = eyes[:, 2].clamp(min=floor_height + options.floor_clearance)
-    return look_at(eyes, target)
+
+
+def _distance(
+    instance: Instance, directions: np.ndarray, share: np.ndarray, intrinsics: Tensor, size: tuple[int, int]
+) -> np.ndarray:
+    """Metres from which the object fills ``share`` of the view, by its outline's estimated area."""
+    area = np.abs(directions @ area_vectors(instance.corners).T).sum(axis=1) / 2
+    area = np.minimum(area, _outline_of_spread(instance, directions))  # faces inside the object count for nothing
+    focal = (intrinsics[:, 0, 0] * intrinsics[:, 1, 1]).numpy()
+    return np.sqrt(area * focal / (share * size[0] * size[1]))
+
+
+def _outline_of_spread(instance: Instance, directions: np.ndarray) -> np.ndarray:
+    """Areas ``[M]`` of the ellipses over which points would spread as the object's do, seen along ``directions``.
+
+    A filled ellipse has deviations of half of its semi-axes. The determinant of a covariance seen along d is
+    d adj(C) d.
+    """
+    offsets = instance.surface.points - instance.centre
+    c = (offsets * instance.surface.weight[:, None]).T @ offsets / instance.surface.weight.sum()
+    adjugate = np.cross(np.roll(c, -1, axis=0), np.roll(c, -2, axis=0))
+    return 4 * math.pi * np.sqrt(np.einsum("mi,ij,mj->m", directions, adjugate, directions).clip(0))
 
 
 def spherical(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Azimuth, elevation and radius, each ``[...]``, of offsets ``[..., 3]`` from a dome's centre."""
     radius = offset.norm(dim=-1)
     return torch.atan2(offset[..., 1], offset[..., 0]), torch.asin(offset[..., 2] / radius), radius
-
-
-def dome_cameras(
-    targets: Sequence[Target], cameras: CameraList, options: DomeOptions, floor_height: float, seed: int
-) -> CameraList:
-    """The domes of one scene's targets as one list, with the image size and intrinsics of the original views.
-
-    ``info`` of each camera says what it was made for: target class, index, point, pixel and frame, and the camera's
-    azimuth, elevation and radius after jitter.
-    """
-    names: list[str] = []
-    info: list[dict] = []
-    poses = [torch.zeros(0, 4, 4, dtype=torch.float64)]
-    intrinsics = [torch.zeros(0, 3, 3, dtype=torch.float64)]
-    for number, target in enumerate(targets):
-        random = generator(seed, cameras.scene, number)
-        dome = dome_poses(target.point, target.eye, options, floor_height, random)
-        angles = torch.stack(spherical(dome[:, :3, 3] - target.point), dim=-1)
-        class_name = CLASS_NAMES[target.class_index]
-        names += [f"dome{number:02d}_{class_name.replace(' ', '-')}_{k:03d}" for k in range(len(dome))]
-        info += [
-            {
-                "target": number,
-                "target_class": class_name,
-                "target_class_index": target.class_index,
-                "target_point": target.point.tolist(),
-                "source_frame": target.frame,
-                "source_pixel": list(target.pixel),
-                "source_coverage": round(target.coverage, 4),
-                "azimuth": azimuth,
-                "elevation": elevation,
-                "radius": radius,
-            }
-            for azimuth, elevation, radius in angles.tolist()
-        ]
-        poses.append(dome)
-        intrinsics.append(cameras.intrinsics[target.view].double().expand(len(dome), 3, 3))
-    return CameraList(
-        scene=cameras.scene, names=names, camera_to_world=torch.cat(poses), intrinsics=torch.cat(intrinsics),
-        image_size=tuple(cameras.image_size), info=info,
-    )
 
 
 def floor_height(

@@ -1,8 +1,8 @@
-"""Which dome cameras give views worth rendering, judged from the labelled mesh before anything is rendered."""
+"""Which dome cameras give views worth rendering, judged from images of the labelled mesh."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,12 @@ from utils.cameras import project
 from utils.labels import UNANNOTATED
 
 REASONS = {
-    "outside_room": "the camera is outside the mesh's bounding box",
     "too_close": "a surface is nearer than min_distance: the camera touches or is inside something",
     "few_hits": "too many pixels see no surface",
     "occluded": "a surface of another class occludes the target",
     "unannotated": "too many pixels have no class",
     "low_coverage": "the target's class covers too little of the view",
+    "low_quality": "the field would render the view too badly, by the mean estimated quality",
     "over_limit": "accepted, but the class has enough views with better coverage in this scene",
 }
 
@@ -38,6 +38,10 @@ class FilterOptions:
         min_hits: share of pixels that must see a surface.
         max_unannotated: share of pixels that may be without a class, those that see no surface included.
         occlusion_tolerance: metres; surfaces of another class this much in front of the target occlude it.
+        min_quality: mean estimated render quality that a view must have (:mod:`analysis.quality`); 0 does not ask, and
+            nothing is rendered.
+        at_least: views of a scene that stay whatever their quality, the best ones, so that no scene ends without any.
+        quality_size: height and width at which views are rendered to estimate their quality.
         max_per_class: most accepted views of one class in one scene, best covered first; 0 is no limit.
     """
 
@@ -46,6 +50,9 @@ class FilterOptions:
     min_hits: float = 0.8
     max_unannotated: float = 0.5
     occlusion_tolerance: float = 0.2
+    min_quality: float = 0.0
+    at_least: int = 2
+    quality_size: Sequence[int] = (62, 62)
     max_per_class: int = 0
 
 
@@ -53,7 +60,6 @@ def judge_views(
     labels: Tensor,  # uint8 [B, H, W], class index
     depth: Tensor,  # float32 [B, H, W], metres along the optical axis, 0 where nothing is hit
     cameras: CameraList,
-    bounds: Tensor,  # float [2, 3], lower and upper corner of the room
     options: FilterOptions,
 ) -> list[dict[str, Any]]:
     """``info`` of each camera with the decision added: accepted, reason, coverage and the numbers behind it.
@@ -64,15 +70,12 @@ def judge_views(
     counts = class_pixels(labels)
     nearest = torch.where(depth > 0, depth, torch.inf).flatten(1).amin(1)
     hits = (depth > 0).flatten(1).float().mean(1)
-    eyes = cameras.camera_to_world[:, :3, 3]
-    inside = ((eyes >= bounds[0]) & (eyes <= bounds[1])).all(1)
     judged = []
     for view, info in enumerate(cameras.info):
         target_class = info["target_class_index"]
         coverage = float(counts[view, target_class]) / num_pixels
         unannotated = float(counts[view, UNANNOTATED]) / num_pixels
         failed = {
-            "outside_room": not bool(inside[view]),
             "too_close": float(nearest[view]) < options.min_distance,
             "few_hits": float(hits[view]) < options.min_hits,
             "occluded": _is_occluded(labels[view], depth[view], cameras, view, options.occlusion_tolerance),
@@ -109,6 +112,21 @@ def _is_occluded(labels: Tensor, depth: Tensor, cameras: CameraList, view: int, 
     seen = float(depth[row, column])
     other_class = int(labels[row, column]) != info["target_class_index"]
     return other_class and 0 < seen < float(target_depth) - tolerance
+
+
+def refuse_by_quality(
+    judged: Sequence[dict[str, Any]], quality: Mapping[int, float], options: FilterOptions
+) -> list[dict[str, Any]]:
+    """One scene's judged views with the mean quality of those in ``quality`` (by index), the bad ones refused.
+
+    Of the accepted ones, the ``at_least`` best stay.
+    """
+    result = [dict(info) for info in judged]
+    for rank, view in enumerate(sorted(quality, key=lambda view: (not judged[view]["accepted"], -quality[view], view))):
+        result[view]["quality"] = round(quality[view], 4)
+        if result[view]["accepted"] and quality[view] < options.min_quality and rank >= options.at_least:
+            result[view].update(accepted=False, reason="low_quality")
+    return result
 
 
 def limit_per_class(judged: Sequence[dict[str, Any]], max_per_class: int) -> list[dict[str, Any]]:

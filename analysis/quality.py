@@ -25,8 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from analysis.surface import DEPTH_CHANNELS, field_depth, surface_depth
-from dataloader import SceneTransform, ViewStore, add_channel
+from analysis.surface import DEPTH_CHANNELS, field_depth, opaque_depth, surface_depth
+from dataloader import CameraList, Mesh, SceneTransform, ViewStore, add_channel
+from model.annotation import annotate_views
+from model.radiance_field import RadianceField
 from utils.cameras import pixel_grid, project, unproject
 from utils.errors import UserError
 from utils.identity import store_identity
@@ -101,14 +103,14 @@ def observation_support(
     direction = F.normalize(eye - points, dim=-1)
     support = torch.zeros(len(points))
     for pose, intrinsics, depth in zip(observers.camera_to_world, observers.intrinsics, observers.depth, strict=True):
-        seen = _was_seen(points, pose, intrinsics, depth, options.depth_tolerance)
+        seen = was_seen(points, pose, intrinsics, depth, options.depth_tolerance)
         cosine = (F.normalize(pose[:3, 3] - points, dim=-1) * direction).sum(-1)
         weight = torch.exp(-((torch.acos(cosine.clamp(-1, 1)) / options.angle_scale) ** 2))
         support += torch.where(seen, weight, 0.0)
     return support
 
 
-def _was_seen(points: Tensor, pose: Tensor, intrinsics: Tensor, depth: Tensor, tolerance: float) -> Tensor:
+def was_seen(points: Tensor, pose: Tensor, intrinsics: Tensor, depth: Tensor, tolerance: float) -> Tensor:
     """Whether each of ``points [P, 3]`` is the surface that a view's ``depth [H, W]`` shows at its pixel."""
     height, width = depth.shape
     uv, point_depth = project(points, intrinsics, pose)
@@ -117,6 +119,20 @@ def _was_seen(points: Tensor, pose: Tensor, intrinsics: Tensor, depth: Tensor, t
     index = torch.where(inside, row * width + column, 0.0).long()
     surface = depth.flatten()[index]
     return inside & (surface > 0) & ((point_depth - surface).abs() <= tolerance * surface)
+
+
+def observed_share(
+    surface: Tensor,  # float32 [H, W], metres along the optical axis, 0 = no surface
+    intrinsics: Tensor,  # float32 [3, 3]
+    camera_to_world: Tensor,  # float32 [4, 4]
+    observers: Observers,
+    options: QualityOptions,
+) -> float:
+    """Mean saturated support of a view's pixels, those without a surface as 0: what quality can be at most."""
+    known = surface > 0
+    points = unproject(pixel_grid(*surface.shape)[known], surface[known], intrinsics, camera_to_world)
+    support = observation_support(points, camera_to_world[:3, 3], observers, options)
+    return float((1 - torch.exp(-support)).sum()) / surface.numel()
 
 
 def roughness(
@@ -160,6 +176,28 @@ def view_quality(store: ViewStore, view: int, observers: Observers, options: Qua
         observers,
         options,
     )
+
+
+def expected_quality(
+    field: RadianceField, mesh: Mesh, cameras: CameraList, observers: Observers, options: QualityOptions
+) -> list[float]:
+    """Mean quality of the views that a field would render at ``cameras``, at their image size.
+
+    Roughness is relative to the step between pixels, so small images get somewhat lower values than large ones.
+    """
+    device = field.grid.device
+    surfaces = annotate_views(mesh, cameras, device=device).depth.cpu()
+    means = []
+    for surface, pose, intrinsics in zip(surfaces, cameras.camera_to_world, cameras.intrinsics, strict=True):
+        view = field.render_views(
+            pose[None].to(device), intrinsics[None].to(device), cameras.image_size, outputs=("depth", "alpha")
+        )
+        depth, alpha = view.depth[0].float().cpu(), view.alpha[0].float().cpu()
+        quality = estimate_quality(
+            surface, opaque_depth(depth, alpha), alpha, intrinsics.float(), pose.float(), observers, options
+        )
+        means.append(float(quality.mean()))
+    return means
 
 
 def quality_inputs(

@@ -1,20 +1,24 @@
-"""Targets of novel views: objects of rare classes at the centre of an original view."""
+"""Targets of novel views: objects of rare classes on the labelled mesh that original views see."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import gin
+import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.coverage import central_window, view_chunks, window_coverage
+from analysis.instances import Instance, find_instances
+from analysis.quality import was_seen
 from analysis.surface import surface_depth
-from dataloader import ViewStore
+from dataloader import Mesh, ViewStore
 from dataloader.hold_out import held_out_views
-from utils.cameras import unproject
+from utils.errors import UserError
+
+_LEAST_MERGE_DISTANCE = 0.005
+_MAX_POINTS = 400  # of an object's surface that are looked for in the original views
 
 
 @gin.configurable
@@ -23,129 +27,100 @@ class TargetOptions:
     """Which objects become targets.
 
     Attributes:
-        window: sides of the central window as a fraction of the image's sides.
-        min_coverage: share of the window that the class must have; 0.5 in the paper, 0.25 in its code.
-        separation: metres; of targets of one class that are closer, only the best covered one is kept.
-        max_per_class: most targets of one class in one scene; 0 is no limit.
-        max_per_scene: most targets in one scene, round-robin over the classes; 0 is no limit.
-        held_out: whether frames that were held out of the field give targets too, as is right where whole scenes
-            train or test; with False, what they show does not decide where the new cameras look.
+        min_area: square metres; smaller objects are left out.
+        merge_distance: metres; parts of one class that are nearer than this are one object.
+        max_per_class: most targets of one class in one scene, the largest first; 0 is no limit.
+        min_views: original views that must see an object; what none saw, no field can show.
+        min_seen: share of an object's surface that a view must show to count.
+        depth_tolerance: relative; a view whose depth agrees to this share of the distance sees the point.
+        held_out: whether frames that were held out of the field count as views that see an object, and give heights,
+            roll and focal lengths, as is right where whole scenes train or test; with False, what they show does not
+            decide where the new cameras look.
     """
 
-    window: float = 0.5
-    min_coverage: float = 0.25
-    separation: float = 0.5
-    max_per_class: int = 4
-    max_per_scene: int = 12
+    min_area: float = 0.05
+    merge_distance: float = 0.06
+    max_per_class: int = 6
+    min_views: int = 1
+    min_seen: float = 0.1
+    depth_tolerance: float = 0.05
     held_out: bool = True
+
+    def __post_init__(self) -> None:
+        if self.merge_distance < _LEAST_MERGE_DISTANCE:
+            raise UserError(f"TargetOptions.merge_distance = {self.merge_distance}: expected at least "
+                            f"{_LEAST_MERGE_DISTANCE} m; surfaces are searched by points that lie half as far apart")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A point on an object of a rare class, and the view that shows it."""
+    """An object, and the original view that shows most of it."""
 
-    class_index: int
-    point: Tensor  # float64 [3], world
-    eye: Tensor  # float64 [3], where the view was taken from
-    view: int  # index into the store
+    instance: Instance
+    number: int  # among the targets of its class in the scene, from 0
     frame: str
-    pixel: tuple[float, float]  # (u, v) of the target in that view
-    coverage: float  # share of the central window
+    views: int  # original views that see it
 
 
 def check_targets(store: ViewStore, options: TargetOptions) -> None:
     """Raise :class:`UserError` when a store lacks what :func:`find_targets` needs of it."""
-    store.check_channel("label")
-    if not options.held_out:
-        held_out_views(store)
+    if "depth_mesh" not in store.channels:
+        store.check_channel("depth")
+    usable_views(store, options)
 
 
-def find_targets(path: str | Path, classes: Sequence[int], options: TargetOptions) -> list[Target]:
-    """Targets in one annotated view store, by decreasing coverage within a class, round-robin over the classes.
-
-    Args:
-        path: the view store; it needs labels and a depth channel, see :func:`analysis.surface.surface_depth`.
-        classes: class indices by priority.
+def usable_views(store: ViewStore, options: TargetOptions) -> list[int]:
+    """The original views that may decide where new cameras look.
 
     Raises:
-        UserError: a channel is missing.
+        UserError: held-out views are to be left out, and the store does not say which are.
     """
-    store = ViewStore.open(path)
-    labels = store.tensor("label")
-    size = tuple(labels.shape[-2:])
-    chunks = view_chunks(len(labels), size)
-    coverage = torch.cat([window_coverage(labels[chunk], options.window) for chunk in chunks])
-    if not options.held_out:
-        coverage[held_out_views(store)] = -1  # below any threshold
-    ranked = []
-    for order, class_index in enumerate(classes):
-        targets = _targets_of_class(store, labels, coverage[:, class_index], class_index, options)
-        ranked += [(rank, order, target) for rank, target in enumerate(targets)]
-    ranked.sort(key=lambda entry: entry[:2])
-    return [target for _, _, target in ranked][: options.max_per_scene or None]
+    left_out = set() if options.held_out else set(held_out_views(store))
+    return [view for view in range(len(store.cameras)) if view not in left_out]
 
 
-def _targets_of_class(
-    store: ViewStore, labels: Tensor, coverage: Tensor, class_index: int, options: TargetOptions
-) -> list[Target]:
-    """Greedy non-maximum suppression over the views that show the class, best covered first."""
-    limit = options.max_per_class or len(coverage)
+def find_targets(mesh: Mesh, store: ViewStore, classes: Sequence[int], options: TargetOptions) -> list[Target]:
+    """Objects of the given classes that original views see, in the classes' order, the largest of a class first.
+
+    Args:
+        mesh: with labels.
+        store: the scene's original views, with depth (see :func:`analysis.surface.surface_depth`).
+        classes: class indices by priority.
+        options: which objects count.
+
+    Raises:
+        UserError: a channel is missing, or the mesh has no labels.
+    """
+    if mesh.labels is None:
+        raise UserError(f"the mesh of {store.scene} has no labels; give the scene's labelled mesh")
+    views = usable_views(store, options)
+    instances = find_instances(mesh, classes, options.merge_distance, options.min_area)
+    shares = _seen_shares(store, views, [_some_points(instance) for instance in instances], options.depth_tolerance)
     targets: list[Target] = []
-    for view in torch.sort(coverage, descending=True, stable=True).indices.tolist():
-        if coverage[view] < options.min_coverage or len(targets) == limit:
-            break
-        target = _target_in_view(store, labels[view], view, class_index, options.window)
-        if target is None:
-            continue
-        if all(torch.dist(target.point, kept.point) >= options.separation for kept in targets):
-            targets.append(target)
+    for instance, seen in zip(instances, shares, strict=True):
+        number = sum(target.instance.class_index == instance.class_index for target in targets)
+        count = int((seen >= options.min_seen).sum())
+        if count >= options.min_views and not (options.max_per_class and number >= options.max_per_class):
+            best = store.cameras.names[views[int(seen.argmax())]] if views else ""
+            targets.append(Target(instance, number, best, count))
     return targets
 
 
-def _target_in_view(
-    store: ViewStore, labels: Tensor, view: int, class_index: int, window: float
-) -> Target | None:
-    """The target of one view, or None where the class has no depth."""
-    depth = surface_depth(store, view)
-    rows, columns = central_window(tuple(labels.shape), window)
-    mask = (labels == class_index) & (depth > 0)
-    pixel = interior_pixel(mask[rows, columns])
-    if pixel is None:
-        return None
-    row, column = pixel[0] + rows.start, pixel[1] + columns.start
-    cameras = store.cameras
-    uv = torch.tensor([column + 0.5, row + 0.5], dtype=torch.float64)
-    pose = cameras.camera_to_world[view]
-    point = unproject(uv, depth[row, column].double(), cameras.intrinsics[view], pose)
-    return Target(
-        class_index=class_index,
-        point=point,
-        eye=pose[:3, 3].clone(),
-        view=view,
-        frame=cameras.names[view],
-        pixel=tuple(uv.tolist()),
-        coverage=float(window_coverage(labels[None], window)[0, class_index]),
-    )
+def _some_points(instance: Instance) -> Tensor:
+    """Up to 400 points of an object's surface, evenly spread by area; float32 ``[P, 3]``."""
+    reached = instance.surface.weight.cumsum() / instance.surface.weight.sum()
+    wanted = (np.arange(min(_MAX_POINTS, len(reached))) + 0.5) / min(_MAX_POINTS, len(reached))
+    return torch.from_numpy(instance.surface.points[np.searchsorted(reached, wanted)]).float()
 
 
-def interior_pixel(
-    mask: Tensor,  # bool [H, W]
-) -> tuple[int, int] | None:
-    """Row and column of a pixel well inside the region, since its centroid may lie outside the object.
-
-    The mask is eroded until nothing would be left (the image's border does not erode); of the surviving pixels, the
-    one nearest the region's centroid is taken. The centroid itself can lie outside a bent or divided region.
-    """
-    if not mask.any():
-        return None
-    centroid = mask.nonzero().double().mean(0)
-    survivors = mask
-    for _ in range(max(mask.shape)):
-        background = torch.nn.functional.max_pool2d((~survivors).float()[None], 3, stride=1, padding=1)[0]
-        eroded = background == 0
-        if not eroded.any():
-            break
-        survivors = eroded
-    pixels = survivors.nonzero()
-    nearest = pixels[(pixels.double() - centroid).square().sum(1).argmin()]
-    return int(nearest[0]), int(nearest[1])
+def _seen_shares(
+    store: ViewStore, views: Sequence[int], objects: Sequence[Tensor], tolerance: float
+) -> Tensor:  # float32 [objects, views]
+    """Share of each object's points that each view shows."""
+    shares = torch.zeros(len(objects), len(views))
+    for column, view in enumerate(views if objects else ()):
+        depth = surface_depth(store, view)
+        pose, intrinsics = store.cameras.camera_to_world[view].float(), store.cameras.intrinsics[view].float()
+        for row, points in enumerate(objects):
+            shares[row, column] = was_seen(points, pose, intrinsics, depth, tolerance).float().mean()
+    return shares

@@ -1,4 +1,4 @@
-"""Task ``filter``: filter dome cameras by the labelled mesh, before anything is rendered."""
+"""Task ``filter``: filter dome cameras by the labelled mesh and by the quality that the field would render."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import torch
 
 from analysis.coverage import view_chunks
 from analysis.domes import floor_height
-from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class
+from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class, refuse_by_quality
+from analysis.quality import Observers, QualityOptions, expected_quality, frames_not_fitted
+from analysis.surface import DEPTH_CHANNELS
 from dataloader import CameraList, Mesh, load_mesh, load_scene
+from dataloader.perfception import FIELD_PREFIX
 from model.annotation import annotate_views
+from model.radiance_field import RadianceField
 from utils.device import choose_device
 from utils.errors import UserError
-from utils.identity import FileSet, file_identity
+from utils.identity import FileSet, field_inputs, file_identity, store_identity
 from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers
@@ -33,14 +38,16 @@ _SHEET_WIDTH = 1280
 
 @task(
     summary="keep the dome cameras whose views show the target's class well",
-    inputs=("domes_dir", "scans_dir"),
+    inputs=("domes_dir", "scans_dir", "views_dir", "fields_dir"),
     records="{filtered_dir}/run",
-    configures=(FilterOptions, SceneWorkers),
+    configures=(FilterOptions, QualityOptions, SceneWorkers),
 )
 def filter(
     domes_dir: str = gin.REQUIRED,
     scans_dir: str = gin.REQUIRED,
     filtered_dir: str = gin.REQUIRED,
+    views_dir: str | None = None,
+    fields_dir: str | None = None,
     scenes: str | Sequence[str] = "all",
     device: str = "auto",
     overwrite: bool = False,
@@ -53,8 +60,10 @@ def filter(
         domes_dir: folder of SCENE.json camera lists that 'sample' wrote.
         scans_dir: folder of scenes with labelled meshes, in any layout that 'fit' reads.
         filtered_dir: where the filtered cameras go.
+        views_dir: folder of the original views' stores, the observations for FilterOptions.min_quality.
+        fields_dir: folder of the fields, for FilterOptions.min_quality.
         scenes: "all", a list of names, or a text file with one name a line.
-        device: "auto", "cpu" or "cuda", for rasterizing.
+        device: "auto", "cpu" or "cuda", for rasterizing and rendering.
         overwrite: filter again what was filtered with other settings.
     """
     domes, scans, output = Path(domes_dir), Path(scans_dir), Path(filtered_dir)
@@ -65,11 +74,16 @@ def filter(
         if not (file := domes / f"{name}.json").is_file():
             raise UserError(f"{file} does not exist; run 'sample' on the scene, or take it out of the list")
 
+    sources = _quality_sources(views_dir, fields_dir)
+
+    def filtering(scene: str) -> _DomeFilter:
+        return _DomeFilter(domes / f"{scene}.json", scans / scene, output, sources, chosen_device)
+
     def plan_one(scene: str, opened: bool) -> Item:
-        return _plan_scene(domes / f"{scene}.json", scans / scene, output, overwrite, opened)
+        return filtering(scene).plan(overwrite, opened)
 
     def filter_one(scene: str) -> dict[str, int]:
-        return _filter_scene(domes / f"{scene}.json", scans / scene, output, chosen_device, overwrite)
+        return filtering(scene).run(overwrite)
 
     def work() -> dict[str, Any]:
         results = for_each_scene(names, filter_one, "filter")
@@ -80,50 +94,88 @@ def filter(
     return Plan(work, plan_scenes(names, plan_one))
 
 
-def _inputs(domes_file: Path, mesh: Path | None) -> dict[str, Any]:
-    """What determines the result; without the mesh where it is not known."""
-    inputs = {"domes": file_identity(domes_file), "options": asdict(FilterOptions())}
-    return inputs if mesh is None else {**inputs, "mesh": FileSet({"mesh": mesh})}
+def _quality_sources(views_dir: str | None, fields_dir: str | None) -> tuple[Path, Path] | None:
+    """Folders of original views and fields where quality is asked for."""
+    if FilterOptions().min_quality <= 0:
+        return None
+    if views_dir is None or fields_dir is None:
+        raise UserError(f"FilterOptions.min_quality = {FilterOptions().min_quality} needs filter.views_dir and "
+                        "filter.fields_dir; give both, or set it to 0")
+    return Path(views_dir), Path(fields_dir)
 
 
-def _plan_scene(domes_file: Path, scan: Path, filtered_dir: Path, overwrite: bool, opened: bool) -> Item:
-    scene = domes_file.stem
-    again = overwrite or not (filtered_dir / f"{scene}.json").exists()
-    mesh = load_scene(scan).label_mesh_path if opened else None
-    detail = f"{len(CameraList.load(domes_file))} cameras"
-    return plan_output(scene, filtered_dir / scene, _inputs(domes_file, mesh), again, detail, partly=not opened)
+class _DomeFilter:
+    """One scene's dome cameras, and what they are judged by.
 
+    Args:
+        domes_file: the cameras that 'sample' wrote.
+        scan: the scene's folder with the labelled mesh.
+        filtered_dir: where the judged cameras go.
+        sources: folders of original views and fields where quality is asked for.
+        device: of rasterizing and rendering.
+    """
 
-def _filter_scene(
-    domes_file: Path, scan: Path, filtered_dir: Path, device: torch.device, overwrite: bool
-) -> dict[str, int]:
-    """Filter one scene's cameras unless that is done; returns the number of views by reason."""
-    options = FilterOptions()
-    scene = domes_file.stem
-    path, folder = filtered_dir / f"{scene}.json", filtered_dir / scene
-    domes = CameraList.load(domes_file)
-    mesh_path = load_scene(scan).label_mesh_path
-    partial = prepare_output(folder, _inputs(domes_file, mesh_path), overwrite or not path.exists())
-    if partial is None:
-        return count_reasons(CameraList.load(path).info)
-    mesh = load_mesh(mesh_path, require_labels=True)
-    judged = limit_per_class(_judge(domes, mesh, options, device), options.max_per_class)
-    domes = replace(domes, info=judged)
-    _plot(domes, mesh, partial, device)
-    domes.save(path)
-    commit_output(folder)
-    return count_reasons(judged)
+    def __init__(
+        self, domes_file: Path, scan: Path, filtered_dir: Path, sources: tuple[Path, Path] | None, device: torch.device
+    ):
+        self._domes_file, self._scan, self._device = domes_file, scan, device
+        self._scene = domes_file.stem
+        self._path, self._folder = filtered_dir / f"{self._scene}.json", filtered_dir / self._scene
+        self._store = None if sources is None else sources[0] / self._scene
+        self._field = None if sources is None else sources[1] / f"{FIELD_PREFIX}{self._scene}"
+        self._options, self._quality = FilterOptions(), QualityOptions()
 
+    def plan(self, overwrite: bool, opened: bool) -> Item:
+        """What would be made."""
+        detail = f"{len(CameraList.load(self._domes_file))} cameras"
+        again = overwrite or not self._path.exists()
+        return plan_output(self._scene, self._folder, self._inputs(opened), again, detail, partly=not opened)
 
-def _judge(domes: CameraList, mesh: Mesh, options: FilterOptions, device: torch.device) -> list[dict[str, Any]]:
-    """Rasterize and filter, a million pixels at a time."""
-    bounds = torch.stack((mesh.vertices.amin(0), mesh.vertices.amax(0))).double()
-    judged = []
-    for chunk in view_chunks(len(domes.names), tuple(domes.image_size)):
-        part = domes.select(range(*chunk.indices(len(domes.names))))
-        views = annotate_views(mesh, part, device=device)
-        judged += judge_views(views.label.cpu(), views.depth.cpu(), part, bounds, options)
-    return judged
+    def run(self, overwrite: bool) -> dict[str, int]:
+        """Filter the cameras unless that is done; returns the number of views by reason."""
+        partial = prepare_output(self._folder, self._inputs(), overwrite or not self._path.exists())
+        if partial is None:
+            return count_reasons(CameraList.load(self._path).info)
+        domes = CameraList.load(self._domes_file)
+        mesh = load_mesh(self._mesh_path, require_labels=True)
+        domes = replace(domes, info=limit_per_class(self._judge(domes, mesh), self._options.max_per_class))
+        _plot(domes, mesh, partial, self._device)
+        domes.save(self._path)
+        commit_output(self._folder)
+        return count_reasons(domes.info)
+
+    @cached_property
+    def _mesh_path(self) -> Path:
+        return load_scene(self._scan).label_mesh_path
+
+    def _inputs(self, opened: bool = True) -> dict[str, Any]:
+        """What determines the result; without the mesh and the field where they are not opened."""
+        inputs = {"domes": file_identity(self._domes_file), "options": asdict(self._options)}
+        if self._store is not None:
+            inputs |= {"quality": asdict(self._quality), "observers": store_identity(self._store, DEPTH_CHANNELS)}
+        if not opened:
+            return inputs
+        if self._field is not None:
+            inputs["field"] = field_inputs(self._field)
+        return {**inputs, "mesh": FileSet({"mesh": self._mesh_path})}
+
+    def _judge(self, domes: CameraList, mesh: Mesh) -> list[dict[str, Any]]:
+        """Rasterize and judge, a million pixels at a time; then the quality of those that are left."""
+        judged = []
+        for chunk in view_chunks(len(domes.names), tuple(domes.image_size)):
+            part = domes.select(range(*chunk.indices(len(domes.names))))
+            views = annotate_views(mesh, part, device=self._device)
+            judged += judge_views(views.label.cpu(), views.depth.cpu(), part, self._options)
+        good = [index for index, info in enumerate(judged) if info["accepted"]]
+        if self._store is None or not good:
+            return judged
+        observers = Observers.from_store(
+            self._store, self._quality.max_views, frames_not_fitted(self._field, self._store)
+        )
+        cameras = domes.select(good).resized(tuple(self._options.quality_size))
+        field = RadianceField.load(self._field, self._device)
+        quality = expected_quality(field, mesh, cameras, observers, self._quality)
+        return refuse_by_quality(judged, dict(zip(good, quality, strict=True)), self._options)
 
 
 def _plot(domes: CameraList, mesh: Mesh, folder: Path, device: torch.device) -> None:

@@ -20,9 +20,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.domes import DomeOptions, dome_cameras, floor_height  # noqa: E402
-from analysis.filtering import FilterOptions, judge_views  # noqa: E402
+from analysis.dome_selection import DomeSelector, SelectionOptions, selected_cameras  # noqa: E402
+from analysis.domes import floor_height  # noqa: E402
 from analysis.quality import Observers, QualityOptions, estimate_quality  # noqa: E402
+from analysis.room_space import RoomSpace, SpaceOptions  # noqa: E402
 from analysis.targets import TargetOptions, find_targets  # noqa: E402
 from dataloader import CameraList, Mesh, ViewStore, load_mesh, load_scannet_scene  # noqa: E402
 from dataloader.synthesis.lighting import illuminate  # noqa: E402
@@ -40,16 +41,17 @@ FURNITURE = list(range(3, 21))
 MIN_OPACITY = 0.5
 
 
-def novel_cameras(store: ViewStore, mesh: Mesh) -> tuple[CameraList, Tensor]:
-    """Dome cameras that see their target, and the mesh's depth ``[N, H, W]`` there."""
-    targets = find_targets(store.path, FURNITURE, TargetOptions(max_per_class=2))
-    domes = dome_cameras(targets, store.cameras, DomeOptions(), floor_height(mesh.vertices, mesh.labels), seed=0)
-    annotation = annotate_views(mesh, domes)
-    bounds = torch.stack((mesh.vertices.amin(0), mesh.vertices.amax(0))).double()
-    judged = judge_views(annotation.label, annotation.depth, domes, bounds, FilterOptions(min_coverage=0.1))
-    accepted = torch.tensor([info["accepted"] for info in judged]).nonzero()[:, 0]
-    chosen = accepted[torch.randperm(len(accepted), generator=generator(0, store.scene))[:VIEWS_PER_ROOM]]
-    return domes.select(chosen), annotation.depth[chosen]
+def novel_cameras(store: ViewStore, mesh: Mesh, observers: Observers) -> tuple[CameraList, Tensor]:
+    """Dome cameras that see their target, well observed or not, and the mesh's depth ``[N, H, W]`` there."""
+    targets = find_targets(mesh, store, FURNITURE, TargetOptions(max_per_class=2))
+    floor = floor_height(mesh.vertices, mesh.labels)
+    space = RoomSpace(mesh, store.cameras.camera_to_world[:, :3, 3].numpy(), SpaceOptions())
+    selector = DomeSelector(mesh, store.cameras, observers, space, floor, 0, SelectionOptions(min_observed=0.0))
+    selection = selector.choose(targets, VIEWS_PER_ROOM)
+    domes = selected_cameras(selection, [len(poses) for poses in selection.poses], targets, store.cameras)
+    chosen = torch.randperm(len(domes), generator=generator(0, store.scene))[:VIEWS_PER_ROOM]
+    cameras = domes.select(chosen)
+    return cameras, annotate_views(mesh, cameras).depth
 
 
 def true_pictures(scan: Path, cameras: CameraList) -> Tensor:
@@ -68,14 +70,14 @@ def rate_room(work: Path, scan: Path) -> tuple[Tensor, Tensor, Tensor]:
     field_path = work / "fields" / f"plenoxel_scannet_{scan.name}"
     store = ViewStore(work / "views" / "original" / scan.name)
     mesh = load_mesh(load_scannet_scene(scan).label_mesh_path, require_labels=True)
-    cameras, surface = novel_cameras(store, mesh)
+    options = QualityOptions()
+    held_out = frozenset(read_json(field_path / "results.json")["held_out"])
+    observers = Observers.from_store(store.path, options.max_views, held_out)
+    cameras, surface = novel_cameras(store, mesh, observers)
     views = RadianceField.load(field_path).render_views(
         cameras.camera_to_world, cameras.intrinsics, cameras.image_size
     )
     error = (views.rgb.clamp(0, 1) - true_pictures(scan, cameras)).abs().mean(1)
-    options = QualityOptions()
-    held_out = frozenset(read_json(field_path / "results.json")["held_out"])
-    observers = Observers.from_store(store.path, options.max_views, held_out)
     depth = torch.where(views.alpha >= MIN_OPACITY, views.depth / views.alpha.clamp(min=MIN_OPACITY), 0.0)
     quality = torch.stack([
         estimate_quality(surface[k], depth[k], views.alpha[k], cameras.intrinsics[k].float(),

@@ -3,14 +3,13 @@
 import pytest
 import torch
 
-from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class
-from tests.analysis.box_room import ROOM, SIZE, camera_list, ray_cast
+from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class, refuse_by_quality
+from tests.analysis.box_room import SIZE, camera_list, ray_cast
 from utils.cameras import look_at
 from utils.labels import class_index
 
 SINK = class_index("sink")
 TARGET = [2.5, 2.0, 0.85]  # on the sink's upper end
-BOUNDS = torch.tensor(ROOM, dtype=torch.float64)
 
 
 def judge(eye, options=None, target=TARGET, target_class="sink", labels=None, depth=None):
@@ -19,7 +18,7 @@ def judge(eye, options=None, target=TARGET, target_class="sink", labels=None, de
     info = {"target_class": target_class, "target_class_index": class_index(target_class), "target_point": target}
     labels = seen_labels if labels is None else labels
     depth = seen_depth if depth is None else depth
-    return judge_views(labels, depth, camera_list(pose, info=[info]), BOUNDS, options or FilterOptions())[0]
+    return judge_views(labels, depth, camera_list(pose, info=[info]), options or FilterOptions())[0]
 
 
 def test_a_good_view_is_accepted_and_its_coverage_is_exact():
@@ -42,11 +41,6 @@ def test_coverage_counts_the_whole_image_as_the_paper_does():
     assert judge((3.3, 1.2, 1.4), labels=labels, depth=depth)["reason"] == "low_coverage"
     labels.view(1, -1)[0, : round(0.2 * SIZE[0] * SIZE[1]) + 1] = SINK
     assert judge((3.3, 1.2, 1.4), labels=labels, depth=depth)["accepted"]
-
-
-def test_outside_the_room():
-    assert judge((5.5, 2.0, 1.0))["reason"] == "outside_room"
-    assert judge((2.5, 2.0, 2.6))["reason"] == "outside_room"
 
 
 def test_too_close_to_a_surface():
@@ -92,3 +86,20 @@ def test_the_limit_keeps_the_best_covered_of_each_class():
     assert count_reasons(limited) == {"accepted": 3, "occluded": 1, "over_limit": 1}
     assert limit_per_class(judged, 0) == judged
     assert judged[0]["accepted"]
+
+
+def test_bad_quality_refuses_only_what_was_accepted_and_is_noted():
+    judged = [{"accepted": True, "reason": ""}, {"accepted": False, "reason": "occluded"},
+              {"accepted": True, "reason": ""}, {"accepted": True, "reason": ""}]
+    rated = refuse_by_quality(judged, {0: 0.29, 1: 0.9, 2: 0.3}, FilterOptions(min_quality=0.3, at_least=0))
+    assert [info["reason"] for info in rated] == ["low_quality", "occluded", "", ""]
+    assert [info.get("quality") for info in rated] == [0.29, 0.9, 0.3, None]
+    assert [info["accepted"] for info in rated] == [False, False, True, True]
+    assert judged[0]["accepted"]
+
+
+def test_a_scene_of_bad_views_keeps_its_best_ones():
+    judged = [{"accepted": k != 1, "reason": "" if k != 1 else "occluded"} for k in range(4)]
+    quality = {0: 0.1, 1: 0.25, 2: 0.2, 3: 0.05}
+    rated = refuse_by_quality(judged, quality, FilterOptions(min_quality=0.3, at_least=2))
+    assert [info["reason"] for info in rated] == ["", "occluded", "", "low_quality"]

@@ -1,126 +1,79 @@
-"""Targets must be points on the object, in world coordinates, and not repeated."""
+"""Targets are objects that original views see, by class and size; held-out views decide nothing where they must not."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from analysis.targets import TargetOptions, find_targets, interior_pixel
-from dataloader import ViewStoreWriter
-from tests.analysis.box_room import OBJECTS, SIZE, camera_list, ray_cast, trajectory, write_store
+from analysis.targets import TargetOptions, check_targets, find_targets
+from dataloader import ViewStore, ViewStoreWriter
+from tests.analysis.box_room import SIZE, camera_list, mesh, trajectory, write_store
 from utils.cameras import look_at
 from utils.errors import UserError
 from utils.labels import class_index
 
-SINK, TOILET = class_index("sink"), class_index("toilet")
+SINK, TOILET, TABLE = (class_index(name) for name in ("sink", "toilet", "table"))
+OPTIONS = TargetOptions()
 
 
-def distance_to_box(point, name):
-    low, high = next((torch.tensor(a), torch.tensor(b)) for n, a, b in OBJECTS if n == name)
-    inside = torch.minimum(torch.maximum(point.float(), low), high)
-    gap = (point.float() - inside).norm()
-    faces = torch.minimum((point.float() - low).abs(), (point.float() - high).abs()).min()
-    return float(torch.maximum(gap, faces if gap < 1e-3 else gap))
+def poses(*pairs):
+    eyes, points = (torch.tensor(values).double() for values in zip(*pairs, strict=True))
+    return look_at(eyes, points)
 
 
-def test_interior_pixel_of_a_ring_is_on_the_ring():
-    mask = torch.zeros(21, 21, dtype=torch.bool)
-    mask[2:19, 2:19] = True
-    mask[6:15, 6:15] = False
-    row, column = interior_pixel(mask)
-    assert mask[row, column] and not mask[10, 10]
+AT_SINK, AT_TOILET = ((4.3, 1.0, 1.5), (2.5, 2.0, 0.6)), ((1.6, 1.2, 1.5), (0.45, 0.5, 0.35))
 
 
-def test_interior_pixel_of_two_parts_is_inside_the_thicker_one():
-    mask = torch.zeros(20, 30, dtype=torch.bool)
-    mask[5:14, 3:12] = True
-    mask[5:14, 25:28] = True
-    assert interior_pixel(mask) == (9, 7)
+def targets_of(tmp_path, views, options=OPTIONS, classes=(TOILET, SINK, TABLE), **store):
+    views = ViewStore.open(write_store(tmp_path / "room", poses(*views), **store))
+    return find_targets(mesh(), views, classes, options)
 
 
-def test_interior_pixel_of_a_full_or_thin_or_empty_mask():
-    assert interior_pixel(torch.ones(5, 7, dtype=torch.bool)) == (2, 3)
-    thin = torch.zeros(6, 6, dtype=torch.bool)
-    thin[3, 1:6] = True
-    assert interior_pixel(thin) == (3, 3)
-    assert interior_pixel(torch.zeros(4, 4, dtype=torch.bool)) is None
+def test_objects_that_views_see_in_the_classes_order(tmp_path):
+    found = targets_of(tmp_path, [AT_SINK, AT_TOILET, AT_TOILET])
+    classes = [target.instance.class_index for target in found]
+    assert classes == [TOILET, SINK]  # no view shows the table
+    assert [(target.number, target.frame) for target in found] == [(0, "1"), (0, "0")]
+    assert found[0].views == 3  # behind the sink in the first view, too
 
 
-def test_targets_lie_on_the_object(tmp_path):
-    store = write_store(tmp_path / "room")
-    options = TargetOptions(min_coverage=0.1, separation=0.05, max_per_class=0, max_per_scene=0)
-    targets = find_targets(store, [SINK, TOILET], options)
-    assert {t.class_index for t in targets} == {SINK, TOILET}
-    for target in targets:
-        assert distance_to_box(target.point, "sink" if target.class_index == SINK else "toilet") < 2e-3
-        assert target.coverage >= 0.1
-        assert torch.equal(target.eye, trajectory()[target.view, :3, 3])
-        assert target.frame == str(target.view)
+def test_an_object_behind_another_is_not_seen(tmp_path):
+    low_behind_the_sink = ((3.3, 2.9, 0.5), (0.45, 0.5, 0.35))
+    assert TOILET not in {t.instance.class_index for t in targets_of(tmp_path, [low_behind_the_sink])}
 
 
-def test_the_most_covered_views_come_first_and_near_duplicates_go(tmp_path):
-    store = write_store(tmp_path / "room")
-    everything = TargetOptions(min_coverage=0.05, separation=0.0, max_per_class=0, max_per_scene=0)
-    all_targets = find_targets(store, [SINK], everything)
-    assert len(all_targets) == 9
-    assert [t.coverage for t in all_targets] == sorted((t.coverage for t in all_targets), reverse=True)
-    apart = find_targets(store, [SINK], TargetOptions(min_coverage=0.05, separation=0.4, max_per_class=0))
-    distances = torch.pdist(torch.stack([t.point for t in apart]))
-    assert 1 < len(apart) < 9 and distances.min() >= 0.4
-    assert apart[0].view == all_targets[0].view
-    assert len(find_targets(store, [SINK], TargetOptions(min_coverage=0.05, separation=5.0))) == 1
+def test_enough_views_and_enough_of_the_object(tmp_path):
+    views = [AT_SINK, AT_TOILET, AT_TOILET]
+    assert [t.instance.class_index for t in targets_of(tmp_path, views, replace(OPTIONS, min_views=2))] == [TOILET]
+    assert targets_of(tmp_path / "b", views, replace(OPTIONS, min_seen=0.9)) == []  # no view shows a back
 
 
-def test_held_out_views_give_no_targets(tmp_path):
-    store = write_store(tmp_path / "room", attributes={"held_out": ["0", "4", "8", "not rendered"]})
-    everything = TargetOptions(min_coverage=0.0, separation=0.0, max_per_class=0, max_per_scene=0)
-    views = {target.view for target in find_targets(store, [SINK], everything)}
-    assert {0, 4} <= views
-    without = find_targets(store, [SINK], replace(everything, held_out=False))
-    assert {target.view for target in without} == {view for view in views if view % 4}
-    silent = write_store(tmp_path / "silent")
+def test_held_out_views_do_not_count(tmp_path):
+    store = {"attributes": {"held_out": ["0", "not rendered"]}}
+    views = [AT_SINK, AT_TOILET, AT_TOILET]
+    assert len(targets_of(tmp_path, views, **store)) == 2
+    silent = write_store(tmp_path / "silent", poses(*views))
+    blind = replace(OPTIONS, held_out=False)
+    found = targets_of(tmp_path / "b", views, blind, **store)
+    assert [t.instance.class_index for t in found] == [TOILET]
     with pytest.raises(UserError, match="does not say which frames were held out"):
-        find_targets(silent, [SINK], replace(everything, held_out=False))
+        check_targets(ViewStore(silent), blind)
 
 
-def test_limits_take_classes_in_turn(tmp_path):
-    store = write_store(tmp_path / "room")
-    options = TargetOptions(min_coverage=0.05, separation=0.0, max_per_class=2, max_per_scene=3)
-    assert [t.class_index for t in find_targets(store, [TOILET, SINK], options)] == [TOILET, SINK, TOILET]
+def test_the_largest_of_a_class_stay(tmp_path):
+    table_as_sink = mesh()
+    table_as_sink.labels[table_as_sink.labels == 7] = 34
+    store = ViewStore.open(write_store(tmp_path / "room", poses(AT_SINK, ((1.5, 1.5, 1.6), (4.2, 3.2, 0.6)))))
+    both = find_targets(table_as_sink, store, [SINK], OPTIONS)
+    assert [t.number for t in both] == [0, 1] and both[0].instance.area > both[1].instance.area
+    assert len(find_targets(table_as_sink, store, [SINK], replace(OPTIONS, max_per_class=1))) == 1
 
 
-def test_coverage_is_of_the_window_and_the_threshold_counts(tmp_path):
-    pose = trajectory()[:1]
-    labels, _ = ray_cast(pose)
-    share = float((labels[0, 12:36, 16:48] == SINK).float().mean())
-    store = write_store(tmp_path / "room", pose)
-    assert len(find_targets(store, [SINK], TargetOptions(min_coverage=share - 1e-4))) == 1
-    assert find_targets(store, [SINK], TargetOptions(min_coverage=share + 1e-4)) == []
-
-
-def test_a_class_outside_the_window_is_no_target(tmp_path):
-    eye, sink = torch.tensor([4.0, 2.0, 0.6]).double(), torch.tensor([2.5, 3.2, 0.6]).double()
-    poses = look_at(eye, sink)[None]
-    labels, _ = ray_cast(poses)
-    assert (labels == SINK).any()
-    store = write_store(tmp_path / "room", poses)
-    found = find_targets(store, [SINK], TargetOptions(min_coverage=1e-6, window=0.1))
-    assert found == []
-
-
-def test_pixels_without_depth_are_not_taken(tmp_path):
-    labels = torch.full((1, *SIZE), SINK, dtype=torch.uint8)
-    depth = torch.zeros(1, *SIZE)
-    depth[0, 20:23, 30:33] = 2.0
-    store = write_store(tmp_path / "room", trajectory()[:1], labels=labels, depth=depth)
-    assert find_targets(store, [SINK], TargetOptions())[0].pixel == (31.5, 21.5)
-    store = write_store(tmp_path / "blind", trajectory()[:1], labels=labels, depth=torch.zeros(1, *SIZE))
-    assert find_targets(store, [SINK], TargetOptions()) == []
-
-
-def test_missing_channels_are_named(tmp_path):
+def test_what_is_missing_is_named(tmp_path):
     writer = ViewStoreWriter.create(tmp_path / "bare", camera_list(trajectory(1)), {"rgb": ("uint8", (3, *SIZE))}, {})
     writer.write(0, {"rgb": torch.ones(3, *SIZE, dtype=torch.uint8)})
     writer.finish()
-    with pytest.raises(UserError, match="bare.*annotate"):
-        find_targets(tmp_path / "bare", [SINK], TargetOptions())
+    with pytest.raises(UserError, match="bare.*depth"):
+        check_targets(ViewStore.open(tmp_path / "bare"), OPTIONS)
+    with pytest.raises(UserError, match="merge_distance = 0.0"):
+        TargetOptions(merge_distance=0.0)

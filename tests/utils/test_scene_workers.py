@@ -83,12 +83,12 @@ def test_results_are_those_of_one_process_in_the_scenes_order(two_workers, resum
     monkeypatch.setattr(logging.getLogger(), "level", logging.ERROR)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    gin.bind_parameter("DomeOptions.azimuths", 7)
+    gin.bind_parameter("DomeOptions.spread", 0.7)
 
     def work(name):
         if name == "bad":
             raise UserError("bad is bad")
-        return (name, os.getpid(), os.getcwd(), DomeOptions().azimuths, resume_requested(), logging.getLogger().level,
+        return (name, os.getpid(), os.getcwd(), DomeOptions().spread, resume_requested(), logging.getLogger().level,
                 torch.get_num_threads(), os.environ["OMP_WAIT_POLICY"])  # fmt: skip
 
     names = ["c", "bad", "a", "b"]
@@ -96,7 +96,7 @@ def test_results_are_those_of_one_process_in_the_scenes_order(two_workers, resum
     assert list(results) == ["c", "a", "b", "failed"] and results.pop("failed") == {"bad": "bad is bad"}
     for name, (given, process, *state) in results.items():
         assert given == name and process != os.getpid()
-        assert state == [str(tmp_path), 7, True, logging.ERROR, 1, "PASSIVE"]
+        assert state == [str(tmp_path), 0.7, True, logging.ERROR, 1, "PASSIVE"]
 
 
 def test_the_first_bad_scene_stops_the_run(two_workers, tmp_path):
