@@ -49,6 +49,8 @@ class SelectionOptions:
         min_target_share: share of a view's pixels that must show the very object, not only its class.
         min_observed: mean support of a view's pixels by recorded cameras, 0 to 1, from how near to the view's own
             directions these saw the same surface (:mod:`analysis.quality`); the field is not asked.
+        at_least: cameras of a target that are taken though they are less observed, the most observed ones, where fewer
+            are found, so that no target ends without any for that reason.
         duplicate_distance: metres; cameras nearer than this are duplicates if they also look the same way.
         duplicate_angle: radians between the optical axes of duplicates.
     """
@@ -59,6 +61,7 @@ class SelectionOptions:
     coverage_margin: float = 0.02
     min_target_share: float = 0.1
     min_observed: float = 0.25
+    at_least: int = 2
     duplicate_distance: float = 0.15
     duplicate_angle: float = 0.2
 
@@ -79,6 +82,16 @@ class Selection:
     info: list[list[dict[str, Any]]] = field(default_factory=list)
     reasons: list[Counter] = field(default_factory=list)
     refused: list[tuple[list[float], str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A candidate, what it was made for and shows where it can stand, and what is against it."""
+
+    pose: Tensor  # float64 [4, 4]
+    intrinsics: Tensor  # float64 [3, 3]
+    info: dict[str, Any]
+    reason: str
 
 
 class DomeSelector:
@@ -113,56 +126,64 @@ class DomeSelector:
         """Up to ``most`` cameras of every target."""
         selection = Selection()
         for target in targets:
-            self._choose_for(target, most, selection)
+            selection.reasons.append(Counter())
+            chosen = self._choose_for(target, most, selection)
+            selection.poses.append([candidate.pose for candidate in chosen])
+            selection.intrinsics.append([candidate.intrinsics for candidate in chosen])
+            selection.info.append([candidate.info for candidate in chosen])
         return selection
 
-    def _choose_for(self, target: Target, most: int, selection: Selection) -> None:
-        for column in (selection.poses, selection.intrinsics, selection.info):
-            column.append([])
-        selection.reasons.append(Counter())
-        random = numpy_generator(
-            self._seed, "domes", self._originals.scene, CLASS_NAMES[target.instance.class_index], target.number
-        )
-        drawn = 0
-        while drawn < self._selection.candidates and len(selection.poses[-1]) < most:
-            batch = draw_candidates(
-                target.instance, self._trajectory, self._domes, self._selection.batch, random
-            )
-            drawn += self._selection.batch
-            self._take(batch, target, most, selection)
+    def _choose_for(self, target: Target, most: int, selection: Selection) -> list[_Judged]:
+        name = CLASS_NAMES[target.instance.class_index]
+        random = numpy_generator(self._seed, "domes", self._originals.scene, name, target.number)
+        chosen: list[_Judged] = []
+        unobserved: list[_Judged] = []
+        for _ in range(0, self._selection.candidates, self._selection.batch):
+            batch = draw_candidates(target.instance, self._trajectory, self._domes, self._selection.batch, random)
+            for candidate in self._judge(batch, target):
+                if len(chosen) == most:
+                    return chosen
+                if candidate.reason == "unobserved":
+                    unobserved.append(candidate)
+                else:
+                    self._take_or_refuse(candidate, chosen, selection)
+        for candidate in sorted(unobserved, key=lambda candidate: -candidate.info["observed"]):
+            reason = "" if len(chosen) < min(self._selection.at_least, most) else "unobserved"
+            self._take_or_refuse(replace(candidate, reason=reason), chosen, selection)
+        return chosen
 
-    def _take(self, batch: Candidates, target: Target, most: int, selection: Selection) -> None:
-        """Add the good candidates of a batch, count the others."""
-        reasons = self._space.refuse(batch.camera_to_world[:, :3, 3].numpy())
-        standing = [index for index, reason in enumerate(reasons) if not reason]
-        verdicts = self._judge(batch, standing, target)
-        for index, reason in enumerate(reasons):
-            pose, info = batch.camera_to_world[index], verdicts.get(index, {})
-            reason = reason or info["reason"] or ("duplicate" if self._is_duplicate(pose) else "")
-            if not reason and info["observed"] < self._selection.min_observed:
-                reason = "unobserved"
-            if reason:
-                selection.reasons[-1][reason] += 1
-                selection.refused.append((pose[:3, 3].tolist(), reason))
-                continue
-            self._eyes = torch.cat((self._eyes, pose[None, :3, 3]))
-            self._axes = torch.cat((self._axes, pose[None, :3, 2]))
-            selection.poses[-1].append(pose)
-            selection.intrinsics[-1].append(batch.intrinsics[index])
-            selection.info[-1].append(info)
-            if len(selection.poses[-1]) == most:
-                return
+    def _take_or_refuse(self, candidate: _Judged, chosen: list[_Judged], selection: Selection) -> None:
+        """Add a candidate to the chosen ones, or count why not."""
+        pose = candidate.pose
+        reason = candidate.reason or ("duplicate" if self._is_duplicate(pose) else "")
+        if reason:
+            selection.reasons[-1][reason] += 1
+            selection.refused.append((pose[:3, 3].tolist(), reason))
+            return
+        self._eyes = torch.cat((self._eyes, pose[None, :3, 3]))
+        self._axes = torch.cat((self._axes, pose[None, :3, 2]))
+        chosen.append(candidate)
 
     def _is_duplicate(self, pose: Tensor) -> bool:
         near = (self._eyes - pose[:3, 3]).norm(dim=1) < self._selection.duplicate_distance
         angle = torch.acos((self._axes @ pose[:3, 2]).clamp(-1, 1))
         return bool((near & (angle < self._selection.duplicate_angle)).any())
 
-    def _judge(self, batch: Candidates, chosen: Sequence[int], target: Target) -> dict[int, dict[str, Any]]:
-        """The verdict on the views of some candidates, by their index."""
-        if not chosen:
-            return {}
-        cameras = self._cameras(batch, chosen, target)
+    def _judge(self, batch: Candidates, target: Target) -> list[_Judged]:
+        """All candidates of a batch in their order, with what is against them but duplicates."""
+        places = self._space.refuse(batch.camera_to_world[:, :3, 3].numpy())
+        standing = [index for index, reason in enumerate(places) if not reason]
+        verdicts = dict(zip(standing, self._verdicts(self._cameras(batch, standing, target), target), strict=True))
+        judged = []
+        for index, place in enumerate(places):
+            info, reason = verdicts.get(index, ({}, place))
+            judged.append(_Judged(batch.camera_to_world[index], batch.intrinsics[index], info, reason))
+        return judged
+
+    def _verdicts(self, cameras: CameraList, target: Target) -> list[tuple[dict[str, Any], str]]:
+        """``info`` of cameras that can stand, and why their views are not good, by small images of the mesh."""
+        if not len(cameras):
+            return []
         small = cameras.resized(tuple(self._selection.size))
         fragments = rasterize(
             self._mesh.vertices, self._mesh.faces, rigid_inverse(small.camera_to_world), small.intrinsics,
@@ -173,19 +194,20 @@ class DomeSelector:
         labels = torch.cat((self._labels, self._labels.new_zeros(1)))
         judged = judge_views(labels[fragments.face.long()], fragments.depth, small, self._filter)
         shares = own[fragments.face.long()].flatten(1).float().mean(1).tolist()
-        observed = [
-            observed_share(depth, matrix.float(), pose.float(), self._observers, self._quality)
-            if not verdict["reason"] and self._selection.min_observed > 0 else 1.0
-            for depth, matrix, pose, verdict in zip(
-                fragments.depth, small.intrinsics, small.camera_to_world, judged, strict=True)
-        ]  # fmt: skip
-        verdicts = {}
-        for index, info, verdict, share, seen in zip(chosen, cameras.info, judged, shares, observed, strict=True):
-            hidden = not verdict["reason"] and share < self._selection.min_target_share
-            reason = "target_hidden" if hidden else verdict["reason"]
-            verdicts[index] = {
-                **info, "target_share": round(share, 4), "observed": round(seen, 4), "reason": reason
-            }  # fmt: skip
+        verdicts = []
+        for view, (info, verdict, share) in enumerate(zip(cameras.info, judged, shares, strict=True)):
+            reason = verdict["reason"]
+            if not reason and share < self._selection.min_target_share:
+                reason = "target_hidden"
+            info = {**info, "target_share": round(share, 4)}
+            if not reason:
+                observed = observed_share(
+                    fragments.depth[view], small.intrinsics[view].float(), small.camera_to_world[view].float(),
+                    self._observers, self._quality,
+                )  # fmt: skip
+                info["observed"] = round(observed, 4)
+                reason = "unobserved" if observed < self._selection.min_observed else ""
+            verdicts.append((info, reason))
         return verdicts
 
     def _cameras(self, batch: Candidates, chosen: Sequence[int], target: Target) -> CameraList:
@@ -222,8 +244,7 @@ def selected_cameras(
         class_name = CLASS_NAMES[target.instance.class_index].replace(" ", "-")
         names += [f"dome{number:02d}_{class_name}_{k:03d}" for k in range(count)]
         info += [
-            {"target": number, **{key: value for key, value in entry.items() if key != "reason"}}
-            for entry in selection.info[number][:count]
+            {"target": number, **entry} for entry in selection.info[number][:count]
         ]
         poses += [pose[None] for pose in selection.poses[number][:count]]
         intrinsics += [matrix[None] for matrix in selection.intrinsics[number][:count]]

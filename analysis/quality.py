@@ -25,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from analysis.surface import DEPTH_CHANNELS, field_depth, opaque_depth, surface_depth
+from analysis.surface import DEPTH_CHANNELS, field_depth, surface_depth
 from dataloader import CameraList, Mesh, SceneTransform, ViewStore, add_channel
 from model.annotation import annotate_views
 from model.radiance_field import RadianceField
-from utils.cameras import pixel_grid, project, unproject
+from utils.cameras import opaque_depth, pixel_grid, project, unproject
 from utils.errors import UserError
 from utils.identity import store_identity
 from utils.progress import progress

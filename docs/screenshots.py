@@ -136,7 +136,7 @@ def _arrange(viewer: Viewer, state: SceneState, page: Page) -> None:
     view = _overview(state)
     viewer.panels.choose_camera(TRAJECTORY, view)
     rejected = [index for index in _seen_beside_panel(state, view).nonzero()[:, 0].tolist()
-                if cameras.info[index].get("reason", "") not in ("", "outside_room")]  # fmt: skip
+                if cameras.info[index].get("reason", "")]
     time.sleep(_SETTLE)
     if rejected:
         viewer.panels.inspect_camera(DOMES, rejected[0])

@@ -13,8 +13,10 @@ SMALL = {
     "base.gin": "SIZE = (31, 40)\nDEVICE = 'cpu'\n",
     "stage/fit.gin": "FitGrid.resolutions = (24,)\nFitOptimization.steps = (60,)\n"
                      "FitOptimization.rays_per_step = (400,)\nFitPoses.rounds = 0\n",
-    "stage/sample.gin": "sample.classes = ['sink', 'toilet', 'chair']\nTargetOptions.min_coverage = 0.1\n",
-    "stage/filter.gin": "FilterOptions.min_coverage = 0.02\nFilterOptions.max_per_class = 6\n",
+    "stage/sample.gin": "sample.classes = ['sink', 'toilet', 'chair']\nFilterOptions.min_coverage = 0.02\n"
+                        "SpaceOptions.clearance = 0.1\nSelectionOptions.min_observed = 0.05\n",
+    "stage/filter.gin": "FilterOptions.min_coverage = 0.02\nFilterOptions.min_quality = 0.001\n"
+                        "FilterOptions.max_per_class = 6\n",
     "stage/train.gin": "train.epochs = 1\ntrain.batch_size = 8\ntrain.epoch_views = 16\n",
 }  # fmt: skip
 

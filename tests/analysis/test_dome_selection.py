@@ -103,6 +103,15 @@ def test_what_recorded_cameras_hardly_saw_is_not_taken(store):
     assert min(info["observed"] for info in choose(store, min_observed=0.1)[1].info) < 0.5
 
 
+def test_a_target_that_was_hardly_seen_keeps_its_best_observed_cameras(store):
+    few, cameras = choose(store, min_observed=1.1, at_least=2, candidates=128)
+    assert [len(poses) for poses in few.poses] == [2, 2]
+    everything, _ = choose(store, min_observed=0.0, candidates=128, most=999)
+    for chosen, all_of_them in zip(few.info, everything.info, strict=True):
+        assert chosen[0]["observed"] == max(info["observed"] for info in all_of_them)
+    assert len(choose(store, min_observed=1.1, at_least=0, candidates=128)[1]) == 0
+
+
 def test_no_targets_give_an_empty_list(store):
     _, cameras = choose(store, classes=[class_index("bed")])
     assert len(cameras) == 0 and cameras.camera_to_world.shape == (0, 4, 4)
