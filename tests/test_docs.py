@@ -1,6 +1,7 @@
 """What the documents name is there."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -49,3 +50,26 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "A sparse voxel grid" in (tmp_path / "api" / "index.html").read_text()
+
+
+def test_the_notebook_runs_from_a_capture_to_fused_labels(tmp_path):
+    """As it stands, but for a smaller room and fewer steps, and where it writes."""
+    notebook = json.loads((PROJECT / "docs" / "capture_to_labels.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code"), "no outputs are kept"
+    code = "\n".join(cells)
+    for old, new in (
+        ('ROOT / "outputs" / "notebook"', f"Path({str(tmp_path)!r})"),
+        ('"DEVICE = \'cpu\'", *bindings]', '"DEVICE = \'cpu\'", *bindings, *SMALL.get(task, ())]'),
+    ):
+        assert code.count(old) == 1, old
+        code = code.replace(old, new)
+    small = {"synthesize": ["PictureOptions.size = (60, 80)", "PictureOptions.frames = 10", "RoomOptions.edge = 0.12"],
+             "fit": ["FitGrid.resolutions = (32,)", "FitOptimization.steps = (20,)",
+                     "FitOptimization.rays_per_step = (500,)"]}  # fmt: skip
+    code = f"SMALL = {small!r}\n{code}\nassert picture.shape[-1] == 5 * 124 and fused.any()\n"
+    (tmp_path / "notebook.py").write_text(code)
+    command = [sys.executable, str(tmp_path / "notebook.py")]
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "held-out PSNR" in result.stdout and "fused: pixel accuracy" in result.stdout
