@@ -7,16 +7,19 @@ SSIR_SANITIZE=1 builds for scripts/sanitize.sh.
 TORCH_CUDA_ARCH_LIST names the GPUs, as usual (default: the ones present).
 
 It is also the build backend that pip asks (pyproject.toml names it). `pip install -e .` links this folder with all that
-is in it; `pip install .` is refused: `utils` and `model` are no names for a common site-packages, configs and scripts
-stay here, and extensions must be built with the PyTorch that will load them, which pip hides from a build.
+is in it. `pip wheel --no-build-isolation --no-deps .` packs it with the extensions that are built here, for an
+environment of its own (`utils` and `model` are no names for a common one) with the same PyTorch, which the wheel
+requires. Without --no-build-isolation pip hides PyTorch from the build, which is refused.
 """
 
+import importlib.metadata
+import importlib.util
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from setuptools import build_meta, setup
+from setuptools import Distribution, build_meta, find_namespace_packages, setup
 
 ROOT = Path(__file__).parent
 EXTENSIONS = {"norm": [], "plenoxel": [], "raster": ["-ffp-contract=off"]}
@@ -25,19 +28,53 @@ EXTENSIONS = {"norm": [], "plenoxel": [], "raster": ["-ffp-contract=off"]}
 LINK = ["-fopenmp", *(["-Wl,--exclude-libs,libstdc++.a"] if sys.platform == "linux" else [])]
 # What is undefined in C++ ends or is told (-fwrapv, which Python builds with, would define overflow).
 SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-omit-frame-pointer", "-fno-wrapv", "-O1", "-g"]
-EDITABLE = {"egg_info", "dist_info", "editable_wheel"}  # commands of `pip install -e .`
+PACKING = {"egg_info", "dist_info", "editable_wheel", "bdist_wheel"}  # commands of pip
+ROOMS = ["utils", "lib", "dataloader", "model", "enet", "analysis"]
+DATA = ["*.gin", "*.txt", "*.md", "*.html", "*.css", "*.json", "*.ckpt", "py.typed", "_C*.so"]
 
 get_requires_for_build_editable = build_meta.get_requires_for_build_editable
 prepare_metadata_for_build_editable = build_meta.prepare_metadata_for_build_editable
 build_editable = build_meta.build_editable
+prepare_metadata_for_build_wheel = build_meta.prepare_metadata_for_build_wheel
+
+
+def build_wheel(*arguments, **options) -> str:
+    """Pack the wheel, without what an earlier one left in ``build``."""
+    for folder in (*ROOT.glob("build/lib*"), *ROOT.glob("build/bdist*")):
+        shutil.rmtree(folder)
+    return build_meta.build_wheel(*arguments, **options)
 
 
 def refuse(*_, **__):
-    """What pip asks of a project that it is to copy ends here, with a sentence."""
+    """What pip asks of a project that it is to copy as sources ends here, with a sentence."""
     sys.exit("error: this project is used from its folder; run bash scripts/setup.sh, then pip install -e .")
 
 
-get_requires_for_build_wheel = get_requires_for_build_sdist = build_wheel = build_sdist = refuse
+get_requires_for_build_sdist = build_sdist = refuse
+
+
+def get_requires_for_build_wheel(*_, **__) -> list[str]:
+    """Nothing that could be installed for a build: it packs what is built already.
+
+    pip asks in an environment of its own, without PyTorch, unless it is told not to.
+    """
+    check_built()
+    return []
+
+
+def check_built() -> None:
+    """End with a sentence unless the extensions, and the PyTorch that they are for, are there."""
+    if not all(any((ROOT / "lib" / name).glob("_C*.so")) for name in EXTENSIONS):
+        sys.exit("error: the native extensions are not built; run bash scripts/setup.sh first")
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("error: pip hides PyTorch from the build; add --no-build-isolation, or use pip install -e .")
+
+
+class Built(Distribution):
+    """With extensions, although none is compiled now: a wheel is for this platform and Python."""
+
+    def has_ext_modules(self) -> bool:
+        return True
 
 
 def cuda_refusal() -> str | None:
@@ -95,16 +132,31 @@ def requirements(name: str) -> list[str]:
     return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
 
 
+def built_with() -> str:
+    """Version of the PyTorch that is here, without its build's name."""
+    return importlib.metadata.version("torch").partition("+")[0]
+
+
 def main() -> None:
-    building = "build_ext" in sys.argv
-    if not building and not EDITABLE.intersection(sys.argv):
+    building, wheel = "build_ext" in sys.argv, "bdist_wheel" in sys.argv
+    if not building and not PACKING.intersection(sys.argv):
         refuse()
-    if not building and not all(any((ROOT / "lib" / name).glob("_C*.so")) for name in EXTENSIONS):
-        sys.exit("error: the native extensions are not built; run bash scripts/setup.sh first")
+    required = requirements("requirements.txt")
+    if not building:
+        if wheel:
+            check_built()
+            required = [line for line in required if not line.startswith("torch>")] + [f"torch=={built_with()}"]
+        elif not all(any((ROOT / "lib" / name).glob("_C*.so")) for name in EXTENSIONS):
+            sys.exit("error: the native extensions are not built; run bash scripts/setup.sh first")
     setup(
-        packages=["utils", "lib", "dataloader", "model", "enet", "analysis"],
+        packages=find_namespace_packages(
+            include=[f"{name}{tail}" for name in (*ROOMS, "configs") for tail in ("", ".*")], exclude=["*csrc*"]
+        ),
+        package_data={"": DATA},
+        include_package_data=False,
         py_modules=["run"],
-        install_requires=requirements("requirements.txt"),
+        distclass=Built,
+        install_requires=required,
         extras_require={
             "cluster": ["ray>=2.40"],
             "completion": ["argcomplete>=3.3"],

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 USE_BACKEND = "import sys; sys.path.insert(0, '.'); import setup; print(setup.{}(*sys.argv[1:]))"
@@ -42,9 +43,47 @@ def test_editable_install_works_from_an_empty_folder(project, tmp_path):
     assert "synthesize" in result.stdout
 
 
-@pytest.mark.parametrize("hook", ["get_requires_for_build_wheel", "build_wheel", "build_sdist"])
-def test_copies_are_refused(project, hook):
-    result = ask_backend(project, hook)
+def test_a_wheel_runs_where_there_is_nothing_else_of_the_project(project, tmp_path):
+    built = ask_backend(project, "build_wheel", str(tmp_path))
+    assert built.returncode == 0, built.stderr
+    wheel = tmp_path / built.stdout.splitlines()[-1]
+    assert f"cp{sys.version_info[0]}{sys.version_info[1]}" in wheel.name and "none-any" not in wheel.name
+    archive = zipfile.ZipFile(wheel)
+    archive.extractall(tmp_path / "site")
+    (record,) = (name for name in archive.namelist() if name.endswith("METADATA"))
+    assert f"Requires-Dist: torch=={torch.__version__.partition('+')[0]}\n" in archive.read(record).decode()
+    (tmp_path / "empty").mkdir()
+    render = (
+        "import torch, lib.plenoxel.ops; from model import PlenoxelGrid, RenderOptions, render_rays; "
+        "grid = PlenoxelGrid.from_sparse((2, 2, 2), torch.arange(8), torch.ones(8), torch.zeros(8, 27)); "
+        "rays = torch.tensor([[0., 0, -3]]), torch.tensor([[0., 0, 1]]); "
+        "out = render_rays(grid, *rays, RenderOptions(), ('alpha',)); "
+        "print(float(out.alpha), lib.plenoxel.ops.__file__)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    for command, expected in (
+        (["-c", render], str(tmp_path / "site")), (["-m", "run", "--version"], "0.1.0"),
+        (["-m", "run", "fit", "--help"], "FitGrid"),
+        (["-m", "run", "synthesize", "--dry-run", "--ginb", "synthesize.rooms = 1"], "dry run: synthesize would run"),
+    ):
+        result = subprocess.run([sys.executable, *command], cwd=tmp_path / "empty", env=environment,
+                                capture_output=True, text=True)  # fmt: skip
+        assert result.returncode == 0 and expected in result.stdout, result.stderr
+    assert not any((tmp_path / "empty").iterdir())
+
+
+def test_a_build_that_does_not_see_pytorch_is_refused(project):
+    hidden = "import sys; sys.modules['torch'] = None; sys.path.insert(0, '.'); import importlib.util, setup; " \
+             "importlib.util.find_spec = lambda name: None; setup.get_requires_for_build_wheel()"  # fmt: skip
+    result = subprocess.run([sys.executable, "-c", hidden], cwd=project, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: pip hides PyTorch from the build; add --no-build-isolation, or use pip install -e .\n"
+    )
+
+
+def test_copies_as_sources_are_refused(project):
+    result = ask_backend(project, "build_sdist")
     assert result.returncode == 1
     assert result.stderr == (
         "error: this project is used from its folder; run bash scripts/setup.sh, then pip install -e .\n"

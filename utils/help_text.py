@@ -5,11 +5,13 @@ from __future__ import annotations
 import textwrap
 import tomllib
 from collections.abc import Mapping
+from importlib import metadata
 
 from utils.catalog import Catalog, module_entries
 from utils.parameters import Parameter
 from utils.paths import PROJECT
 
+_NAME = "semantic-segmentation-implicit-representation"
 _OPTIONS = """\
 Options:
   --ginc FILE     a gin config; may be repeated; configs/stage/TASK.gin when none is given
@@ -46,7 +48,10 @@ def task_help(task: str, modules: Mapping[str, str]) -> str:
 
 def version() -> str:
     """Name and version of the project."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    source = PROJECT / "pyproject.toml"
+    if not source.is_file():  # installed from a wheel
+        return f"{_NAME} {metadata.version(_NAME)}"
+    project = tomllib.loads(source.read_text(encoding="utf-8"))["project"]
     return f"{project['name']} {project['version']}"
 
 
