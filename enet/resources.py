@@ -26,6 +26,8 @@ class Resources(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or trainer.logger is None:
             return
+        if pl_module.device.type == "cuda":  # the host is ahead of it; the module waits for it just after this, too
+            torch.cuda.synchronize(pl_module.device)
         figures = {"speed/images_per_second": self._views / max(time.monotonic() - self._start, 1e-9)}
         if pl_module.device.type == "cuda":
             figures["memory/gib"] = torch.cuda.max_memory_allocated(pl_module.device) / 2**30
