@@ -25,10 +25,19 @@ COLORS = ("rgb", "photo")
 
 @dataclass(frozen=True)
 class StoreViews:
-    """Some views of one store: its path, and which ones (None: all)."""
+    """Some views of one store.
+
+    Attributes:
+        path: of the store.
+        indices: which views; None: all.
+        color: which picture is their colour, "rgb" or "photo"; None: the dataset's.
+        folder: number of the folder of views that the store belongs to, where folders are mixed by shares.
+    """
 
     path: Path
     indices: tuple[int, ...] | None = None
+    color: str | None = None
+    folder: int = 0
 
     def __len__(self) -> int:
         return len(ViewStore(self.path)) if self.indices is None else len(self.indices)
@@ -45,6 +54,7 @@ class StoreViews:
         return {
             "folder": self.path.absolute().parent.name, "scene": ViewStore(self.path).scene,
             "store": store_identity(self.path, channels), "views": views,
+            **({} if self.color is None else {"color": self.color}),
         }  # fmt: skip
 
 
@@ -63,6 +73,7 @@ class ViewDataset(Dataset):
         stores: the opened stores.
         store_of_view: int64 [N], each item's position in :attr:`stores`.
         index_in_store: int64 [N], which of its store's views an item is.
+        folder_of_view: int64 [N], each item's :attr:`StoreViews.folder`.
         weighted: whether items carry a ``weight``.
     """
 
@@ -93,6 +104,10 @@ class ViewDataset(Dataset):
         self.selections = [entry if isinstance(entry, StoreViews) else StoreViews(Path(entry)) for entry in stores]
         self.stores = [ViewStore(entry.path) for entry in self.selections]
         self.weighted = weighted
+        self._colors = [entry.color or color for entry in self.selections]
+        for chosen in self._colors:
+            if chosen not in COLORS:
+                raise UserError(f"color = {chosen!r} is unknown; use one of {COLORS}")
         self._channels = {"color": color, "label": "label"}
         if inputs == "rgb+sh":
             self._channels["sh"] = "sh"
@@ -101,6 +116,7 @@ class ViewDataset(Dataset):
         kept = [_kept_views(store, entry.indices) for store, entry in zip(self.stores, self.selections, strict=True)]
         self.index_in_store = torch.cat(kept)
         self.store_of_view = torch.repeat_interleave(torch.tensor([len(views) for views in kept]))
+        self.folder_of_view = torch.tensor([entry.folder for entry in self.selections])[self.store_of_view]
         if not len(self):
             raise UserError(f"none of the {len(self.stores)} stores (such as {self.stores[0].path}) has an accepted "
                             "view among those chosen; loosen the filter or check the split")
@@ -113,7 +129,9 @@ class ViewDataset(Dataset):
     @property
     def channels(self) -> list[str]:
         """The stores' channels that samples are made of."""
-        return [*self._channels.values(), *(["quality"] if self.weighted else [])]
+        colors = sorted(set(self._colors))
+        others = [channel for key, channel in self._channels.items() if key != "color"]
+        return [*colors, *others, *(["quality"] if self.weighted else [])]
 
     @property
     def has_sh(self) -> bool:
@@ -130,7 +148,8 @@ class ViewDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         store, view = self._place(index)
-        sample = {key: store.read(channel, view) for key, channel in self._channels.items()}
+        channels = self._channels_of(int(self.store_of_view[index]))
+        sample = {key: store.read(channel, view) for key, channel in channels.items()}
         check_labels(sample["label"], store, view)
         if self.weighted:
             sample["weight"] = store.read("quality", view) if _is_rated(store) else torch.ones(store.size)
@@ -153,7 +172,8 @@ class ViewDataset(Dataset):
 
     def _read_stored(self, index: int) -> dict[str, Tensor]:
         store, view = self._place(index)
-        sample = {key: store.read_stored(channel, view) for key, channel in self._channels.items()}
+        channels = self._channels_of(int(self.store_of_view[index]))
+        sample = {key: store.read_stored(channel, view) for key, channel in channels.items()}
         check_labels(sample["label"], store, view)
         # PyTorch computes little with uint16.
         sample |= {key: values.int() for key, values in sample.items() if values.dtype == torch.uint16}
@@ -174,10 +194,14 @@ class ViewDataset(Dataset):
             raise IndexError(f"sample {index} of {len(self)}")
         return self.stores[int(self.store_of_view[index])], int(self.index_in_store[index])
 
+    def _channels_of(self, number: int) -> dict[str, str]:
+        """The channel of one store that each entry of an item is read from."""
+        return {**self._channels, "color": self._colors[number]}
+
     def _check_stores(self) -> None:
         first = self.stores[0]
-        for store in self.stores:
-            for channel in self._channels.values():
+        for number, store in enumerate(self.stores):
+            for channel in self._channels_of(number).values():
                 store.check_channel(channel)
             if store.size != first.size:
                 raise UserError(f"{store.path} has views of {store.size[1]}x{store.size[0]}, {first.path} of "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from enet.backbones import build_network
 from enet.class_weights import class_weights
-from enet.losses import dice_loss, lovasz_softmax_loss, weighted_cross_entropy
+from enet.losses import dice_loss, lovasz_softmax_loss, pixel_weights, weighted_cross_entropy
 from enet.metrics import ScanNetIoU, class_iou, mean_accuracy, pixel_accuracy
 from enet.options import LossOptions, NetworkOptions, OptimizerOptions
 from enet.statistics import TrainingStatistics
@@ -71,6 +71,7 @@ class SegmentationModule(pl.LightningModule):
             self.register_buffer(name, torch.zeros(()), persistent=False)
         self.register_buffer("_val_sums", torch.zeros(4, dtype=torch.float64), persistent=False)
         self.register_buffer("_first_bad_step", torch.tensor(_NO_STEP), persistent=False)
+        self.register_buffer("_min_quality", torch.zeros(()), persistent=False)  # a recorded step reads it anew
         self._steps = 0
         self.train_iou, self.val_iou = ScanNetIoU(), ScanNetIoU()
         self.val_confusion: Tensor | None = None  # of the last validation, over all processes
@@ -108,7 +109,10 @@ class SegmentationModule(pl.LightningModule):
         logits = self(views.color, views.sh, views.geometry)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         truth = views.label.long()
-        entropy, weight = weighted_cross_entropy(logits, truth, self.class_weights, views.weight)
+        counted = None
+        if views.weight is not None:
+            counted = pixel_weights(views.weight, self._min_quality, self._loss_options.quality)
+        entropy, weight = weighted_cross_entropy(logits, truth, self.class_weights, counted)
         other = logits.new_zeros(())
         if self._loss_options.lovasz:
             other = other + self._loss_options.lovasz * lovasz_softmax_loss(logits, truth)
@@ -123,6 +127,7 @@ class SegmentationModule(pl.LightningModule):
             torch.manual_seed(dropout.initial_seed())
             optimizer = self.optimizers().optimizer
             set_learning_rate(optimizer, self._optimizer_options.learning_rate_at(self.current_epoch))
+            self._min_quality.fill_(self._loss_options.min_quality_at(self.current_epoch))
             if self.records_steps and self._graph is None:
                 self._graph = StepGraph(self.network, optimizer, self._loss_of_step)
 

@@ -191,15 +191,41 @@ class LossOptions:
         lovasz: weight of the Lovász-softmax loss.
         dice: weight of the Dice loss.
         quality: weight each pixel of the cross-entropy by the store's render quality channel.
+        min_quality: pixels of less quality are left out of the cross-entropy; 0 leaves none out.
+        first_min_quality: that of the first epoch, from which it goes to ``min_quality`` linearly; None begins with
+            ``min_quality``.
+        quality_epochs: the epoch, counted from 0, in which ``min_quality`` is reached.
     """
 
     class_weights: str = "enet"
     lovasz: float = 0.0
     dice: float = 0.0
     quality: bool = False
+    min_quality: float = 0.0
+    first_min_quality: float | None = None
+    quality_epochs: int = 0
 
     def __post_init__(self) -> None:
         check_choice("LossOptions.class_weights", self.class_weights, ("enet", "median_frequency", "none"))
+        for name in ("min_quality", "first_min_quality"):
+            value = getattr(self, name)
+            _require(value is None or 0 <= value <= 1, f"LossOptions.{name} = {value}; it must be in [0, 1]")
+        _require(
+            (self.first_min_quality is None) == (self.quality_epochs == 0) and self.quality_epochs >= 0,
+            f"LossOptions.quality_epochs = {self.quality_epochs}: expected at least 1 with first_min_quality, and 0 "
+            "without",
+        )
+
+    @property
+    def uses_quality(self) -> bool:
+        """Whether the loss asks for the render quality of pixels."""
+        return self.quality or self.min_quality > 0 or bool(self.first_min_quality)
+
+    def min_quality_at(self, epoch: int) -> float:
+        """The least quality of pixels that count in ``epoch``, counted from 0."""
+        if self.first_min_quality is None or epoch >= self.quality_epochs:
+            return self.min_quality
+        return self.first_min_quality + epoch / self.quality_epochs * (self.min_quality - self.first_min_quality)
 
 
 @gin.configurable

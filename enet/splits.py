@@ -6,6 +6,7 @@ import itertools
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -69,16 +70,25 @@ def hold_out_rooms(scenes: Sequence[str], share: float, seed: int) -> tuple[list
     return training, [scene for scene in scenes if room_of(scene) in held_out]
 
 
-def stores_of(scenes: Sequence[str], folders: Sequence[str | Path]) -> list[StoreViews]:
+def stores_of(
+    scenes: Sequence[str], folders: Sequence[str | Path], colors: Sequence[str] | None = None
+) -> list[StoreViews]:
     """The scenes' stores in each folder. The first must hold all of them; in the others scenes may be missing.
+
+    Args:
+        scenes: their names.
+        folders: of stores.
+        colors: which picture is the colour in each folder; None: the same in all.
 
     Raises:
         UserError: the first folder lacks a scene, or another holds none of them, so that it would add nothing.
     """
     require_scenes(scenes, folders[0])
-    stores = [StoreViews(Path(folders[0]) / scene) for scene in scenes]
-    for folder in folders[1:]:
-        found = [StoreViews(Path(folder) / scene) for scene in scenes if (Path(folder) / scene).is_dir()]
+    colors = colors or [None] * len(folders)
+    stores = [StoreViews(Path(folders[0]) / scene, color=colors[0]) for scene in scenes]
+    for number, (folder, color) in enumerate(zip(folders[1:], colors[1:], strict=True), start=1):
+        paths = [Path(folder) / scene for scene in scenes]
+        found = [StoreViews(path, color=color, folder=number) for path in paths if path.is_dir()]
         if not found:
             raise UserError(
                 f"{folder} holds views of none of the {len(scenes)} scenes (such as {scenes[0]}), so that it would add "
@@ -93,7 +103,8 @@ def stores_of(scenes: Sequence[str], folders: Sequence[str | Path]) -> list[Stor
 def hold_out_views(stores: Sequence[StoreViews], num_first: int, every: int = 0) -> tuple[list[StoreViews], ...]:
     """Split views of single rooms: those of the ``num_first`` first stores that are held out validate.
 
-    This measures interpolation within a room, not generalisation to others; use it where there is one room.
+    Where a further store is one of the first ones again, with another colour, the same views of it are left out. This
+    measures interpolation within a room, not generalisation to others; use it where there is one room.
 
     Args:
         every: see :func:`dataloader.hold_out.held_out_views`.
@@ -102,13 +113,15 @@ def hold_out_views(stores: Sequence[StoreViews], num_first: int, every: int = 0)
     for entry in stores[:num_first]:
         store = ViewStore.open(entry.path)
         held_out = set(held_out_views(store, every))
-        training.append(StoreViews(entry.path, tuple(view for view in range(len(store)) if view not in held_out)))
-        validation.append(StoreViews(entry.path, tuple(sorted(held_out))))
-    return [*training, *stores[num_first:]], validation
+        training.append(replace(entry, indices=tuple(view for view in range(len(store)) if view not in held_out)))
+        validation.append(replace(entry, indices=tuple(sorted(held_out))))
+    kept = {entry.path.resolve(): entry.indices for entry in training}
+    others = [replace(entry, indices=kept.get(entry.path.resolve())) for entry in stores[num_first:]]
+    return [*training, *others], validation
 
 
 def choose_views(
-    folders: Sequence[str | Path], split: SplitOptions, seed: int
+    folders: Sequence[str | Path], split: SplitOptions, seed: int, colors: Sequence[str] | None = None
 ) -> tuple[list[StoreViews], list[StoreViews]]:
     """Training and validation views, as :class:`SplitOptions` describes them; the latter come from the first folder.
 
@@ -124,7 +137,7 @@ def choose_views(
             training = [scene for scene in training if scene not in test]
         refuse_overlap({"train_scenes": training, "test_scenes": test})
     if split.by_frames:
-        return hold_out_views(stores_of(training, folders), len(training), split.val_every)
+        return hold_out_views(stores_of(training, folders, colors), len(training), split.val_every)
     if split.val_scenes is None:
         training, validation = hold_out_rooms(training, split.val_rooms, seed)
     else:
@@ -134,4 +147,4 @@ def choose_views(
         refuse_overlap({"train_scenes": training, "val_scenes": validation})
         if split.test_scenes is not None:
             refuse_overlap({"val_scenes": validation, "test_scenes": test})
-    return stores_of(training, folders), stores_of(validation, folders[:1])
+    return stores_of(training, folders, colors), stores_of(validation, folders[:1], colors and colors[:1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ class TrainingStatistics:
     """All on the CPU.
 
     Attributes:
-        class_pixels: int64 [21], pixels of each class.
-        view_pixels: int64 [21], pixels of all views in which the class occurs.
+        class_pixels: float64 [21], pixels of each class, each counted as often as its view is drawn, relative to the
+            mean of all views, and by its weight in the loss.
+        view_pixels: float64 [21], pixels of all views in which the class occurs, counted in the same way.
         color_mean, color_std: float32 [3].
         sh_mean, sh_std: float32 [27], or None without SH.
         geometry_mean, geometry_std: float32 [G], or None without geometry; of depth and height over the pixels that
@@ -61,17 +62,34 @@ class _Moments:
         return mean.float(), variance.sqrt().float()
 
 
-def compute_statistics(source: ViewSource, batch_size: int, device: torch.device) -> TrainingStatistics:
-    """Statistics of the training views, in batches on ``device``."""
-    class_pixels = torch.zeros(NUM_CLASSES, dtype=torch.int64)
-    view_pixels = torch.zeros(NUM_CLASSES, dtype=torch.int64)
+def compute_statistics(
+    source: ViewSource,
+    batch_size: int,
+    device: torch.device,
+    draws: Tensor | None = None,  # float64 [N]
+    pixel_weights: Callable[[Tensor], Tensor] | None = None,
+) -> TrainingStatistics:
+    """Statistics of the training views, in batches on ``device``.
+
+    Args:
+        source: of the views.
+        batch_size: views at a time.
+        device: where they are decoded.
+        draws: how often each view is drawn, see :meth:`ViewSource.expected_draws`; None: all alike.
+        pixel_weights: weights of pixels in the loss, float32 [B, H, W], from their quality; None: all alike.
+    """
+    class_pixels = torch.zeros(NUM_CLASSES, dtype=torch.float64)
+    view_pixels = torch.zeros(NUM_CLASSES, dtype=torch.float64)
     color, sh, geometry = _Moments(), _Moments(), _Moments()
     has_sh = False
-    for batch in source.batches(source.statistics_steps(batch_size), device):
+    steps = source.statistics_steps(batch_size)
+    for step, batch in zip(steps, source.batches(steps, device), strict=True):
         views = batch.resolve()
-        counts = _counts_per_view(views.label)
-        class_pixels += counts.sum(0)
-        view_pixels += (counts > 0).sum(0) * views.label[0].numel()
+        weighted = pixel_weights is not None and views.weight is not None
+        counts = _counts_per_view(views.label, pixel_weights(views.weight) if weighted else None)
+        drawn = torch.ones(len(counts), dtype=torch.float64) if draws is None else draws[step.views.cpu()]
+        class_pixels += drawn @ counts
+        view_pixels += (drawn * counts.sum(1)) @ (counts > 0).double()
         color.add(views.color)
         if views.sh is not None:
             sh.add(views.sh)
@@ -91,8 +109,11 @@ def _of_geometry(kinds: Sequence[str], moments: _Moments) -> tuple[Tensor | None
     return torch.where(measured, mean, 0), torch.where(measured, std, 1)
 
 
-def _counts_per_view(label: Tensor) -> Tensor:
-    """Pixels of each class in each view, int64 [B, 21] on the CPU, of class indices [B, H, W]."""
+def _counts_per_view(label: Tensor, weight: Tensor | None) -> Tensor:
+    """Pixels of each class in each view, float64 [B, 21] on the CPU, of class indices [B, H, W] by weight."""
+    if weight is not None:  # sums of floats are the same each time on the CPU alone
+        label, weight = label.cpu(), weight.cpu().double().flatten()
     views = torch.arange(len(label), device=label.device)[:, None]
     pairs = views * NUM_CLASSES + label.flatten(1).long()
-    return torch.bincount(pairs.flatten(), minlength=len(label) * NUM_CLASSES).reshape(-1, NUM_CLASSES).cpu()
+    counts = torch.bincount(pairs.flatten(), weight, minlength=len(label) * NUM_CLASSES)
+    return counts.reshape(-1, NUM_CLASSES).cpu().double()

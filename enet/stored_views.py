@@ -16,10 +16,11 @@ from dataloader.view_channels import decode
 from enet.augmentation import augment, mirrored
 from enet.draws import NUM_DRAWS, Draws
 from enet.geometry import geometry_images, mirror_signs, pixel_to_gravity, stored_channels
+from enet.mixing import MixOptions
 from enet.options import AugmentationOptions, ViewOptions
 from enet.picture import blurred
 from enet.sh_frames import sh_matrices
-from enet.view_source import DeferredBatch, Step, ViewBatch, ViewSource
+from enet.view_source import DeferredBatch, Step, TrainingOrder, ViewBatch, ViewSource
 from utils.device import exact_device
 from utils.errors import UserError
 from utils.spherical_harmonics import transform_sh_image
@@ -44,6 +45,7 @@ class StoredViews(ViewSource):
         augmentation: AugmentationOptions | None = None,
         weighted: bool = False,
         geometry: Sequence[str] = (),
+        mix: MixOptions | None = None,
     ):
         """Open the stores and check them, without reading pixels.
 
@@ -54,6 +56,7 @@ class StoredViews(ViewSource):
             augmentation: of training views; None changes nothing.
             weighted: whether pixels are weighted by the stores' render quality.
             geometry: kinds of geometry that the network takes, in the order of :data:`enet.inputs.GEOMETRY`.
+            mix: shares of the folders (:attr:`dataloader.StoreViews.folder`) in training; None draws all views alike.
 
         Raises:
             UserError: as :class:`dataloader.ViewDataset`, also for the channels that geometry is made of; or a store
@@ -62,7 +65,7 @@ class StoredViews(ViewSource):
         self.geometry = tuple(geometry)
         inputs, further = "rgb+sh" if uses_sh else "rgb", stored_channels(self.geometry)
         self._dataset = ViewDataset(stores, inputs, options.color, weighted, further)
-        self._options, self._augmentation = options, augmentation
+        self._options, self._augmentation, self._mix = options, augmentation, mix or MixOptions()
         mirroring = augmentation is not None and augmentation.mirror > 0
         self._matrices = _matrices_of(self._dataset, options.sh_frame, mirroring)
         self._to_gravity = _pixels_of(self._dataset) if self.geometry else None
@@ -81,6 +84,15 @@ class StoredViews(ViewSource):
 
     def describe(self, view: int) -> str:
         return self._dataset.describe(view)
+
+    def training_steps(self, order: TrainingOrder, epoch: int) -> Sequence[Step]:
+        shares = self._mix.shares_at(epoch)
+        if shares is None:
+            return super().training_steps(order, epoch)
+        return order.mixed(self._dataset.folder_of_view, shares, self.num_draws, epoch)
+
+    def expected_draws(self, epochs: int) -> Tensor:
+        return self._mix.expected_draws(self._dataset.folder_of_view, epochs)
 
     def batches(self, steps: Sequence[Step], device: torch.device) -> Iterator[DeferredBatch]:
         """One batch for every step.

@@ -9,6 +9,7 @@ from typing import Any
 
 import gin
 
+from enet.mixing import MixOptions
 from enet.options import (
     AugmentationOptions,
     LossOptions,
@@ -18,6 +19,7 @@ from enet.options import (
     ViewOptions,
 )
 from utils.device import choose_device
+from utils.errors import UserError
 from utils.plans import Plan
 from utils.tasks import task
 
@@ -26,12 +28,15 @@ from utils.tasks import task
     summary="train the segmentation network on stored views",
     inputs=("views",),
     records="{runs_dir}/{name}",
-    configures=(SplitOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions, OptimizerOptions),
+    configures=(
+        SplitOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions, OptimizerOptions, MixOptions,
+    ),  # fmt: skip
 )
 def train(
     views: Sequence[str] = gin.REQUIRED,
     runs_dir: str = gin.REQUIRED,
     name: str = gin.REQUIRED,
+    colors: Sequence[str] | None = None,
     epochs: int = 1000,
     batch_size: int = 160,
     epoch_views: int | None = None,
@@ -52,6 +57,9 @@ def train(
             validation; the others, such as novel views, add what they have.
         runs_dir: folder of all runs.
         name: of this run, and of its folder.
+        colors: the colour of each folder's views, "rgb" or "photo"; None: ViewOptions.color, which tests and other
+            tasks use, in all. A folder may come twice, once with photographs and once with renders of the same poses,
+            so that not only novel views are renders.
         epochs: most epochs.
         batch_size: views of a batch, over all devices.
         epoch_views: views drawn in an epoch; by default as many as the first folder has for training, so that runs
@@ -68,17 +76,24 @@ def train(
     from enet.stored_views import StoredViews
     from enet.training import Budget, TrainingOptions, plan_training, train_once
 
-    training, validation = choose_views(views, SplitOptions(), seed)
+    mix = MixOptions()
+    mix.check(views)
+    if colors is not None and len(colors) != len(views):
+        raise UserError(f"train.colors has {len(colors)} entries, train.views has {len(views)} folders; give one for "
+                        "each")
+    training, validation = choose_views(views, SplitOptions(), seed, colors)
     refuse_shared_views(training, validation)
-    originals = (entry for entry in training if entry.path.parent == Path(views[0]))
+    originals = (entry for entry in training if entry.folder == 0)
     budget = Budget(
         epochs=epochs, batch_size=batch_size, epoch_views=epoch_views or sum(map(len, originals)),
         val_interval=val_interval, patience=patience, seed=seed, precision=precision, devices=devices,
     )  # fmt: skip
-    options = TrainingOptions(NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions())
+    options = TrainingOptions(
+        NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions(), mix
+    )
     uses_sh, geometry = options.network.uses_sh, options.network.beside.geometry
     sources = (
-        StoredViews(training, options.views, uses_sh, options.augmentation, options.loss.quality, geometry),
+        StoredViews(training, options.views, uses_sh, options.augmentation, options.loss.uses_quality, geometry, mix),
         StoredViews(validation, options.views, uses_sh, geometry=geometry),
     )
     folder = Path(runs_dir) / name / "training"

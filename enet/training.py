@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from enet.checkpoint_io import CheckpointIO, Restored, restoring
 from enet.checkpoints import load_checkpoint
 from enet.data_module import SegmentationDataModule
 from enet.evaluation import evaluate
+from enet.losses import ExpectedPixelWeights
+from enet.mixing import MixOptions
 from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
 from enet.resources import Resources
@@ -87,6 +89,7 @@ class TrainingOptions:
     augmentation: AugmentationOptions
     loss: LossOptions
     optimizer: OptimizerOptions
+    mix: MixOptions = field(default_factory=MixOptions)
 
 
 def training_inputs(
@@ -104,8 +107,8 @@ def training_inputs(
         if source.geometry != taken:
             raise ValueError(f"the network takes {taken} of the field's geometry, a source of views has "
                              f"{source.geometry}")
-    if options.loss.quality and not training.has_weight:
-        raise ValueError("LossOptions.quality is on, but the training views have no weights")
+    if options.loss.uses_quality and not training.has_weight:
+        raise ValueError("LossOptions asks for render quality, but the training views have no weights")
     return {
         **{name: asdict(values) for name, values in vars(options).items()},
         "budget": asdict(budget),
@@ -191,7 +194,10 @@ def _build_module(
         seed=budget.seed,
     )
     start_network(module.network, options.network)
-    statistics = compute_statistics(training, budget.batch_of_each, device)
+    statistics = compute_statistics(
+        training, budget.batch_of_each, device, training.expected_draws(budget.epochs),
+        ExpectedPixelWeights.of(options.loss, budget.epochs) if options.loss.uses_quality else None,
+    )  # fmt: skip
     _check_statistics(statistics, training)
     module.set_statistics(statistics)
     if budget.devices > 1:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from enet.mixing import mixed_order
 from utils.seeding import generator
 
 
@@ -115,6 +116,22 @@ class TrainingOrder:
         order_generator = generator(self.seed, "order", epoch)
         passes = -(-self.epoch_views // num_views)
         order = torch.cat([torch.randperm(num_views, generator=order_generator) for _ in range(passes)])
+        return self._steps(order, num_draws, epoch)
+
+    def mixed(self, folder: Tensor, shares: Sequence[float], num_draws: int, epoch: int) -> list[Step]:
+        """As :meth:`shuffled`, over views of several folders of which each gets its share of the epoch.
+
+        Args:
+            folder: int64 [N], the folder of each view.
+            shares: of the folders, see :func:`enet.mixing.mixed_order`.
+            num_draws: random numbers of each view.
+            epoch: counted from 0.
+        """
+        order = mixed_order(folder, shares, self.epoch_views, generator(self.seed, "order", epoch))
+        return self._steps(order, num_draws, epoch)
+
+    def _steps(self, order: Tensor, num_draws: int, epoch: int) -> list[Step]:
+        """This process's part of views in an order that all processes share."""
         draws = torch.rand(self.epoch_views, num_draws, generator=generator(self.seed, "augmentation", epoch))
         # Fewer views than one joint batch are shared out equally.
         views = min(self.batch_size, self.epoch_views // self.world_size)
@@ -174,6 +191,10 @@ class ViewSource(ABC):
         A source that does not have all views in every process and at every time overrides this.
         """
         return order.shuffled(len(self), self.num_draws, epoch)
+
+    def expected_draws(self, epochs: int) -> Tensor:
+        """float64 [N]: how often each view is drawn in a training of ``epochs``, relative to the mean of all views."""
+        return torch.ones(len(self), dtype=torch.float64)
 
     def ordered_steps(self, batch_size: int, rank: int = 0, world_size: int = 1) -> Sequence[Step]:
         """This process's share of steps that evaluate every view once, unaugmented."""

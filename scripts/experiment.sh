@@ -8,8 +8,8 @@
 set -euo pipefail
 work=outputs/experiment seeds="0 1 2" lanes=1 workers=0 minutes=100000 small=""
 rows="rendered_rgb camera_rgb rendered_rgb_sh novel_rgb novel_rgb_sh rendered_rgb_geometry rendered_rgb_sh_geometry \
-camera_rgb_blurred camera_rgb_randomised half_of_the_rooms novel_rgb_weighted rendered_rgb_sh_gravity rendered_rgb_flat novel_rgb_flat \
-rendered_rgb_sh_concat rendered_rgb_sh_conv_concat segformer_rgb segformer_rgb_sh"
+camera_rgb_blurred camera_rgb_randomised half_of_the_rooms novel_rgb_weighted novel_rgb_masked novel_rgb_balanced \
+novel_rgb_sh_weighted rendered_rgb_sh_gravity rendered_rgb_flat novel_rgb_flat rendered_rgb_sh_concat rendered_rgb_sh_conv_concat segformer_rgb segformer_rgb_sh"
 while [ $# -gt 0 ]; do
     case "$1" in
         --work) work="$2"; shift 2 ;;

@@ -200,9 +200,21 @@ def test_damaged_seconds_are_one_sentence(tmp_path, content):
 
 
 def test_views_are_not_both_trained_and_measured_on(views, tmp_path):
-    gin.bind_parameter("SplitOptions.val_every", 2)
+    gin.bind_parameter("SplitOptions.val_scenes", ["scene0000_00"])
+    novel = tmp_path / "novel"
+    novel.mkdir()
+    (novel / "scene0001_00").symlink_to(views / "scene0000_00")
     with pytest.raises(UserError, match="scene0000_00 is a training store and a validation store"):
-        train(views=[str(views), str(views)], runs_dir=str(tmp_path), name="run", device="cpu")
+        train(views=[str(views), str(novel)], runs_dir=str(tmp_path), name="run", device="cpu")
+
+
+def test_colors_and_shares_are_one_a_folder(views, tmp_path):
+    arguments = {"runs_dir": str(tmp_path), "name": "run", "device": "cpu"}
+    with pytest.raises(UserError, match="train.colors has 1 entries, train.views has 2 folders"):
+        train(views=[str(views), str(views)], colors=["rgb"], **arguments)
+    gin.bind_parameter("MixOptions.shares", (0.5, 0.5))
+    with pytest.raises(UserError, match="MixOptions.shares has 2 entries, train.views has 1 folders"):
+        train(views=[str(views)], **arguments)
 
 
 @pytest.mark.parametrize(
