@@ -97,7 +97,7 @@ def _entry(source: _Source, node: ast.FunctionDef | ast.ClassDef, decorator: ast
     if isinstance(decorator, ast.Call):
         given = {keyword.arg: keyword.value for keyword in decorator.keywords}
         summary = source.value(given.get("summary") or decorator.args[0])
-        groups = tuple(ast.unparse(name) for name in getattr(given.get("configures"), "elts", ()))
+        groups = tuple(source.names(given["configures"])) if "configures" in given else ()
     return Entry(node.name, source.module, parameters, summary, groups)
 
 
@@ -141,6 +141,33 @@ class _Source:
         known = {name: self._constant(name) for name in names}
         code = compile(ast.Expression(expression), self.module, "eval")
         return eval(code, {"__builtins__": {}, "math": math}, known)  # the project's own source
+
+    def names(self, expression: ast.expr) -> Iterator[str]:
+        """Names in a tuple, also those of a tuple or dictionary of this module that is put into it by a star.
+
+        Raises:
+            KeyError: it holds something else.
+        """
+        if isinstance(expression, ast.Tuple):
+            for element in expression.elts:
+                yield from self.names(element)
+        elif isinstance(expression, ast.Dict):
+            for element in expression.values:
+                yield from self.names(element)
+        elif isinstance(expression, ast.Starred):
+            named = ast.unparse(expression.value).removesuffix(".values()")
+            yield from self.names(self._assigned(named))
+        elif isinstance(expression, ast.Name):
+            yield expression.id
+        else:
+            raise KeyError(f"{self.module}: {ast.unparse(expression)} is no name of an option group")
+
+    def _assigned(self, name: str) -> ast.expr:
+        """What a name of this module is set to."""
+        for node in self.tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+                return node.value
+        raise KeyError(f"{self.module} does not say what {name} is")
 
     def _constant(self, name: str) -> Any:
         for node in self.tree.body:
