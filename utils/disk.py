@@ -17,6 +17,7 @@ from utils.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ESTALE)
+_TORCH_WRITER = "unexpected pos"  # what PyTorch says of a write that was cut short; its file may be gone by now
 _LEAST_FREE = 1 << 20  # bytes; a disk with less is full, whatever the library that wrote to it says
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()) or "host"
 _TEMPORARY = re.compile(r"\..*\.(?P<host>[A-Za-z0-9-]+)-(?P<process>\d+)\.partial(\.[^.]+)?")
@@ -47,7 +48,9 @@ def disk_refusal(error: Exception, path: str | Path | None = None) -> UserError 
     if number in _REFUSED:
         place = path if path is not None else name
         reason = error.strerror
-    elif path is not None and not isinstance(error, FileNotFoundError) and is_full(path):
+    elif path is None or isinstance(error, FileNotFoundError):
+        return None
+    elif _TORCH_WRITER in str(error) or is_full(path):
         place, reason, number = path, os.strerror(errno.ENOSPC), errno.ENOSPC
     else:
         return None

@@ -132,10 +132,11 @@ class _Disk:
     def grow(self, size: int) -> None:
         """Make room, with everything where it is."""
         if self._loop:
-            device = subprocess.run(["findmnt", "-n", "-o", "SOURCE", self._folder], check=True, capture_output=True)
+            _call("umount", self._folder)  # growing a mounted one is not allowed everywhere
             self._resize(size)
-            _call("losetup", "-c", device.stdout.decode().strip())
-            _call("resize2fs", device.stdout.decode().strip())
+            subprocess.run(["e2fsck", "-f", "-y", self._image], capture_output=True)  # 1 where it mended something
+            _call("resize2fs", self._image)
+            _call("mount", "-o", "loop", self._image, self._folder)
         else:
             _call("mount", "-o", f"remount,size={size}", self._folder)
 

@@ -27,6 +27,11 @@ def test_a_refusal_names_the_file_and_how_to_go_on(tmp_path, number):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
+def test_a_checkpoint_cut_short_is_a_refusal_although_its_file_is_gone(tmp_path):
+    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 672320 vs 672208")
+    assert "No space left on device" in str(disk_refusal(error, tmp_path / "a"))
+
+
 def test_a_copy_to_a_full_disk_is_a_refusal_of_where_it_goes(tmp_path):
     error = OSError(errno.ENOSPC, "No space left on device", "/elsewhere/input", None, str(tmp_path / ".a.partial"))
     assert str(disk_refusal(error, tmp_path / "a")).startswith(f"{tmp_path / 'a'} cannot be written")
