@@ -19,7 +19,7 @@ from torch import Tensor
 from dataloader.lens import Lens
 from dataloader.scene import SparsePoints
 from utils.cameras import rigid_inverse
-from utils.errors import UserError, reading
+from utils.errors import UserError, reading, short
 from utils.names import readable_path
 from utils.rotations import quaternion_to_matrix
 
@@ -101,7 +101,7 @@ def _lens(path: Path, camera: int, model: str, size: tuple[int, int], parameters
 
 def _check_model(path: Path, camera: int, model: str) -> None:
     if model not in _MODELS:
-        raise UserError(f"{path}: camera {camera} has the model {model}; expected one of {', '.join(_MODELS)}: "
+        raise UserError(f"{path}: camera {camera} has the model {short(model)}; expected one of {', '.join(_MODELS)}: "
                         "undistort the images with COLMAP's image_undistorter, or choose one of these models")
 
 

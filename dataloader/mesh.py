@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dataloader.ply import PlyList, read_ply
-from utils.errors import UserError
+from utils.errors import UserError, short
 from utils.labels import LARGEST_NYU40_ID
 
 _COLORS = ("red", "green", "blue")
@@ -98,7 +98,7 @@ def _triangles(face: dict[str, np.ndarray | PlyList], num_vertices: int, path: P
     corners = next((face[name] for name in _CORNERS if isinstance(face.get(name), PlyList)), None)
     if corners is None or corners.values.dtype.kind == "f":
         raise UserError(f"{path} has faces without a list of whole numbers {' or '.join(_CORNERS)} (found "
-                        f"{', '.join(face)}); replace the file")
+                        f"{', '.join(short(name) for name in list(face)[:8])}); replace the file")
     outside = (corners.values < 0) | (corners.values >= num_vertices)
     if outside.any():
         raise UserError(f"{path} has a face that names vertex {corners.values[outside][0]}, but there are "
