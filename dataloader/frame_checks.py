@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.images import is_truncated, open_image
 from utils.limits import FARTHEST
+from utils.pictures import PictureHeader, read_header
 
 logger = logging.getLogger(__name__)
 _RIGID_TOLERANCE = 1e-2  # on R^T R - I: files have six digits, and fused poses drift a little
+UNREADABLE = "cannot be read"
 _LOST = 100  # times as far from the middle of all cameras as three quarters of them: a lost pose, not a long walk
 _FEWEST = 8
 _said: set[tuple[str, int]] = set()  # which scenes were reported, and how many of their frames
@@ -57,17 +59,42 @@ def is_rigid(transform: Tensor) -> bool:
     return bool(error < _RIGID_TOLERANCE and bottom < 1e-6 and torch.det(rotation) > 0)
 
 
-def image_header(path: Path, whole: bool = True) -> tuple[tuple[int, int], bool] | None:
-    """(height, width) of an image and whether it is transparent somewhere; None when it is absent or damaged.
-
-    With ``whole``, a file that ends too early counts as damaged. No pixels are read.
-    """
+def image_header(path: Path, kind: str = "colour") -> PictureHeader | str:
+    """The header of an image, or why the frame is left out; no pixels are read."""
+    if not path.exists():
+        return f"without {kind} image: {path}"
     try:
-        with open_image(path) as image:
-            header = (image.height, image.width), image.mode in ("RGBA", "LA", "PA")
-            return None if whole and is_truncated(path) else header
-    except UserError:
-        return None
+        return read_header(path, kind=kind)
+    except UserError as error:
+        return f"with a {kind} image that {UNREADABLE}: {error}"
+
+
+def shared_turn(headers: Collection[PictureHeader], fits: Callable[[PictureHeader, bool], bool]) -> bool:
+    """Whether images are to be turned as their EXIF tags say: all of a scene or none, since one program saw them.
+
+    Viewers and most programs turn them, some take the pixels as stored. Where height and width are exchanged, the
+    cameras' sizes tell; where nothing does, images are turned.
+
+    Args:
+        headers: of the scene's images.
+        fits: whether an image's camera is one for its size, turned or not.
+    """
+    exchanged = [header for header in headers if header.turn > 4 and header.size != header.stored_size]
+    turned, stored = (sum(fits(header, turn) for header in exchanged) for turn in (True, False))
+    return turned >= stored
+
+
+def turn_remark(headers: Collection[PictureHeader], turned: bool) -> tuple[str, ...]:
+    """What a user should know of images with an EXIF tag that turns them; empty without any."""
+    tagged = [header for header in headers if header.turn != 1]
+    if not tagged:
+        return ()
+    if not turned:
+        return (f"{len(tagged)} images have an EXIF tag that turns them; they are read as stored, because the cameras "
+                "have that size",)
+    proven = any(header.size != header.stored_size for header in tagged)
+    doubt = "" if proven else ": nothing but the poses can say whether the program that made them did so too"
+    return (f"{len(tagged)} images are turned as their EXIF tag says{doubt}",)
 
 
 def report_skipped(path: Path, layout: str, skipped: dict[str, str], total: int) -> None:

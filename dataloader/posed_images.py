@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import image_header, lost_poses, pose_problem, report_skipped
+from dataloader.frame_checks import image_header, lost_poses, pose_problem, report_skipped, shared_turn, turn_remark
 from dataloader.lens import Lens
 from dataloader.scannet_files import numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path, scene_name
@@ -20,6 +20,7 @@ from dataloader.undistortion import common_pinhole, needs_resampling
 from utils.errors import UserError
 from utils.limits import FARTHEST
 from utils.names import plain_name
+from utils.pictures import PictureHeader
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,11 @@ class PosedImage:
 class _Usable:
     name: str
     image: PosedImage
-    lens: Lens
-    transparent: bool
+    header: PictureHeader
+
+    def lens(self, turned: bool) -> Lens:
+        """Raises :class:`UserError` where the camera is not one for the image's size."""
+        return self.image.lens(self.header.size if turned else self.header.stored_size)
 
 
 def build_scene(
@@ -72,14 +76,17 @@ def build_scene(
     usable = _usable_images(images, skipped)
     skipped.update(lost_poses({one.name: one.image.camera_to_world for one in usable}))
     usable = [one for one in usable if one.name not in skipped]
+    turned = shared_turn([one.header for one in usable], _fitting(usable))
+    cameras = {one.name: one.lens(turned) for one in usable}
     if usable:
-        intrinsics, size, covers = common_pinhole([one.lens for one in usable])
+        intrinsics, size, covers = common_pinhole(list(cameras.values()))
         for one, covered in zip(usable, covers, strict=True):
             if not covered:
                 skipped[one.name] = "from a camera with a much smaller field of view than the others"
         usable = [one for one in usable if one.name not in skipped]
     report_skipped(path, layout, skipped, len(images))
-    lenses = [one.lens if needs_resampling(one.lens, intrinsics, size) else None for one in usable]
+    used = [cameras[one.name] for one in usable]
+    lenses = [lens if needs_resampling(lens, intrinsics, size) else None for lens in used]
     if any(lenses):
         logger.info("%s: %d of %d images are undistorted to one pinhole camera of %dx%d pixels", path.name,
                     sum(lens is not None for lens in lenses), len(lenses), size[1], size[0])
@@ -104,10 +111,26 @@ def build_scene(
         lenses=lenses if any(lenses) else None,
         splits=splits if all(splits) else None,
         background=background,
-        transparent=any(one.transparent for one in usable),
+        transparent=any(one.header.transparent for one in usable),
         points=points,
         bounds=bounds,
+        turned=turned,
+        remarks=turn_remark([one.header for one in usable], turned),
     )
+
+
+def _fitting(usable: list[_Usable]) -> Callable[[PictureHeader, bool], bool]:
+    """For :func:`shared_turn`: whether an image's camera is one for its size."""
+    of_header = {id(one.header): one for one in usable}
+
+    def fits(header: PictureHeader, turned: bool) -> bool:
+        try:
+            of_header[id(header)].lens(turned)
+        except UserError:
+            return False
+        return True
+
+    return fits
 
 
 def _usable_images(images: list[PosedImage], skipped: dict[str, str]) -> list[_Usable]:
@@ -117,13 +140,11 @@ def _usable_images(images: list[PosedImage], skipped: dict[str, str]) -> list[_U
     for name in sorted(named, key=lambda name: (numeric_key(name), name)):
         image = named[name]
         reason = pose_problem(image.camera_to_world)
-        header = image_header(image.path) if reason is None else None
-        if reason is None and header is None:
-            reason = f"with a damaged image: {image.path}" if image.path.exists() else f"without image: {image.path}"
-        if reason is None:
-            usable.append(_Usable(name, image, image.lens(header[0]), header[1]))
+        header = image_header(image.path) if reason is None else reason
+        if isinstance(header, str):
+            skipped[name] = header
         else:
-            skipped[name] = reason
+            usable.append(_Usable(name, image, header))
     return usable
 
 

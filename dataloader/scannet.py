@@ -14,11 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import reasons_text, report_skipped
-from dataloader.scannet_files import frame_files, image_sizes, read_extrinsic, read_intrinsics, read_poses
+from dataloader.frame_checks import UNREADABLE, image_header, reasons_text, report_skipped, shared_turn, turn_remark
+from dataloader.scannet_files import common_size, frame_files, read_extrinsic, read_intrinsics, read_poses
 from dataloader.scene import Scene, mesh_path, scene_name
 from utils.cameras import scale_intrinsics
+from utils.depth_images import DEPTH_SUFFIXES, depth_size
 from utils.errors import UserError
+from utils.pictures import PictureHeader
 
 logger = logging.getLogger(__name__)
 _COLOR_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -43,12 +45,13 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     colors, poses = _required_files(path)
     camera_to_world, skipped = read_poses({name: poses[name] for name in colors if name in poses})
     skipped.update({name: "no pose file" for name in colors if name not in poses})
-    image_size, unreadable = image_sizes({name: colors[name] for name in camera_to_world}, "colour", path, whole=True)
-    skipped.update(unreadable)
-    frames = [name for name in camera_to_world if name not in skipped]
+    found = {name: image_header(colors[name]) for name in camera_to_world}
+    skipped.update({name: reason for name, reason in found.items() if isinstance(reason, str)})
+    headers = {name: header for name, header in found.items() if isinstance(header, PictureHeader)}
+    frames = list(headers)
     report_skipped(path, "ScanNet", skipped, len(colors))
     folder = path / "intrinsic"
-    intrinsics = read_intrinsics(folder / "intrinsic_color.txt", image_size, intrinsics_size)
+    intrinsics, image_size, turned = _camera(path, headers, folder / "intrinsic_color.txt", intrinsics_size)
     color_extrinsic = read_extrinsic(folder / "extrinsic_color.txt")
     depth_paths, depth_size, depth_intrinsics = _depth(path, frames, image_size, intrinsics)
     depth_extrinsic = read_extrinsic(folder / "extrinsic_depth.txt")
@@ -67,6 +70,8 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
         mesh_path=mesh_path(path, "_vh_clean_2.ply"),
         label_mesh_path=mesh_path(path, "_vh_clean_2.labels.ply"),
         skipped=skipped,
+        turned=turned,
+        remarks=turn_remark(headers.values(), turned),
     )
 
 
@@ -85,18 +90,43 @@ def _required_files(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     return colors, poses
 
 
+def _camera(
+    path: Path, headers: dict[str, PictureHeader], file: Path, intrinsics_size: tuple[int, int] | None
+) -> tuple[Tensor, tuple[int, int], bool]:
+    """Intrinsics of the colour images, their size, and whether they are turned as their EXIF tags say."""
+
+    def fits(header: PictureHeader, turned: bool) -> bool:
+        try:
+            read_intrinsics(file, header.size if turned else header.stored_size, intrinsics_size)
+        except UserError:
+            return False
+        return True
+
+    turned = shared_turn(headers.values(), fits)
+    sizes = {name: header.size if turned else header.stored_size for name, header in headers.items()}
+    size = common_size(sizes, "colour", path)
+    return read_intrinsics(file, size, intrinsics_size), size, turned
+
+
 def _depth(
     path: Path, frames: list[str], image_size: tuple[int, int], intrinsics: Tensor
 ) -> tuple[list[Path | None], tuple[int, int] | None, Tensor | None]:
     """Depth image of each frame, their size, and their intrinsics."""
-    files = frame_files(path / "depth", (".png",))
+    files = frame_files(path / "depth", DEPTH_SUFFIXES)
     present = {name: files[name] for name in frames if name in files}
     if not present:
         return [None] * len(frames), None, None
-    size, unreadable = image_sizes(present, "depth", path)
-    if size is None:
-        raise UserError(f"{path / 'depth'}: none of its {len(present)} images can be read; replace or remove "
-                        "the folder")
+    sizes: dict[str, tuple[int, int]] = {}
+    unreadable: dict[str, str] = {}
+    for name, file in present.items():
+        try:
+            sizes[name], _ = depth_size(file)
+        except UserError as error:
+            unreadable[name] = f"with a depth map that {UNREADABLE}: {error}"
+    if not sizes:
+        raise UserError(f"{path / 'depth'}: none of its {len(present)} images can be read "
+                        f"({reasons_text(unreadable)}); replace or remove the folder")
+    size = common_size(sizes, "depth", path)
     if unreadable:
         logger.warning("%s: %d depth images left out: %s", path.name, len(unreadable), reasons_text(unreadable))
     paths = [None if name in unreadable else present.get(name) for name in frames]

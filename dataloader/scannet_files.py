@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import image_header, is_rigid, lost_poses, pose_problem
+from dataloader.frame_checks import is_rigid, lost_poses, pose_problem
 from dataloader.lens import is_plausible_focal
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError, reading
@@ -126,24 +126,15 @@ def read_intrinsics(path: Path, size: tuple[int, int], file_size: tuple[int, int
     return intrinsics
 
 
-def image_sizes(
-    files: dict[str, Path], kind: str, path: Path, whole: bool = False
-) -> tuple[tuple[int, int] | None, dict[str, str]]:
-    """The (height, width) that all images share, from their headers, and {frame: reason} of damaged ones.
-
-    The size is None when no image could be read. With ``whole``, files that end too early count as damaged too.
+def common_size(sizes: dict[str, tuple[int, int]], kind: str, path: Path) -> tuple[int, int]:
+    """The (height, width) that all of a scene's images share, given by frame.
 
     Raises:
         UserError: the images have more than one size.
     """
     frames_of_size: dict[tuple[int, int], list[str]] = {}
-    damaged: dict[str, str] = {}
-    for name, file in files.items():
-        header = image_header(file, whole)
-        if header is None:
-            damaged[name] = f"with a damaged {kind} image"
-        else:
-            frames_of_size.setdefault(header[0], []).append(name)
+    for name, size in sizes.items():
+        frames_of_size.setdefault(size, []).append(name)
     if len(frames_of_size) > 1:
         found = ", ".join(
             f"{width}x{height} ({len(frames)}, such as frame {frames[0]})"
@@ -151,4 +142,4 @@ def image_sizes(
         )
         raise UserError(f"{path}: its {kind} images have several sizes: {found}; one set of intrinsics fits one size: "
                         "remove the odd ones or resize all to one size")
-    return next(iter(frames_of_size), None), damaged
+    return next(iter(frames_of_size))

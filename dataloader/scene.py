@@ -17,9 +17,10 @@ from dataloader.depth_registration import register_depth
 from dataloader.lens import Lens
 from dataloader.undistortion import undistort_image
 from utils.cameras import scale_intrinsics
+from utils.depth_images import read_depth
 from utils.errors import UserError
 from utils.identity import tensor_identity, value_identity
-from utils.images import one_large_image, read_alpha, read_depth, read_image, resize_image
+from utils.images import one_large_image, read_alpha, read_image, resize_image
 
 
 class SparsePoints(NamedTuple):
@@ -54,6 +55,8 @@ class Scene:
         transparent: whether the images have an alpha channel, which ``background`` is used for.
         points: of structure from motion, or None.
         bounds: float64 ``[2, 3]``, corners of the dataset's bounding box of the scene, or None.
+        turned: whether images are turned as their EXIF tags say, or read as they are stored.
+        remarks: what else a user should know of how the folder was read, a sentence each.
     """
 
     name: str
@@ -78,6 +81,8 @@ class Scene:
     transparent: bool = False
     points: SparsePoints | None = None
     bounds: Tensor | None = None
+    turned: bool = True
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -89,7 +94,7 @@ class Scene:
             UserError: the image is damaged or has another size than the scene's.
         """
         with one_large_image(self.image_size):
-            image = read_image(self.color_paths[index], self.background)
+            image = read_image(self.color_paths[index], self.background, self.turned)
             return self._as_pinhole(image, index, size)
 
     def read_alpha(self, index: int, size: tuple[int, int] | None = None) -> Tensor | None:
@@ -97,7 +102,7 @@ class Scene:
         if not self.transparent:
             return None
         with one_large_image(self.image_size):
-            return self._as_pinhole(read_alpha(self.color_paths[index]), index, size)
+            return self._as_pinhole(read_alpha(self.color_paths[index], self.turned), index, size)
 
     def _as_pinhole(self, image: Tensor, index: int, size: tuple[int, int] | None) -> Tensor:
         lens = self.lenses[index] if self.lenses else None
@@ -135,7 +140,8 @@ class Scene:
     def geometry_identity(self) -> str:
         """The identity of poses, cameras, and whatever else is known of the scene besides its pictures and meshes."""
         lenses = [None if lens is None else {**asdict(lens), "source": None} for lens in self.lenses or ()]
-        plain = value_identity([self.image_size, self.depth_size, lenses, self.splits, self.background, self.metric])
+        plain = value_identity([self.image_size, self.depth_size, lenses, self.splits, self.background, self.metric,
+                                self.turned])  # fmt: skip
         points = self.points or SparsePoints(None, None)
         return value_identity([plain, tensor_identity(
             self.camera_to_world, self.intrinsics, self.depth_intrinsics, self.depth_to_color, self.bounds, *points

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError, reading
-from utils.images import decode_image
+from utils.pictures import decode_picture
 
 _VERSION = 4
 _LONGEST_NAME = 4096
@@ -127,10 +127,10 @@ class SensReader:
             if self.header.color_coding == "raw":
                 image = np.frombuffer(frame.color_data, np.uint8).reshape(*self.header.color_size, 3)
             else:
-                image = decode_image(frame.color_data, name=f"{self.path}, frame {frame.index}")
-            if image.dtype != np.uint8 or image.shape not in [(*self.header.color_size, planes) for planes in (3, 4)]:
-                raise ValueError(f"it is {image.dtype} {list(image.shape)}, the header says {self.header.color_size}")
-        return torch.from_numpy(np.ascontiguousarray(image[..., :3].transpose(2, 0, 1)))
+                image = decode_picture(frame.color_data, f"{self.path}, frame {frame.index}", turned=False).color
+            if image.shape[:2] != self.header.color_size:
+                raise ValueError(f"it is {list(image.shape)}, the header says {self.header.color_size}")
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
     def decode_depth(self, frame: SensFrame) -> Tensor | None:
         """Depth in metres, float32 ``[H, W]``; None where the frame has none. Raises UserError where damaged."""

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from dataloader.sens import SensFrame, SensReader
+from utils.depth_images import write_depth
 from utils.errors import UserError
 from utils.files import atomic_path, write_text
 from utils.identity import FileSet
-from utils.images import write_depth, write_image
+from utils.images import write_image
 from utils.outputs import SETTINGS_FILE, commit_output, prepare_output
 from utils.plans import Item, plan_output
 from utils.progress import progress

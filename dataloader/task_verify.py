@@ -44,7 +44,7 @@ def verify(
         views_dir: folder of view stores; not checked while it does not exist or is empty.
         scenes: "all" (whatever is in each folder), a list of names, or a text file of names.
         unlabelled: scenes that have no labels, such as ScanNet's test scenes: a list of names, or a text file.
-        read_images: decode every image, which finds truncated ones.
+        read_images: decode every image, which finds damaged ones; False decodes one of each kind.
         min_frames: scans with fewer usable frames get a note.
     """
     without = set(resolve_scenes(unlabelled)) if unlabelled else set()

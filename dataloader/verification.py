@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataloader.exposures import load_exposures
+from dataloader.frame_checks import UNREADABLE
 from dataloader.hold_out import load_held_out
 from dataloader.mesh import load_mesh
 from dataloader.perfception import FIELD_PREFIX, load_perfception_scene
@@ -15,7 +16,9 @@ from dataloader.scene import Scene
 from dataloader.scene_layouts import load_scene
 from dataloader.view_dataset import check_labels
 from dataloader.view_store import ViewStore
+from utils.depth_images import depth_size
 from utils.errors import UserError, short
+from utils.pictures import read_header
 
 logger = logging.getLogger(__name__)
 _LEAST_EXTENT, _MOST_EXTENT = 0.2, 30.0
@@ -43,7 +46,7 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labe
 
     Args:
         path: the folder.
-        read_images: decode every image.
+        read_images: decode every image; else one of each kind: format, mode, transparency, profile, orientation.
         min_frames: fewer usable frames get a note.
         labelled: whether a scene in ScanNet's layout must have a labelled mesh.
     """
@@ -52,7 +55,7 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labe
     if scene is None:
         return report.findings
     for frame, reason in scene.skipped.items():
-        add = report.broken if "damaged" in reason else report.note
+        add = report.broken if UNREADABLE in reason else report.note
         add(f"frame {frame} is left out: {reason}")
     if len(scene) < min_frames:
         report.note(f"only {len(scene)} usable frames; a radiance field needs {min_frames} or more")
@@ -60,9 +63,10 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labe
         report.note(f"no depth images; fitting starts from {_start_without_depth(scene)}")
     if not scene.metric and (problem := _unit_problem(scene)):
         report.note(problem)
-    if read_images:
-        for index in range(len(scene)):
-            report.attempt(lambda index=index: _read_frame(scene, index))
+    for remark in scene.remarks:
+        report.note(remark)
+    for index in range(len(scene)) if read_images else _one_of_each_kind(scene):
+        report.attempt(lambda index=index: _read_frame(scene, index))
     if scene.layout != "ScanNet" and not scene.label_mesh_path.exists():
         return report.findings
     report.attempt(lambda: load_mesh(scene.mesh_path))
@@ -125,6 +129,17 @@ def _start_without_depth(scene: Scene) -> str:
     if scene.points is not None:
         return f"{len(scene.points.positions)} sparse points"
     return "the space that transparent pixels leave" if scene.transparent else "all space that cameras see"
+
+
+def _one_of_each_kind(scene: Scene) -> list[int]:
+    """The first frame of each kind of colour image and of each kind of depth map."""
+    first: dict[tuple[str, str], int] = {}
+    for index, path in enumerate(scene.color_paths):
+        first.setdefault(("colour", read_header(path, whole=False).kind), index)
+    for index, path in enumerate(scene.depth_paths):
+        if path is not None:
+            first.setdefault(("depth", depth_size(path)[1]), index)
+    return sorted(set(first.values()))
 
 
 def _read_frame(scene: Scene, index: int) -> None:

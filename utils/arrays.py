@@ -80,6 +80,17 @@ def read_npz(
         return arrays
 
 
+def read_npy(path: str | Path, what: str, advice: str = "replace the file") -> np.ndarray:
+    """The array of an ``.npy`` file; numbers and text only, so that nothing in it can run.
+
+    Raises:
+        UserError: absent or damaged.
+    """
+    path = regular_file(path, what, advice)
+    with reading(path, what, advice):
+        return _array(path.read_bytes(), path.name)
+
+
 class _PickledObjects(ValueError):
     pass
 

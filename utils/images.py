@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,65 +10,13 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from utils.errors import UserError, reading
-from utils.files import atomic_path, regular_file
+from utils.files import atomic_path
+from utils.pictures import decode_picture
 
-_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others would start programs, or are no photographs
-_END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
-_END_BYTES = 1024  # some cameras write padding after the end marker
-_SMALL_PIXELS, _LARGE_PIXELS = 1 << 24, 1 << 26
-_PIXELS_PER_BYTE = 1100  # no photograph is packed tighter; deflate packs zeros 1032 to one
-_REPLACE = "replace it or remove the frame"
+_LARGE_PIXELS = 1 << 26
 _large_image_lock = threading.Lock()
-# Pillow refuses 200 megapixels, which phones take. What open_image allows follows the file's length instead.
-Image.MAX_IMAGE_PIXELS = None
-
-
-@contextlib.contextmanager
-def open_image(
-    source: str | Path | bytes, kind: str = "colour", name: str | Path | None = None
-) -> Iterator[Image.Image]:
-    """An image file or its bytes, opened by Pillow: the header is read, pixels when asked for.
-
-    Whatever fails within, such as decoding, is reported as a damaged image.
-
-    Args:
-        kind: "colour" or "depth", for messages.
-        name: of what holds the bytes, for messages.
-
-    Raises:
-        UserError: absent, damaged, of a format that photographs do not have, or announcing many times more pixels
-            than its bytes can hold.
-    """
-    what = f"a {kind} image"
-    is_file = not isinstance(source, bytes)
-    name = source if name is None else name
-    if is_file:
-        regular_file(source, what)
-    opened = source if is_file else io.BytesIO(source)
-    with reading(name, what, _REPLACE), Image.open(opened, formats=_FORMATS) as image:
-        length = os.path.getsize(source) if is_file else len(source)
-        if image.width * image.height > max(_SMALL_PIXELS, _PIXELS_PER_BYTE * length):
-            raise UserError(f"{name} announces {image.width}x{image.height} pixels in {length} bytes; the file is "
-                            f"damaged: {_REPLACE}")
-        yield image
-
-
-def decode_image(source: str | Path | bytes, kind: str = "colour", name: str | Path | None = None) -> np.ndarray:
-    """Pixels ``[H, W]`` or ``[H, W, C]`` of an image file or its bytes, in its own dtype; palettes are applied.
-
-    Raises:
-        UserError: as :func:`open_image`.
-    """
-    with open_image(source, kind, name) as image:
-        if image.mode == "P":
-            image = image.convert(image.palette.mode)
-        elif image.mode == "I" and image.format == "PNG":
-            image = image.convert("I;16")
-        return np.array(image)
 
 
 @contextlib.contextmanager
@@ -80,63 +26,32 @@ def one_large_image(size: tuple[int, int]) -> Iterator[None]:
         yield
 
 
-def read_image(path: str | Path, background: float | None = None) -> Tensor:
-    """A colour image as uint8 ``[3, H, W]``, a pixel's values side by side in memory. Grey images are repeated.
+def read_image(path: str | Path, background: float | None = None, turned: bool = True) -> Tensor:
+    """A colour image as uint8 ``[3, H, W]``, a pixel's values side by side in memory; see :mod:`utils.pictures`.
 
     Args:
         path: the file.
-        background: grey level, 0 to 1, that shows through transparent pixels; None drops the alpha channel.
+        background: grey level, 0 to 1, that shows through transparent pixels; None ignores transparency.
+        turned: as its EXIF tag says.
 
     Raises:
-        UserError: the file is absent, damaged, or not 8-bit.
+        UserError: the file is absent, damaged, or no picture of 8 or 16 bits.
     """
-    image = _read_bytes(path)
-    color = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
-    if background is not None and image.shape[-1] in (2, 4):
-        alpha = image[..., -1:].astype(np.float32) / 255
-        color = np.rint(color * alpha + 255 * background * (1 - alpha)).astype(np.uint8)
-    return torch.from_numpy(np.ascontiguousarray(color)).movedim(-1, 0)
+    color, alpha = decode_picture(path, turned=turned)
+    if background is not None and alpha is not None:
+        opacity = alpha[..., None].astype(np.float32) / 255
+        color = np.rint(color * opacity + 255 * background * (1 - opacity)).astype(np.uint8)
+    return torch.from_numpy(color).movedim(-1, 0)
 
 
-def read_alpha(path: str | Path) -> Tensor:
-    """The alpha channel of an image as uint8 ``[1, H, W]``; 255 everywhere when it has none.
+def read_alpha(path: str | Path, turned: bool = True) -> Tensor:
+    """The opacity of an image as uint8 ``[1, H, W]``; 255 everywhere when it is opaque.
 
     Raises:
-        UserError: the file is absent, damaged, or not 8-bit.
+        UserError: as :func:`read_image`.
     """
-    image = _read_bytes(path)
-    alpha = image[..., -1] if image.shape[-1] in (2, 4) else np.full(image.shape[:2], 255, np.uint8)
-    return torch.from_numpy(np.ascontiguousarray(alpha[None]))
-
-
-def _read_bytes(path: str | Path) -> np.ndarray:
-    """Pixels uint8 ``[H, W, C]`` with C = 1, 2 (grey and alpha), 3 or 4."""
-    image = decode_image(path)
-    if image.dtype != np.uint8:
-        raise UserError(f"{path} holds {image.dtype} values; expected an 8-bit colour image")
-    return image[..., None] if image.ndim == 2 else image
-
-
-def is_truncated(path: str | Path) -> bool:
-    """Whether a JPEG or PNG file lacks its end marker; reads its last bytes only. False for other formats."""
-    end = _END_MARKS.get(Path(path).suffix.lower())
-    if end is None:
-        return False
-    with open(path, "rb") as file:
-        file.seek(max(file.seek(0, os.SEEK_END) - _END_BYTES, 0))
-        return end not in file.read()
-
-
-def read_depth(path: str | Path, scale: float = 1000.0) -> Tensor:
-    """A 16-bit depth image as float32 metres ``[H, W]``; ``scale`` is units per metre, 0 stays "no depth".
-
-    Raises:
-        UserError: the file is absent, damaged, or has more than one channel.
-    """
-    image = decode_image(path, "depth")
-    if image.ndim != 2 or image.dtype.kind not in "ui":
-        raise UserError(f"{path} holds {image.dtype} {list(image.shape)}; expected one 16-bit depth channel")
-    return torch.from_numpy(image.astype(np.float32) / np.float32(scale))
+    color, alpha = decode_picture(path, turned=turned)
+    return torch.from_numpy(np.full((1, *color.shape[:2]), 255, np.uint8) if alpha is None else alpha[None])
 
 
 def _to_uint8(image: Tensor) -> np.ndarray:
@@ -159,13 +74,6 @@ def write_image(path: str | Path, image: Tensor, quality: int = 95) -> None:
         options["compress_level"] = 1  # four times faster than the default for a tenth more bytes
     with atomic_path(path, flushed=False) as temporary:
         iio.imwrite(temporary, pixels, **options)
-
-
-def write_depth(path: str | Path, depth: Tensor, scale: float = 1000.0) -> None:
-    """Write metres ``[H, W]`` as a 16-bit PNG, rounded; values outside 0..65535 units are clamped."""
-    units = (depth.double() * scale).round().clamp(0, 65535)
-    with atomic_path(path, flushed=False) as temporary:
-        iio.imwrite(temporary, units.cpu().numpy().astype(np.uint16))
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:

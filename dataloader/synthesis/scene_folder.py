@@ -15,8 +15,9 @@ from dataloader.synthesis.pictures import PictureOptions, noisy_pose, take_pictu
 from dataloader.synthesis.room import Room, RoomOptions, build_room
 from dataloader.synthesis.shading import Shader
 from dataloader.synthesis.walk import camera_path
+from utils.depth_images import write_depth
 from utils.files import atomic_path, write_text
-from utils.images import write_depth, write_image
+from utils.images import write_image
 from utils.outputs import commit_output, prepare_output
 from utils.seeding import numpy_generator
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tests.dataloader.scannet_fixture import write_scannet_scene
-from utils.images import read_depth
+from utils.depth_images import read_depth
 
 SPLITS = {
     "train": ["scene0000_00", "scene0001_00", "scene0002_00"], "val": ["scene0003_00"], "test": ["scene0707_00"],

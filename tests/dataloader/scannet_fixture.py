@@ -17,7 +17,8 @@ from plyfile import PlyData, PlyElement
 from torch import Tensor
 
 from utils.cameras import camera_rays, look_at, ray_length_to_depth
-from utils.images import write_depth, write_image
+from utils.depth_images import write_depth
+from utils.images import write_image
 from utils.labels import CLASS_COLORS, NYU40_IDS
 
 ROOM = (4.0, 3.0, 2.5)

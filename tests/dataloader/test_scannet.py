@@ -113,7 +113,7 @@ def test_truncated_and_headless_images_are_skipped_and_counted(tmp_path, caplog,
     padded.write_bytes(padded.read_bytes() + bytes(64))
     scene = load_scannet_scene(folder)
     assert scene.frames == ["2", "3", "4", "5"] and scene.read_color(0).shape == (3, 24, 32)
-    assert "2 of 6 frames left out: 2 with a damaged colour image" in caplog.text
+    assert "2 of 6 frames left out: 2 with a colour image that cannot be read" in caplog.text
 
 
 def test_mixed_sizes_are_refused(folder):

@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dataloader import load_scannet_scene, load_scene
 from tests.dataloader.scannet_fixture import write_scannet_scene
@@ -150,13 +151,13 @@ def test_frames_that_cannot_be_used_are_left_out(tmp_path, caplog):
     scene = load_scene(folder)
     assert scene.frames == ["0", "6", "7"] and len(scene.skipped) == 5
     assert "2 with an unreadable pose" in caplog.text and "1 with a lost pose" in caplog.text
-    assert "with a damaged image (such as " in caplog.text and "5.png" in caplog.text
+    assert "with a colour image that cannot be read (such as " in caplog.text and "5.png" in caplog.text
 
 
 def test_images_that_a_model_names_may_be_missing(tmp_path, caplog):
     folder = write_colmap(tmp_path / "scene", random_capture(count=4))
     (folder / "images" / "2.png").unlink()
-    assert load_scene(folder).frames == ["0", "1", "3"] and "without image (such as" in caplog.text
+    assert load_scene(folder).frames == ["0", "1", "3"] and "without colour image (such as" in caplog.text
 
 
 def test_the_largest_of_several_models_is_taken(tmp_path, caplog):
@@ -220,7 +221,7 @@ def _cut(path, count):
          "a frame without 'file_path'"),
         ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(aabb_scale=0)), "make no box"),
         ("instant-ngp", lambda f: [path.unlink() for path in (f / "images").iterdir()],
-         "no usable frame: 5 without image"),
+         "no usable frame: 5 without colour image"),
         ("instant-ngp", lambda f: _edit(f / "transforms.json",
                                         lambda c: [one.update(transform_matrix="x") for one in c["frames"]]),
          "no usable frame: 5 with an unreadable pose"),
@@ -268,7 +269,7 @@ def _cut(path, count):
         ("colmap text", lambda f: (f / "sparse/0/cameras.txt").write_text("8 PINHOLE 32 24 40 40 16 12\n"),
          "was taken by camera 7"),
         ("colmap text", lambda f: (f / "sparse/0/cameras.txt").write_text("7 FOV 32 24 40 40 16 12 1\n"),
-         "camera 7 has the model FOV; expected one of SIMPLE_PINHOLE"),
+         "camera 7 has the model 'FOV'; expected one of SIMPLE_PINHOLE"),
         ("colmap text", lambda f: (f / "sparse/0/images.txt").write_text("1 0 0 0 name\n\n"), "images.txt cannot be"),
         ("colmap text", lambda f: (f / "sparse/0/points3D.txt").write_text("1 0 0\n"), "points3D.txt cannot be read"),
     ],
@@ -313,8 +314,8 @@ def test_random_damage_is_never_a_traceback(layout, file, tmp_path):
 
 
 @pytest.mark.parametrize(("model", "message"), [
-    (5, "camera 7 has the model OPENCV_FISHEYE"), (6, "camera 7 has the model FULL_OPENCV"),
-    (10, "camera 7 has the model THIN_PRISM_FISHEYE"), (99, "unknown model number 99"),
+    (5, "camera 7 has the model 'OPENCV_FISHEYE'"), (6, "camera 7 has the model 'FULL_OPENCV'"),
+    (10, "camera 7 has the model 'THIN_PRISM_FISHEYE'"), (99, "unknown model number 99"),
 ])  # fmt: skip
 def test_unsupported_camera_models_in_binary(model, message, tmp_path):
     folder = write_colmap(tmp_path / "scene", random_capture())
@@ -324,3 +325,39 @@ def test_unsupported_camera_models_in_binary(model, message, tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"cameras.bin.*{message}"):
         load_scene(folder)
+
+
+def _turned(folder, capture, turn, stored_size_is_the_cameras):
+    """A scene whose images are stored turned, with the tag that turns them back; or whose camera saw them stored."""
+    write_transforms(folder, capture)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    for path in (folder / "images").iterdir():
+        image = Image.open(path)
+        stored = image if stored_size_is_the_cameras else image.transpose(Image.Transpose.ROTATE_90)
+        stored.save(path, exif=exif)
+    return load_scene(folder)
+
+
+def test_images_turned_by_exif_are_read_as_their_cameras_saw_them(tmp_path):
+    capture = random_capture()
+    scene = _turned(tmp_path / "shown", capture, 6, stored_size_is_the_cameras=False)
+    assert scene.turned and "are turned as their EXIF tag says" in scene.remarks[0]
+    for index, image in enumerate(capture.images):
+        assert torch.equal(scene.read_color(index), image)
+    scene = _turned(tmp_path / "stored", capture, 6, stored_size_is_the_cameras=True)
+    assert not scene.turned and "read as stored" in scene.remarks[0]
+    for index, image in enumerate(capture.images):
+        assert torch.equal(scene.read_color(index), image)
+    scene = _turned(tmp_path / "upside_down", capture, 3, stored_size_is_the_cameras=True)
+    assert torch.equal(scene.read_color(0), capture.images[0].flip(1, 2))
+    assert "nothing but the poses" in scene.remarks[0]
+
+
+def test_pictures_that_hold_several_are_named(tmp_path):
+    write_transforms(tmp_path, random_capture())
+    image = Image.open(tmp_path / "images" / "2.png")
+    other = image.transpose(Image.Transpose.ROTATE_180)
+    image.save(tmp_path / "images" / "2.png", save_all=True, append_images=[other])
+    scene = load_scene(tmp_path)
+    assert list(scene.skipped) == ["2"] and "2.png holds 2 pictures; expected one" in scene.skipped["2"]

@@ -17,8 +17,9 @@ from dataloader.sens_extraction import extract_scene
 from dataloader.task_extract import extract
 from tests.dataloader.scannet_fixture import write_room_mesh
 from tests.dataloader.sens_fixture import color_image, depth_image, expected_pose, write_sens
+from utils.depth_images import read_depth
 from utils.errors import UserError
-from utils.images import read_depth, read_image
+from utils.images import read_image
 
 
 @pytest.mark.parametrize("color", ["raw", "png"])
@@ -178,12 +179,21 @@ def _png(array):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("color", [b"x" * 10, _png(np.zeros((12, 16), np.uint8)), _png(np.zeros((5, 5, 3), np.uint8)),
-                                   _png(np.zeros((12, 16), np.uint16)), b"%!PS-Adobe-3.0", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "color", [b"x" * 10, _png(np.zeros((5, 5, 3), np.uint8)), b"%!PS-Adobe-3.0", b"\x89PNG\r\n\x1a\n"]
+)
 def test_colour_that_does_not_fit_the_header_names_the_frame(tmp_path, color):
     reader, frame = _first_frame_with(tmp_path / "s.sens", color=color)
     with reader, pytest.raises(UserError, match="s.sens.*frame 0"):
         reader.decode_color(frame)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_colour_is_repeated(tmp_path, dtype):
+    grey = np.full((12, 16), 200 if dtype == np.uint8 else 200 * 257, dtype)
+    reader, frame = _first_frame_with(tmp_path / "s.sens", color=_png(grey))
+    with reader:
+        assert (reader.decode_color(frame) == 200).all() and reader.decode_color(frame).shape == (3, 12, 16)
 
 
 def test_depth_that_inflates_without_end_is_not_inflated(tmp_path):

@@ -79,7 +79,7 @@ def _truncate(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda data: _truncate(data / "scans/scene0000_00/color/3.png"), "frame 3 is left out: with a damaged"),
+        (lambda data: _truncate(data / "scans/scene0000_00/color/3.png"), "3.png ends before its picture does"),
         (lambda data: _truncate(data / "scans/scene0000_00/depth/3.png"), "3.png"),
         (lambda data: (data / "scans/scene0000_00/intrinsic/intrinsic_color.txt").unlink(), "intrinsic_color.txt"),
         (lambda data: (data / "scans/scene0000_00/scene0000_00_vh_clean_2.ply").unlink(), "clean_2.ply does not exist"),

@@ -35,9 +35,10 @@ from tests.enet.old_networks import encoder, original_state
 from utils.arrays import read_npz
 from utils.cameras import look_at
 from utils.checkpoints import open_checkpoint
+from utils.depth_images import read_depth, write_depth
 from utils.errors import UserError
 from utils.files import read_json
-from utils.images import read_alpha, read_depth, read_image, write_depth
+from utils.images import read_alpha, read_image
 from utils.scenes import resolve_scenes
 
 SIZE = (6, 8)
