@@ -6,13 +6,15 @@ import logging
 from pathlib import Path
 
 from dataloader.colmap_model import ColmapModel, model_suffix, read_model
+from dataloader.file_finder import FileFinder
 from dataloader.posed_images import PosedImage, build_scene
 from dataloader.scene import Scene
 from utils.errors import UserError
+from utils.names import is_system_name
 
 logger = logging.getLogger(__name__)
 
-IMAGE_FOLDERS = ("images", "rgb", "color", "")
+IMAGE_FOLDERS = ("images", "rgb", "color", "", "images_2", "images_4", "images_8")
 MODEL_FOLDERS = ("sparse", "colmap/sparse", "colmap_sparse", "dense/sparse", "")
 
 
@@ -20,7 +22,8 @@ def model_folders(path: Path) -> list[Path]:
     """Folders under ``path`` that hold a model: those that COLMAP's mapper numbered, or a single one."""
     for name in MODEL_FOLDERS:
         base = path / name
-        candidates = [base, *(sorted(base.iterdir()) if name and base.is_dir() else [])]
+        inside = sorted(base.iterdir()) if name and base.is_dir() else []
+        candidates = [base, *(folder for folder in inside if not is_system_name(folder.name))]
         if found := [folder for folder in candidates if folder.is_dir() and model_suffix(folder)]:
             return found
     return []
@@ -49,13 +52,20 @@ def load_colmap_scene(path: Path, background: float) -> Scene:
                        len(models), folder.relative_to(path), len(model.images))
     if not model.images:
         raise UserError(f"{folder} has no registered image; reconstruct the scene again")
+    lenses = {number: model.cameras[number].lens() for number in sorted({image.camera for image in model.images})}
     images = _image_folder(path, model)
+    files = FileFinder(images)
     posed = [
-        PosedImage(images / image.name, image.name, image.camera_to_world, model.cameras[image.camera].resized)
+        PosedImage(files.find(image.name), image.name, image.camera_to_world, lenses[image.camera].resized)
         for image in model.images
     ]
     points = model.points if model.points is not None and len(model.points.positions) else None
-    return build_scene(path, "COLMAP", posed, background, points=points)
+    remarks = [*files.remarks()]
+    if images.name.startswith("images_"):
+        remarks.append(f"images are read from {images.name}/, since none is in images/")
+    if model.announced not in (None, len(model.images)):
+        remarks.append(f"{folder} says that it has {model.announced} images and lists {len(model.images)}")
+    return build_scene(path, "COLMAP", posed, background, points=points, remarks=remarks)
 
 
 def _image_folder(path: Path, model: ColmapModel) -> Path:

@@ -6,6 +6,7 @@ pixel centres are at +0.5, and axes are OpenCV's, as everywhere here.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,25 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataloader.lens import Lens
+from dataloader.colmap_cameras import ColmapCamera, model_of_number
 from dataloader.scene import SparsePoints
 from utils.cameras import rigid_inverse
-from utils.errors import UserError, reading, short
+from utils.errors import UserError, reading
+from utils.files import decode_text, read_text
 from utils.names import readable_path
 from utils.rotations import quaternion_to_matrix
 
-# Name, number of parameters, and where among them are fx, fy, cx, cy, then the distortion (k1, k2, p1, p2).
-_MODELS = {
-    "SIMPLE_PINHOLE": (3, (0, 0, 1, 2), ()),
-    "PINHOLE": (4, (0, 1, 2, 3), ()),
-    "SIMPLE_RADIAL": (4, (0, 0, 1, 2), (3,)),
-    "RADIAL": (5, (0, 0, 1, 2), (3, 4)),
-    "OPENCV": (8, (0, 1, 2, 3), (4, 5, 6, 7)),
-}
-_MODEL_NAMES = (
-    "SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE", "FULL_OPENCV", "FOV",
-    "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE", "RAD_TAN_THIN_PRISM_FISHEYE",
-)  # fmt: skip
+_ANNOUNCED = re.compile(r"Number of images: (\d{1,9})\b")
 
 
 @dataclass(frozen=True)
@@ -48,11 +39,15 @@ class ColmapImage:
 
 @dataclass(frozen=True)
 class ColmapModel:
-    """Cameras by id, images in the file's order, and points; points are None without their file."""
+    """Cameras by id, images in the file's order, and points; points are None without their file.
 
-    cameras: dict[int, Lens]
+    ``announced`` is how many images the file says that it has, where it does.
+    """
+
+    cameras: dict[int, ColmapCamera]
     images: list[ColmapImage]
     points: SparsePoints | None
+    announced: int | None = None
 
 
 def model_suffix(folder: Path) -> str | None:
@@ -67,42 +62,26 @@ def read_model(folder: Path) -> ColmapModel:
     """Read the model in ``folder``, binary if there is one, else text.
 
     Raises:
-        UserError: a file is absent, damaged, or holds a camera model that is not a pinhole with at most OpenCV's
-            four distortion parameters.
+        UserError: a file is absent or damaged.
     """
     suffix = model_suffix(folder)
     if suffix is None:
         raise UserError(f"{folder} holds no COLMAP model; expected cameras.bin and images.bin, or both as .txt")
     binary = suffix == ".bin"
     cameras = _read(_read_cameras_binary if binary else _read_cameras_text, folder / f"cameras{suffix}")
-    images = _read(_read_images_binary if binary else _read_images_text, folder / f"images{suffix}")
+    images, announced = _read(_read_images_binary if binary else _read_images_text, folder / f"images{suffix}")
     for image in images:
         if image.camera not in cameras:
             raise UserError(f"{folder / f'images{suffix}'}: image {image.name} was taken by camera {image.camera}, "
                             f"which cameras{suffix} does not list; export the model again")
     path = folder / f"points3D{suffix}"
     points = _read(_read_points_binary if binary else _read_points_text, path) if path.is_file() else None
-    return ColmapModel(cameras, images, points)
+    return ColmapModel(cameras, images, points, announced)
 
 
 def _read(read: Callable[[Path], Any], path: Path) -> Any:
     with reading(path, "a COLMAP file", "export the model again (COLMAP's model_converter)"):
         return read(path)
-
-
-def _lens(path: Path, camera: int, model: str, size: tuple[int, int], parameters: list[float]) -> Lens:
-    count, pinhole, distortion = _MODELS[model]
-    if len(parameters) != count:
-        raise ValueError(f"camera {camera} of model {model} has {len(parameters)} parameters instead of {count}")
-    fx, fy, cx, cy = (parameters[index] for index in pinhole)
-    k1, k2, p1, p2 = [parameters[index] for index in distortion] + [0.0] * (4 - len(distortion))
-    return Lens(size, (fx, fy), (cx, cy), (k1, k2, 0.0, 0.0), (p1, p2), source=str(path))
-
-
-def _check_model(path: Path, camera: int, model: str) -> None:
-    if model not in _MODELS:
-        raise UserError(f"{path}: camera {camera} has the model {short(model)}; expected one of {', '.join(_MODELS)}: "
-                        "undistort the images with COLMAP's image_undistorter, or choose one of these models")
 
 
 def _image(
@@ -116,33 +95,52 @@ def _image(
 
 def _text_rows(path: Path, words: int = -1) -> list[list[str]]:
     """The first words (all of them: -1) and the rest of each line that is neither blank nor a comment."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path).splitlines()
     return [line.split(None, words) for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-def _read_cameras_text(path: Path) -> dict[int, Lens]:
+def _read_cameras_text(path: Path) -> dict[int, ColmapCamera]:
     cameras = {}
     for camera, model, width, height, *parameters in _text_rows(path):
-        _check_model(path, int(camera), model)
-        size = (int(height), int(width))
-        cameras[int(camera)] = _lens(path, int(camera), model, size, [float(word) for word in parameters])
+        numbers = tuple(float(word) for word in parameters)
+        cameras[int(camera)] = ColmapCamera(path, int(camera), model, (int(height), int(width)), numbers)
     return cameras
 
 
-def _read_images_text(path: Path) -> list[ColmapImage]:
-    """Two lines per image; the second, its points, may be blank."""
-    images = []
-    lines = iter(path.read_text(encoding="utf-8").splitlines())
-    for line in lines:
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        _, *pose, camera, name = line.strip().split(maxsplit=9)
-        numbers = [float(word) for word in pose]
-        if len(numbers) != 7:
-            raise ValueError(f"an image with {len(numbers)} pose numbers instead of 7")
-        images.append(_image(path, tuple(numbers[:4]), tuple(numbers[4:]), int(camera), name))
-        next(lines, None)
-    return images
+def _read_images_text(path: Path) -> tuple[list[ColmapImage], int | None]:
+    """A line for each image and one for its points, which may be blank, or missing as other programs write it."""
+    images: list[ColmapImage] = []
+    announced, points_may_follow = None, False
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if line.lstrip().startswith("#"):
+            found = _ANNOUNCED.search(line)
+            announced = int(found[1]) if found else announced
+        elif not line.strip() or (points_may_follow and _is_points(line)):
+            points_may_follow = False
+        else:
+            with reading(path, f"images of a model: its line {number}", "export the model again"):
+                images.append(_text_image(path, line))
+            points_may_follow = True
+    return images, announced
+
+
+def _text_image(path: Path, line: str) -> ColmapImage:
+    _, *pose, camera, name = line.strip().split(maxsplit=9)
+    numbers = [float(word) for word in pose]
+    if len(numbers) != 7:
+        raise ValueError(f"an image with {len(numbers)} pose numbers instead of 7")
+    return _image(path, tuple(numbers[:4]), tuple(numbers[4:]), int(camera), name)
+
+
+def _is_points(line: str) -> bool:
+    """Whether a line holds x, y and a point's number, again and again. An image's has a name, or no multiple of 3."""
+    words = line.split()
+    if len(words) % 3:
+        return False
+    try:
+        return all(float(word) is not None for word in words)
+    except ValueError:
+        return False
 
 
 def _read_points_text(path: Path) -> SparsePoints:
@@ -175,7 +173,7 @@ class _Bytes:
     def text(self) -> str:
         """Characters up to a zero byte."""
         end = self._content.index(b"\0", self._at)
-        text = self._content[self._at : end].decode("utf-8")
+        text = decode_text(self._content[self._at : end])
         self._at = end + 1
         return text
 
@@ -185,27 +183,31 @@ class _Bytes:
         if self._at > len(self._content):
             raise ValueError(f"the file ends at byte {len(self._content)}, expected {self._at} or more")
 
+    def finish(self) -> None:
+        """Raise unless all has been read."""
+        if self._at != len(self._content):
+            raise ValueError(f"{len(self._content) - self._at} bytes follow its last entry")
 
-def _read_cameras_binary(path: Path) -> dict[int, Lens]:
+
+def _read_cameras_binary(path: Path) -> dict[int, ColmapCamera]:
     file, cameras = _Bytes(path), {}
     for _ in range(file.take("Q")[0]):
-        camera, model_id, width, height = file.take("iiQQ")
-        if not 0 <= model_id < len(_MODEL_NAMES):
-            raise ValueError(f"camera {camera} has the unknown model number {model_id}")
-        model = _MODEL_NAMES[model_id]
-        _check_model(path, camera, model)
-        cameras[camera] = _lens(path, camera, model, (height, width), list(file.take(f"{_MODELS[model][0]}d")))
+        camera, number, width, height = file.take("iiQQ")
+        model, count = model_of_number(number, camera)
+        cameras[camera] = ColmapCamera(path, camera, model, (height, width), file.take(f"{count}d"))
+    file.finish()
     return cameras
 
 
-def _read_images_binary(path: Path) -> list[ColmapImage]:
+def _read_images_binary(path: Path) -> tuple[list[ColmapImage], int | None]:
     file, images = _Bytes(path), []
-    for _ in range(file.take("Q")[0]):
+    announced = file.take("Q")[0]
+    for _ in range(announced):
         _, *pose = file.take("i7d")
         (camera,), name = file.take("i"), file.text()
         file.skip(24 * file.take("Q")[0])  # two float64 and an int64 for each point seen
         images.append(_image(path, tuple(pose[:4]), tuple(pose[4:]), camera, name))
-    return images
+    return images, announced
 
 
 def _read_points_binary(path: Path) -> SparsePoints:

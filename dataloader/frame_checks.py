@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -29,7 +29,33 @@ def pose_problem(pose: Tensor | None) -> str | None:
         return "with a lost pose (inf or NaN)"
     if float(pose.abs().max()) > FARTHEST:
         return f"with a pose farther than {FARTHEST:g} from the origin"
-    return None if is_rigid(pose) else "with a pose that is not rigid"
+    if is_rigid(pose):
+        return None
+    mirrored = is_rigid(pose @ pose.new_tensor([1, 1, -1, 1]).diag())
+    return "with a pose that is mirrored (left-handed axes)" if mirrored else "with a pose that is not rigid"
+
+
+def without_scale(pose: Tensor) -> tuple[Tensor, float]:
+    """A camera-to-world matrix with its axes divided by their common length, and that length.
+
+    Scene graphs of renderers scale cameras. Axes say where one looks, so their length means nothing; 1 where nothing
+    is divided out.
+    """
+    if pose.shape != (4, 4) or not torch.isfinite(pose).all() or is_rigid(pose):
+        return pose, 1.0
+    scale = float(pose[:3, :3].norm(dim=0).mean())
+    divided = pose.clone()
+    divided[:3, :3] /= max(scale, 1e-30)
+    return (divided, scale) if is_rigid(divided) else (pose, 1.0)
+
+
+def scale_remark(scales: Sequence[float]) -> tuple[str, ...]:
+    """What a user should know of :func:`without_scale`; empty where nothing was divided out."""
+    scaled = [scale for scale in scales if scale != 1]
+    if not scaled:
+        return ()
+    return (f"{len(scaled)} poses have axes of length {scaled[0]:.6g} instead of 1, which is divided out; the camera "
+            "centres stay as they are",)
 
 
 def lost_poses(poses: dict[str, Tensor]) -> dict[str, str]:

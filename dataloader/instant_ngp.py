@@ -3,7 +3,7 @@
 One file, or ``transforms_train.json``, ``_val`` and ``_test``. Intrinsics (``fl_x``, ``fl_y``, ``cx``, ``cy``, ``w``,
 ``h``, or ``camera_angle_x``) and distortion (``k1``..``k4``, ``p1``, ``p2``, in OpenCV's sense) are at the top level or
 in single frames, which take precedence. ``transform_matrix`` is camera-to-world with OpenGL's axes (y up, z backwards);
-the world stays as it is. ``file_path`` is relative to the file and may lack its suffix.
+the world stays as it is. ``file_path`` is relative to the file; :mod:`dataloader.file_finder` finds it.
 
 instant-ngp's box is [0, 1]^3 scaled by ``aabb_scale`` about its centre, in coordinates x * ``scale`` + ``offset`` (0.33
 and 0.5 unless given).
@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dataloader.file_finder import FileFinder
 from dataloader.lens import Lens
-from dataloader.posed_images import IMAGE_SUFFIXES, PosedImage, build_scene
+from dataloader.posed_images import PosedImage, build_scene
 from dataloader.scene import Scene
 from utils.errors import UserError, short
 from utils.files import read_json
@@ -47,23 +48,25 @@ def load_transforms_scene(path: Path, background: float) -> Scene:
         UserError: a file is not what is described above, or no frame is valid.
     """
     single = path / SINGLE_FILE
-    files = {None: single} if single.is_file() else {
+    lists = {None: single} if single.is_file() else {
         split: path / name for split, name in SPLIT_FILES.items() if (path / name).is_file()
     }  # fmt: skip
-    if not files:
+    if not lists:
         raise UserError(f"{path} holds neither {SINGLE_FILE} nor {SPLIT_FILES['train']}; expected one of them")
     images: list[PosedImage] = []
-    bounds = None
-    for split, file in files.items():
+    bounds, files = None, FileFinder(path)
+    for split, file in lists.items():
         content = read_json(file, _EXPORT_AGAIN)
         if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
             raise UserError(f"{file} has no list 'frames'; expected a transforms.json as instant-ngp reads it")
-        images += [_posed_image(file, content, frame, split) for frame in content["frames"]]
+        images += [_posed_image(file, content, frame, split, files) for frame in content["frames"]]
         bounds = _box(file, content) if bounds is None else bounds
-    return build_scene(path, "instant-ngp", images, background, bounds=bounds)
+    return build_scene(path, "instant-ngp", images, background, bounds=bounds, remarks=files.remarks())
 
 
-def _posed_image(file: Path, content: dict[str, Any], frame: Any, split: str | None) -> PosedImage:
+def _posed_image(
+    file: Path, content: dict[str, Any], frame: Any, split: str | None, files: FileFinder
+) -> PosedImage:
     if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
         raise UserError(f"{file} has a frame without 'file_path'; expected the image's path relative to the file")
     values = ChainMap(frame, content)
@@ -74,24 +77,15 @@ def _posed_image(file: Path, content: dict[str, Any], frame: Any, split: str | N
         raise UserError(f"{file}: the camera of {path} is no perspective camera "
                         f"({other[0] if other else short(model)}); expected one of {', '.join(_CAMERA_MODELS)}: "
                         "undistort the images first")
-    relative = path.replace("\\", "/").removeprefix("./")
+    relative = path.replace("\\", "/").removeprefix("./").lstrip("/")
     name = f"{split}/{relative}" if split else relative
     return PosedImage(
-        path=_image_file(file.parent, relative),
+        path=files.find(path),
         relative=name,
         camera_to_world=_camera_to_world(frame.get("transform_matrix")),
         lens=lambda size: _lens(file, relative, values, size),
         split=split,
     )
-
-
-def _image_file(folder: Path, relative: str) -> Path:
-    """The image, with the suffix that was left out."""
-    path = folder / relative
-    if path.suffix.lower() in IMAGE_SUFFIXES or path.is_file():
-        return path
-    candidates = [path.with_name(path.name + suffix) for suffix in IMAGE_SUFFIXES]
-    return next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
 
 
 def _camera_to_world(matrix: Any) -> Tensor:
@@ -100,6 +94,8 @@ def _camera_to_world(matrix: Any) -> Tensor:
         pose = torch.tensor(matrix, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return torch.empty(0, dtype=torch.float64)
+    if pose.shape == (16,) and pose[12:].tolist() == [0, 0, 0, 1]:
+        pose = pose.reshape(4, 4)
     if pose.shape == (3, 4):
         pose = torch.cat((pose, pose.new_tensor([[0, 0, 0, 1]])))
     if pose.shape == (4, 4):

@@ -13,7 +13,8 @@ from dataloader.ply import PlyList, read_ply
 from utils.errors import UserError, short
 from utils.labels import LARGEST_NYU40_ID
 
-_COLORS = ("red", "green", "blue")
+_COLORS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
+_LABELS = ("label", "scalar_label")  # the second as CloudCompare writes what it read as the first
 _CORNERS = ("vertex_indices", "vertex_index")
 
 
@@ -34,10 +35,14 @@ class Mesh:
     labels: Tensor | None = None
 
     def unknown_labels(self) -> dict[int, int]:
-        """Vertices per label id outside NYU40 (over 40), which count as unannotated."""
+        """Vertices per label id outside NYU40 (below 0 or over 40), which count as unannotated.
+
+        -1 are also those whose label was no whole number.
+        """
         if self.labels is None:
             return {}
-        ids, counts = self.labels[self.labels > LARGEST_NYU40_ID].unique(return_counts=True)
+        outside = (self.labels < 0) | (self.labels > LARGEST_NYU40_ID)
+        ids, counts = self.labels[outside].unique(return_counts=True)
         return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 
@@ -58,34 +63,48 @@ def load_mesh(path: str | Path, require_labels: bool = False) -> Mesh:
                         "<scene>_vh_clean_2.labels.ply): download it or correct the path")
     elements = read_ply(path)
     vertex, face = elements.get("vertex", {}), elements.get("face", {})
-    scalars = {name: values for name, values in vertex.items() if isinstance(values, np.ndarray)}
+    scalars = {name.lower(): values for name, values in vertex.items() if isinstance(values, np.ndarray)}
     found = ", ".join(scalars) or "nothing"
     if not {"x", "y", "z"} <= set(scalars):
         raise UserError(f"{path} has no x, y, z per vertex (found {found}); replace the file")
-    if require_labels and "label" not in scalars:
+    label = next((scalars[name] for name in _LABELS if name in scalars), None)
+    if require_labels and label is None:
         raise UserError(f"{path} has no 'label' per vertex (found {found}); annotation needs the labelled mesh, in "
                         "ScanNet <scene>_vh_clean_2.labels.ply")
     mesh = Mesh(
         vertices=_stack(scalars, ("x", "y", "z"), np.float32),
         faces=torch.from_numpy(_triangles(face, len(scalars["x"]), path)),
-        colors=_stack(scalars, _COLORS, np.uint8) if set(_COLORS) <= set(scalars) else None,
-        labels=torch.from_numpy(_within(scalars["label"], np.int32, -1)) if "label" in scalars else None,
+        colors=_colors(scalars),
+        labels=None if label is None else torch.from_numpy(_within(label, np.int32, -1)),
     )
     _check(mesh, path)
     return mesh
 
 
 def _stack(scalars: dict[str, np.ndarray], names: tuple[str, ...], dtype: type) -> Tensor:
-    columns = np.empty((len(scalars[names[0]]), len(names)), dtype)
-    for k, name in enumerate(names):
-        columns[:, k] = scalars[name] if np.dtype(dtype).kind == "f" else _within(scalars[name], dtype, 0)
-    return torch.from_numpy(columns)
+    return torch.from_numpy(np.stack([scalars[name].astype(dtype) for name in names], axis=-1))
+
+
+def _colors(scalars: dict[str, np.ndarray]) -> Tensor | None:
+    """Colours uint8 ``[Nv, 3]`` from bytes, from 16 bits, or from floats in 0..1 or 0..255."""
+    names = next((names for names in _COLORS if set(names) <= set(scalars)), None)
+    if names is None:
+        return None
+    columns = np.stack([scalars[name] for name in names], axis=-1)
+    if columns.dtype.kind == "f":
+        columns = np.nan_to_num(columns.astype(np.float64), posinf=0, neginf=0)
+        columns = np.rint(columns * 255 if columns.size and columns.max() <= 1 else columns)
+    elif columns.dtype.itemsize == 2 and columns.size and columns.max() > 255:
+        columns = np.rint(columns / 257)
+    return torch.from_numpy(_within(columns, np.uint8, 0))
 
 
 def _within(values: np.ndarray, dtype: type, otherwise: int) -> np.ndarray:
-    """Whole numbers of ``dtype``; ``otherwise`` where it cannot hold a value, such as NaN."""
+    """Whole numbers of ``dtype``; ``otherwise`` where it cannot hold a value, such as NaN or 1.5."""
     limits = np.iinfo(dtype)
     inside = (values >= limits.min) & (values <= limits.max)
+    if values.dtype.kind == "f":
+        inside &= values == np.floor(values)
     result = np.full(values.shape, otherwise, dtype)
     result[inside] = values[inside].astype(dtype)
     return result

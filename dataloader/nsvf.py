@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dataloader.file_finder import IMAGE_SUFFIXES
 from dataloader.lens import Lens
-from dataloader.posed_images import IMAGE_SUFFIXES, PosedImage, build_scene
+from dataloader.posed_images import PosedImage, build_scene
 from dataloader.scannet_files import frame_files, read_intrinsics, read_numbers
 from dataloader.scene import Scene
 from utils.errors import UserError, reading, short

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.errors import reading, short
+from utils.errors import UserError, reading, short
 from utils.files import regular_file
 
 _TYPES = {
@@ -58,6 +58,8 @@ def read_ply(path: str | Path) -> dict[str, dict[str, np.ndarray | PlyList]]:
     path = regular_file(path, "a PLY mesh")
     with reading(path, "a PLY mesh", _ADVICE):
         content = np.fromfile(path, np.uint8)
+        if content[:2].tobytes() == b"\x1f\x8b":
+            raise UserError(f"{path} is compressed by gzip; unpack it (gunzip) under the same name")
         encoding, elements, start = _read_header(content[:_LONGEST_HEADER].tobytes())
         table = _Text(content[start:]) if encoding == "ascii" else _Binary(content[start:])
         read = {element.name: _read_element(table, element) for element in elements}

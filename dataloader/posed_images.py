@@ -5,14 +5,24 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import image_header, lost_poses, pose_problem, report_skipped, shared_turn, turn_remark
+from dataloader.file_finder import image_stem
+from dataloader.frame_checks import (
+    image_header,
+    lost_poses,
+    pose_problem,
+    report_skipped,
+    scale_remark,
+    shared_turn,
+    turn_remark,
+    without_scale,
+)
 from dataloader.lens import Lens
 from dataloader.scannet_files import numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path, scene_name
@@ -24,7 +34,6 @@ from utils.pictures import PictureHeader
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class _Usable:
 
 def build_scene(
     path: Path, layout: str, images: list[PosedImage], background: float, points: SparsePoints | None = None,
-    bounds: Tensor | None = None,
+    bounds: Tensor | None = None, remarks: Sequence[str] = (),
 ) -> Scene:  # fmt: skip
     """The scene of ``images``, reading their headers only.
 
@@ -73,7 +82,7 @@ def build_scene(
         raise UserError(f"{path} ({layout} layout): its box runs from {bounds[0].tolist()} to {bounds[1].tolist()}; "
                         f"expected coordinates up to {FARTHEST:g}")
     skipped: dict[str, str] = {}
-    usable = _usable_images(images, skipped)
+    usable, scaled = _usable_images(images, skipped)
     skipped.update(lost_poses({one.name: one.image.camera_to_world for one in usable}))
     usable = [one for one in usable if one.name not in skipped]
     turned = shared_turn([one.header for one in usable], _fitting(usable))
@@ -115,7 +124,7 @@ def build_scene(
         points=points,
         bounds=bounds,
         turned=turned,
-        remarks=turn_remark([one.header for one in usable], turned),
+        remarks=(*remarks, *scaled, *turn_remark([one.header for one in usable], turned)),
     )
 
 
@@ -133,19 +142,26 @@ def _fitting(usable: list[_Usable]) -> Callable[[PictureHeader, bool], bool]:
     return fits
 
 
-def _usable_images(images: list[PosedImage], skipped: dict[str, str]) -> list[_Usable]:
-    """The images that can be used, in numeric order of their names; why not, for the others, goes to ``skipped``."""
+def _usable_images(images: list[PosedImage], skipped: dict[str, str]) -> tuple[list[_Usable], tuple[str, ...]]:
+    """The images that can be used, in numeric order of their names, and remarks for users.
+
+    Why the others cannot goes to ``skipped``.
+    """
+    scales: list[float] = []
     named = dict(zip(frame_names([image.relative for image in images]), images, strict=True))
     usable = []
     for name in sorted(named, key=lambda name: (numeric_key(name), name)):
         image = named[name]
-        reason = pose_problem(image.camera_to_world)
+        pose, scale = without_scale(image.camera_to_world)
+        scales.append(scale)
+        image = replace(image, camera_to_world=pose)
+        reason = pose_problem(pose)
         header = image_header(image.path) if reason is None else reason
         if isinstance(header, str):
             skipped[name] = header
         else:
             usable.append(_Usable(name, image, header))
-    return usable
+    return usable, scale_remark(scales)
 
 
 def frame_names(relatives: list[str]) -> list[str]:
@@ -154,9 +170,10 @@ def frame_names(relatives: list[str]) -> list[str]:
     Raises:
         UserError: an image is listed twice, or its name cannot be a file's.
     """
-    names = [Path(relative).stem for relative in relatives]
+    paths = [relative.replace("\\", "/") for relative in relatives]
+    names = [image_stem(PurePosixPath(path).name) for path in paths]
     if len(set(names)) < len(names):
-        names = [re.sub(r"[\\/]+", "_", str(Path(relative).with_suffix(""))).strip("._") for relative in relatives]
+        names = [re.sub(r"/+", "_", image_stem(path)).strip("._") for path in paths]
     name, count = Counter(names).most_common(1)[0] if names else ("", 1)
     if count > 1:
         raise UserError(f"two images are called {name}; list each image once, under a name of its own")

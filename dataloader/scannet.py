@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from dataloader.frame_checks import UNREADABLE, image_header, reasons_text, report_skipped, shared_turn, turn_remark
-from dataloader.scannet_files import common_size, frame_files, read_extrinsic, read_intrinsics, read_poses
+from dataloader.scannet_files import common_size, frame_files, match_frames, read_extrinsic, read_intrinsics, read_poses
 from dataloader.scene import Scene, mesh_path, scene_name
 from utils.cameras import scale_intrinsics
 from utils.depth_images import DEPTH_SUFFIXES, depth_size
 from utils.errors import UserError
+from utils.names import is_system_name
 from utils.pictures import PictureHeader
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,9 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     """
     path = Path(path)
     colors, poses = _required_files(path)
-    camera_to_world, skipped = read_poses({name: poses[name] for name in colors if name in poses})
-    skipped.update({name: "no pose file" for name in colors if name not in poses})
+    posed = match_frames(colors, poses)
+    camera_to_world, skipped, remarks = read_poses(posed)
+    skipped.update({name: "without pose file" for name in colors if name not in posed})
     found = {name: image_header(colors[name]) for name in camera_to_world}
     skipped.update({name: reason for name, reason in found.items() if isinstance(reason, str)})
     headers = {name: header for name, header in found.items() if isinstance(header, PictureHeader)}
@@ -53,7 +55,7 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     folder = path / "intrinsic"
     intrinsics, image_size, turned = _camera(path, headers, folder / "intrinsic_color.txt", intrinsics_size)
     color_extrinsic = read_extrinsic(folder / "extrinsic_color.txt")
-    depth_paths, depth_size, depth_intrinsics = _depth(path, frames, image_size, intrinsics)
+    depth_paths, depth_shape, depth_intrinsics, depth_remarks = _depth(path, frames, image_size, intrinsics)
     depth_extrinsic = read_extrinsic(folder / "extrinsic_depth.txt")
     return Scene(
         name=scene_name(path),
@@ -65,13 +67,13 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
         intrinsics=intrinsics,
         image_size=image_size,
         depth_intrinsics=depth_intrinsics,
-        depth_size=depth_size,
+        depth_size=depth_shape,
         depth_to_color=torch.linalg.inv(color_extrinsic) @ depth_extrinsic,
         mesh_path=mesh_path(path, "_vh_clean_2.ply"),
         label_mesh_path=mesh_path(path, "_vh_clean_2.labels.ply"),
         skipped=skipped,
         turned=turned,
-        remarks=turn_remark(headers.values(), turned),
+        remarks=(*remarks, *turn_remark(headers.values(), turned), *depth_remarks),
     )
 
 
@@ -110,12 +112,15 @@ def _camera(
 
 def _depth(
     path: Path, frames: list[str], image_size: tuple[int, int], intrinsics: Tensor
-) -> tuple[list[Path | None], tuple[int, int] | None, Tensor | None]:
-    """Depth image of each frame, their size, and their intrinsics."""
+) -> tuple[list[Path | None], tuple[int, int] | None, Tensor | None, list[str]]:
+    """Depth image of each frame, their size, their intrinsics, and remarks for users."""
     files = frame_files(path / "depth", DEPTH_SUFFIXES)
-    present = {name: files[name] for name in frames if name in files}
+    present = match_frames(frames, files)
     if not present:
-        return [None] * len(frames), None, None
+        unread = [file.name for file in sorted((path / "depth").glob("*")) if not is_system_name(file.name)]
+        remarks = [f"depth/ holds {len(unread)} files (such as {unread[0]}) and none that is read: expected N.png, "
+                   ".tif, .pgm or .npy with the numbers of color/"] if unread else []  # fmt: skip
+        return [None] * len(frames), None, None, remarks
     sizes: dict[str, tuple[int, int]] = {}
     unreadable: dict[str, str] = {}
     for name, file in present.items():
@@ -127,11 +132,13 @@ def _depth(
         raise UserError(f"{path / 'depth'}: none of its {len(present)} images can be read "
                         f"({reasons_text(unreadable)}); replace or remove the folder")
     size = common_size(sizes, "depth", path)
+    remarks = []
     if unreadable:
-        logger.warning("%s: %d depth images left out: %s", path.name, len(unreadable), reasons_text(unreadable))
+        remarks.append(f"{len(unreadable)} depth images are left out: {reasons_text(unreadable)}")
+        logger.warning("%s: %s", path.name, remarks[0])
     paths = [None if name in unreadable else present.get(name) for name in frames]
     file = path / "intrinsic" / "intrinsic_depth.txt"
     if file.exists():
-        return paths, size, read_intrinsics(file, size)
+        return paths, size, read_intrinsics(file, size), remarks
     logger.warning("%s is absent; taking the colour camera's intrinsics for depth", file)
-    return paths, size, scale_intrinsics(intrinsics, image_size, size)
+    return paths, size, scale_intrinsics(intrinsics, image_size, size), remarks

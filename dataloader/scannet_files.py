@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dataloader.frame_checks import is_rigid, lost_poses, pose_problem
+from dataloader.frame_checks import is_rigid, lost_poses, pose_problem, scale_remark, without_scale
 from dataloader.lens import is_plausible_focal
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError, reading
 from utils.files import read_text
-from utils.names import plain_name
+from utils.names import is_system_name, plain_name
+
+_BETWEEN_NUMBERS = str.maketrans(",;[]", "    ")
 
 
 def frame_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -24,7 +27,8 @@ def frame_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """
     if not folder.is_dir():
         return {}
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != "."]
+    paths = [path for path in folder.iterdir()
+             if path.suffix.lower() in suffixes and not is_system_name(path.name) and not path.is_dir()]  # fmt: skip
     files: dict[str, Path] = {}
     for path in sorted(paths, key=lambda path: (numeric_key(path.stem), path.name)):
         if path.stem in files:
@@ -33,33 +37,55 @@ def frame_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     return files
 
 
+def match_frames(frames: Iterable[str], files: dict[str, Path]) -> dict[str, Path]:
+    """The file of each frame that has one: that of its name, or the only one with the same number (000012 and 12)."""
+    numbers: dict[int, list[str]] = {}
+    for name in files:
+        if name.isdecimal():
+            numbers.setdefault(int(name), []).append(name)
+    found = {}
+    for frame in frames:
+        same = [frame] if frame in files else numbers.get(int(frame), []) if frame.isdecimal() else []
+        if len(same) == 1:
+            found[frame] = files[same[0]]
+    return found
+
+
 def numeric_key(name: str) -> list[tuple[int, int, str]]:
     """A sort key: sorts 2 before 10, and names with text by their numbers too."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def read_poses(files: dict[str, Path]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Valid camera-to-world float64 ``[4, 4]`` by frame, and {frame: reason} of the others."""
+def read_poses(files: dict[str, Path]) -> tuple[dict[str, Tensor], dict[str, str], tuple[str, ...]]:
+    """Valid camera-to-world float64 ``[4, 4]`` by frame, {frame: reason} of the others, and remarks for users.
+
+    A file holds 4x4 or 3x4 numbers.
+    """
+    scales = []
     poses: dict[str, Tensor] = {}
     refused: dict[str, str] = {}
     for name, path in files.items():
         numbers = read_numbers(path)
-        readable = numbers is not None and len(numbers) == 16
-        pose = torch.tensor(numbers, dtype=torch.float64).reshape(4, 4) if readable else None
+        pose = None
+        if numbers is not None and len(numbers) in (12, 16):
+            whole = numbers if len(numbers) == 16 else [*numbers, 0.0, 0.0, 0.0, 1.0]
+            pose, scale = without_scale(torch.tensor(whole, dtype=torch.float64).reshape(4, 4))
+            scales.append(scale)
         problem = pose_problem(pose)
         if problem is None:
             poses[name] = pose
         else:
             refused[name] = problem
     refused.update(lost := lost_poses(poses))
-    return {name: pose for name, pose in poses.items() if name not in lost}, refused
+    kept = {name: pose for name, pose in poses.items() if name not in lost}
+    return kept, refused, scale_remark(scales)
 
 
 def read_numbers(path: Path) -> list[float] | None:
-    """All numbers of a text file; None when it is absent or holds anything else."""
+    """All numbers of a text file, between spaces, commas, semicolons and brackets; None when it holds anything else."""
     try:
         with reading(path, "numbers"):
-            return [float(word) for word in read_text(path).replace(",", " ").split()]
+            return [float(word) for word in read_text(path).translate(_BETWEEN_NUMBERS).split()]
     except UserError:
         return None
 

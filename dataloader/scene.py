@@ -21,6 +21,7 @@ from utils.depth_images import read_depth
 from utils.errors import UserError
 from utils.identity import tensor_identity, value_identity
 from utils.images import one_large_image, read_alpha, read_image, resize_image
+from utils.names import is_system_name
 
 
 class SparsePoints(NamedTuple):
@@ -163,7 +164,7 @@ def scene_name(path: Path) -> str:
 def mesh_path(path: Path, suffix: str) -> Path:
     """The mesh named after the folder, or the only one with that ending when the folder was renamed."""
     expected = path / f"{scene_name(path)}{suffix}"
-    others = sorted(path.glob(f"*{suffix}"))
+    others = [file for file in sorted(path.glob(f"*{suffix}")) if not is_system_name(file.name)]
     return others[0] if not expected.exists() and len(others) == 1 else expected
 
 

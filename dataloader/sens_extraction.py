@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from utils.outputs import SETTINGS_FILE, commit_output, prepare_output
 from utils.plans import Item, plan_output
 from utils.progress import progress
 
+logger = logging.getLogger(__name__)
 _COLOR_SUFFIX = {"jpeg": ".jpg", "png": ".png", "raw": ".png"}
 
 
@@ -57,10 +59,11 @@ def extract_scene(
         overwrite: make it again although it is there with other settings.
 
     Returns:
-        counts of frames, of lost poses and of meshes linked, or None when the folder is there already.
+        counts of frames, of lost poses, of frames left out because their images are damaged, and of meshes linked, or
+        None when the folder is there already.
 
     Raises:
-        UserError: the stream is damaged, or ``scene`` exists and is something else.
+        UserError: the stream ends early, has no frame that can be read, or ``scene`` exists and is something else.
     """
     _check_target(scene)
     with SensReader(stream) as reader:
@@ -72,13 +75,24 @@ def extract_scene(
         missing = {index for index in numbers if not _pose_path(folder, index).exists()}
         frames = reader.frames(frame_skip, missing)
         lost = 0
+        damaged: list[str] = []
         for frame in progress(frames, stream.stem, len(missing), "frame"):
-            _write_frame(folder, reader, frame, depth)
+            try:
+                _write_frame(folder, reader, frame, depth)
+            except UserError as error:
+                damaged.append(str(error))
+                continue
             lost += not bool(torch.isfinite(frame.camera_to_world).all())
+        if len(damaged) == len(numbers):
+            raise UserError(damaged[0] if damaged else f"{stream} holds no frames; download it again")
+        if damaged:
+            logger.warning("%s: %d of %d frames left out, because they are damaged; the first: %s", stream.stem,
+                           len(damaged), len(numbers), damaged[0])
         _write_calibration(folder, reader)
     _bring_meshes(stream, folder)
     commit_output(scene)
-    return {"frames": len(numbers), "extracted": len(missing), "lost_poses": lost, "meshes": len(meshes_beside(stream))}
+    return {"frames": len(numbers) - len(damaged), "extracted": len(missing) - len(damaged), "lost_poses": lost,
+            "damaged": len(damaged), "meshes": len(meshes_beside(stream))}  # fmt: skip
 
 
 def _check_target(scene: Path) -> None:
@@ -93,13 +107,13 @@ def _check_depth(reader: SensReader, stream: Path, depth: bool) -> None:
 
 def _write_frame(folder: Path, reader: SensReader, frame: SensFrame, depth: bool) -> None:
     header = reader.header
+    metres = reader.decode_depth(frame) if depth else None
     color_path = folder / "color" / f"{frame.index}{_COLOR_SUFFIX[header.color_coding]}"
     if header.color_coding == "raw":
         write_image(color_path, reader.decode_color(frame))
     else:
         with atomic_path(color_path, flushed=False) as temporary:
             temporary.write_bytes(frame.color_data)
-    metres = reader.decode_depth(frame) if depth else None
     if metres is not None:
         write_depth(folder / "depth" / f"{frame.index}.png", metres)
     _write_matrix(_pose_path(folder, frame.index), frame.camera_to_world)

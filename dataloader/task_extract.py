@@ -10,13 +10,14 @@ import gin
 
 from dataloader.sens_extraction import extract_scene, meshes_beside, plan_extraction
 from utils.errors import UserError
+from utils.names import is_system_name
 from utils.plans import FAILED, Item, Plan, plan_scenes
 from utils.scene_workers import SceneWorkers
 from utils.scenes import check_on_error, for_each_scene, resolve_scenes
 from utils.tasks import task
 
 logger = logging.getLogger(__name__)
-_COUNTS = ("frames", "lost_poses", "meshes")
+_COUNTS = ("frames", "lost_poses", "damaged", "meshes")
 _SHOWN = 5  # names in a message
 
 
@@ -67,8 +68,9 @@ def extract(
         failed = results.pop(FAILED, {})
         counts = {key: sum(result.get(key, 0) for result in results.values()) for key in _COUNTS}
         done = sum(1 for result in results.values() if result)
-        logger.info("extracted %d scenes: %d frames, of which %d have a lost pose, and %d meshes linked; %d were there "
-                    "already, %d failed", done, *counts.values(), len(results) - done, len(failed))
+        logger.info("extracted %d scenes: %d frames, of which %d have a lost pose; %d were left out as damaged, and %d "
+                    "meshes linked; %d scenes were there already, %d failed", done, *counts.values(),
+                    len(results) - done, len(failed))  # fmt: skip
         return {"scenes": len(results), **counts, FAILED: failed}
 
     return Plan(work, plan_scenes(list(streams), plan_one, on_error), [_what_is_found(Path(sens_dir), streams)])
@@ -76,7 +78,10 @@ def extract(
 
 def _describe(result: dict[str, int]) -> str:
     """A scene's line in the log."""
-    return f"{result['frames']} frames, {result['lost_poses']} with a lost pose" if result else "was there already"
+    if not result:
+        return "was there already"
+    damaged = f", {result['damaged']} left out as damaged" if result["damaged"] else ""
+    return f"{result['frames']} frames, {result['lost_poses']} with a lost pose{damaged}"
 
 
 def _what_is_found(folder: Path, streams: dict[str, Path]) -> str:
@@ -94,7 +99,9 @@ def _what_is_found(folder: Path, streams: dict[str, Path]) -> str:
 
 def _find_streams(folder: Path, scenes: str | list[str]) -> dict[str, Path]:
     """Streams by scene name."""
-    found = {path.stem: path for path in (*folder.glob("*.sens"), *folder.glob("*/*.sens"))}
+    paths = [path for path in (*folder.glob("*.sens"), *folder.glob("*/*.sens"))
+             if not any(is_system_name(part) for part in path.relative_to(folder).parts)]  # fmt: skip
+    found = {path.stem: path for path in paths}
     if not found:
         raise UserError(f"{folder} holds no .sens file, directly or one folder down; correct extract.sens_dir")
     names = sorted(found) if scenes == "all" else resolve_scenes(scenes)

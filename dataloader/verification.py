@@ -69,7 +69,10 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labe
         report.attempt(lambda index=index: _read_frame(scene, index))
     if scene.layout != "ScanNet" and not scene.label_mesh_path.exists():
         return report.findings
-    report.attempt(lambda: load_mesh(scene.mesh_path))
+    if scene.mesh_path.exists() or (all(path is None for path in scene.depth_paths) and scene.points is None):
+        report.attempt(lambda: load_mesh(scene.mesh_path))
+    else:
+        report.note(f"{scene.mesh_path.name} is absent; it is needed where there are no depth images only")
     if not labelled and not scene.label_mesh_path.exists():
         return report.findings
     mesh = report.attempt(lambda: load_mesh(scene.label_mesh_path, require_labels=True))

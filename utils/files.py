@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -14,6 +15,10 @@ from utils.disk import flush, temporary_path, writing
 from utils.errors import UserError, reading, short
 
 _MAKE_AGAIN = "run the stage that writes it"
+_MARKS = (  # UTF-32's begins like UTF-16's
+    (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -76,9 +81,29 @@ def regular_file(path: str | Path, what: str, advice: str = "") -> Path:
 
 
 def read_text(path: str | Path, what: str = "a text file", advice: str = "replace the file") -> str:
-    """A UTF-8 text file, without the byte order mark that Windows puts first; raises :class:`UserError`."""
+    """A text file in whatever encoding programs write: see :func:`decode_text`; raises :class:`UserError`."""
     with reading(path, what, advice):
-        return regular_file(path, what).read_text(encoding="utf-8-sig")
+        return decode_text(regular_file(path, what).read_bytes())
+
+
+def decode_text(content: bytes) -> str:
+    """Text in the encoding that its byte order mark names, else in UTF-8, UTF-16 without a mark, or Windows-1252.
+
+    Raises:
+        ValueError: it is no text: it holds zero bytes.
+    """
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return content[len(mark) :].decode(encoding)
+    even, odd = content[0:2000:2].count(0), content[1:2000:2].count(0)
+    if len(content) > 3 and max(even, odd) > 0.2 * len(content[:2000]):  # every other byte of Latin text
+        return content.decode("utf-16-le" if odd > even else "utf-16-be")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        if b"\0" in content:
+            raise
+        return content.decode("cp1252", "replace")
 
 
 def read_json(path: str | Path, advice: str = _MAKE_AGAIN, kind: type = object) -> Any:

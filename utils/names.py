@@ -9,6 +9,7 @@ from utils.errors import UserError, short
 
 _LONGEST_BYTES = 200  # a file's name may have 255, and suffixes such as ".partial" are put behind
 _LONGEST_PART, _LONGEST_PATH = 255, 4000  # bytes that Linux can open
+_SYSTEM_NAMES = ("__macosx", "lost+found", "thumbs.db", "desktop.ini", "system volume information", "#recycle")
 _REFUSED_KINDS = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, half characters and line separators
 
 
@@ -45,3 +46,8 @@ def readable_path(text: object, source: str | Path, what: str = "path") -> str:
 
 def _is_text(name: str) -> bool:
     return all(unicodedata.category(character) not in _REFUSED_KINDS for character in name)
+
+
+def is_system_name(name: str) -> bool:
+    """Whether operating systems, file servers or archives made a file or folder for themselves, or it is hidden."""
+    return name.startswith((".", "@", "$")) or name.casefold() in _SYSTEM_NAMES

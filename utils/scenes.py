@@ -12,7 +12,7 @@ from typing import Any
 
 from utils.errors import UserError, check_choice, reading, short
 from utils.files import read_text
-from utils.names import plain_name
+from utils.names import is_system_name, plain_name
 from utils.paths import find_config
 from utils.plans import FAILED
 from utils.progress import Progress
@@ -73,7 +73,7 @@ def scene_folders(root: str | Path | None, prefix: str = "") -> list[str]:
         return sorted(
             path.name.removeprefix(prefix)
             for path in Path(root).iterdir()
-            if path.is_dir() and path.name.startswith(prefix) and not path.name.startswith(".")
+            if path.is_dir() and path.name.startswith(prefix) and not is_system_name(path.name)
             and not path.name.endswith(".partial")
             and path.name not in ("run", "tensorboard")
         )

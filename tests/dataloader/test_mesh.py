@@ -1,5 +1,7 @@
 """PLY meshes: the fast path equals plyfile, and damaged files are refused."""
 
+import gzip
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,43 @@ def test_every_encoding_gives_the_same_mesh(tmp_path, layout):
     assert mesh.vertices[:, 0].tolist() == [0, 1, 2, 3]
     assert mesh.colors[:, 0].tolist() == [10, 11, 12, 13]
     assert (mesh.vertices.dtype, mesh.faces.dtype, mesh.labels.dtype) == (torch.float32, torch.int32, torch.int32)
+
+
+def _columns(path, **columns):
+    """A triangle whose vertices have these columns besides their places."""
+    arrays = {"x": np.arange(3.0), "y": np.arange(3.0) ** 2, "z": np.zeros(3), **columns}
+    table = np.empty(3, [(name, np.asarray(values).dtype) for name, values in arrays.items()])
+    for name, values in arrays.items():
+        table[name] = values
+    face = np.array([((0, 1, 2),)], [("vertex_indices", "i4", (3,))])
+    PlyData([PlyElement.describe(table, "vertex"), PlyElement.describe(face, "face")]).write(str(path))
+    return path
+
+
+@pytest.mark.parametrize("values", [
+    np.array([0, 100, 255], np.uint8), np.array([0, 100 / 255, 1], np.float32), np.array([0, 100 / 255, 1], np.float64),
+    np.array([0, 100, 255], np.float32), np.array([0, 100 * 257, 65535], np.uint16), np.array([0, 100, 255], np.int32),
+])  # fmt: skip
+@pytest.mark.parametrize("names", [("red", "green", "blue"), ("Red", "Green", "Blue"), ("r", "g", "b")])
+def test_colours_of_any_numbers(tmp_path, values, names):
+    columns = dict(zip(names, (values, values[::-1], values), strict=True))
+    mesh = load_mesh(_columns(tmp_path / "a.ply", **columns))
+    assert mesh.colors.tolist() == [[0, 255, 0], [100, 100, 100], [255, 0, 255]] and mesh.colors.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("name", ["label", "Label", "scalar_label", "scalar_Label"])
+def test_labels_of_any_numbers_and_names(tmp_path, name):
+    for values, expected in ((np.array([3, -1, 255], np.int32), [3, -1, 255]), (np.array([3, np.nan, 40], np.float32),
+                             [3, -1, 40]), (np.array([3, 2.5, 1191]), [3, -1, 1191])):  # fmt: skip
+        mesh = load_mesh(_columns(tmp_path / "a.ply", **{name: values}), require_labels=True)
+        assert mesh.labels.tolist() == expected
+    assert mesh.unknown_labels() == {-1: 1, 1191: 1}
+
+
+def test_a_compressed_mesh_is_named(tmp_path):
+    (tmp_path / "a.ply").write_bytes(gzip.compress(_columns(tmp_path / "b.ply").read_bytes()))
+    with pytest.raises(UserError, match="a.ply is compressed by gzip; unpack it"):
+        load_mesh(tmp_path / "a.ply")
 
 
 def test_polygons_become_triangle_fans(tmp_path):

@@ -35,16 +35,16 @@ def test_bad_poses_are_skipped_counted_and_logged_once(folder, caplog):
     (folder / "pose" / "0.txt").write_text("nan " * 16)
     (folder / "pose" / "1.txt").write_text("1 2 3")
     (folder / "pose" / "2.txt").write_text("not a matrix")
-    np.savetxt(folder / "pose" / "5.txt", np.diag([2.0, 2, 2, 1]))
+    np.savetxt(folder / "pose" / "5.txt", np.diag([2.0, 2, 1, 1]))
     np.savetxt(folder / "pose" / "6.txt", np.diag([1.0, 1, -1, 1]))
     scene = load_scannet_scene(folder)
     assert scene.frames == ["4", "7", "8", "9", "10", "11"]
     assert set(scene.skipped) == {"0", "1", "2", "3", "5", "6"}
     assert "lost" in scene.skipped["3"] and "lost" in scene.skipped["0"]
-    assert "unreadable" in scene.skipped["1"] and "not rigid" in scene.skipped["6"]
+    assert "unreadable" in scene.skipped["1"] and "mirrored" in scene.skipped["6"]
     assert [record.getMessage() for record in caplog.records] == [
         "scene0000_00: 6 of 12 frames left out: 2 with a lost pose (inf or NaN), 2 with an unreadable pose (expected "
-        "4x4 numbers), 2 with a pose that is not rigid"
+        "4x4 numbers), 1 with a pose that is not rigid, 1 with a pose that is mirrored (left-handed axes)"
     ]
 
 
@@ -159,3 +159,81 @@ def test_real_capture(shared_dir):
     assert len(scene) == 158 and scene.frames[-1] == "157" and scene.image_size == (360, 540)
     assert scene.mesh_path.exists() and not scene.skipped
     assert torch.equal(scene.read_depth(5, size=(360, 540)), scene.read_depth(5))  # one calibration: nothing moves
+
+
+def test_scaled_axes_are_divided_out_and_told(folder):
+    plain = load_scannet_scene(folder)
+    for path in (folder / "pose").iterdir():
+        pose = np.loadtxt(path)
+        pose[:3, :3] *= 2.5
+        np.savetxt(path, pose)
+    scene = load_scannet_scene(folder)
+    torch.testing.assert_close(scene.camera_to_world, plain.camera_to_world, atol=1e-6, rtol=0)
+    assert len(scene.remarks) == 1 and "11 poses have axes of length 2.5 instead of 1" in scene.remarks[0]
+
+
+def test_poses_as_other_programs_print_them(folder):
+    plain = load_scannet_scene(folder)
+    ways = [
+        lambda rows: b"\xef\xbb\xbf" + "\r\n".join(rows).encode(), lambda rows: "\n".join(rows).encode("utf-16"),
+        lambda rows: "\n".join(rows).encode("utf-16-le"), lambda rows: "\n".join(rows[:3]).encode(),
+        lambda rows: ("[" + ";\n".join(f"[{row}]" for row in rows) + "]").encode(),
+        lambda rows: ("\n\n" + "\n".join(rows).replace(" ", ", ")).encode(),
+    ]
+    files = sorted((folder / "pose").iterdir())
+    for index, path in enumerate(files):
+        path.write_bytes(ways[index % len(ways)](path.read_text().splitlines()))
+    scene = load_scannet_scene(folder)
+    assert scene.frames == plain.frames and torch.equal(scene.camera_to_world, plain.camera_to_world)
+
+
+def test_what_systems_leave_behind_is_no_frame(folder):
+    plain = load_scannet_scene(folder)
+    for part, suffix in (("color", "png"), ("depth", "png"), ("pose", "txt")):
+        (folder / part / "@eaDir" / f"0.{suffix}").mkdir(parents=True)
+        for name in (f"._0.{suffix}", ".DS_Store", "Thumbs.db", "desktop.ini"):
+            (folder / part / name).write_bytes(b"\0\5\x16\7")
+    (folder / f"._{folder.name}_vh_clean_2.ply").write_bytes(b"\0")
+    renamed = folder.rename(folder.with_name("another_name"))
+    scene = load_scannet_scene(renamed)
+    assert scene.frames == plain.frames and scene.skipped == plain.skipped
+    assert scene.mesh_path.name == "scene0000_00_vh_clean_2.ply"
+
+
+def test_frames_whose_numbers_are_padded_otherwise(folder):
+    plain = load_scannet_scene(folder)
+    for path in list((folder / "color").iterdir()):
+        path.rename(path.with_name(f"{int(path.stem):06d}.PNG"))
+    scene = load_scannet_scene(folder)
+    assert scene.frames == [f"{int(name):06d}" for name in plain.frames]
+    assert torch.equal(scene.camera_to_world, plain.camera_to_world)
+    assert scene.depth_paths == plain.depth_paths
+
+
+@pytest.mark.parametrize("way", ["tiff", "tif16", "pgm", "pgm_short", "npy", "npy16"])
+def test_depth_in_other_files(folder, way):
+    plain = load_scannet_scene(folder)
+    expected = [plain.read_depth(index) for index in range(len(plain))]
+    for path in list((folder / "depth").iterdir()):
+        units = np.asarray(Image.open(path)).astype(np.uint16)
+        metres = units.astype(np.float32) / 1000
+        path.unlink()
+        if way in ("tiff", "tif16"):
+            suffix = ".TIF" if way == "tif16" else ".tiff"
+            Image.fromarray(metres if way == "tiff" else units).save(path.with_suffix(suffix))
+        elif way.startswith("pgm"):  # a largest number that is not 65535 must not stretch the others
+            head = f"P5\n{units.shape[1]} {units.shape[0]}\n{65535 if way == 'pgm' else 7001}\n".encode()
+            path.with_suffix(".pgm").write_bytes(head + units.astype(">u2").tobytes())
+        else:
+            values = np.where(metres == 0, np.nan, metres) if way == "npy" else units[..., None]
+            np.save(path.with_suffix(".npy"), values)
+    scene = load_scannet_scene(folder)
+    assert scene.depth_size == plain.depth_size and not scene.remarks
+    for index, depth in enumerate(expected):
+        torch.testing.assert_close(scene.read_depth(index), depth, atol=1e-6, rtol=0)
+
+
+def test_a_depth_folder_without_a_readable_kind_is_told(folder):
+    for path in list((folder / "depth").iterdir()):
+        path.rename(path.with_suffix(".exr"))
+    assert "depth/ holds 12 files (such as 0.exr) and none that is read" in load_scannet_scene(folder).remarks[0]

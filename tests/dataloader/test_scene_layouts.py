@@ -1,6 +1,7 @@
 """NSVF, instant-ngp and COLMAP folders: equal cameras whatever the layout, and one sentence for each mistake."""
 
 import json
+import re
 import struct
 
 import numpy as np
@@ -313,18 +314,31 @@ def test_random_damage_is_never_a_traceback(layout, file, tmp_path):
     assert noticed >= 10  # a third is cut off
 
 
-@pytest.mark.parametrize(("model", "message"), [
-    (5, "camera 7 has the model 'OPENCV_FISHEYE'"), (6, "camera 7 has the model 'FULL_OPENCV'"),
-    (10, "camera 7 has the model 'THIN_PRISM_FISHEYE'"), (99, "unknown model number 99"),
+@pytest.mark.parametrize(("model", "count", "message"), [
+    (5, 8, "camera 7 has the model 'OPENCV_FISHEYE'"), (6, 12, "camera 7 has the model 'FULL_OPENCV'"),
+    (10, 12, "camera 7 has the model 'THIN_PRISM_FISHEYE'"), (14, 3, "camera 7 has the model 'SIMPLE_FISHEYE'"),
+    (99, 4, "unknown model number 99: a newer COLMAP's, which can export the model as text"),
 ])  # fmt: skip
-def test_unsupported_camera_models_in_binary(model, message, tmp_path):
+def test_unsupported_camera_models_in_binary(model, count, message, tmp_path):
     folder = write_colmap(tmp_path / "scene", random_capture())
-    path = folder / "sparse" / "0" / "cameras.bin"
-    content = bytearray(path.read_bytes())
-    content[12:16] = struct.pack("<i", model)
-    path.write_bytes(content)
+    head = struct.pack("<QiiQQ", 1, 7, model, 32, 24)
+    (folder / "sparse" / "0" / "cameras.bin").write_bytes(head + struct.pack(f"<{count}d", *[20.0] * count))
     with pytest.raises(UserError, match=f"cameras.bin.*{message}"):
         load_scene(folder)
+
+
+def test_cameras_that_no_image_uses_do_not_matter(tmp_path):
+    plain = load_scene(write_colmap(tmp_path / "plain", random_capture()))
+    binary = write_colmap(tmp_path / "binary", random_capture()) / "sparse" / "0" / "cameras.bin"
+    content = bytearray(binary.read_bytes())
+    content[:8] = struct.pack("<Q", 3)
+    unused = struct.pack("<iiQQ8d", 1, 5, 9, 9, *[1.0] * 8) + struct.pack("<iiQQ4d", 2, 1, 0, 0, *[float("nan")] * 4)
+    binary.write_bytes(content + unused)
+    text = write_colmap(tmp_path / "text", random_capture(), binary=False) / "sparse" / "0" / "cameras.txt"
+    text.write_text(text.read_text() + "1 OPENCV_FISHEYE 9 9 1 1 1 1 1 1 1 1\n2 A_MODEL_OF_2030 0 0 1\n")
+    for folder in ("binary", "text"):
+        scene = load_scene(tmp_path / folder)
+        assert scene.frames == plain.frames and torch.allclose(scene.intrinsics, plain.intrinsics)
 
 
 def _turned(folder, capture, turn, stored_size_is_the_cameras):
@@ -361,3 +375,67 @@ def test_pictures_that_hold_several_are_named(tmp_path):
     image.save(tmp_path / "images" / "2.png", save_all=True, append_images=[other])
     scene = load_scene(tmp_path)
     assert list(scene.skipped) == ["2"] and "2.png holds 2 pictures; expected one" in scene.skipped["2"]
+
+
+def test_colmap_text_without_blank_lines_keeps_every_image(tmp_path):
+    plain = load_scene(write_colmap(tmp_path / "plain", random_capture(7), binary=False))
+    folder = write_colmap(tmp_path / "scene", random_capture(7), binary=False)
+    path = folder / "sparse" / "0" / "images.txt"
+    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    without = [line for line in lines if line.startswith("#") or line.endswith(".png")]
+    for kept in (without, lines):  # no second lines at all, and some with points beside some that were cut out
+        path.write_text("\n".join(["# Number of images: 7, mean observations per image: 2", *kept]) + "\n")
+        scene = load_scene(folder)
+        assert scene.frames == plain.frames and torch.equal(scene.camera_to_world, plain.camera_to_world)
+        assert not scene.skipped and not scene.remarks
+    path.write_text("\n".join(["# Number of images: 9, mean observations per image: 2", *without]) + "\n")
+    assert "says that it has 9 images and lists 7" in load_scene(folder).remarks[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
+@pytest.mark.parametrize("layout", ["transforms", "colmap"])
+def test_lists_in_other_encodings_with_accents(tmp_path, layout, encoding):
+    capture = random_capture()
+    write = write_transforms if layout == "transforms" else write_colmap
+    folder = write(tmp_path, capture) if layout == "transforms" else write(tmp_path, capture, binary=False)
+    for path in list((folder / "images").iterdir()):
+        path.rename(path.with_name(f"k\u00fcche {path.name}"))
+    lists = [folder / "transforms.json"] if layout == "transforms" else list((folder / "sparse" / "0").iterdir())
+    for path in lists:
+        text = re.sub(r"(\d)\.png", "k\u00fcche \\1.png", path.read_text())
+        path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    scene = load_scene(folder)
+    assert scene.frames == [f"k\u00fcche {index}" for index in range(5)]
+    for index, image in enumerate(capture.images):
+        assert torch.equal(scene.read_color(index), image)
+
+
+@pytest.mark.parametrize(
+    ("listed", "on_disk", "told"),
+    [
+        ("images/{}", "{}.PNG", False), ("images/a.b.{}", "a.b.{}.png", False), ("images\\{}.png", "{}.png", False),
+        ("C:\\capture\\images\\{}.png", "{}.png", False), ("/home/somebody/capture/images/{}.png", "{}.png", False),
+        ("IMAGES/{}.JPG", "{}.jpg", True), ("images/caf\u00e9 {}.png", "cafe\u0301 {}.png", True),
+        ("images/{}.jpg", "{}.png", True), ("images/frame.{}", "frame.{}.jpeg", False),
+    ],
+)  # fmt: skip
+def test_names_as_other_systems_write_them(tmp_path, listed, on_disk, told):
+    capture = random_capture()
+    content = transforms(capture)
+    for index, frame in enumerate(content["frames"]):
+        frame["file_path"] = listed.format(index)
+    write_transforms(tmp_path, capture, content)
+    for index in range(5):
+        (tmp_path / "images" / f"{index}.png").rename(tmp_path / "images" / on_disk.format(index))
+    scene = load_scene(tmp_path)
+    assert len(scene) == 5 and bool(scene.remarks) == told
+    for index, image in enumerate(capture.images):  # each frame has its own image, in the order of the numbers
+        assert torch.equal(scene.read_color(index), image)
+
+
+def test_a_name_that_could_mean_two_files_is_not_guessed(tmp_path):
+    content = transforms(random_capture())
+    content["frames"][0]["file_path"] = "images/0.tif"
+    write_transforms(tmp_path, random_capture(), content)
+    write_image(tmp_path / "images" / "0.jpg", random_capture().images[0])
+    assert list(load_scene(tmp_path).skipped) == ["0"]

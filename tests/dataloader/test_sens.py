@@ -43,7 +43,7 @@ def test_extracted_scene_opens(tmp_path):
     write_sens(tmp_path / "sens" / "scene0000_00" / "scene0000_00.sens")
     write_room_mesh(tmp_path / "sens" / "scene0000_00" / "scene0000_00_vh_clean_2.labels.ply", with_labels=True)
     result = extract(sens_dir=str(tmp_path / "sens"), scans_dir=str(tmp_path / "scans"), frame_skip=2)
-    assert result == {"scenes": 1, "frames": 6, "lost_poses": 1, "meshes": 1, "failed": {}}
+    assert result == {"scenes": 1, "frames": 6, "lost_poses": 1, "damaged": 0, "meshes": 1, "failed": {}}
     scene = load_scannet_scene(tmp_path / "scans" / "scene0000_00")
     assert scene.frames == ["0", "4", "6", "8", "10"] and list(scene.skipped) == ["2"]
     assert torch.equal(scene.camera_to_world[4].float(), expected_pose(10).float())  # float32 survives the text
@@ -138,8 +138,43 @@ def test_damaged_depth_names_the_frame(tmp_path):
     whole = write_sens(tmp_path / "s.sens", frames=2)
     packed = zlib.compress(depth_image(1).astype("<u2").tobytes())
     (tmp_path / "s.sens").write_bytes(whole.replace(packed, b"\0" * len(packed)))
-    with pytest.raises(UserError, match="depth image of frame 1 is damaged"):
+    with SensReader(tmp_path / "s.sens") as reader:
+        _, frame = reader.frames()
+        with pytest.raises(UserError, match="depth image of frame 1 is damaged"):
+            reader.decode_depth(frame)
+
+
+def test_a_damaged_frame_costs_that_frame(tmp_path, caplog):
+    whole = write_sens(tmp_path / "s.sens", frames=4)
+    packed = zlib.compress(depth_image(1).astype("<u2").tobytes())
+    (tmp_path / "s.sens").write_bytes(whole.replace(packed, b"\0" * len(packed)))
+    result = extract_scene(tmp_path / "s.sens", tmp_path / "s")
+    assert result["frames"] == 3 and result["damaged"] == 1
+    assert "s: 1 of 4 frames left out, because they are damaged" in caplog.text
+    assert "depth image of frame 1 is damaged" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "s" / "pose").iterdir()) == ["0.txt", "2.txt", "3.txt"]
+    scene = load_scannet_scene(tmp_path / "s")
+    assert scene.frames == ["0", "3"]  # the pose of frame 2 is lost
+    np.testing.assert_allclose(scene.read_depth(1).numpy() * 1000, depth_image(3), atol=1e-3)
+
+
+def test_a_stream_without_a_readable_frame_is_refused(tmp_path):
+    write_sens(tmp_path / "none.sens", frames=0)
+    with pytest.raises(UserError, match="none.sens holds no frames"):
+        extract_scene(tmp_path / "none.sens", tmp_path / "none")
+    whole = write_sens(tmp_path / "s.sens", frames=2, depth="raw")
+    (tmp_path / "s.sens").write_bytes(whole.replace(struct.pack("<2i", 1, 0), struct.pack("<2i", 1, 1), 1))
+    with pytest.raises(UserError, match="depth image of frame 0 is damaged"):  # it says zlib and is raw
         extract_scene(tmp_path / "s.sens", tmp_path / "s")
+
+
+def test_what_archives_leave_beside_streams_is_no_stream(tmp_path):
+    write_sens(tmp_path / "sens" / "room.v2" / "room.v2.sens", frames=1)
+    (tmp_path / "sens" / "__MACOSX").mkdir()
+    for name in ("__MACOSX/room.v2.sens", "._room.v2.sens", "room.v2/._room.v2.sens"):
+        (tmp_path / "sens" / name).write_bytes(b"\0\5\x16\7")
+    result = extract(sens_dir=str(tmp_path / "sens"), scans_dir=str(tmp_path / "scans"))
+    assert result["scenes"] == 1 and result["frames"] == 1 and (tmp_path / "scans" / "room.v2").is_dir()
 
 
 HEADER_END = 4 + 8 + 9 + 4 * 64  # of the fixture's matrices; codings, sizes, units and the number of frames follow

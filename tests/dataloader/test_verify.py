@@ -1,5 +1,6 @@
 """``verify``: sound data passes; every kind of damage is found, told, and makes the command fail."""
 
+import io
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dataloader import add_channel, save_perfception_scene
 from dataloader.scene_transform import SceneTransform
@@ -82,7 +84,7 @@ def _truncate(path):
         (lambda data: _truncate(data / "scans/scene0000_00/color/3.png"), "3.png ends before its picture does"),
         (lambda data: _truncate(data / "scans/scene0000_00/depth/3.png"), "3.png"),
         (lambda data: (data / "scans/scene0000_00/intrinsic/intrinsic_color.txt").unlink(), "intrinsic_color.txt"),
-        (lambda data: (data / "scans/scene0000_00/scene0000_00_vh_clean_2.ply").unlink(), "clean_2.ply does not exist"),
+        (lambda data: _truncate(data / "scans/scene0000_00/scene0000_00_vh_clean_2.ply"), "clean_2.ply"),
         (lambda data: write_room_mesh(data / "scans/scene0000_00/scene0000_00_vh_clean_2.labels.ply", False),
          "no 'label' per vertex"),
         (lambda data: _truncate(data / "fields/plenoxel_scannet_scene0000_00/last.ckpt"), "truncated"),
@@ -100,6 +102,31 @@ def test_damage_is_found_and_told(data, caplog, damage, message):
     with caplog.at_level(logging.INFO), pytest.raises(UserError, match="1 problems in 1 scans, 1 fields, 1 views"):
         run_verify(data)
     assert "BROKEN" in caplog.text and message in caplog.text
+
+
+def test_a_mesh_is_missed_only_where_it_is_needed(data, caplog):
+    (data / "scans/scene0000_00/scene0000_00_vh_clean_2.ply").unlink()
+    with caplog.at_level(logging.INFO):
+        assert run_verify(data)["notes"] == 1
+    assert "scene0000_00_vh_clean_2.ply is absent" in caplog.text
+    shutil.rmtree(data / "scans/scene0000_00/depth")
+    with pytest.raises(UserError, match="1 problems"):
+        run_verify(data)
+
+
+def test_one_picture_of_each_kind_is_decoded_at_least(data):
+    whole = (data / "scans/scene0000_00/color/9.png").read_bytes()
+    middle = whole.index(b"IDAT") + 40  # sound to its end mark, but not within
+    damaged = whole[:middle] + b"\0" * 8 + whole[middle + 8 :]
+    (data / "scans/scene0000_00/color/9.png").write_bytes(damaged)
+    assert verify(str(data / "scans"), read_images=False)["broken"] == 0  # the first PNG is sound
+    picture = Image.open(io.BytesIO(whole)).convert("L")
+    picture.save(data / "scans/scene0000_00/color/9.png")
+    grey = (data / "scans/scene0000_00/color/9.png").read_bytes()
+    middle = grey.index(b"IDAT") + 40
+    (data / "scans/scene0000_00/color/9.png").write_bytes(grey[:middle] + b"\0" * 8 + grey[middle + 8 :])
+    with pytest.raises(UserError, match="1 problems"):  # the only grey one
+        verify(str(data / "scans"), read_images=False)
 
 
 def test_an_empty_folder_is_said_and_stops_nothing(data):
