@@ -2,7 +2,8 @@
 # The experiment of docs/experiment.md: generated rooms, fields, views, and every row of configs/exp with several seeds.
 #   bash scripts/experiment.sh [--work FOLDER] [--rows "ROW ..."] [--seeds "0 1 2"] [--lanes 4] [--workers 8]
 #                              [--minutes N] [--small]
-# The table goes to FOLDER/table; its baseline is the first of the rows. What is finished is not repeated. --minutes starts no new run after that time and exits with 4: call it again to go on.
+# The table goes to FOLDER/table; its baseline is the first of the rows. What is finished is not repeated.
+# --minutes starts no new run after that time, waits for those that run, and exits with 4: call it again to go on.
 # --lanes: trainings at a time; --workers: rooms at a time. --small: a few small rooms and epochs, for two CPU cores.
 
 set -euo pipefail
@@ -39,7 +40,9 @@ run() {
         --ginb "DATA = '$work/data'" --ginb "WORK = '$work'"
 }
 export -f run
-in_time() { [ $SECONDS -lt $deadline ] || { echo "stopped after $minutes minutes; run the same command to go on"; exit 4; }; }
+in_time() {
+    [ $SECONDS -lt $deadline ] || { wait; echo "stopped after $minutes minutes; run the same command to go on"; exit 4; }
+}
 scenes() { run "$1" "${@:2}" --ginb "SceneWorkers.count = $workers" --ginb "SceneWorkers.cores = 2"; }
 
 counts=(96 16 24)
