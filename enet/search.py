@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from utils.config import check_binding
 from utils.cores import environment_of_each
+from utils.disk import says_disk_refusal
 from utils.errors import UserError, reading, short
 from utils.files import read_json, write_json, write_text
-from utils.interrupts import end_with_this_process
+from utils.interrupts import STOPPED_CODES, end_with_this_process
 from utils.locks import check_unlocked, locked
 from utils.outputs import SETTINGS_FILE, first_difference
 from utils.paths import PROJECT
@@ -107,10 +108,10 @@ def run_search(search: Search) -> dict[str, Any]:
 
     With one job, the parameters of trial k depend on the seed, on k and on the scores of the trials before it. So a
     search that was stopped and started again has the same result: the trial that was running continues with its
-    parameters, from its last checkpoint. Trials whose training failed count.
+    parameters, from its last checkpoint. Trials whose training failed count, unless the disk refused.
 
     Raises:
-        UserError: Optuna is missing, the study is damaged or another search's, or no trial succeeded.
+        UserError: Optuna is missing, the study is damaged or another search's, no trial succeeded, or the disk is full.
     """
     require_optuna()
     import optuna
@@ -224,9 +225,14 @@ class _Trainings:
             command += ["--ginb", binding]
         code, errors = self._call(command)
         if code:
-            reason = errors.strip().splitlines()[-1:] or ["no message"]
-            logger.error("%s failed: %s", name, reason[0])
-            raise TrialFailed(reason[0])
+            reason = (errors.strip().splitlines() or ["no message"])[-1]
+            # Neither says anything about the bindings: the trial goes on where it stopped.
+            if says_disk_refusal(reason):
+                raise UserError(f"{name}: {reason.removeprefix('error: ')}")
+            if code in STOPPED_CODES:
+                raise UserError(f"{name} was {reason}")
+            logger.error("%s failed: %s", name, reason)
+            raise TrialFailed(reason)
         metrics = runs / name / "metrics.json"
         content = read_json(metrics)
         with reading(metrics, "the metrics of a training", "delete the trial's folder"):
@@ -272,5 +278,5 @@ def _results(search: Search, study: optuna.Study) -> dict[str, Any]:
         "best_mean_iou": best.value,
         "best": best.params,
         "trials": [{"number": trial.number, "mean_iou": trial.value, **trial.params} for trial in complete],
-        "failed": len(study.get_trials(states=(TrialState.FAIL,))),
+        "failed_trials": len(study.get_trials(states=(TrialState.FAIL,))),
     }

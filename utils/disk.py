@@ -18,6 +18,7 @@ from utils.errors import UserError
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ESTALE)
 _TORCH_WRITER = "unexpected pos"  # what PyTorch says of a write that was cut short; its file may be gone by now
+_CANNOT = "cannot be written"
 _LEAST_FREE = 1 << 20  # bytes; a disk with less is full, whatever the library that wrote to it says
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()) or "host"
 _TEMPORARY = re.compile(r"\..*\.(?P<host>[A-Za-z0-9-]+)-(?P<process>\d+)\.partial(\.[^.]+)?")
@@ -55,9 +56,14 @@ def disk_refusal(error: Exception, path: str | Path | None = None) -> UserError 
     else:
         return None
     advice = "make room" if number in _FULL else "correct that, or choose another folder"
-    what = f"{place} cannot be written" if place is not None else "an output cannot be written"
-    return UserError(f"{what} ({reason}); what is finished is safe: {advice}, and the same command with "
+    what = place if place is not None else "an output"
+    return UserError(f"{what} {_CANNOT} ({reason}); what is finished is safe: {advice}, and the same command with "
                      "--resume continues from here")
+
+
+def says_disk_refusal(message: str) -> bool:
+    """Whether an error message, such as another process's, is that of :func:`disk_refusal`."""
+    return f" {_CANNOT} (" in message
 
 
 def _concerns(name: str, path: str | Path) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from types import FrameType
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Exit codes of a process that one of them stopped, before or after it could answer, as Python's subprocess gives them.
+STOPPED_CODES = (*(128 + number for number in _STOPPING), *(-number for number in _STOPPING))
 _PR_SET_PDEATHSIG = 1
 _PARENT = "SSIR_PARENT"
 

@@ -28,7 +28,7 @@ def search_section(search_dir: Path | None) -> dict[str, Any] | None:
         return None
     found = read_json(search_dir / "metrics.json")
     with reading(search_dir / "metrics.json", "the metrics of a search", "run the search again"):
-        trials, parameters, failed = found["trials"], list(found["best"]), int(found["failed"])
+        trials, parameters, failed = found["trials"], list(found["best"]), int(found["failed_trials"])
         best = sorted(trials, key=lambda trial: -float(trial["mean_iou"]))[:_BEST_TRIALS]
         rows = [{"number": trial["number"], "mean_iou": 100 * trial["mean_iou"],
                  "values": [_text(trial.get(name)) for name in parameters]} for trial in best]

@@ -55,7 +55,7 @@ def write_search(folder):
                "LossOptions.class_weights": ("enet", "none")[number % 2]} for number in range(12)]
     best = {name: trials[-1][name] for name in ("OptimizerOptions.learning_rate", "LossOptions.class_weights")}
     write_json(folder / "metrics.json",
-               {"best_trial": 11, "best_mean_iou": 0.21, "best": best, "trials": trials, "failed": 2})
+               {"best_trial": 11, "best_mean_iou": 0.21, "best": best, "trials": trials, "failed_trials": 2})
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The search tries bindings, keeps its study, resumes, and writes the best; its trials are trainings of their own."""
 
 import contextlib
+import errno
 import itertools
 import sqlite3
 import subprocess
@@ -17,9 +18,11 @@ import enet.search  # noqa: E402
 import run as entry  # noqa: E402
 from enet.search import Search, run_search  # noqa: E402
 from utils.cores import usable_cores  # noqa: E402
+from utils.disk import disk_refusal  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.files import read_json, write_json  # noqa: E402
 from utils.paths import PROJECT  # noqa: E402
+from utils.plans import FAILED  # noqa: E402
 from utils.run_state import set_imports_allowed  # noqa: E402
 
 SPACE = {"OptimizerOptions.learning_rate": ("log", 1e-4, 1e-1), "LossOptions.class_weights": ("choice", "enet", "none")}
@@ -46,15 +49,42 @@ def trainings(monkeypatch):
 
 def test_goes_on_where_it_stopped(trainings, tmp_path):
     first = run_search(Search(tmp_path, "# config\n", SPACE, trials=3, jobs=1, seed=0))
-    assert len(first["trials"]) + first["failed"] == 3 == len(trainings)
+    assert len(first["trials"]) + first["failed_trials"] == 3 == len(trainings)
     assert trainings[0]["train.name"] == "'trial_0000'"
     second = run_search(Search(tmp_path, "# config\n", SPACE, trials=6, jobs=2, seed=0))
-    assert len(second["trials"]) + second["failed"] == 6 == len(trainings)
+    assert len(second["trials"]) + second["failed_trials"] == 6 == len(trainings)
     assert second["best_mean_iou"] == max(trial["mean_iou"] for trial in second["trials"])
     best = (tmp_path / "best.gin").read_text()
     assert f"OptimizerOptions.learning_rate = {second['best']['OptimizerOptions.learning_rate']!r}" in best
     assert run_search(Search(tmp_path, "# config\n", SPACE, trials=6, jobs=1, seed=0)) == second
     assert len(trainings) == 6
+
+
+@pytest.mark.parametrize(
+    "code, said",
+    [(2, f"error: {disk_refusal(OSError(errno.ENOSPC, 'No space left on device', 'W/last.ckpt'))}"),
+     (143, "stopped by SIGTERM; what is finished stays"), (-1, "stopped")],
+)  # fmt: skip
+def test_a_trial_that_was_not_let_finish_goes_on(trainings, tmp_path, monkeypatch, code, said):
+    """A full disk and a signal say nothing about the bindings; counted as failures, they would decide the search."""
+    expected = run_search(Search(tmp_path / "whole", "", SPACE, trials=4, jobs=1, seed=3))
+    call, count = enet.search._Trainings._call, len(trainings)
+    with monkeypatch.context() as patched:
+        patched.setattr("enet.search._Trainings._call", lambda self, command: (
+            call(self, command) if len(trainings) < count + 2 else (code, said)))  # fmt: skip
+        with pytest.raises(UserError, match="trial_0002.*(No space left|stopped)"):
+            run_search(Search(tmp_path / "stopped", "", SPACE, trials=4, jobs=1, seed=3))
+    assert run_search(Search(tmp_path / "stopped", "", SPACE, trials=4, jobs=1, seed=3)) == expected
+
+
+def test_failed_trials_do_not_make_the_command_fail(tmp_path, monkeypatch, trainings):
+    """`failed` in a task's metrics are scenes; once a search with a failed trial ended in a TypeError."""
+    scores = iter([(2, "error: diverged"), None])
+    call = enet.search._Trainings._call
+    monkeypatch.setattr("enet.search._Trainings._call", lambda self, command: next(scores) or call(self, command))
+    space = {"OptimizerOptions.learning_rate": ("choice", 1e-3, 2e-3)}
+    metrics = run_search(Search(tmp_path, "", space, trials=2, jobs=1, seed=0))
+    assert metrics["failed_trials"] == 1 and FAILED not in metrics
 
 
 @pytest.mark.parametrize("allowed", [False, True])
@@ -173,7 +203,7 @@ def test_trials_train_from_the_folder_that_the_user_stands_in(views, tmp_path, m
     finally:
         gin.clear_config()
     metrics = read_json("work/search/metrics.json")
-    assert code == 0 and len(metrics["trials"]) == 2 and metrics["failed"] == 0
+    assert code == 0 and len(metrics["trials"]) == 2 and metrics["failed_trials"] == 0
     for trial in metrics["trials"]:
         folder = tmp_path / f"work/search/trials/trial_{trial['number']:04d}"
         assert f"OptimizerOptions.learning_rate = {trial['OptimizerOptions.learning_rate']!r}" in (

@@ -25,6 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 INSTRUMENTED = ["utils", "dataloader", "model", "enet", "PIL", "pickletools"]
 _EXECUTED = "stat::number_of_executed_units:"
+_FOUND = "FOUND"  # begins a line of this run's log; the folder also keeps what earlier runs found
 
 
 def main() -> int:
@@ -72,8 +73,9 @@ def _in_a_child(name: str, target: Any, options: argparse.Namespace) -> tuple[in
         _fuzz(name, target, options)
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    counts = [line.split()[-1] for line in log.read_text(errors="replace").splitlines() if line.startswith(_EXECUTED)]
-    return int(counts[-1]) if counts else 0, len(list((options.work / "found" / name).glob("*.txt"))), code
+    lines = log.read_text(errors="replace").splitlines()
+    counts = [line.split()[-1] for line in lines if line.startswith(_EXECUTED)]
+    return int(counts[-1]) if counts else 0, sum(line.startswith(_FOUND) for line in lines), code
 
 
 def _fuzz(name: str, target: Any, options: argparse.Namespace) -> None:
@@ -97,7 +99,7 @@ def _fuzz(name: str, target: Any, options: argparse.Namespace) -> None:
                 key = hashlib.sha256(place.encode()).hexdigest()[:12]
                 (found / key).write_bytes(data)
                 (found / f"{key}.txt").write_text("".join(traceback.format_exception(error)))
-                print("FOUND", place, flush=True)
+                print(_FOUND, place, flush=True)
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         chance = random.Random(seed)
