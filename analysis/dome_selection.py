@@ -117,7 +117,7 @@ class DomeSelector:
         self._filter = replace(
             self._filter, min_coverage=self._filter.min_coverage + self._selection.coverage_margin, min_quality=0.0
         )
-        self._trajectory = Trajectory.of(originals, floor)
+        self._trajectory = Trajectory.of(originals, observers.depth, floor)
         self._labels = face_labels(vertex_labels(mesh.labels), mesh.faces)
         self._eyes = originals.camera_to_world[:, :3, 3]
         self._axes = originals.camera_to_world[:, :3, 2]

@@ -2,7 +2,8 @@
 
 The world's up is +Z. Azimuth is the angle of the camera's position around the point it is aimed at, from +X towards
 +Y; elevation is its angle above the horizontal plane through that point. Heights, roll and intrinsics are those of
-recorded cameras, drawn one by one; the distance is that from which the object would fill a drawn share of the view.
+recorded cameras, drawn one by one; so is the distance, or it is that from which the object would fill a drawn share of
+the view.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from analysis.instances import Instance
 from analysis.surface_points import area_vectors
 from dataloader import CameraList
 from utils.cameras import look_at
+from utils.errors import check_choice
 
 _NYU40_FLOOR = 2
 
@@ -30,9 +32,11 @@ class DomeOptions:
     """Where candidates are drawn.
 
     Attributes:
+        distance: "recorded": one of the distances at which recorded cameras saw surfaces (the medians of their depth
+            maps), but none so near that the object fills more than the largest share; "object": by the share.
         share: smallest and largest share of the view that the object is to fill, by half of its faces' area as seen
             from there or the spread of its points, whichever is less; right for closed convex objects, half of the
-            truth for open surfaces. The distance follows.
+            truth for open surfaces.
         radius_limits: metres; the distance is kept within these.
         elevations: radians above the horizontal; the recorded height is given up where it would lie outside.
         spread: 0 aims at the object's centroid, 1 at points all over its surface; between, in proportion.
@@ -40,12 +44,16 @@ class DomeOptions:
         height_noise: metres that a camera's height differs from the recorded camera's at most.
     """
 
+    distance: str = "object"
     share: Sequence[float] = (0.12, 0.6)
     radius_limits: Sequence[float] = (0.5, 4.0)
     elevations: Sequence[float] = (-0.4, 1.0)
     spread: float = 0.5
     aim_noise: float = 0.2
     height_noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_choice("DomeOptions.distance", self.distance, ("object", "recorded"))
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Trajectory:
         heights: float64 ``[N]``, metres above the floor.
         rolls: float64 ``[N]``, radians about the optical axis from level.
         intrinsics: float64 ``[N, 3, 3]``.
+        distances: float64 ``[V]``, metres, of the surfaces that some of them saw.
         floor: the floor's height.
         image_size: (height, width).
     """
@@ -63,14 +72,19 @@ class Trajectory:
     heights: Tensor
     rolls: Tensor
     intrinsics: Tensor
+    distances: Tensor
     floor: float
     image_size: tuple[int, int]
 
     @staticmethod
-    def of(cameras: CameraList, floor: float) -> Trajectory:
-        """That of recorded cameras in a room whose floor is at ``floor``."""
+    def of(cameras: CameraList, depth: Tensor, floor: float) -> Trajectory:
+        """That of recorded cameras in a room whose floor is at ``floor``; ``depth [V, H, W]`` is of some of them."""
         poses = cameras.camera_to_world
-        return Trajectory(poses[:, 2, 3] - floor, roll_of(poses), cameras.intrinsics, floor, cameras.image_size)
+        known = [view[view > 0] for view in depth]
+        distances = torch.stack([view.double().median() for view in known if len(view)] or [torch.tensor(math.inf)])
+        return Trajectory(
+            poses[:, 2, 3] - floor, roll_of(poses), cameras.intrinsics, distances, floor, cameras.image_size
+        )
 
 
 @dataclass(frozen=True)
@@ -111,9 +125,14 @@ def draw_candidates(
     azimuth = uniform[:, 2] * 2 * math.pi
     height = trajectory.floor + trajectory.heights[source].numpy() + options.height_noise * (2 * uniform[:, 3] - 1)
     share = options.share[0] + (options.share[1] - options.share[0]) * uniform[:, 4]
+    if options.distance == "recorded":
+        share = np.full(count, options.share[1])
+    recorded = trajectory.distances[(uniform[:, 4] * len(trajectory.distances)).astype(np.int64)].numpy()
     directions = _directions(azimuth, np.zeros(count))
     for _ in range(2):  # the object's area depends on the elevation, and that on the distance
         radius = _distance(instance, directions, share, intrinsics, trajectory.image_size)
+        if options.distance == "recorded":
+            radius = np.maximum(radius, recorded)
         radius = radius.clip(*options.radius_limits)
         elevation = np.arcsin(((height - points[:, 2]) / radius).clip(-1, 1)).clip(*options.elevations)
         directions = _directions(azimuth, elevation)

@@ -28,8 +28,11 @@ def rolled(poses, angles):
     return turned
 
 
-def draw(options=OPTIONS, count=400, originals=None, floor=0.0, seed=0):
-    path = Trajectory.of(originals or camera_list(trajectory()), floor)
+NEARBY = torch.zeros(2, 4, 4)  # depth maps without a surface
+
+
+def draw(options=OPTIONS, count=400, originals=None, floor=0.0, seed=0, depth=NEARBY):
+    path = Trajectory.of(originals or camera_list(trajectory()), depth, floor)
     return draw_candidates(SINK, path, options, count, np.random.default_rng(seed))
 
 
@@ -101,6 +104,19 @@ def test_the_distance_makes_the_object_fill_its_share():
     assert radius.min() >= 0.9 - 1e-9 and radius.max() <= 1.0 + 1e-9
 
 
+def test_recorded_distances_are_taken_unless_the_object_would_fill_the_view():
+    depth = torch.zeros(3, 4, 4)
+    depth[0, :2], depth[0, 2:], depth[1] = 2.5, 9.0, 0.2  # a median of 2.5 or 9, one far too near, and no surface
+    options = replace(PLAIN, distance="recorded", share=(0.01, 0.3), elevations=(0.0, 0.0), radius_limits=(0.01, 99.0))
+    drawn = draw(options, depth=depth)
+    azimuth, _, radius = spherical(drawn.camera_to_world[:, :3, 3] - drawn.points)
+    far = radius > 2.4
+    assert torch.allclose(radius[far], torch.full_like(radius[far], 2.5)) and 100 < far.sum() < 300
+    area = 0.6 * 0.9 * (azimuth.cos().abs() + azimuth.sin().abs())
+    share = area * 50 * 50 / (radius**2 * 48 * 64)
+    assert torch.allclose(share[~far], torch.full_like(share[~far], 0.3), atol=1e-6) and share[far].max() < 0.3
+
+
 def test_faces_inside_an_object_do_not_send_the_camera_away():
     triangle = torch.tensor([[2.2, 1.7, 0.1], [2.8, 1.7, 0.1], [2.8, 2.3, 0.1]])
     room = mesh()
@@ -109,7 +125,7 @@ def test_faces_inside_an_object_do_not_send_the_camera_away():
                    torch.cat((room.labels, torch.full((180,), 34, dtype=torch.int32))))
     instance = find_instances(stuffed, [class_index("sink")], 0.05, 0.05)[0]
     level = replace(PLAIN, share=(0.3, 0.3), elevations=(1.2, 1.2), radius_limits=(0.01, 99.0))
-    path = Trajectory.of(camera_list(trajectory()), 0.0)
+    path = Trajectory.of(camera_list(trajectory()), NEARBY, 0.0)
     radius = [(drawn.camera_to_world[:, :3, 3] - drawn.points).norm(dim=1).max() for drawn in (
         draw(level), draw_candidates(instance, path, level, 400, np.random.default_rng(0)))]
     assert instance.area > 4 * SINK.area and radius[1] < 1.3 * radius[0]
