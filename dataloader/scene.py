@@ -141,8 +141,9 @@ class Scene:
     def geometry_identity(self) -> str:
         """The identity of poses, cameras, and whatever else is known of the scene besides its pictures and meshes."""
         lenses = [None if lens is None else {**asdict(lens), "source": None} for lens in self.lenses or ()]
+        stored = [] if self.turned else [False]  # fields made before images were turned stay valid
         plain = value_identity([self.image_size, self.depth_size, lenses, self.splits, self.background, self.metric,
-                                self.turned])  # fmt: skip
+                                *stored])  # fmt: skip
         points = self.points or SparsePoints(None, None)
         return value_identity([plain, tensor_identity(
             self.camera_to_world, self.intrinsics, self.depth_intrinsics, self.depth_to_color, self.bounds, *points

@@ -92,3 +92,14 @@ def test_fuse(call, tmp_path, kind):
     runs = [line for line in calls if "run.py" in line]
     assert all("smoke/capture.gin" in line and "WORK = 'out'" in line for line in runs)
     assert f"fuse.{kind} = 'given'" in runs[-1]
+
+
+def test_shipped_models(call, tmp_path):
+    """Of the benchmark's test rooms, as experiment.sh makes them."""
+    calls = [line for line in call("shipped_models.sh", "out", "2") if "run.py" in line]
+    assert [line.split()[2] for line in calls] == [
+        "synthesize", "fit", "render", "annotate", "test", "test"]  # fmt: skip
+    assert "synthesize.first = 112" in calls[0] and "synthesize.rooms = 2" in calls[0] and "'second'" in calls[0]
+    assert f"WORK = '{tmp_path}/elsewhere/out'" in calls[0]
+    call("shipped_models.sh", "out", "two", code=2)
+    assert "'two' is no number of rooms" in call.errors
