@@ -18,7 +18,8 @@ from torch import Tensor
 
 from analysis.domes import Candidates, DomeOptions, Trajectory, draw_candidates, spherical
 from analysis.filtering import FilterOptions, judge_views
-from analysis.quality import Observers, QualityOptions, observed_share
+from analysis.observers import Observers
+from analysis.quality import QualityOptions
 from analysis.room_space import PLACE_REASONS, RoomSpace
 from analysis.targets import Target
 from dataloader import CameraList, Mesh
@@ -48,7 +49,7 @@ class SelectionOptions:
         coverage_margin: added to FilterOptions.min_coverage, since a small image is coarse.
         min_target_share: share of a view's pixels that must show the very object, not only its class.
         min_observed: mean support of a view's pixels by recorded cameras, 0 to 1, from how near to the view's own
-            directions these saw the same surface (:mod:`analysis.quality`); the field is not asked.
+            directions these saw the same surface (:mod:`analysis.observers`); the field is not asked.
         at_least: cameras of a target that are taken though they are less observed, the most observed ones, where fewer
             are found, so that no target ends without any for that reason.
         duplicate_distance: metres; cameras nearer than this are duplicates if they also look the same way.
@@ -201,9 +202,9 @@ class DomeSelector:
                 reason = "target_hidden"
             info = {**info, "target_share": round(share, 4)}
             if not reason:
-                observed = observed_share(
+                observed = self._observers.observed_share(
                     fragments.depth[view], small.intrinsics[view].float(), small.camera_to_world[view].float(),
-                    self._observers, self._quality,
+                    self._quality.angle_scale, self._quality.depth_tolerance,
                 )  # fmt: skip
                 info["observed"] = round(observed, 4)
                 reason = "unobserved" if observed < self._selection.min_observed else ""

@@ -1,20 +1,20 @@
-"""The estimated render quality of novel views' pixels, from how the scene was observed.
+"""The estimated render quality of novel views' pixels, from what is known without a photograph taken there.
 
-The paper asks for "a metric that measures the render quality in various areas of the images". A radiance field is
-accurate where it was observed, from directions it was observed from. A pixel's surface point is projected into the
-original views; each view in which it is visible (by that view's depth) supports it by exp(-(angle / angle_scale)^2),
-where the angle is between the two viewing directions. Support saturates: 1 - exp(-support). It is multiplied with
+The paper asks for "a metric that measures the render quality in various areas of the images". What speaks of a pixel's
+error (docs/quality.md, benchmarks/quality.py):
 
-- the field's opacity,
-- exp(-difference / agreement_scale), the relative difference of the field's depth from the mesh's, where both exist,
-- exp(-roughness / roughness_scale), the mean relative step of the field's depth between neighbours in 5x5 pixels:
-  floaters and ragged surfaces.
+- residual: how wrong the field was from the training views, at what the pixel shows (:mod:`analysis.evidence`);
+- texture: fine texture is what fields lose;
+- transparency: of the field;
+- support and angle: how many training views saw the surface, and from how near to the pixel's own line of sight.
 
-``benchmarks/quality.py`` measures how this ranks the true error of novel views.
+The logarithm of the error is predicted by a line in these, whose coefficients were fitted on held-out frames of other
+scenes; quality is exp(-error / error_scale).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,189 +25,200 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from analysis.evidence import CHANNELS, Evidence
+from analysis.observers import Observers, frames_not_fitted
 from analysis.surface import DEPTH_CHANNELS, field_depth, surface_depth
-from dataloader import CameraList, Mesh, SceneTransform, ViewStore, add_channel
+from dataloader import CameraList, Mesh, ViewStore, add_channel
 from model.annotation import annotate_views
 from model.radiance_field import RadianceField
-from utils.cameras import opaque_depth, pixel_grid, project, unproject
+from utils.cameras import opaque_depth, pixel_grid, unproject
 from utils.errors import UserError
 from utils.identity import store_identity
 from utils.progress import progress
 
-_SMOOTHING = 5
+FEATURES = ("residual", "texture", "transparency", "support", "angle")
+_LEAST_RESIDUAL = _LEAST_TEXTURE = 1e-3  # of colour; below, logarithms would speak of rounding
 
 
 @gin.configurable
 @dataclass(frozen=True)
 class QualityOptions:
-    """What counts as observed, and what as rough.
+    """What counts as observed, and how errors are predicted.
 
     Attributes:
         max_views: original views used, spread evenly over the trajectory.
         angle_scale: radians; a view at this angle from the novel one supports a point by 1/e.
         depth_tolerance: relative; a view whose depth agrees to this share of the distance saw the point.
-        agreement_scale: relative; quality falls to 1/e when field and mesh differ in depth by this share.
-        roughness_scale: relative; quality falls to 1/e when neighbours' depths differ by this share on average.
+        smoothing: pixels; edge of the squares over which what is known is averaged.
+        prior: pixels; a voxel that as many training pixels saw has half of its residual from the scene's mean.
+        error_scale: of colour, 0 to 1; quality falls to 1/e at a root-mean-square error of this size.
+        coefficients: of the logarithm of the error: the intercept, then residual, texture, transparency, support and
+            angle.
+        coefficients_without_photographs: the same without the residual, where the training views' photographs or the
+            field are not at hand.
     """
 
     max_views: int = 200
     angle_scale: float = 0.35
     depth_tolerance: float = 0.05
-    agreement_scale: float = 0.1
-    roughness_scale: float = 0.1
+    smoothing: int = 5
+    prior: float = 0.3
+    error_scale: float = 0.1
+    coefficients: Sequence[float] = (-0.688, 0.548, 0.029, 2.456, -0.177, 0.299)
+    coefficients_without_photographs: Sequence[float] = (-2.436, 0.223, 2.184, -0.196, 0.211)
+
+    def __post_init__(self) -> None:
+        for name, count in (("coefficients", 1 + len(FEATURES)), ("coefficients_without_photographs", len(FEATURES))):
+            if len(getattr(self, name)) != count:
+                raise UserError(f"QualityOptions.{name} has {len(getattr(self, name))} numbers, expected {count}")
+        if self.smoothing < 1 or self.smoothing % 2 == 0:
+            raise UserError(f"QualityOptions.smoothing = {self.smoothing}: expected an odd number of pixels")
 
 
 @dataclass(frozen=True)
-class Observers:
-    """The views that the field was fitted to, with their depth."""
+class View:
+    """A view that a field renders.
 
-    camera_to_world: Tensor  # float32 [K, 4, 4]
-    intrinsics: Tensor  # float32 [K, 3, 3]
-    depth: Tensor  # float32 [K, H, W], metres along the optical axis, 0 = unknown
+    Attributes:
+        color: float32 ``[3, H, W]``.
+        alpha: float32 ``[H, W]``, the field's opacity.
+        field: float32 ``[H, W]``, metres along the optical axis, the field's depth; 0 = none.
+        surface: float32 ``[H, W]``, the mesh's depth if there is a mesh, else the field's; 0 = none, and no quality.
+        camera_to_world: ``[4, 4]``.
+        intrinsics: ``[3, 3]``.
+    """
+
+    color: Tensor
+    alpha: Tensor
+    field: Tensor
+    surface: Tensor
+    camera_to_world: Tensor
+    intrinsics: Tensor
+
+
+@dataclass(frozen=True)
+class QualityEstimator:
+    """Estimates the render quality of one scene's views.
+
+    Attributes:
+        observers: the views that the field was fitted to, with the field's depth.
+        options: of the estimate.
+        evidence: what their photographs say of the field; None without.
+    """
+
+    observers: Observers
+    options: QualityOptions
+    evidence: Evidence | None = None
 
     @staticmethod
-    def from_store(path: str | Path, max_views: int, exclude: frozenset[str] = frozenset()) -> Observers:
-        """At most ``max_views`` views of a store, evenly spread, without the frames named in ``exclude``.
+    def of_scene(
+        store: str | Path, options: QualityOptions, field_path: str | Path | None, field: RadianceField | None = None
+    ) -> QualityEstimator:
+        """Of a scene's original views and its field, where there is one.
+
+        Args:
+            store: rendered original views with depth; with photographs as well, errors there are looked at.
+            field_path: the field's folder, whose records say which frames were held out.
+            field: loaded; None loads it if it is needed.
 
         Raises:
             UserError: the store has no depth, or no view is left.
         """
-        store = ViewStore.open(path)
-        views = [index for index, name in enumerate(store.cameras.names) if name not in exclude]
-        if not views:
-            raise UserError(f"{path} has no views left as observations; all its frames were held out")
-        spread = torch.linspace(0, len(views) - 1, min(max_views, len(views))).round().long().unique()
-        chosen = [views[k] for k in spread.tolist()]
-        return Observers(
-            camera_to_world=store.cameras.camera_to_world[chosen].float(),
-            intrinsics=store.cameras.intrinsics[chosen].float(),
-            depth=torch.stack([surface_depth(store, index) for index in chosen]),
-        )
+        exclude = frozenset() if field_path is None else frames_not_fitted(field_path, store)
+        observers, opened = Observers.from_store(store, options.max_views, exclude, field_depth), ViewStore.open(store)
+        if field is None and field_path is not None and set(CHANNELS) <= set(opened.channels):
+            field = RadianceField.load(field_path)
+        evidence = None
+        if field is not None:
+            evidence = Evidence.measure(field, opened, options.max_views, exclude, options.prior)
+        return QualityEstimator(observers, options, evidence)
+
+    def estimate(self, view: View) -> Tensor:  # float32 [H, W] in 0..1
+        """Estimated render quality of every pixel; 0 where there is no surface."""
+        quality = torch.exp(-self.error(view) / self.options.error_scale)
+        return torch.where(view.surface > 0, quality, 0.0)
+
+    def error(self, view: View) -> Tensor:  # float32 [H, W]
+        """The predicted root-mean-square error of colour around each pixel."""
+        features = self.features(view)
+        intercept, *slopes = (self.options.coefficients if self.evidence is not None
+                              else (*self.options.coefficients_without_photographs[:1], 0.0,
+                                    *self.options.coefficients_without_photographs[1:]))  # fmt: skip
+        predicted = intercept + (features * features.new_tensor(slopes)[:, None, None]).sum(0)
+        return predicted.clamp(max=0.0).exp()
+
+    def features(self, view: View) -> Tensor:  # float32 [5, H, W]
+        """What is known of every pixel, in the order of ``FEATURES``; the residual is 0 where it is not known."""
+        size, options = view.surface.shape, self.options
+        known = view.surface > 0
+        depth = torch.where(view.field > 0, view.field, view.surface)[known]  # what is rendered, right or wrong
+        points = unproject(pixel_grid(*size)[known], depth, view.intrinsics.float(), view.camera_to_world.float())
+        eye = view.camera_to_world[:3, 3].float()
+        support, angle = self.observers.observe(points, eye, options.angle_scale, options.depth_tolerance)
+        maps = torch.zeros(len(FEATURES), *size)
+        if self.evidence is not None:
+            residual = self.evidence.render(view.camera_to_world, view.intrinsics, view.alpha)
+            maps[0] = residual.clamp(min=_LEAST_RESIDUAL).log()
+        maps[1] = _smoothed(_gradient(view.color.mean(0)), options.smoothing).clamp(min=_LEAST_TEXTURE).log()
+        maps[2] = (1 - view.alpha).clamp(0, 1)
+        maps[3, known] = support.log1p()
+        maps[4] = torch.pi
+        maps[4, known] = angle
+        maps[[0, 2, 3, 4]] = _smoothed(maps[[0, 2, 3, 4]], options.smoothing)
+        return maps
 
 
-def frames_not_fitted(field: str | Path, store: str | Path) -> frozenset[str]:
-    """Frames of a view store that a field was not fitted to, by the records in the field's folder."""
-    transform = Path(field) / "trans_info.npz"
-    names = frozenset(ViewStore.open(store).cameras.names)
-    fitted = names.intersection(SceneTransform.load(transform).frame_ids) if transform.exists() else frozenset()
-    return names - fitted if fitted else frozenset()
+def _gradient(values: Tensor) -> Tensor:
+    """Absolute slope ``[H, W]`` a pixel, by central differences; 0 across the border."""
+    across = F.pad((values[:, 2:] - values[:, :-2]).abs() / 2, (1, 1))
+    down = F.pad((values[2:] - values[:-2]).abs() / 2, (0, 0, 1, 1))
+    return torch.hypot(across, down)
 
 
-def observation_support(
-    points: Tensor,  # float32 [P, 3]
-    eye: Tensor,  # float32 [3]
-    observers: Observers,
-    options: QualityOptions,
-) -> Tensor:  # float32 [P]
-    """Support of ``points`` seen from ``eye``, summed over the observers; 1 for one view from the same direction."""
-    direction = F.normalize(eye - points, dim=-1)
-    support = torch.zeros(len(points))
-    for pose, intrinsics, depth in zip(observers.camera_to_world, observers.intrinsics, observers.depth, strict=True):
-        seen = was_seen(points, pose, intrinsics, depth, options.depth_tolerance)
-        cosine = (F.normalize(pose[:3, 3] - points, dim=-1) * direction).sum(-1)
-        weight = torch.exp(-((torch.acos(cosine.clamp(-1, 1)) / options.angle_scale) ** 2))
-        support += torch.where(seen, weight, 0.0)
-    return support
+def _smoothed(values: Tensor, edge: int) -> Tensor:
+    """Means over squares around each pixel of ``[..., H, W]``, within the image."""
+    planes = values.reshape(-1, 1, *values.shape[-2:])
+    return F.avg_pool2d(planes, edge, 1, edge // 2, count_include_pad=False).reshape(values.shape)
 
 
-def was_seen(points: Tensor, pose: Tensor, intrinsics: Tensor, depth: Tensor, tolerance: float) -> Tensor:
-    """Whether each of ``points [P, 3]`` is the surface that a view's ``depth [H, W]`` shows at its pixel."""
-    height, width = depth.shape
-    uv, point_depth = project(points, intrinsics, pose)
-    column, row = uv[:, 0].floor(), uv[:, 1].floor()
-    inside = (point_depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    index = torch.where(inside, row * width + column, 0.0).long()
-    surface = depth.flatten()[index]
-    return inside & (surface > 0) & ((point_depth - surface).abs() <= tolerance * surface)
-
-
-def observed_share(
-    surface: Tensor,  # float32 [H, W], metres along the optical axis, 0 = no surface
-    intrinsics: Tensor,  # float32 [3, 3]
-    camera_to_world: Tensor,  # float32 [4, 4]
-    observers: Observers,
-    options: QualityOptions,
-) -> float:
-    """Mean saturated support of a view's pixels, those without a surface as 0: what quality can be at most."""
-    known = surface > 0
-    points = unproject(pixel_grid(*surface.shape)[known], surface[known], intrinsics, camera_to_world)
-    support = observation_support(points, camera_to_world[:3, 3], observers, options)
-    return float((1 - torch.exp(-support)).sum()) / surface.numel()
-
-
-def roughness(
-    depth: Tensor,  # float32 [H, W]
-) -> Tensor:  # float32 [H, W]
-    """Mean relative step of depth to the right and lower neighbours over 5x5 pixels."""
-    steps = F.pad(depth.diff(dim=1), (0, 1)).abs() + F.pad(depth.diff(dim=0), (0, 0, 0, 1)).abs()
-    relative = steps / depth.clamp(min=1e-3)
-    return F.avg_pool2d(relative[None], _SMOOTHING, 1, _SMOOTHING // 2, count_include_pad=False)[0]
-
-
-def estimate_quality(
-    surface: Tensor,  # float32 [H, W], metres along the optical axis, 0 = no surface; the mesh's if there is one
-    field: Tensor,  # float32 [H, W], the field's depth
-    alpha: Tensor,  # float32 [H, W], the field's opacity
-    intrinsics: Tensor,  # float32 [3, 3]
-    camera_to_world: Tensor,  # float32 [4, 4]
-    observers: Observers,
-    options: QualityOptions,
-) -> Tensor:  # float32 [H, W] in 0..1
-    """Estimated render quality of every pixel of one view; 0 where there is no surface."""
-    known = surface > 0
-    points = unproject(pixel_grid(*surface.shape)[known], surface[known], intrinsics, camera_to_world)
-    support = observation_support(points, camera_to_world[:3, 3], observers, options)
-    quality = torch.zeros_like(surface)
-    quality[known] = 1 - torch.exp(-support)
-    disagreement = (field - surface).abs() / surface.clamp(min=1e-3)
-    penalty = disagreement / options.agreement_scale + roughness(field) / options.roughness_scale
-    return quality * alpha * torch.exp(-penalty)
-
-
-def view_quality(store: ViewStore, view: int, observers: Observers, options: QualityOptions) -> Tensor:
-    """Quality ``[H, W]`` of one stored view; without alpha the field counts as opaque."""
+def stored_view(store: ViewStore, view: int) -> View:
+    """One view of a store; without alpha the field counts as opaque."""
     surface = surface_depth(store, view)
-    return estimate_quality(
-        surface,
-        field_depth(store, view),
-        store.read("alpha", view) if "alpha" in store.channels else torch.ones_like(surface),
-        store.cameras.intrinsics[view].float(),
-        store.cameras.camera_to_world[view].float(),
-        observers,
-        options,
-    )
+    alpha = store.read("alpha", view) if "alpha" in store.channels else torch.ones_like(surface)
+    cameras = store.cameras
+    return View(
+        store.read("rgb", view), alpha, field_depth(store, view), surface, cameras.camera_to_world[view],
+        cameras.intrinsics[view],
+    )  # fmt: skip
 
 
 def expected_quality(
-    field: RadianceField, mesh: Mesh, cameras: CameraList, observers: Observers, options: QualityOptions
+    estimator: QualityEstimator, field: RadianceField, mesh: Mesh, cameras: CameraList
 ) -> list[float]:
-    """Mean quality of the views that a field would render at ``cameras``, at their image size.
-
-    Roughness is relative to the step between pixels, so small images get somewhat lower values than large ones.
-    """
+    """Mean quality of the views that a field would render at ``cameras``, at their image size."""
     device = field.grid.device
     surfaces = annotate_views(mesh, cameras, device=device).depth.cpu()
     means = []
     for surface, pose, intrinsics in zip(surfaces, cameras.camera_to_world, cameras.intrinsics, strict=True):
-        view = field.render_views(
-            pose[None].to(device), intrinsics[None].to(device), cameras.image_size, outputs=("depth", "alpha")
+        rendered = field.render_view(
+            pose.to(device), intrinsics.to(device), cameras.image_size, outputs=("rgb", "depth", "alpha")
         )
-        depth, alpha = view.depth[0].float().cpu(), view.alpha[0].float().cpu()
-        quality = estimate_quality(
-            surface, opaque_depth(depth, alpha), alpha, intrinsics.float(), pose.float(), observers, options
-        )
-        means.append(float(quality.mean()))
+        color, alpha, depth = (values.float().cpu() for values in (rendered.rgb, rendered.alpha, rendered.depth))
+        view = View(color, alpha, opaque_depth(depth, alpha), surface, pose, intrinsics)
+        means.append(float(estimator.estimate(view).mean()))
     return means
 
 
 def quality_inputs(
-    novel_store: str | Path, original_store: str | Path, options: QualityOptions, exclude: frozenset[str]
+    novel_store: str | Path, original_store: str | Path, options: QualityOptions, field: str | Path | None
 ) -> dict[str, Any]:
     """What determines the channel ``quality``; arguments as for :func:`add_quality`."""
+    exclude = frozenset() if field is None else frames_not_fitted(field, original_store)
+    channels = (*DEPTH_CHANNELS, *CHANNELS)
     return {
         "options": asdict(options),
-        "views": store_identity(novel_store, DEPTH_CHANNELS),
-        "observers": store_identity(original_store, DEPTH_CHANNELS),
+        "views": store_identity(novel_store, (*DEPTH_CHANNELS, "rgb")),
+        "observers": store_identity(original_store, channels if field is not None else DEPTH_CHANNELS),
         "exclude": sorted(exclude),
     }
 
@@ -216,15 +227,15 @@ def add_quality(
     novel_store: str | Path,
     original_store: str | Path,
     options: QualityOptions,
-    exclude: frozenset[str] = frozenset(),
+    field: str | Path | None = None,
     overwrite: bool = False,
 ) -> bool:
     """Add the channel ``quality`` to a store of rendered views.
 
     Args:
-        novel_store: the store to rate; it needs the field's depth.
-        original_store: the same scene's views that the field was fitted to, with depth.
-        exclude: frames of ``original_store`` that were held out of the fit.
+        novel_store: the store to rate; it needs the field's colour and depth.
+        original_store: the same scene's views that the field was fitted to, with depth, rendered from it.
+        field: its folder; None without, and then photographs are not looked at.
         overwrite: replace a channel that was made with other settings.
 
     Returns:
@@ -236,9 +247,9 @@ def add_quality(
     store = ViewStore.open(novel_store)
 
     def fill(quality: np.ndarray) -> None:
-        observers = Observers.from_store(original_store, options.max_views, exclude)
+        estimator = QualityEstimator.of_scene(original_store, options, field)
         for view in progress(range(len(store)), f"quality of {store.scene}", unit="view"):
-            quality[view] = (view_quality(store, view, observers, options) * 255).round().byte().numpy()
+            quality[view] = (estimator.estimate(stored_view(store, view)) * 255).round().byte().numpy()
 
-    inputs = quality_inputs(novel_store, original_store, options, exclude)
+    inputs = quality_inputs(novel_store, original_store, options, field)
     return add_channel(novel_store, "quality", fill, inputs, overwrite)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from analysis.instances import Instance, find_instances
-from analysis.quality import was_seen
+from analysis.observers import was_seen
 from analysis.surface import surface_depth
 from dataloader import Mesh, ViewStore
 from dataloader.hold_out import held_out_views

@@ -16,7 +16,7 @@ import torch
 from analysis.coverage import view_chunks
 from analysis.domes import floor_height
 from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class, refuse_by_quality
-from analysis.quality import Observers, QualityOptions, expected_quality, frames_not_fitted
+from analysis.quality import CHANNELS, QualityEstimator, QualityOptions, expected_quality
 from analysis.surface import DEPTH_CHANNELS
 from dataloader import CameraList, Mesh, load_mesh, load_scene
 from dataloader.perfception import FIELD_PREFIX
@@ -152,7 +152,8 @@ class _DomeFilter:
         """What determines the result; without the mesh and the field where they are not opened."""
         inputs = {"domes": file_identity(self._domes_file), "options": asdict(self._options)}
         if self._store is not None:
-            inputs |= {"quality": asdict(self._quality), "observers": store_identity(self._store, DEPTH_CHANNELS)}
+            observers = store_identity(self._store, (*DEPTH_CHANNELS, *CHANNELS))
+            inputs |= {"quality": asdict(self._quality), "observers": observers}
         if not opened:
             return inputs
         if self._field is not None:
@@ -169,12 +170,10 @@ class _DomeFilter:
         good = [index for index, info in enumerate(judged) if info["accepted"]]
         if self._store is None or not good:
             return judged
-        observers = Observers.from_store(
-            self._store, self._quality.max_views, frames_not_fitted(self._field, self._store)
-        )
         cameras = domes.select(good).resized(tuple(self._options.quality_size))
         field = RadianceField.load(self._field, self._device)
-        quality = expected_quality(field, mesh, cameras, observers, self._quality)
+        estimator = QualityEstimator.of_scene(self._store, self._quality, self._field, field)
+        quality = expected_quality(estimator, field, mesh, cameras)
         return refuse_by_quality(judged, dict(zip(good, quality, strict=True)), self._options)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gin
 
-from analysis.quality import QualityOptions, add_quality, frames_not_fitted, quality_inputs
+from analysis.quality import QualityOptions, add_quality, quality_inputs
 from dataloader import ViewStore
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.view_writer import channels_missing
@@ -37,7 +37,8 @@ def rate(
     Args:
         novel_views_dir: folder of rendered stores to rate, one a scene.
         views_dir: folder of the original views' stores, which are the observations.
-        fields_dir: fitted fields; frames that were not fitted count as not observed.
+        fields_dir: fitted fields; frames that were not fitted count as not observed, and errors of the others, where
+            ``views_dir`` has their photographs, are looked at.
         scenes: "all", a list of names, or a text file with one name a line.
         overwrite: replace a quality that was made with other settings.
     """
@@ -46,18 +47,16 @@ def rate(
     names = resolve_scenes(scenes, novel_root)
     require_scenes(names, novel_root)
 
-    def not_fitted(scene: str) -> frozenset[str]:
-        if fields_dir is None:
-            return frozenset()
-        return frames_not_fitted(Path(fields_dir) / f"{FIELD_PREFIX}{scene}", root / scene)
+    def field_of(scene: str) -> Path | None:
+        return None if fields_dir is None else Path(fields_dir) / f"{FIELD_PREFIX}{scene}"
 
     def plan_one(scene: str, opened: bool) -> Item:
-        inputs = quality_inputs(novel_root / scene, root / scene, options, not_fitted(scene))
+        inputs = quality_inputs(novel_root / scene, root / scene, options, field_of(scene))
         missing = channels_missing(novel_root / scene, ["quality"], inputs, overwrite)
         return Item(scene, novel_root / scene, ADD if missing else DONE, "quality" if missing else "")
 
     def rate_one(scene: str) -> float:
-        add_quality(novel_root / scene, root / scene, options, not_fitted(scene), overwrite)
+        add_quality(novel_root / scene, root / scene, options, field_of(scene), overwrite)
         return round(float(ViewStore.open(novel_root / scene).tensor("quality").float().mean()) / 255, 4)
 
     def work() -> dict[str, Any]:

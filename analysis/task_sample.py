@@ -25,7 +25,8 @@ from analysis.dome_selection import (
 )
 from analysis.domes import DomeOptions, floor_height
 from analysis.filtering import FilterOptions
-from analysis.quality import Observers, QualityOptions, frames_not_fitted
+from analysis.observers import Observers, frames_not_fitted
+from analysis.quality import QualityOptions
 from analysis.room_space import RoomSpace, SpaceOptions
 from analysis.surface import DEPTH_CHANNELS
 from analysis.targets import Target, TargetOptions, check_targets, find_targets, usable_views

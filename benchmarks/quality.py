@@ -1,106 +1,150 @@
-"""Does the estimated render quality of novel views rank their true error?
+"""Does the estimated render quality tell where renders are wrong? On held-out frames that did not calibrate it.
 
-Generated rooms can be photographed from anywhere: dome cameras around every furniture class are rendered from the
-fitted field and compared with the room's own picture from there. The table gives Spearman's rank correlation of the
-estimate with the error (mean absolute colour difference over 5x5 pixels), over pixels and over views; -1 is perfect.
+Every folder is a WORK with fields and original views with photographs (scripts/pipeline.sh, scripts/demo.sh). The
+first half of the first folder's scenes calibrates: a line is fitted to the logarithm of the error. The table is of the
+second half and of the other folders' scenes: the area under the ROC for the worst fifth of the pixels, AUSE (RMSE, 100
+steps), and Spearman's rank correlation; of the estimate, of each input alone, of the estimate without it, and of two
+baselines: the variance of colour along the ray, and a per-voxel Hessian (FisherRF, Bayes' Rays: the inverse of how much
+rays weigh a voxel). Errors are root mean squares over 5x5 pixels, colours matched by a gain and an offset per channel.
 
-    python benchmarks/quality.py WORK      (an output folder of scripts/demo.sh)
+    python benchmarks/quality.py CALIBRATE [WORK ...]
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import spearmanr
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from analysis.dome_selection import DomeSelector, SelectionOptions, selected_cameras  # noqa: E402
-from analysis.domes import floor_height  # noqa: E402
-from analysis.quality import Observers, QualityOptions, estimate_quality  # noqa: E402
-from analysis.room_space import RoomSpace, SpaceOptions  # noqa: E402
-from analysis.targets import TargetOptions, find_targets  # noqa: E402
-from dataloader import CameraList, Mesh, ViewStore, load_mesh, load_scannet_scene  # noqa: E402
-from dataloader.synthesis.lighting import illuminate  # noqa: E402
-from dataloader.synthesis.pictures import PictureOptions, take_picture  # noqa: E402
-from dataloader.synthesis.room import RoomOptions, build_room  # noqa: E402
-from dataloader.synthesis.shading import Shader  # noqa: E402
-from model.annotation import annotate_views  # noqa: E402
+from analysis.calibration import Ranking, fit_line, rank_errors  # noqa: E402
+from analysis.evidence import matched_colors  # noqa: E402
+from analysis.observers import frames_not_fitted  # noqa: E402
+from analysis.quality import FEATURES, QualityEstimator, QualityOptions, stored_view  # noqa: E402
+from dataloader import ViewStore  # noqa: E402
+from dataloader.perfception import FIELD_PREFIX  # noqa: E402
+from model import render_features, spread_features  # noqa: E402
 from model.radiance_field import RadianceField  # noqa: E402
-from utils.files import read_json  # noqa: E402
-from utils.images import resize_image  # noqa: E402
-from utils.seeding import generator, numpy_generator  # noqa: E402
+from utils.spherical_harmonics import sh_basis  # noqa: E402
 
-VIEWS_PER_ROOM = 32
-FURNITURE = list(range(3, 21))
-MIN_OPACITY = 0.5
+LEAST_ERROR = 0.01
+HESSIAN_PRIOR = 0.1
 
 
-def novel_cameras(store: ViewStore, mesh: Mesh, observers: Observers) -> tuple[CameraList, Tensor]:
-    """Dome cameras that see their target, well observed or not, and the mesh's depth ``[N, H, W]`` there."""
-    targets = find_targets(mesh, store, FURNITURE, TargetOptions(max_per_class=2))
-    floor = floor_height(mesh.vertices, mesh.labels)
-    space = RoomSpace(mesh, store.cameras.camera_to_world[:, :3, 3].numpy(), SpaceOptions())
-    selector = DomeSelector(mesh, store.cameras, observers, space, floor, 0, SelectionOptions(min_observed=0.0))
-    selection = selector.choose(targets, VIEWS_PER_ROOM)
-    domes = selected_cameras(selection, [len(poses) for poses in selection.poses], targets, store.cameras)
-    chosen = torch.randperm(len(domes), generator=generator(0, store.scene))[:VIEWS_PER_ROOM]
-    cameras = domes.select(chosen)
-    return cameras, annotate_views(mesh, cameras).depth
+class Scene(NamedTuple):
+    """Held-out pixels of a scene: features ``[P, 5]``, errors ``[P]``, baselines by name; mean quality by default."""
+
+    name: str
+    features: np.ndarray
+    error: np.ndarray
+    baselines: dict[str, np.ndarray]
+    quality: float
 
 
-def true_pictures(scan: Path, cameras: CameraList) -> Tensor:
-    """Ground-truth images of the room from ``cameras``: float32 ``[N, 3, H, W]``, without the sensor's noise."""
-    settings = read_json(scan / "settings.json")
-    room = build_room(settings["seed"], settings["index"], RoomOptions(**settings["room"]))
-    shader = Shader(room, illuminate(room, numpy_generator(settings["seed"], "light", settings["index"])))
-    options = PictureOptions(**{**settings["pictures"], "noise": 0.0})
-    pictures = [take_picture(room, shader, pose.numpy(), options, np.random.default_rng(0)).color
-                for pose in cameras.camera_to_world]
-    return resize_image(torch.from_numpy(np.stack(pictures)).float() / 255, cameras.image_size)
+@torch.no_grad()
+def measure(work: Path, name: str) -> Scene:
+    """A scene's held-out frames."""
+    path, store = work / "fields" / f"{FIELD_PREFIX}{name}", ViewStore.open(work / "views" / "original" / name)
+    field, options = RadianceField.load(path), QualityOptions()
+    estimator = QualityEstimator.of_scene(store.path, options, path, field)
+    held_out = frames_not_fitted(path, store.path)
+    views = [index for index, frame in enumerate(store.cameras.names) if frame in held_out]
+    voxels = baseline_features(field, store, [k for k in range(len(store)) if k not in views])
+    features, errors, variances, hessians, qualities = [], [], [], [], []
+    for index in views:
+        view = stored_view(store, index)
+        photo = store.read("photo", index)
+        squared = ((matched_colors(view.color, photo) - photo) ** 2).mean(0)
+        error = F.avg_pool2d(squared[None], options.smoothing, 1, options.smoothing // 2, count_include_pad=False)[0]
+        rays = field.view_rays(view.camera_to_world, view.intrinsics, store.size)
+        rendered = render_features(field.grid, voxels, *rays) / view.alpha.clamp(min=0.05)[..., None]
+        known = view.surface > 0
+        features.append(estimator.features(view)[:, known].T)
+        errors.append(error.sqrt()[known])
+        variances.append((rendered[..., 3] - (rendered[..., :3] ** 2).sum(-1)).clamp(min=0)[known])
+        hessians.append(rendered[..., 4][known])
+        qualities.append(float(estimator.estimate(view).mean()))
+    joined = {"colour variance along the ray": variances, "per-voxel Hessian": hessians}
+    baselines = {label: torch.cat(values).numpy() for label, values in joined.items()}
+    return Scene(name, torch.cat(features).numpy(), torch.cat(errors).numpy(), baselines, float(np.mean(qualities)))
 
 
-def rate_room(work: Path, scan: Path) -> tuple[Tensor, Tensor, Tensor]:
-    """Estimated quality and error ``[N, H, W]`` of one room's novel views, and where there is a surface."""
-    field_path = work / "fields" / f"plenoxel_scannet_{scan.name}"
-    store = ViewStore(work / "views" / "original" / scan.name)
-    mesh = load_mesh(load_scannet_scene(scan).label_mesh_path, require_labels=True)
-    options = QualityOptions()
-    held_out = frozenset(read_json(field_path / "results.json")["held_out"])
-    observers = Observers.from_store(store.path, options.max_views, held_out)
-    cameras, surface = novel_cameras(store, mesh, observers)
-    views = RadianceField.load(field_path).render_views(
-        cameras.camera_to_world, cameras.intrinsics, cameras.image_size
-    )
-    error = (views.rgb.clamp(0, 1) - true_pictures(scan, cameras)).abs().mean(1)
-    depth = torch.where(views.alpha >= MIN_OPACITY, views.depth / views.alpha.clamp(min=MIN_OPACITY), 0.0)
-    quality = torch.stack([
-        estimate_quality(surface[k], depth[k], views.alpha[k], cameras.intrinsics[k].float(),
-                         cameras.camera_to_world[k].float(), observers, options)
-        for k in range(len(cameras))
-    ])
-    return quality, F.avg_pool2d(error[:, None], 5, 1, 2, count_include_pad=False)[:, 0], surface > 0
+def baseline_features(field: RadianceField, store: ViewStore, views: list[int]) -> Tensor:  # float32 [V, 5]
+    """Per voxel: colour of degree 0, its squared length, and the inverse of how much training rays weigh it."""
+    grid = field.grid
+    weight = torch.zeros(grid.num_voxels)
+    for view in views:
+        rays = field.view_rays(store.cameras.camera_to_world[view], store.cameras.intrinsics[view], store.size)
+        weight += spread_features(grid, torch.ones(*store.size, 1), *rays)[1]
+    color = grid.sh.reshape(grid.num_voxels, 3, -1)[:, :, 0].float() * float(sh_basis(torch.eye(3)[:1])[0, 0]) + 0.5
+    squares = (color**2).sum(1, keepdim=True)
+    return torch.cat((color, squares, 1 / (weight + HESSIAN_PRIOR)[:, None]), 1).contiguous()
 
 
-def main(work: Path) -> None:
-    print(f"{'room':<14}{'views':>6}{'pixels':>9}{'views':>9}{'error, worst quarter':>22}{'best quarter':>14}")
-    for scan in sorted((work / "data" / "scans").glob("*")):
-        if not (scan / "settings.json").exists():
-            continue
-        quality, error, known = rate_room(work, scan)
-        pixels = spearmanr(quality[known], error[known]).statistic
-        views = spearmanr(quality.mean((1, 2)), error.mean((1, 2))).statistic
-        low, high = (float(np.quantile(quality[known], share)) for share in (0.25, 0.75))
-        print(f"{scan.name:<14}{len(quality):>6}{pixels:>9.2f}{views:>9.2f}"
-              f"{error[known & (quality <= low)].mean():>22.4f}{error[known & (quality >= high)].mean():>14.4f}")
+def fitted(scenes: list[Scene], columns: list[int]) -> np.ndarray:
+    """Coefficients of a line in some of the features."""
+    return fit_line([scene.features[:, columns] for scene in scenes], [log_error(scene) for scene in scenes])
+
+
+def log_error(scene: Scene) -> np.ndarray:
+    return np.log(scene.error + LEAST_ERROR)
+
+
+def predicted(scene: Scene, line: np.ndarray, columns: list[int]) -> np.ndarray:
+    return line[0] + scene.features[:, columns] @ line[1:]
+
+
+def main(folders: list[str]) -> None:
+    groups = []
+    for folder in folders:
+        root = Path(folder)
+        names = sorted(path.parent.name for path in (root / "views" / "original").glob("*/cameras.json"))
+        groups.append([measure(root, name) for name in names])
+        print(f"{folder}: {len(names)} scenes", file=sys.stderr)
+    half = max(1, len(groups[0]) // 2)
+    calibration = groups[0][:half]
+    groups[0] = groups[0][half:]
+    tested = {Path(folder).name: scenes
+              for folder, scenes in zip(folders, groups, strict=True) if scenes}  # fmt: skip
+    every = list(range(len(FEATURES)))
+    for label, columns in (("coefficients", every), ("coefficients_without_photographs", every[1:])):
+        print(f"QualityOptions.{label} = ({', '.join(f'{value:.3f}' for value in fitted(calibration, columns))})")
+    print(f"of {len(calibration)} scenes of {folders[0]}\n")
+    heads = [f"{name} ({len(scenes)}): AUROC | AUSE | Spearman" for name, scenes in tested.items()]
+    print(f"| | {' | '.join(heads)} |")
+    print("| --- " * (1 + 3 * len(tested)) + "|")
+
+    def line(label: str, ranked) -> None:
+        cells = []
+        for scenes in tested.values():
+            mean = Ranking(*np.nanmean([rank_errors(ranked(scene), scene.error) for scene in scenes], axis=0))
+            cells.append(f"{mean.auroc:.3f} | {mean.ause:.3f} | {mean.spearman:.2f}")
+        print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
+
+    rows = [("**all inputs**", every), ("without photographs", every[1:])]
+    rows += [(f"without {FEATURES[k]}", [c for c in every if c != k]) for k in every[1:]]
+    rows += [(f"{FEATURES[k]} alone", [k]) for k in every]
+    for label, columns in rows:
+        coefficients = fitted(calibration, columns)
+        line(label, lambda scene, a=coefficients, c=columns: predicted(scene, a, c))
+    for label in ("colour variance along the ray", "per-voxel Hessian"):
+        line(label, lambda scene, name=label: scene.baselines[name])
+    print()
+    line_of_all = fitted(calibration, every)
+    for name, scenes in tested.items():
+        bias = np.mean([np.median(predicted(scene, line_of_all, every) - log_error(scene)) for scene in scenes])
+        quality = [scene.quality for scene in scenes]
+        print(f"{name}: predicted / true error {np.exp(bias):.2f} in the median; mean quality of a scene's held-out "
+              f"views {min(quality):.2f} to {max(quality):.2f} with the defaults of QualityOptions")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("give the output folder of scripts/demo.sh: python benchmarks/quality.py outputs/demo")
-    main(Path(sys.argv[1]))
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(sys.argv[1:])

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataloader.consistency import find_contradiction
 from dataloader.exposures import load_exposures
 from dataloader.frame_checks import UNREADABLE
 from dataloader.hold_out import load_held_out
-from dataloader.mesh import load_mesh
+from dataloader.mesh import Mesh, load_mesh
 from dataloader.perfception import FIELD_PREFIX, load_perfception_scene
 from dataloader.scene import Scene
 from dataloader.scene_layouts import load_scene
@@ -68,17 +69,20 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labe
     for index in range(len(scene)) if read_images else _one_of_each_kind(scene):
         report.attempt(lambda index=index: _read_frame(scene, index))
     if scene.layout != "ScanNet" and not scene.label_mesh_path.exists():
+        report.compare(scene, None)
         return report.findings
     if scene.mesh_path.exists() or (all(path is None for path in scene.depth_paths) and scene.points is None):
         report.attempt(lambda: load_mesh(scene.mesh_path))
     else:
         report.note(f"{scene.mesh_path.name} is absent; it is needed where there are no depth images only")
     if not labelled and not scene.label_mesh_path.exists():
+        report.compare(scene, None)
         return report.findings
     mesh = report.attempt(lambda: load_mesh(scene.label_mesh_path, require_labels=True))
     if mesh is not None and mesh.unknown_labels():
         ids = ", ".join(f"{label} ({count} vertices)" for label, count in mesh.unknown_labels().items())
         report.note(f"label ids outside NYU40, counted as unannotated: {ids}")
+    report.compare(scene, mesh)
     return report.findings
 
 
@@ -162,6 +166,12 @@ class _Report:
 
     def broken(self, text: str) -> None:
         self.findings.append(Finding(self._kind, self._name, True, text))
+
+    def compare(self, scene: Scene, mesh: Mesh | None) -> None:
+        """Whether depth, poses and mesh agree; broken where it is known what would make them agree."""
+        found = self.attempt(lambda: find_contradiction(scene, mesh))
+        if found is not None:
+            (self.note if found.remedy is None else self.broken)(str(found))
 
     def attempt(self, check: Callable):
         """The result of ``check``, or None after an error, which becomes a finding."""

@@ -13,6 +13,7 @@ from dataloader.perfception_checkpoint import CHECKPOINT_FILES
 from lib.plenoxel.options import RenderOptions
 from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
 from utils.device import choose_device
+from utils.errors import check_choice
 from utils.outputs import DONE, SETTINGS_FILE
 from utils.plans import FAILED, Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers
@@ -37,6 +38,7 @@ def fit(
     bits: int = 8,
     checkpoint_seconds: float = 60.0,
     on_error: str = "refuse",
+    on_contradiction: str = "warn",
     overwrite: bool = False,
 ) -> Plan:
     """Fit fields and write ``{fields_dir}/plenoxel_scannet_SCENE`` in PeRFception's format.
@@ -54,6 +56,7 @@ def fit(
         bits: of the saved SH coefficients: 4, 8 (as PeRFception's), 16 or 32.
         checkpoint_seconds: time between checkpoints; --resume continues from the last one, on a CPU bit for bit.
         on_error: "refuse" stops at the first scene that cannot be fitted, "skip" logs it and continues.
+        on_contradiction: where a scene's depth maps and poses contradict each other: "warn" and fit, or "refuse".
         overwrite: fit scenes again that were fitted with other settings, or whose field was downloaded.
     """
     from dataloader import load_scene
@@ -61,6 +64,7 @@ def fit(
     from model.fitting.scene_fit import FitSettings, fit_inputs, fit_scene, plan_fit
 
     check_on_error(on_error)
+    check_choice("fit.on_contradiction", on_contradiction, ("warn", "refuse"))
     options = FitOptions(
         FitGrid(), FitOptimization(), FitRegularization(), RenderOptions(), FitPoses(), FitBackground()
     )
@@ -84,7 +88,7 @@ def fit(
         return plan_output(name, output(name), fit_inputs(settings, chosen, scene), overwrite, detail)
 
     def fit_one(name: str) -> dict[str, Any]:
-        return fit_scene(Path(scans_dir) / name, output(name), settings, chosen, overwrite)
+        return fit_scene(Path(scans_dir) / name, output(name), settings, chosen, overwrite, on_contradiction)
 
     def work() -> dict[str, Any]:
         fitted = [name for name in names if name not in downloaded]

@@ -100,5 +100,5 @@ def _fused(state: SceneState, source: CameraSource, index: int) -> Tensor | None
 def _quality(state: SceneState, source: CameraSource, index: int) -> Tensor | None:
     if state.quality is None:
         return None
-    view, cameras = _render(state, source.cameras, index, ("depth", "alpha")), source.cameras
+    view, cameras = _render(state, source.cameras, index, ("rgb", "depth", "alpha")), source.cameras
     return state.quality.estimate(view, cameras.camera_to_world[index], cameras.intrinsics[index])

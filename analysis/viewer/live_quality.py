@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from analysis.quality import Observers, QualityOptions, estimate_quality
+from analysis.quality import QualityEstimator, View
 from analysis.viewer.mesh_view import mesh_view
 from dataloader import Mesh
 from model.radiance_field import RenderedView
@@ -18,13 +18,11 @@ class LiveQuality:
     """The estimator of a scene.
 
     Attributes:
-        observers: the views that the field was fitted to.
-        options: of the estimate.
+        estimator: of the scene.
         mesh: where surfaces are; None takes the field's own depth for that.
     """
 
-    observers: Observers
-    options: QualityOptions
+    estimator: QualityEstimator
     mesh: Mesh | None
 
     def estimate(
@@ -37,6 +35,4 @@ class LiveQuality:
         alpha = view.alpha.cpu()
         field = opaque_depth(view.depth.cpu(), alpha)
         surface = field if self.mesh is None else mesh_view(self.mesh, camera_to_world, intrinsics, alpha.shape).depth
-        return estimate_quality(
-            surface, field, alpha, intrinsics.float(), camera_to_world.float(), self.observers, self.options
-        )
+        return self.estimator.estimate(View(view.rgb.float().cpu(), alpha, field, surface, camera_to_world, intrinsics))

@@ -21,7 +21,7 @@ COLOR, SH_CHANNEL, SH_GRADIENT, DEPTH, ALPHA, QUALITY, ANNOTATION, PREDICTION, F
     "nothing",
 )  # fmt: skip
 _COLORMAPS = {SH_CHANNEL: "coolwarm", DEPTH: "viridis_r", QUALITY: "viridis", ALPHA: "gray"}
-_OUTPUTS = {COLOR: ("rgb",), SH_CHANNEL: ("sh",), SH_GRADIENT: ("sh",)}
+_OUTPUTS = {COLOR: ("rgb",), QUALITY: ("rgb",), SH_CHANNEL: ("sh",), SH_GRADIENT: ("sh",)}
 _CAPTION_HEIGHT = 22
 _GAP = 4
 WHITE = 255

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from analysis.quality import Observers, QualityOptions, frames_not_fitted
+from analysis.quality import QualityEstimator, QualityOptions
 from analysis.viewer.camera_math import BrowserCamera, vertical_fov, view_aspect
 from analysis.viewer.figures import scene_figures
 from analysis.viewer.live_quality import LiveQuality
@@ -151,7 +151,7 @@ def load_scene_state(
         sources=sources,
         mesh=mesh,
         predictors=_predictors(paths.checkpoints, sources, size, device),
-        quality=_quality(paths, quality, mesh),
+        quality=_quality(paths, quality, mesh, field),
         semantic=_semantic(paths.fused, field),
         figures=scene_figures(scene, paths.field, named_networks(paths.checkpoints), paths.fused),
     )
@@ -203,19 +203,21 @@ def _mesh(paths: ScenePaths) -> Mesh | None:
     return None if path is None else load_mesh(path, require_labels=True)
 
 
-def _quality(paths: ScenePaths, options: QualityOptions, mesh: Mesh | None) -> LiveQuality | None:
-    """From the trajectory's stored depth, as far as the field was fitted to it."""
+def _quality(
+    paths: ScenePaths, options: QualityOptions, mesh: Mesh | None, field: RadianceField
+) -> LiveQuality | None:
+    """From the trajectory's stored depth and photographs, as far as the field was fitted to them."""
     if paths.views is None or not paths.views.exists():
         return None
     if not {"depth", "depth_mesh"} & set(ViewStore.open(paths.views).channels):
         logger.info("without quality: %s has no depth", paths.views)
         return None
     try:
-        observers = Observers.from_store(paths.views, options.max_views, frames_not_fitted(paths.field, paths.views))
+        estimator = QualityEstimator.of_scene(paths.views, options, paths.field, field)
     except UserError as error:
         logger.info("without quality: %s", error)
         return None
-    return LiveQuality(observers, options, mesh)
+    return LiveQuality(estimator, mesh)
 
 
 def _semantic(fused: Path | None, field: RadianceField) -> SemanticField | None:

@@ -107,19 +107,29 @@ def plan_fit(scene: Scene, settings: FitSettings) -> str:
 
 
 def fit_scene(
-    scene_path: Path, output: Path, settings: FitSettings, device: torch.device, overwrite: bool = False
-) -> dict[str, Any]:
+    scene_path: Path, output: Path, settings: FitSettings, device: torch.device, overwrite: bool = False,
+    on_contradiction: str = "warn",
+) -> dict[str, Any]:  # fmt: skip
     """Fit the scene and write the folder ``output`` in PeRFception's format; returns its ``results.json``.
 
     A finished folder with the same settings is left alone. With ``--resume``, an unfinished one is continued.
+
+    Raises:
+        UserError: its depth maps and poses contradict each other, and ``on_contradiction`` is "refuse".
     """
     from dataloader import load_scene
+    from dataloader.consistency import find_contradiction
 
     started = time.monotonic()
     scene = load_scene(scene_path, settings.options.rendering.background_brightness)
     partial = prepare_output(output, fit_inputs(settings, device, scene), overwrite)
     if partial is None:
         return read_json(output / RESULTS_FILE, kind=dict)
+    contradiction = find_contradiction(scene)
+    if contradiction is not None and on_contradiction == "refuse":
+        raise UserError(f"{scene_path}: {contradiction}; correct the files, or set fit.on_contradiction = 'warn'")
+    if contradiction is not None:
+        logger.warning("%s: %s", scene.name, contradiction)
     _SceneFit(scene, partial, settings, device, started).run()
     commit_output(output)
     return read_json(output / RESULTS_FILE, kind=dict)

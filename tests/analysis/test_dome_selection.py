@@ -14,7 +14,7 @@ from analysis.dome_selection import (
     selected_cameras,
 )
 from analysis.filtering import REASONS, FilterOptions
-from analysis.quality import Observers
+from analysis.observers import Observers
 from analysis.room_space import RoomSpace, SpaceOptions
 from analysis.targets import TargetOptions, find_targets
 from dataloader import ViewStore

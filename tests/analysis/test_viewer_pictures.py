@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from analysis.false_color import depth_color
-from analysis.quality import Observers, QualityOptions, view_quality
+from analysis.observers import Observers
+from analysis.quality import QualityEstimator, QualityOptions, stored_view
+from analysis.surface import field_depth
 from analysis.viewer import video
 from analysis.viewer.comparison import compare
 from analysis.viewer.figures import scene_figures
@@ -109,13 +111,14 @@ def test_the_meshs_view_shows_what_rays_hit():
 
 def test_live_quality_is_what_the_rate_task_writes(tmp_path):
     store = ViewStore.open(box_room.write_store(tmp_path / "room"))
-    observers = Observers.from_store(tmp_path / "room", max_views=4)
+    observers = Observers.from_store(tmp_path / "room", max_views=4, depth_of=field_depth)
+    estimator = QualityEstimator(observers, QualityOptions())
     view, pose, intrinsics = 5, store.cameras.camera_to_world[5], store.cameras.intrinsics[5]
-    rated = view_quality(store, view, observers, QualityOptions())
-    rendered = RenderedView(None, None, store.read("depth", view), store.read("alpha", view))
-    live = LiveQuality(observers, QualityOptions(), mesh=None).estimate(rendered, pose, intrinsics)
+    rated = estimator.estimate(stored_view(store, view))
+    rendered = RenderedView(store.read("rgb", view), None, store.read("depth", view), store.read("alpha", view))
+    live = LiveQuality(estimator, mesh=None).estimate(rendered, pose, intrinsics)
     torch.testing.assert_close(live, rated)
-    with_mesh = LiveQuality(observers, QualityOptions(), box_room.mesh()).estimate(rendered, pose, intrinsics)
+    with_mesh = LiveQuality(estimator, box_room.mesh()).estimate(rendered, pose, intrinsics)
     assert (with_mesh - rated).abs().median() < 0.02, "the mesh is where the depth says"
     picture = quality_picture(live)
     assert picture.shape == (3, *box_room.SIZE) and 0 < rated.mean() < 1
@@ -157,7 +160,8 @@ def room_state(store):
     links = torch.arange(8)
     grid = PlenoxelGrid.from_sparse((2, 2, 2), links, torch.ones(8), torch.zeros(8, 27))
     field = RadianceField(grid, SceneTransform.identity())
-    quality = LiveQuality(Observers.from_store(store.path, max_views=2), QualityOptions(), box_room.mesh())
+    estimator = QualityEstimator(Observers.from_store(store.path, max_views=2), QualityOptions())
+    quality = LiveQuality(estimator, box_room.mesh())
     return SceneState("room", field, RenderOptions(), {}, box_room.mesh(), {"always": Always()}, quality)
 
 

@@ -1,0 +1,125 @@
+"""The views that a field was fitted to, as observers of surfaces: which points they saw, and from how far around."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from analysis.surface import surface_depth
+from dataloader import SceneTransform, ViewStore
+from utils.cameras import pixel_grid, project, unproject
+from utils.errors import UserError
+
+
+class Observation(NamedTuple):
+    """How points were observed.
+
+    support: float32 ``[P]``, sum over the views that saw a point of exp(-(angle / scale)^2), where the angle is between
+        their line of sight and the one that is asked about.
+    angle: float32 ``[P]``, the smallest of these angles; pi where no view saw the point.
+    """
+
+    support: Tensor
+    angle: Tensor
+
+
+@dataclass(frozen=True)
+class Observers:
+    """The views that the field was fitted to, with their depth."""
+
+    camera_to_world: Tensor  # float32 [K, 4, 4]
+    intrinsics: Tensor  # float32 [K, 3, 3]
+    depth: Tensor  # float32 [K, H, W], metres along the optical axis, 0 = unknown
+
+    @staticmethod
+    def from_store(
+        path: str | Path, max_views: int, exclude: frozenset[str] = frozenset(),
+        depth_of: Callable[[ViewStore, int], Tensor] = surface_depth,
+    ) -> Observers:  # fmt: skip
+        """At most ``max_views`` views of a store, evenly spread, without the frames named in ``exclude``.
+
+        Args:
+            depth_of: a view's depth; the surfaces that are asked about must be of the same kind, the mesh's or the
+                field's.
+
+        Raises:
+            UserError: the store has no depth, or no view is left.
+        """
+        store = ViewStore.open(path)
+        chosen = spread_views(store, max_views, exclude)
+        return Observers(
+            camera_to_world=store.cameras.camera_to_world[chosen].float(),
+            intrinsics=store.cameras.intrinsics[chosen].float(),
+            depth=torch.stack([depth_of(store, index) for index in chosen]),
+        )
+
+    def observe(
+        self,
+        points: Tensor,  # float32 [P, 3]
+        eye: Tensor,  # float32 [3]
+        angle_scale: float,
+        depth_tolerance: float,
+    ) -> Observation:
+        """How ``points``, looked at from ``eye``, were observed; a view from there gives a support of 1."""
+        direction = F.normalize(eye - points, dim=-1)
+        support, smallest = torch.zeros(len(points)), torch.full((len(points),), math.pi)
+        for pose, intrinsics, depth in zip(self.camera_to_world, self.intrinsics, self.depth, strict=True):
+            seen = was_seen(points, pose, intrinsics, depth, depth_tolerance)
+            cosine = (F.normalize(pose[:3, 3] - points, dim=-1) * direction).sum(-1)
+            angle = torch.acos(cosine.clamp(-1, 1))
+            support += torch.where(seen, torch.exp(-((angle / angle_scale) ** 2)), 0.0)
+            smallest = torch.where(seen, torch.minimum(smallest, angle), smallest)
+        return Observation(support, smallest)
+
+    def observed_share(
+        self,
+        surface: Tensor,  # float32 [H, W], metres along the optical axis, 0 = no surface
+        intrinsics: Tensor,  # float32 [3, 3]
+        camera_to_world: Tensor,  # float32 [4, 4]
+        angle_scale: float,
+        depth_tolerance: float,
+    ) -> float:
+        """Mean saturated support (1 - exp(-support)) of a view's pixels, those without a surface as 0."""
+        known = surface > 0
+        points = unproject(pixel_grid(*surface.shape)[known], surface[known], intrinsics, camera_to_world)
+        support = self.observe(points, camera_to_world[:3, 3], angle_scale, depth_tolerance).support
+        return float((1 - torch.exp(-support)).sum()) / surface.numel()
+
+
+def spread_views(store: ViewStore, most: int, exclude: frozenset[str] = frozenset()) -> list[int]:
+    """At most ``most`` views of a store, evenly spread, without the frames named in ``exclude``.
+
+    Raises:
+        UserError: no view is left.
+    """
+    views = [index for index, name in enumerate(store.cameras.names) if name not in exclude]
+    if not views:
+        raise UserError(f"{store.path} has no views left as observations; all its frames were held out")
+    spread = torch.linspace(0, len(views) - 1, min(most, len(views))).round().long().unique()
+    return [views[k] for k in spread.tolist()]
+
+
+def frames_not_fitted(field: str | Path, store: str | Path) -> frozenset[str]:
+    """Frames of a view store that a field was not fitted to, by the records in the field's folder."""
+    transform = Path(field) / "trans_info.npz"
+    names = frozenset(ViewStore.open(store).cameras.names)
+    fitted = names.intersection(SceneTransform.load(transform).frame_ids) if transform.exists() else frozenset()
+    return names - fitted if fitted else frozenset()
+
+
+def was_seen(points: Tensor, pose: Tensor, intrinsics: Tensor, depth: Tensor, tolerance: float) -> Tensor:
+    """Whether each of ``points [P, 3]`` is the surface that a view's ``depth [H, W]`` shows at its pixel."""
+    height, width = depth.shape
+    uv, point_depth = project(points, intrinsics, pose)
+    column, row = uv[:, 0].floor(), uv[:, 1].floor()
+    inside = (point_depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    index = torch.where(inside, row * width + column, 0.0).long()
+    surface = depth.flatten()[index]
+    return inside & (surface > 0) & ((point_depth - surface).abs() <= tolerance * surface)
