@@ -5,6 +5,10 @@ One file, or ``transforms_train.json``, ``_val`` and ``_test``. Intrinsics (``fl
 in single frames, which take precedence. ``transform_matrix`` is camera-to-world with OpenGL's axes (y up, z backwards);
 the world stays as it is. ``file_path`` is relative to the file; :mod:`dataloader.file_finder` finds it.
 
+nerfstudio's additions are read: ``depth_file_path`` (whole numbers times ``depth_unit_scale_factor``, 0.001 unless
+given, are units of the world), ``mask_path`` (white is kept), ``ply_file_path`` (sparse points), and the lists
+``train_filenames``, ``val_filenames`` and ``test_filenames``; frames that these leave out are left out.
+
 instant-ngp's box is [0, 1]^3 scaled by ``aabb_scale`` about its centre, in coordinates x * ``scale`` + ``offset`` (0.33
 and 0.5 unless given).
 """
@@ -17,14 +21,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dataloader.file_finder import FileFinder
 from dataloader.lens import Lens
+from dataloader.ply import read_ply
 from dataloader.posed_images import PosedImage, build_scene
-from dataloader.scene import Scene
-from utils.errors import UserError, short
+from dataloader.scene import Scene, SparsePoints
+from utils.depth_images import MILLIMETRES
+from utils.errors import UserError, reading, short
 from utils.files import read_json
 from utils.limits import FARTHEST
 from utils.names import readable_path
@@ -54,18 +61,86 @@ def load_transforms_scene(path: Path, background: float) -> Scene:
     if not lists:
         raise UserError(f"{path} holds neither {SINGLE_FILE} nor {SPLIT_FILES['train']}; expected one of them")
     images: list[PosedImage] = []
-    bounds, files = None, FileFinder(path)
+    bounds, points, steps, files = None, None, MILLIMETRES, FileFinder(path)
+    unlisted: list[str] = []
     for split, file in lists.items():
         content = read_json(file, _EXPORT_AGAIN)
         if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
             raise UserError(f"{file} has no list 'frames'; expected a transforms.json as instant-ngp reads it")
-        images += [_posed_image(file, content, frame, split, files) for frame in content["frames"]]
+        splits = _listed_splits(file, content)
+        found = [_posed_image(file, content, frame, split, files, splits) for frame in content["frames"]]
+        unlisted += [image.relative for image in found if splits and image.split is None]
+        images += [image for image in found if not splits or image.split is not None]
+        points = _sparse_points(file, content, files) if points is None else points
+        steps = 1 / _unit_scale(file, content)
         bounds = _box(file, content) if bounds is None else bounds
-    return build_scene(path, "instant-ngp", images, background, bounds=bounds, remarks=files.remarks())
+    remarks = files.remarks()
+    if unlisted:
+        remarks.append(f"{len(unlisted)} frames are in none of the lists of file names, and left out (such as "
+                       f"{short(unlisted[0])})")
+    return build_scene(path, "instant-ngp", images, background, points, bounds, remarks, steps)
+
+
+def _listed_splits(file: Path, content: dict[str, Any]) -> dict[str, str]:
+    """The split of each image that ``train_filenames``, ``val_filenames`` or ``test_filenames`` lists.
+
+    nerfstudio often lists the same images for validation and for test; the first of train, val and test counts.
+    """
+    splits: dict[str, str] = {}
+    for split in SPLIT_FILES:
+        names = content.get(f"{split}_filenames", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{file}: {split}_filenames is {short(names)}; expected a list of file names")
+        for name in names:
+            splits.setdefault(_relative(name), split)
+    return splits
+
+
+def _sparse_points(file: Path, content: dict[str, Any], files: FileFinder) -> SparsePoints | None:
+    name = content.get("ply_file_path")
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise UserError(f"{file}: ply_file_path is {short(name)}; expected a file's name")
+    path = files.find(readable_path(name, file, "path of sparse points"))
+    vertex = read_ply(path).get("vertex", {})
+    with reading(path, "sparse points", _EXPORT_AGAIN):
+        positions = np.stack([np.asarray(vertex[axis], dtype=np.float32) for axis in "xyz"], axis=1)
+        known = all(color in vertex for color in ("red", "green", "blue"))
+        colors = np.stack([np.asarray(vertex[color]) for color in ("red", "green", "blue")], axis=1) if known else \
+            np.full(positions.shape, 128)
+        if np.issubdtype(colors.dtype, np.floating):
+            colors = colors * 255 if colors.size and colors.max() <= 1 else colors
+        finite = np.isfinite(positions).all(1) & (np.abs(positions) < FARTHEST).all(1)
+        colors = colors[finite].clip(0, 255).astype(np.uint8)
+        return SparsePoints(torch.from_numpy(positions[finite]), torch.from_numpy(colors))
+
+
+def _unit_scale(file: Path, content: dict[str, Any]) -> float:
+    """What whole numbers of depth maps are multiplied by."""
+    name = "integer_depth_scale" if "integer_depth_scale" in content else "depth_unit_scale_factor"
+    scale = _number(str(file), content, name, 1 / MILLIMETRES)
+    if not 1e-9 < scale < 1e3:
+        raise UserError(f"{file}: {name} is {scale:g}; expected the size of a step of depth, such as 0.001")
+    return scale
+
+
+def _relative(path: str) -> str:
+    return path.replace("\\", "/").removeprefix("./").lstrip("/")
+
+
+def _listed_file(frame: dict[str, Any], names: tuple[str, ...], file: Path, files: FileFinder) -> Path | None:
+    """The file that a frame names under the first of ``names`` that it has."""
+    name = next((frame[name] for name in names if frame.get(name) is not None), None)
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise UserError(f"{file}: {names[0]} is {short(name)}; expected a file's name")
+    return files.find(readable_path(name, file, f"path of {names[0]}"))
 
 
 def _posed_image(
-    file: Path, content: dict[str, Any], frame: Any, split: str | None, files: FileFinder
+    file: Path, content: dict[str, Any], frame: Any, split: str | None, files: FileFinder, splits: dict[str, str]
 ) -> PosedImage:
     if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
         raise UserError(f"{file} has a frame without 'file_path'; expected the image's path relative to the file")
@@ -77,14 +152,16 @@ def _posed_image(
         raise UserError(f"{file}: the camera of {path} is no perspective camera "
                         f"({other[0] if other else short(model)}); expected one of {', '.join(_CAMERA_MODELS)}: "
                         "undistort the images first")
-    relative = path.replace("\\", "/").removeprefix("./").lstrip("/")
+    relative = _relative(path)
     name = f"{split}/{relative}" if split else relative
     return PosedImage(
         path=files.find(path),
         relative=name,
         camera_to_world=_camera_to_world(frame.get("transform_matrix")),
         lens=lambda size: _lens(file, relative, values, size),
-        split=split,
+        split=split or splits.get(relative),
+        depth=_listed_file(frame, ("depth_file_path", "depth_path"), file, files),
+        mask=_listed_file(frame, ("mask_path",), file, files),
     )
 
 

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from dataloader.file_finder import image_stem
 from dataloader.frame_checks import (
+    UNREADABLE,
     image_header,
     lost_poses,
     pose_problem,
+    reasons_text,
     report_skipped,
     scale_remark,
     shared_turn,
@@ -27,6 +29,8 @@ from dataloader.lens import Lens
 from dataloader.scannet_files import numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path, scene_name
 from dataloader.undistortion import common_pinhole, needs_resampling
+from utils.cameras import scale_intrinsics
+from utils.depth_images import MILLIMETRES, depth_size
 from utils.errors import UserError
 from utils.limits import FARTHEST
 from utils.names import plain_name
@@ -46,6 +50,8 @@ class PosedImage:
         camera_to_world: float64 ``[4, 4]``, OpenCV axes; finite and rigid, or the frame is left out.
         lens: the camera, given the (height, width) of the image.
         split: "train", "val", "test" or None.
+        depth: its depth map, pixel by pixel of the same camera, of any size; None without.
+        mask: white where pixels are of the scene; None for what ``masks/`` holds under the image's name.
     """
 
     path: Path
@@ -53,6 +59,8 @@ class PosedImage:
     camera_to_world: Tensor
     lens: Callable[[tuple[int, int]], Lens]
     split: str | None = None
+    depth: Path | None = None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class _Usable:
 
 def build_scene(
     path: Path, layout: str, images: list[PosedImage], background: float, points: SparsePoints | None = None,
-    bounds: Tensor | None = None, remarks: Sequence[str] = (),
+    bounds: Tensor | None = None, remarks: Sequence[str] = (), depth_steps: float = MILLIMETRES,
 ) -> Scene:  # fmt: skip
     """The scene of ``images``, reading their headers only.
 
@@ -100,17 +108,19 @@ def build_scene(
         logger.info("%s: %d of %d images are undistorted to one pinhole camera of %dx%d pixels", path.name,
                     sum(lens is not None for lens in lenses), len(lenses), size[1], size[0])
     splits = [one.image.split for one in usable]
+    depth_paths, depth_shape, unread = _depth_maps({one.name: one.image.depth for one in usable})
+    masks = find_masks(path, {one.name: (one.image.relative, one.image.mask) for one in usable})
     return Scene(
         name=scene_name(path),
         path=path,
         frames=[one.name for one in usable],
         color_paths=[one.image.path for one in usable],
-        depth_paths=[None] * len(usable),
+        depth_paths=depth_paths,
         camera_to_world=torch.stack([one.image.camera_to_world for one in usable]),
         intrinsics=intrinsics,
         image_size=size,
-        depth_intrinsics=None,
-        depth_size=None,
+        depth_intrinsics=None if depth_shape is None else scale_intrinsics(intrinsics, size, depth_shape),
+        depth_size=depth_shape,
         depth_to_color=torch.eye(4, dtype=torch.float64),
         mesh_path=mesh_path(path, "_vh_clean_2.ply"),
         label_mesh_path=mesh_path(path, "_vh_clean_2.labels.ply"),
@@ -124,8 +134,54 @@ def build_scene(
         points=points,
         bounds=bounds,
         turned=turned,
-        remarks=(*remarks, *scaled, *turn_remark([one.header for one in usable], turned)),
+        mask_paths=masks,
+        depth_steps=depth_steps,
+        remarks=(*remarks, *unread, *scaled, *turn_remark([one.header for one in usable], turned)),
     )
+
+
+def _depth_maps(listed: dict[str, Path | None]) -> tuple[list[Path | None], tuple[int, int] | None, list[str]]:
+    """Depth map of each frame, their size, and remarks about those that cannot be read."""
+    sizes: dict[str, tuple[int, int]] = {}
+    unreadable: dict[str, str] = {}
+    for name, path in listed.items():
+        if path is None:
+            continue
+        try:
+            sizes[name], _ = depth_size(path)
+        except UserError as error:
+            unreadable[name] = f"with a depth map that {UNREADABLE}: {error}"
+    shape = Counter(sizes.values()).most_common(1)[0][0] if sizes else None
+    unreadable.update({name: f"of another size than {shape[1]}x{shape[0]}" for name, size in sizes.items()
+                       if size != shape})  # fmt: skip
+    paths = [path if name in sizes and name not in unreadable else None for name, path in listed.items()]
+    text = [f"{len(unreadable)} depth maps are left out: {reasons_text(unreadable)}"] if unreadable else []
+    return paths, shape, text
+
+
+def find_masks(path: Path, images: dict[str, tuple[str, Path | None]]) -> list[Path | None] | None:
+    """The mask of each frame: the one that is listed, or that in ``masks/`` under the image's path or the frame's name.
+
+    Args:
+        path: the scene's folder.
+        images: of each frame, the image's path as it is listed, and its mask if that is listed.
+
+    Raises:
+        UserError: a listed mask does not exist.
+    """
+    folder = path / "masks"
+    found: list[Path | None] = []
+    for name, (relative, listed) in images.items():
+        if listed is not None and not listed.is_file():
+            raise UserError(f"{listed} does not exist; it is listed as the mask of {relative}: bring it, or take it "
+                            "off the list")
+        image = folder / relative.replace("\\", "/")
+        candidates = [] if not folder.is_dir() else [
+            image.with_name(f"{image.name}.png"), image.with_suffix(".png"), folder / f"{image.name}.png",
+            folder / f"{image.stem}.png", folder / f"{name}.png",
+        ]  # fmt: skip
+        found.append(listed or next((file for file in candidates if file.is_file()), None))
+    return found if any(found) else None
 
 
 def _fitting(usable: list[_Usable]) -> Callable[[PictureHeader, bool], bool]:

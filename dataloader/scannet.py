@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dataloader.frame_checks import UNREADABLE, image_header, reasons_text, report_skipped, shared_turn, turn_remark
+from dataloader.posed_images import find_masks
 from dataloader.scannet_files import common_size, frame_files, match_frames, read_extrinsic, read_intrinsics, read_poses
 from dataloader.scene import Scene, mesh_path, scene_name
 from utils.cameras import scale_intrinsics
@@ -63,6 +64,7 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
         frames=frames,
         color_paths=[colors[name] for name in frames],
         depth_paths=depth_paths,
+        mask_paths=find_masks(path, {name: (colors[name].name, None) for name in frames}),
         camera_to_world=torch.stack([camera_to_world[name] for name in frames]) @ color_extrinsic,
         intrinsics=intrinsics,
         image_size=image_size,

@@ -15,9 +15,9 @@ from torch import Tensor
 from dataloader.camera_list import CameraList
 from dataloader.depth_registration import register_depth
 from dataloader.lens import Lens
-from dataloader.undistortion import undistort_image
+from dataloader.undistortion import undistort_image, undistort_nearest
 from utils.cameras import scale_intrinsics
-from utils.depth_images import read_depth
+from utils.depth_images import MILLIMETRES, read_depth
 from utils.errors import UserError
 from utils.identity import tensor_identity, value_identity
 from utils.images import one_large_image, read_alpha, read_image, resize_image
@@ -40,10 +40,12 @@ class Scene:
         path: the folder.
         frames: names of the frames that have a colour image and a valid pose, in numeric order.
         color_paths, depth_paths: image of each frame; depth may be None.
+        mask_paths: picture of each frame that is white where its pixels are of the scene, or None; None without any.
         camera_to_world: float64 ``[N, 4, 4]`` of the colour camera.
         intrinsics: float64 ``[3, 3]`` of the colour camera, in pixels of ``image_size``.
         image_size: (height, width) of the colour images.
         depth_intrinsics, depth_size: the same of the depth camera; None without depth images.
+        depth_steps: steps of whole-number depth maps in a unit of the world.
         depth_to_color: float64 ``[4, 4]``, from the depth camera's coordinates to the colour camera's.
         skipped: {frame: reason} of the frames left out.
         mesh_path, label_mesh_path: where the meshes are or should be.
@@ -83,6 +85,8 @@ class Scene:
     points: SparsePoints | None = None
     bounds: Tensor | None = None
     turned: bool = True
+    mask_paths: list[Path | None] | None = None
+    depth_steps: float = MILLIMETRES
     remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -105,11 +109,26 @@ class Scene:
         with one_large_image(self.image_size):
             return self._as_pinhole(read_alpha(self.color_paths[index], self.turned), index, size)
 
-    def _as_pinhole(self, image: Tensor, index: int, size: tuple[int, int] | None) -> Tensor:
+    def read_mask(self, index: int, size: tuple[int, int] | None = None) -> Tensor | None:
+        """Whether pixels are of the scene, bool ``[H, W]``, as :meth:`read_color` has them; None without a mask.
+
+        A pixel that is averaged from several is, where all of them are.
+        """
+        path = None if self.mask_paths is None else self.mask_paths[index]
+        if path is None:
+            return None
+        mask = read_image(path, turned=self.turned).amax(0, keepdim=True)
+        white = torch.where(mask > 127, 255, 0).to(torch.uint8)
+        return self._as_pinhole(white, index, size, path)[0] == 255
+
+    def _as_pinhole(
+        self, image: Tensor, index: int, size: tuple[int, int] | None, path: Path | None = None
+    ) -> Tensor:
         lens = self.lenses[index] if self.lenses else None
         expected = lens.size if lens else self.image_size
         if tuple(image.shape[-2:]) != expected:
-            raise UserError(f"{self.color_paths[index]} is {size_text(image.shape[-2:])}, the scene's other images "
+            found = size_text(image.shape[-2:])
+            raise UserError(f"{path or self.color_paths[index]} is {found}, the scene's other images "
                             f"are {size_text(expected)}; remove the frame or bring all images to one size")
         size = tuple(size) if size is not None else self.image_size
         if lens is not None:
@@ -129,19 +148,23 @@ class Scene:
         path = self.depth_paths[index]
         if path is None:
             return None
-        depth = read_depth(path)
+        depth = read_depth(path, self.depth_steps)
         if tuple(depth.shape) != self.depth_size:
             raise UserError(f"{path} is {size_text(depth.shape)}, the scene's other depth images are "
                             f"{size_text(self.depth_size)}; remove it or bring all depth images to one size")
         if size is None:
             return depth
+        lens = self.lenses[index] if self.lenses else None
+        if lens is not None:
+            depth = undistort_nearest(depth, lens.resized(self.depth_size), self.depth_intrinsics)
         intrinsics = scale_intrinsics(self.intrinsics, self.image_size, size)
         return register_depth(depth, self.depth_intrinsics, intrinsics, size, self.depth_to_color)
 
     def geometry_identity(self) -> str:
         """The identity of poses, cameras, and whatever else is known of the scene besides its pictures and meshes."""
         lenses = [None if lens is None else {**asdict(lens), "source": None} for lens in self.lenses or ()]
-        stored = [] if self.turned else [False]  # fields made before images were turned stay valid
+        # Only what is not as usual, so that fields made before it could be otherwise stay valid.
+        stored = ([] if self.turned else [False]) + ([] if self.depth_steps == MILLIMETRES else [self.depth_steps])
         plain = value_identity([self.image_size, self.depth_size, lenses, self.splits, self.background, self.metric,
                                 *stored])  # fmt: skip
         points = self.points or SparsePoints(None, None)

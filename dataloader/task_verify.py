@@ -39,7 +39,7 @@ def verify(
     """Print a table of all problems and their remedies; fail when data is broken.
 
     Args:
-        scans_dir: folder of scene folders (ScanNet, instant-ngp, NSVF or COLMAP); None checks none.
+        scans_dir: folder of scene folders (ScanNet, instant-ngp or nerfstudio, NSVF or COLMAP); None checks none.
         fields_dir: folder of plenoxel_scannet_SCENE folders; not checked while it does not exist or is empty.
         views_dir: folder of view stores; not checked while it does not exist or is empty.
         scenes: "all" (whatever is in each folder), a list of names, or a text file of names.

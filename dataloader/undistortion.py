@@ -97,6 +97,17 @@ def undistort_image(image: Tensor, lens: Lens, intrinsics: Tensor, size: tuple[i
     return resize_image(fine, size).round().clamp(0, 255).to(torch.uint8)
 
 
+def undistort_nearest(
+    values: Tensor,  # float32 [h, w], taken by ``lens``
+    lens: Lens,
+    intrinsics: Tensor,  # [3, 3] of the result, in pixels of the same size
+) -> Tensor:  # float32 [h, w]
+    """What the pinhole camera would have measured: the nearest value, since depths must not be averaged; 0 outside."""
+    numbers = tuple(float(intrinsics[row, column]) for row, column in ((0, 0), (0, 2), (1, 1), (1, 2)))
+    grid = _sampling_map(lens, numbers, tuple(values.shape))
+    return grid_sample(values[None, None], grid[None], mode="nearest", padding_mode="zeros", align_corners=False)[0, 0]
+
+
 @lru_cache(maxsize=_MAPS_KEPT)
 def _sampling_map(lens: Lens, pinhole: tuple[float, float, float, float], size: tuple[int, int]) -> Tensor:
     """Where each pixel of the pinhole camera (fx, cx, fy, cy) lies in the image, for grid_sample ``[H, W, 2]``."""

@@ -152,6 +152,7 @@ def _one_of_each_kind(scene: Scene) -> list[int]:
 def _read_frame(scene: Scene, index: int) -> None:
     scene.read_color(index)
     scene.read_depth(index)
+    scene.read_mask(index)
 
 
 class _Report:

@@ -106,6 +106,7 @@ class Scan(Protocol):
     frames: list[str]
     color_paths: list[Path]
     depth_paths: list[Path | None]
+    mask_paths: list[Path | None] | None
     mesh_path: Path
 
     def geometry_identity(self) -> str: ...
@@ -123,6 +124,9 @@ def scan_inputs(scan: Scan, depth: bool = True, mesh: bool = True) -> dict[str, 
         "scene": scan.name, "frames": value_identity(scan.frames), "cameras": scan.geometry_identity(),
         "photographs": FileSet(dict(zip(scan.frames, scan.color_paths, strict=True))),
     }  # fmt: skip
+    if scan.mask_paths is not None:
+        named = zip(scan.frames, scan.mask_paths, strict=True)
+        inputs["masks"] = FileSet({name: path for name, path in named if path is not None})
     if depth:
         inputs["depth_maps"] = FileSet(
             {name: path for name, path in zip(scan.frames, scan.depth_paths, strict=True) if path is not None}

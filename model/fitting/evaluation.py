@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from utils.threads import ordered_map
 if TYPE_CHECKING:
     from dataloader import Scene
 
+logger = logging.getLogger(__name__)
 _DEPTH_STEP = 0.25
 _C1, _C2 = 0.01**2, 0.03**2
 
@@ -34,6 +36,7 @@ class HeldOutView:
         neutral: the same at the given pose and at the average exposure.
         photo: float32 ``[3, H, W]``, 0 to 1.
         depth: float32 ``[H, W]`` metres along the optical axis.
+        valid: bool ``[H, W]``, which pixels are of the scene and measured; None for all.
     """
 
     frame: str
@@ -42,29 +45,35 @@ class HeldOutView:
     neutral: Tensor
     photo: Tensor
     depth: Tensor
+    valid: Tensor | None = None
 
     def measurements(self) -> dict[str, float]:
         """PSNR and SSIM, and PSNR at the given pose, and at that and the average exposure."""
         return {
-            "psnr": psnr(self.rendered, self.photo),
-            "ssim": ssim(self.rendered, self.photo),
-            "psnr_given_pose": psnr(self.exposed, self.photo),
-            "psnr_neutral": psnr(self.neutral, self.photo),
+            "psnr": psnr(self.rendered, self.photo, self.valid),
+            "ssim": ssim(self.rendered, self.photo, self.valid),
+            "psnr_given_pose": psnr(self.exposed, self.photo, self.valid),
+            "psnr_neutral": psnr(self.neutral, self.photo, self.valid),
         }
 
 
-def psnr(image: Tensor, target: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of images with values 0 to 1."""
-    return -10 * math.log10(max(float(((image - target) ** 2).mean()), 1e-12))
+def psnr(image: Tensor, target: Tensor, valid: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of images with values 0 to 1, over the pixels ``valid [H, W]``."""
+    squared = (image - target) ** 2
+    mean = squared.mean() if valid is None else squared[..., valid].mean()
+    return -10 * math.log10(max(float(mean), 1e-12))
 
 
-def ssim(image: Tensor, target: Tensor) -> float:
+def ssim(image: Tensor, target: Tensor, valid: Tensor | None = None) -> float:
     """Structural similarity of images ``[3, H, W]`` (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5).
 
     As torchmetrics computes it, whose import takes longer than many fits. In double precision, because GPUs round
-    convolutions of float32 to ten bits, which is too little for variances.
+    convolutions of float32 to ten bits, which is too little for variances. Of windows whose centre is ``valid [H, W]``;
+    what is not counts as equal within them.
     """
     image, target = image.double(), target.double()
+    if valid is not None:
+        target = torch.where(valid, target, image)
     offset = torch.arange(-5, 6, dtype=image.dtype, device=image.device)
     window = torch.exp(-(offset**2) / (2 * 1.5**2))
     window = window / window.sum()
@@ -74,7 +83,8 @@ def ssim(image: Tensor, target: Tensor) -> float:
     x, y, xx, yy, xy = blurred.unflatten(0, (5, -1))
     luminance = (2 * x * y + _C1) / (x**2 + y**2 + _C1)
     structure = (2 * (xy - x * y) + _C2) / ((xx - x**2).clamp(min=0) + (yy - y**2).clamp(min=0) + _C2)
-    return float((luminance * structure).mean())
+    similarity = luminance * structure
+    return float(similarity.mean() if valid is None else similarity[..., valid].mean())
 
 
 def render_held_out(
@@ -82,8 +92,11 @@ def render_held_out(
 ) -> Iterator[HeldOutView]:
     """Render the scene's frames ``indices`` at ``size`` and read their photographs; all values are clamped to 0..1."""
     intrinsics = scale_intrinsics(scene.intrinsics, scene.image_size, size)
-    photos = ordered_map(lambda index: scene.read_color(index, size), indices)
-    for index, photo in zip(indices, photos, strict=True):
+    photos = ordered_map(lambda index: (scene.read_color(index, size), scene.read_mask(index, size)), indices)
+    for index, (photo, mask) in zip(indices, photos, strict=True):
+        if mask is not None and not bool(mask.any()):
+            logger.warning("%s: frame %s is masked as a whole, and not measured", scene.name, scene.frames[index])
+            continue
         pose = scene.camera_to_world[index]
         view = field.neutral().render_view(pose, intrinsics, size, options, outputs=("rgb", "depth"))
         exposed = field.expose(view.rgb, pose)
@@ -99,6 +112,7 @@ def render_held_out(
             neutral=view.rgb.clamp(0, 1),
             photo=photo.to(view.rgb.device).float() / 255,
             depth=view.depth,
+            valid=None if mask is None else mask.to(view.rgb.device),
         )
 
 

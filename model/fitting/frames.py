@@ -38,6 +38,7 @@ class Frames:
         intrinsics: float64 ``[3, 3]``, in pixels of ``images``.
         alphas: uint8 ``[N, H, W]``, opacity; None where all pixels are opaque. ``images`` show the background
             through it.
+        valid: bool ``[N, H, W]``, whether a pixel is of the scene; None where all are. Depth is unknown elsewhere.
     """
 
     indices: list[int]
@@ -46,6 +47,7 @@ class Frames:
     camera_to_world: Tensor
     intrinsics: Tensor
     alphas: Tensor | None = None
+    valid: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -123,18 +125,22 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
     map_shape = (len(indices), *depth_size)
     depths = torch.zeros(map_shape if scene.depth_size else (), dtype=torch.int16, device=device).expand(map_shape)
     alphas = torch.zeros(len(indices), *size, dtype=torch.uint8, device=device) if scene.transparent else None
+    masked = scene.mask_paths is not None
+    valid = torch.ones(len(indices), *size, dtype=torch.bool, device=device) if masked else None
     kept: list[int] = []
 
-    def read(index: int) -> tuple[int, Tensor | None, Tensor | None, Tensor | None]:
+    def read(index: int) -> tuple[int, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         try:
             color, depth = scene.read_color(index, size), scene.read_depth(index, depth_size)
-            return index, color, depth, scene.read_alpha(index, size)
+            mask = scene.read_mask(index, depth_size) if depth is not None else None
+            depth = depth if mask is None else torch.where(mask, depth, 0.0)
+            return index, color, depth, scene.read_alpha(index, size), scene.read_mask(index, size)
         except UserError as error:
             logger.warning("frame left out: %s", error)
-            return index, None, None, None
+            return index, None, None, None, None
 
     with Progress(f"reading {scene.name}", len(indices), "frame") as meter:
-        for index, color, depth, alpha in ordered_map(read, indices):
+        for index, color, depth, alpha, mask in ordered_map(read, indices):
             meter.update()
             if color is None:
                 continue
@@ -144,9 +150,13 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
                 depths[len(kept)] = torch.where(millimetres < 2**15, millimetres, 0).to(torch.int16)
             if alpha is not None:
                 alphas[len(kept)] = alpha[0].to(device)
+            if mask is not None:
+                valid[len(kept)] = mask.to(device)
             kept.append(index)
     if alphas is not None and bool((alphas[: len(kept)] == 255).all()):
         alphas = None  # opaque photographs that are stored with an alpha channel
+    if valid is not None and kept and not bool(valid[: len(kept)].any()):
+        raise UserError(f"{scene.path}: its masks leave no pixel; they must be white where pixels are of the scene")
     return Frames(
         indices=kept,
         images=images[: len(kept)],
@@ -154,6 +164,7 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
         camera_to_world=scene.camera_to_world[kept],
         intrinsics=scale_intrinsics(scene.intrinsics, scene.image_size, size),
         alphas=None if alphas is None else alphas[: len(kept)],
+        valid=None if valid is None else valid[: len(kept)],
     )
 
 

@@ -86,6 +86,9 @@ class PoseRefinement:
         jacobian = _motion_jacobian((rendered + photos) / 2, points, self._intrinsics)
         residual = photos - rendered
         weights = robust_weights(residual) * (alpha > _LEAST_ALPHA)
+        if self._frames.valid is not None:
+            whole = interpolate(self._frames.valid[chosen][:, None].float(), self.size, mode="area")[:, 0]
+            weights = weights * (whole == 1)
         return self._solve(chosen, jacobian, residual, weights, points[..., 2])
 
     def _solve(self, chosen: Tensor, jacobian: Tensor, residual: Tensor, weights: Tensor, depth: Tensor) -> Tensor:

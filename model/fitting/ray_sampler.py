@@ -32,7 +32,7 @@ class RayBatch:
 
 
 class RaySampler:
-    """Draws pixels uniformly from all training photographs, with replacement.
+    """Draws pixels uniformly from all training photographs, but for masked ones, with replacement.
 
     Args:
         frames: the photographs, on the device to draw on.
@@ -52,6 +52,7 @@ class RaySampler:
     ):
         self._frames, self._scene_scale, self.generator = frames, scene_scale, generator
         self._with_distances = with_distances
+        self._valid = None if frames.valid is None else frames.valid.flatten().nonzero()[:, 0]
         self.move_cameras(camera_to_grid)
 
     def move_cameras(self, camera_to_grid: Tensor) -> None:
@@ -64,10 +65,13 @@ class RaySampler:
 
     def draw(self, count: int) -> RayBatch:
         """``count`` random rays."""
-        images = self._frames.images
-        number, height, width = images.shape[:3]
-        pixel = torch.randint(number * height * width, (count,), generator=self.generator, device=images.device)
-        return self.rays_of(pixel)
+        device = self._frames.images.device
+        numbers = torch.randint(self.num_pixels, (count,), generator=self.generator, device=device)
+        return self.rays_of(self.pixels(numbers))
+
+    def pixels(self, numbers: Tensor) -> Tensor:
+        """Flat indices of the pixels with these numbers, int64 below :attr:`num_pixels`."""
+        return numbers if self._valid is None else self._valid[numbers]
 
     def rays_of(self, pixel: Tensor) -> RayBatch:
         """The rays of flat pixel indices ``(frame * H + row) * W + column``, int64 ``[B]``."""
@@ -98,5 +102,5 @@ class RaySampler:
 
     @property
     def num_pixels(self) -> int:
-        """All pixels of all photographs."""
-        return self._frames.images[..., 0].numel()
+        """All pixels of all photographs, but for masked ones."""
+        return self._frames.images[..., 0].numel() if self._valid is None else len(self._valid)

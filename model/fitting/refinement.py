@@ -50,6 +50,6 @@ def largest_weights(grid: PlenoxelGrid, sampler: RaySampler, rendering: RenderOp
     stride = -(-sampler.num_pixels // _MOST_RAYS)
     for first in range(0, sampler.num_pixels, _RAYS_AT_ONCE * stride):
         last = min(first + _RAYS_AT_ONCE * stride, sampler.num_pixels)
-        rays = sampler.rays_of(torch.arange(first, last, stride, device=grid.device))
+        rays = sampler.rays_of(sampler.pixels(torch.arange(first, last, stride, device=grid.device)))
         ops.max_weight(grid.handle, rays.origins, rays.directions, weights, rendering)
     return weights
