@@ -14,8 +14,9 @@ scenes; quality is exp(-error / error_scale).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,17 @@ class QualityEstimator:
     Attributes:
         observers: the views that the field was fitted to, with the field's depth.
         options: of the estimate.
-        evidence: what their photographs say of the field; None without.
+        measure_evidence: looks at their photographs, when it is first asked.
     """
 
     observers: Observers
     options: QualityOptions
-    evidence: Evidence | None = None
+    measure_evidence: Callable[[], Evidence | None] = lambda: None
+
+    @cached_property
+    def evidence(self) -> Evidence | None:
+        """What the observers' photographs say of the field; None without."""
+        return self.measure_evidence()
 
     @staticmethod
     def of_scene(
@@ -125,13 +131,16 @@ class QualityEstimator:
             UserError: the store has no depth, or no view is left.
         """
         exclude = frozenset() if field_path is None else frames_not_fitted(field_path, store)
-        observers, opened = Observers.from_store(store, options.max_views, exclude, field_depth), ViewStore.open(store)
-        if field is None and field_path is not None and set(CHANNELS) <= set(opened.channels):
-            field = RadianceField.load(field_path)
-        evidence = None
-        if field is not None:
-            evidence = Evidence.measure(field, opened, options.max_views, exclude, options.prior)
-        return QualityEstimator(observers, options, evidence)
+        observers = Observers.from_store(store, options.max_views, exclude, field_depth)
+
+        def measure() -> Evidence | None:
+            opened = ViewStore.open(store)
+            if not set(CHANNELS) <= set(opened.channels) or (field is None and field_path is None):
+                return None
+            loaded = RadianceField.load(field_path) if field is None else field
+            return Evidence.measure(loaded, opened, options.max_views, exclude, options.prior)
+
+        return QualityEstimator(observers, options, measure)
 
     def estimate(self, view: View) -> Tensor:  # float32 [H, W] in 0..1
         """Estimated render quality of every pixel; 0 where there is no surface."""

@@ -27,9 +27,9 @@ SINK = torch.tensor([2.5, 2.0, 0.9]).double()
 field = ball.field  # the fixture
 
 
-def estimator_of(poses, evidence=None):
+def estimator_of(poses):
     seen = Observers(poses.float(), INTRINSICS.float().expand(len(poses), 3, 3), ray_cast(poses)[1])
-    return QualityEstimator(seen, OPTIONS, evidence)
+    return QualityEstimator(seen, OPTIONS)
 
 
 def view_at(pose, **changes):
