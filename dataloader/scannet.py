@@ -54,7 +54,7 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     frames = list(headers)
     report_skipped(path, "ScanNet", skipped, len(colors))
     folder = path / "intrinsic"
-    intrinsics, image_size, turned = _camera(path, headers, folder / "intrinsic_color.txt", intrinsics_size)
+    intrinsics, image_size, turned = _camera(path, headers, _intrinsics_file(path, "color"), intrinsics_size)
     color_extrinsic = read_extrinsic(folder / "extrinsic_color.txt")
     depth_paths, depth_shape, depth_intrinsics, depth_remarks = _depth(path, frames, image_size, intrinsics)
     depth_extrinsic = read_extrinsic(folder / "extrinsic_depth.txt")
@@ -77,6 +77,13 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
         turned=turned,
         remarks=(*remarks, *turn_remark(headers.values(), turned), *depth_remarks),
     )
+
+
+def _intrinsics_file(path: Path, camera: str) -> Path:
+    """Where a camera's matrix is: ``intrinsic/intrinsic_color.txt``, or ``intrinsics_color.txt`` as scannet_frames_25k
+    has it; the former where there is neither."""
+    usual, other = path / "intrinsic" / f"intrinsic_{camera}.txt", path / f"intrinsics_{camera}.txt"
+    return other if other.is_file() and not usual.is_file() else usual
 
 
 def _required_files(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -139,7 +146,7 @@ def _depth(
         remarks.append(f"{len(unreadable)} depth images are left out: {reasons_text(unreadable)}")
         logger.warning("%s: %s", path.name, remarks[0])
     paths = [None if name in unreadable else present.get(name) for name in frames]
-    file = path / "intrinsic" / "intrinsic_depth.txt"
+    file = _intrinsics_file(path, "depth")
     if file.exists():
         return paths, size, read_intrinsics(file, size), remarks
     logger.warning("%s is absent; taking the colour camera's intrinsics for depth", file)

@@ -82,6 +82,23 @@ def test_color_extrinsics_move_the_camera(folder):
     torch.testing.assert_close(scene.camera_to_world[0], expected, rtol=0, atol=1e-8)
 
 
+def test_the_layout_of_scannet_frames_25k(folder):
+    """Six digits, the camera matrices in the scene's folder, and labels beside the photographs."""
+    expected = load_scannet_scene(folder)
+    for camera in ("color", "depth"):
+        (folder / "intrinsic" / f"intrinsic_{camera}.txt").rename(folder / f"intrinsics_{camera}.txt")
+    shutil.rmtree(folder / "intrinsic")
+    for part in ("color", "depth", "pose"):
+        for path in list((folder / part).iterdir()):
+            path.rename(path.with_stem(f"{int(path.stem):06d}"))
+    (folder / "label").mkdir()
+    scene = load_scannet_scene(folder)
+    assert scene.frames == [f"{int(name):06d}" for name in expected.frames]
+    assert torch.equal(scene.intrinsics, expected.intrinsics)
+    assert torch.equal(scene.depth_intrinsics, expected.depth_intrinsics)
+    assert torch.equal(scene.camera_to_world, expected.camera_to_world)
+
+
 def test_without_depth(folder):
     shutil.rmtree(folder / "depth")
     scene = load_scannet_scene(folder)
