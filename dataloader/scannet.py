@@ -16,16 +16,16 @@ from torch import Tensor
 
 from dataloader.frame_checks import UNREADABLE, image_header, reasons_text, report_skipped, shared_turn, turn_remark
 from dataloader.posed_images import find_masks
-from dataloader.scannet_files import common_size, frame_files, match_frames, read_extrinsic, read_intrinsics, read_poses
+from dataloader.scannet_files import Matrix, common_size, match_frames, read_extrinsic, read_intrinsics, read_poses
+from dataloader.scannet_places import Places, find_places
 from dataloader.scene import Scene, mesh_path, scene_name
 from utils.cameras import scale_intrinsics
-from utils.depth_images import DEPTH_SUFFIXES, depth_size
+from utils.depth_images import depth_size
 from utils.errors import UserError
 from utils.names import is_system_name
 from utils.pictures import PictureHeader
 
 logger = logging.getLogger(__name__)
-_COLOR_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None = None) -> Scene:
@@ -44,8 +44,9 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
             or the intrinsics do not match images of this size.
     """
     path = Path(path)
-    colors, poses = _required_files(path)
-    posed = match_frames(colors, poses)
+    places = find_places(path)
+    colors = places.colors
+    posed = match_frames(colors, places.poses)
     camera_to_world, skipped, remarks = read_poses(posed)
     skipped.update({name: "without pose file" for name in colors if name not in posed})
     found = {name: image_header(colors[name]) for name in camera_to_world}
@@ -53,11 +54,10 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     headers = {name: header for name, header in found.items() if isinstance(header, PictureHeader)}
     frames = list(headers)
     report_skipped(path, "ScanNet", skipped, len(colors))
-    folder = path / "intrinsic"
-    intrinsics, image_size, turned = _camera(path, headers, _intrinsics_file(path, "color"), intrinsics_size)
-    color_extrinsic = read_extrinsic(folder / "extrinsic_color.txt")
-    depth_paths, depth_shape, depth_intrinsics, depth_remarks = _depth(path, frames, image_size, intrinsics)
-    depth_extrinsic = read_extrinsic(folder / "extrinsic_depth.txt")
+    intrinsics, image_size, turned = _camera(path, headers, places.color_matrix, intrinsics_size)
+    color_extrinsic = read_extrinsic(places.color_extrinsic)
+    depth_paths, depth_shape, depth_intrinsics, depth_remarks = _depth(places, path, frames, image_size, intrinsics)
+    depth_extrinsic = read_extrinsic(places.depth_extrinsic)
     return Scene(
         name=scene_name(path),
         path=path,
@@ -70,6 +70,7 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
         image_size=image_size,
         depth_intrinsics=depth_intrinsics,
         depth_size=depth_shape,
+        depth_steps=places.depth_steps,
         depth_to_color=torch.linalg.inv(color_extrinsic) @ depth_extrinsic,
         mesh_path=mesh_path(path, "_vh_clean_2.ply"),
         label_mesh_path=mesh_path(path, "_vh_clean_2.labels.ply"),
@@ -79,30 +80,8 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     )
 
 
-def _intrinsics_file(path: Path, camera: str) -> Path:
-    """Where a camera's matrix is: ``intrinsic/intrinsic_color.txt``, or ``intrinsics_color.txt`` as scannet_frames_25k
-    has it; the former where there is neither."""
-    usual, other = path / "intrinsic" / f"intrinsic_{camera}.txt", path / f"intrinsics_{camera}.txt"
-    return other if other.is_file() and not usual.is_file() else usual
-
-
-def _required_files(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Colour images and pose files by frame name."""
-    if not path.is_dir():
-        raise UserError(f"{path} is not a folder; expected a scene in ScanNet's layout (color/, pose/, intrinsic/)")
-    colors = frame_files(path / "color", _COLOR_SUFFIXES)
-    if not colors:
-        raise UserError(f"{path / 'color'} holds no images; expected color/N.jpg: extract the scene's .sens file with "
-                        "the 'extract' task or correct the path")
-    poses = frame_files(path / "pose", (".txt",))
-    if not poses:
-        raise UserError(f"{path / 'pose'} holds no poses; expected pose/N.txt, a 4x4 camera-to-world matrix for each "
-                        "image of color/")
-    return colors, poses
-
-
 def _camera(
-    path: Path, headers: dict[str, PictureHeader], file: Path, intrinsics_size: tuple[int, int] | None
+    path: Path, headers: dict[str, PictureHeader], file: Matrix, intrinsics_size: tuple[int, int] | None
 ) -> tuple[Tensor, tuple[int, int], bool]:
     """Intrinsics of the colour images, their size, and whether they are turned as their EXIF tags say."""
 
@@ -120,13 +99,14 @@ def _camera(
 
 
 def _depth(
-    path: Path, frames: list[str], image_size: tuple[int, int], intrinsics: Tensor
+    places: Places, path: Path, frames: list[str], image_size: tuple[int, int], intrinsics: Tensor
 ) -> tuple[list[Path | None], tuple[int, int] | None, Tensor | None, list[str]]:
     """Depth image of each frame, their size, their intrinsics, and remarks for users."""
-    files = frame_files(path / "depth", DEPTH_SUFFIXES)
-    present = match_frames(frames, files)
+    folder = places.depth_folder
+    present = match_frames(frames, places.depths)
     if not present:
-        unread = [file.name for file in sorted((path / "depth").glob("*")) if not is_system_name(file.name)]
+        unread = [] if folder == path else [
+            file.name for file in sorted(folder.glob("*")) if not is_system_name(file.name)]  # fmt: skip
         remarks = [f"depth/ holds {len(unread)} files (such as {unread[0]}) and none that is read: expected N.png, "
                    ".tif, .pgm or .npy with the numbers of color/"] if unread else []  # fmt: skip
         return [None] * len(frames), None, None, remarks
@@ -138,7 +118,7 @@ def _depth(
         except UserError as error:
             unreadable[name] = f"with a depth map that {UNREADABLE}: {error}"
     if not sizes:
-        raise UserError(f"{path / 'depth'}: none of its {len(present)} images can be read "
+        raise UserError(f"{folder}: none of its {len(present)} images can be read "
                         f"({reasons_text(unreadable)}); replace or remove the folder")
     size = common_size(sizes, "depth", path)
     remarks = []
@@ -146,8 +126,7 @@ def _depth(
         remarks.append(f"{len(unreadable)} depth images are left out: {reasons_text(unreadable)}")
         logger.warning("%s: %s", path.name, remarks[0])
     paths = [None if name in unreadable else present.get(name) for name in frames]
-    file = _intrinsics_file(path, "depth")
-    if file.exists():
-        return paths, size, read_intrinsics(file, size), remarks
-    logger.warning("%s is absent; taking the colour camera's intrinsics for depth", file)
+    if places.depth_matrix.is_file():
+        return paths, size, read_intrinsics(places.depth_matrix, size), remarks
+    logger.warning("%s is absent; taking the colour camera's intrinsics for depth", places.depth_matrix)
     return paths, size, scale_intrinsics(intrinsics, image_size, size), remarks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +18,18 @@ from utils.files import read_text
 from utils.names import is_system_name, plain_name
 
 _BETWEEN_NUMBERS = str.maketrans(",;[]", "    ")
+
+
+class Entry(Protocol):
+    """A matrix within another file."""
+
+    def is_file(self) -> bool: ...
+
+    def numbers(self) -> list[float] | None: ...
+
+
+Matrix = Path | Entry
+"""Where a matrix is: in a file of its own, or an entry of another."""
 
 
 def frame_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -90,8 +103,8 @@ def read_numbers(path: Path) -> list[float] | None:
         return None
 
 
-def read_matrix(path: Path, optional: bool = False) -> Tensor:
-    """A 4x4 or 3x3 text matrix as float64 ``[4, 4]``; the identity when it is ``optional`` and absent.
+def read_matrix(path: Matrix, optional: bool = False) -> Tensor:
+    """A 4x4 or 3x3 matrix as float64 ``[4, 4]``; the identity when it is ``optional`` and absent.
 
     Raises:
         UserError: absent, or not 9 or 16 finite numbers.
@@ -101,7 +114,7 @@ def read_matrix(path: Path, optional: bool = False) -> Tensor:
             return torch.eye(4, dtype=torch.float64)
         raise UserError(f"{path} does not exist; expected a 4x4 matrix there: copy it from the scene's .sens file with "
                         "the 'extract' task, or write the camera's calibration into it")
-    numbers = read_numbers(path)
+    numbers = read_numbers(path) if isinstance(path, Path) else path.numbers()
     if numbers is None or len(numbers) not in (9, 16) or not torch.isfinite(torch.tensor(numbers)).all():
         found = "text that is not numbers" if numbers is None else f"{len(numbers)} values"
         raise UserError(f"{path} holds {found}; expected 16 (4x4) or 9 (3x3) finite numbers: replace the file")
@@ -111,7 +124,7 @@ def read_matrix(path: Path, optional: bool = False) -> Tensor:
     return matrix
 
 
-def read_extrinsic(path: Path) -> Tensor:
+def read_extrinsic(path: Matrix) -> Tensor:
     """The optional rigid transform of a camera, float64 ``[4, 4]``; raises :class:`UserError` when it is not rigid."""
     matrix = read_matrix(path, optional=True)
     if not is_rigid(matrix):
@@ -119,11 +132,11 @@ def read_extrinsic(path: Path) -> Tensor:
     return matrix
 
 
-def read_intrinsics(path: Path, size: tuple[int, int], file_size: tuple[int, int] | None = None) -> Tensor:
+def read_intrinsics(path: Matrix, size: tuple[int, int], file_size: tuple[int, int] | None = None) -> Tensor:
     """Intrinsics float64 ``[3, 3]`` of images of ``size`` (height, width).
 
     Args:
-        path: 4x4 or 3x3 text file.
+        path: 4x4 or 3x3 numbers.
         size: of the images beside it.
         file_size: size that the file refers to, when it is another; each row is then scaled.
 

@@ -8,6 +8,7 @@ from dataloader.colmap import load_colmap_scene, model_folders
 from dataloader.instant_ngp import SINGLE_FILE, SPLIT_FILES, load_transforms_scene
 from dataloader.nsvf import POSE_FOLDERS, load_nsvf_scene
 from dataloader.scannet import load_scannet_scene
+from dataloader.scannet_places import is_flat
 from dataloader.scene import Scene
 from utils.errors import UserError, reading
 
@@ -34,12 +35,15 @@ def load_scene(path: str | Path, background: float = 1.0) -> Scene:
 def _load(path: Path, background: float) -> Scene:
     if (path / "color").is_dir() and ((path / "pose").is_dir() or not model_folders(path)):
         return load_scannet_scene(path)
+    if is_flat(path):
+        return load_scannet_scene(path)
     if any((path / name).is_file() for name in (SINGLE_FILE, SPLIT_FILES["train"])):
         return load_transforms_scene(path, background)
     if (path / "intrinsics.txt").exists() or any((path / name).is_dir() for name in POSE_FOLDERS):
         return load_nsvf_scene(path, background)
     if model_folders(path):
         return load_colmap_scene(path, background)
-    raise UserError(f"{path} is in no known layout; looked for color/ (ScanNet), {SINGLE_FILE} and "
+    raise UserError(f"{path} is in no known layout; looked for color/ (ScanNet), frame-N.color.jpg "
+                    f"(SensReader, 7-Scenes), {SINGLE_FILE} and "
                     f"{SPLIT_FILES['train']} (instant-ngp), intrinsics.txt and pose/ (NSVF), and cameras.bin or "
                     "cameras.txt in sparse/, sparse/0/ or the folder itself (COLMAP)")

@@ -17,6 +17,7 @@ from utils.image_files import open_image
 
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".pgm", ".npy")
 MILLIMETRES = 1000.0
+_NO_MEASUREMENT = 65535
 
 
 def read_depth(path: str | Path, scale: float = MILLIMETRES, float_scale: float = 1.0) -> Tensor:
@@ -24,7 +25,7 @@ def read_depth(path: str | Path, scale: float = MILLIMETRES, float_scale: float 
 
     Args:
         path: of a picture with one channel, or an array ``[H, W]`` or ``[H, W, 1]``.
-        scale: units per metre of whole numbers.
+        scale: units per metre of whole numbers; the largest 16-bit one is no measurement (7-Scenes, saturation).
         float_scale: units per metre of floats; what is not finite or not positive is no measurement.
 
     Raises:
@@ -41,6 +42,7 @@ def read_depth(path: str | Path, scale: float = MILLIMETRES, float_scale: float 
         metres = np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
     else:
         metres = values.astype(np.float32) / np.float32(scale)
+        metres = np.where(values == _NO_MEASUREMENT, np.float32(0), metres) if values.dtype == np.uint16 else metres
         metres = metres if values.dtype.kind == "u" else metres.clip(min=0)
     return torch.from_numpy(metres)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dataloader import load_scannet_scene
+from dataloader import load_scannet_scene, load_scene
 from tests.dataloader.scannet_fixture import fixture_intrinsics, fixture_poses, write_scannet_scene
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
@@ -97,6 +97,72 @@ def test_the_layout_of_scannet_frames_25k(folder):
     assert torch.equal(scene.intrinsics, expected.intrinsics)
     assert torch.equal(scene.depth_intrinsics, expected.depth_intrinsics)
     assert torch.equal(scene.camera_to_world, expected.camera_to_world)
+
+
+def flat(folder, info=True, shift=1000):
+    """The scene as SensReader writes it: all files in one folder, cameras in ``_info.txt``."""
+    matrices = {}
+    for part, kind in (("color", "color"), ("depth", "depth"), ("pose", "pose")):
+        for path in list((folder / part).iterdir()):
+            path.rename(folder / f"frame-{int(path.stem):06d}.{kind}{path.suffix}")
+        (folder / part).rmdir()
+    for path in (folder / "intrinsic").iterdir():
+        matrices[path.stem] = " ".join(path.read_text().split())
+    shutil.rmtree(folder / "intrinsic")
+    if info:
+        lines = ["m_versionNumber = 4", f"m_depthShift = {shift}"]
+        for camera in ("color", "depth"):
+            lines.append(f"m_calibration{camera.title()}Intrinsic = {matrices[f'intrinsic_{camera}']}")
+            lines.append(f"m_calibration{camera.title()}Extrinsic = 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1")
+        (folder / "_info.txt").write_text("\n".join(lines) + "\n")
+    return matrices
+
+
+@pytest.mark.parametrize("shift, scale", [(1000, 1), (5000, 0.2)])
+def test_sensreaders_files_in_one_folder(folder, shift, scale):
+    shutil.rmtree(folder / "intrinsic" / "none", ignore_errors=True)
+    for name in ("extrinsic_color.txt", "extrinsic_depth.txt"):
+        (folder / "intrinsic" / name).unlink(missing_ok=True)
+    expected = load_scannet_scene(folder)
+    depths = [expected.read_depth(index) for index in range(len(expected))]
+    flat(folder, shift=shift)
+    scene = load_scene(folder)
+    assert [int(name) for name in scene.frames] == [int(name) for name in expected.frames]
+    for name in ("intrinsics", "depth_intrinsics", "camera_to_world", "depth_to_color"):
+        assert torch.equal(getattr(scene, name), getattr(expected, name)), name
+    for index, depth in enumerate(depths):
+        torch.testing.assert_close(scene.read_depth(index), depth * scale)
+
+
+def test_seven_scenes_need_a_camera_that_is_written_down(folder):
+    matrices = flat(folder, info=False)
+    with pytest.raises(UserError, match=r"no _info.txt and no intrinsics_color.txt; .*585 0 320"):
+        load_scene(folder)
+    (folder / "intrinsics_color.txt").write_text(matrices["intrinsic_color"])
+    scene = load_scene(folder)
+    assert len(scene) > 5 and scene.depth_size is not None
+    first = scene.depth_paths[0]
+    write_depth_units(first, np.array([[1000, 65535]], np.uint16).repeat(scene.depth_size[0], 0)
+                      .repeat(scene.depth_size[1] // 2, 1))
+    assert scene.read_depth(0).unique().tolist() == [0, 1]  # 65535 is "no measurement"
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [("m_depthShift = none", "_info.txt"), ("m_depthShift = 0", "_info.txt"),
+     ("m_calibrationColorIntrinsic = 1 2 3", r"_info.txt \(m_calibrationColorIntrinsic\) holds 3 values")],
+)  # fmt: skip
+def test_a_damaged_info_is_named(folder, line, message):
+    flat(folder)
+    key, info = line.partition(" =")[0], folder / "_info.txt"
+    kept = [old for old in info.read_text().splitlines() if not old.startswith(key)]
+    info.write_text("\n".join([*kept, line]))
+    with pytest.raises(UserError, match=message):
+        load_scene(folder)
+
+
+def write_depth_units(path, units):
+    Image.fromarray(units).save(path)
 
 
 def test_without_depth(folder):

@@ -26,7 +26,7 @@ def test_png_round_trip_and_grey(tmp_path):
 
 def test_depth_round_trip_rounds_to_millimetres(tmp_path):
     write_depth(tmp_path / "d.png", torch.tensor([[0.0, 1.2344, 1.2346, 70.0]]))
-    assert read_depth(tmp_path / "d.png").tolist()[0] == pytest.approx([0, 1.234, 1.235, 65.535])
+    assert read_depth(tmp_path / "d.png").tolist()[0] == pytest.approx([0, 1.234, 1.235, 0])  # clamped: no measurement
 
 
 def test_truncated_image_is_one_clear_error(tmp_path):
