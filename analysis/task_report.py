@@ -31,6 +31,7 @@ def report(
     domes_filtered_dir: str = gin.REQUIRED,
     runs_dir: str = gin.REQUIRED,
     search_dir: str | None = None,
+    fused_dir: str | None = None,
     title: str = "Segmentation with implicit representations",
     examples: int = 3,
 ) -> Plan:
@@ -48,13 +49,15 @@ def report(
         domes_filtered_dir: filtered dome cameras.
         runs_dir: training runs.
         search_dir: the study of a hyper-parameter search; None for none.
+        fused_dir: what 'fuse' wrote; None for none.
         title: of the page.
         examples: how many scenes are shown in pictures.
     """
     from analysis.report.page import Sources
 
     sources = Sources(*map(Path, (fields_dir, views_dir, novel_views_dir, analysis_dir, domes_dir, domes_filtered_dir,
-                                  runs_dir)), None if search_dir is None else Path(search_dir))
+                                  runs_dir)),
+                      None if search_dir is None else Path(search_dir), None if fused_dir is None else Path(fused_dir))
     folder = Path(report_dir)
     page = Item("report", folder / "index.html", REPLACE if (folder / "index.html").exists() else MAKE)
     return Plan(lambda: _write_report(sources, folder, title, examples), [page])

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from analysis.report.fused_section import fused_section
 from analysis.report.records_section import records_section
 from analysis.report.results_section import results_section
 from analysis.report.scenes_section import classes_section, domes_section, fields_section, tail_gain, views_section
@@ -32,11 +33,12 @@ class Sources:
     domes_filtered_dir: Path
     runs_dir: Path
     search_dir: Path | None = None
+    fused_dir: Path | None = None
 
     @property
     def stage_folders(self) -> list[Path]:
         """All but the search's, which holds whole trainings."""
-        return [folder for name, folder in vars(self).items() if name != "search_dir"]
+        return [folder for name, folder in vars(self).items() if name != "search_dir" and folder is not None]
 
 
 def collect(sources: Sources, title: str, examples: int, page_dir: Path) -> dict[str, Any]:
@@ -51,6 +53,7 @@ def collect(sources: Sources, title: str, examples: int, page_dir: Path) -> dict
         "title": title,
         "results": results_section(sources.runs_dir, page_dir),
         "search": search_section(sources.search_dir),
+        "fused": fused_section(sources.fused_dir, sources.views_dir, examples),
         "fields": fields_section(sources.fields_dir, examples),
         "classes": classes_section(sources.analysis_dir, sources.novel_views_dir),
         "domes": domes_section(sources.domes_filtered_dir, examples),

@@ -6,18 +6,22 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from analysis.report.curves import plot_curves, read_curves
+from analysis.report.fused_section import fused_section
+from analysis.report.page import render_template
 from analysis.report.runs import find_runs, fusion_table, group_runs, unequal_budgets
 from analysis.report.search_section import plot_search, search_section
 from analysis.task_analyze import analyze
 from analysis.task_filter import filter as filter_domes
 from analysis.task_report import report
 from analysis.task_sample import sample
+from dataloader import ViewStore
 from tests.analysis.box_room import write_scan, write_store
 from tests.analysis.pages import open_page, seen
 from utils.files import read_json, write_json
@@ -277,3 +281,31 @@ def test_the_page_opens_in_a_browser(work):
         assert page.wait_for(page.shows("Hyper-parameter search"), 1)
         assert seen(page).std() > 10
         assert not page.errors, page.errors
+
+
+def test_fused_predictions_stand_beside_those_of_single_views(tmp_path):
+    store = write_store(tmp_path / "views" / "room")
+    label = ViewStore.open(store).tensor("label").numpy()
+    (tmp_path / "fused" / "room").mkdir(parents=True)
+    np.save(tmp_path / "fused" / "room" / "label.npy", label)
+    scores = {kind: {"mean_iou_of_present": iou, "mean_iou": 0.0, "pixel_accuracy": 0.5}
+              for kind, iou in (("single", 0.3), ("fused", 0.45))}
+    scenes = {"room": {"views": len(label), **scores}, "unlabelled": {"views": 3, "single": None, "fused": None}}
+    write_json(tmp_path / "fused" / "run" / "metrics.json", {**scores, "vertices": None, "scenes": scenes})
+    found = fused_section(tmp_path / "fused", tmp_path / "views", 3)
+    assert [row["scene"] for row in found["scenes"]] == ["room"] and found["gained"] == 1
+    assert (found["single_iou"], found["fused_iou"]) == pytest.approx((30, 45))
+    (picture,) = found["pictures"]
+    assert picture["fused"] == picture["truth"] and picture["render"].startswith("data:image/jpeg")
+    np.save(tmp_path / "fused" / "room" / "label.npy", label[:-1])  # of another rendering: no picture, but scores
+    assert fused_section(tmp_path / "fused", tmp_path / "views", 3)["pictures"] == []
+    assert fused_section(tmp_path / "absent", tmp_path / "views", 3) is None
+    assert fused_section(None, tmp_path, 3) is None
+    page, text = (render_template(name, {**empty_page(), "fused": found}) for name in ("page.html", "page.md"))
+    assert "Predictions fused in the fields" in page and "1 of 1 scenes gain" in page
+    assert "| room | 12 | 30.0 | 45.0 | 50.0 | 50.0 |" in text
+
+
+def empty_page():
+    names = ("results", "search", "fields", "classes", "domes", "original_views", "novel_views", "records", "tail_gain")
+    return {**dict.fromkeys(names), "title": "t", "missing": []}
