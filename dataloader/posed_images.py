@@ -136,7 +136,7 @@ def build_scene(
         turned=turned,
         mask_paths=masks,
         depth_steps=depth_steps,
-        remarks=(*remarks, *unread, *scaled, *turn_remark([one.header for one in usable], turned)),
+        remarks=(*remarks, *unread, *mask_remark(masks), *scaled, *turn_remark([one.header for one in usable], turned)),
     )
 
 
@@ -182,6 +182,16 @@ def find_masks(path: Path, images: dict[str, tuple[str, Path | None]]) -> list[P
         ]  # fmt: skip
         found.append(listed or next((file for file in candidates if file.is_file()), None))
     return found if any(found) else None
+
+
+def mask_remark(masks: list[Path | None] | None) -> tuple[str, ...]:
+    """That there are masks, so that nobody is surprised by what they do; empty without any."""
+    if masks is None:
+        return ()
+    first = next(path for path in masks if path is not None)
+    count = sum(path is not None for path in masks)
+    return (f"{count} of {len(masks)} frames have masks (such as {first.name}): what is black there is neither fitted "
+            "nor measured",)
 
 
 def _fitting(usable: list[_Usable]) -> Callable[[PictureHeader, bool], bool]:

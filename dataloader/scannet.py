@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dataloader.frame_checks import UNREADABLE, image_header, reasons_text, report_skipped, shared_turn, turn_remark
-from dataloader.posed_images import find_masks
+from dataloader.posed_images import find_masks, mask_remark
 from dataloader.scannet_files import Matrix, common_size, match_frames, read_extrinsic, read_intrinsics, read_poses
 from dataloader.scannet_places import Places, find_places
 from dataloader.scene import Scene, mesh_path, scene_name
@@ -58,13 +58,14 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
     color_extrinsic = read_extrinsic(places.color_extrinsic)
     depth_paths, depth_shape, depth_intrinsics, depth_remarks = _depth(places, path, frames, image_size, intrinsics)
     depth_extrinsic = read_extrinsic(places.depth_extrinsic)
+    masks = find_masks(path, {name: (colors[name].name, None) for name in frames})
     return Scene(
         name=scene_name(path),
         path=path,
         frames=frames,
         color_paths=[colors[name] for name in frames],
         depth_paths=depth_paths,
-        mask_paths=find_masks(path, {name: (colors[name].name, None) for name in frames}),
+        mask_paths=masks,
         camera_to_world=torch.stack([camera_to_world[name] for name in frames]) @ color_extrinsic,
         intrinsics=intrinsics,
         image_size=image_size,
@@ -76,7 +77,7 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
         label_mesh_path=mesh_path(path, "_vh_clean_2.labels.ply"),
         skipped=skipped,
         turned=turned,
-        remarks=(*remarks, *turn_remark(headers.values(), turned), *depth_remarks),
+        remarks=(*remarks, *mask_remark(masks), *turn_remark(headers.values(), turned), *depth_remarks),
     )
 
 

@@ -125,6 +125,8 @@ def fit_scene(
     partial = prepare_output(output, fit_inputs(settings, device, scene), overwrite)
     if partial is None:
         return read_json(output / RESULTS_FILE, kind=dict)
+    for remark in scene.remarks:
+        logger.info("%s: %s", scene.name, remark)
     contradiction = find_contradiction(scene)
     if contradiction is not None and on_contradiction == "refuse":
         raise UserError(f"{scene_path}: {contradiction}; correct the files, or set fit.on_contradiction = 'warn'")

@@ -112,6 +112,7 @@ def test_masks_are_listed_or_lie_under_the_images_name(tmp_path, listed, name):
     mask = write_masks(tmp_path, name)
     scene = load_scene(write(tmp_path, lambda number: {"mask_path": f"masks/{number}.png"} if listed else {}))
     assert torch.equal(scene.read_mask(2), mask)
+    assert any("6 of 6 frames have masks (such as 0" in remark for remark in scene.remarks)
     half = scene.read_mask(2, (12, 16))  # pixels that are averaged across the mask's edge are not of the scene either
     assert not half[2:6, 4:8].any() and half[:, 10:].all() and half[8:].all()
 
