@@ -86,7 +86,7 @@ def filter(
         return filtering(scene).run(overwrite)
 
     def work() -> dict[str, Any]:
-        results = for_each_scene(names, filter_one, "filter")
+        results = for_each_scene(names, filter_one, "filter", on_gpu=chosen_device.type == "cuda")
         total = sum((Counter(result) for result in results.values()), Counter())
         logger.info("dome cameras: %s", ", ".join(f"{reason} {count}" for reason, count in total.most_common()))
         return {"reasons": dict(total), "scenes": results}

@@ -88,7 +88,7 @@ def fuse(
         return scene(name).fuse(overwrite)
 
     def work() -> dict[str, Any]:
-        results = for_each_scene(names, fuse_one, "fuse", on_error)
+        results = for_each_scene(names, fuse_one, "fuse", on_error, on_gpu=chosen.type == "cuda")
         failed = results.pop(FAILED, {})
         return {**summarize(results), **({FAILED: failed} if failed else {})}
 

@@ -86,7 +86,9 @@ def annotate(
         return annotator(name).run()
 
     items = plan_scenes(names, lambda name, opened: annotator(name).plan(opened), on_error)
-    return Plan(lambda: for_each_scene(names, annotate_scene, "annotate", on_error), items, notes)
+    return Plan(lambda: for_each_scene(
+        names, annotate_scene, "annotate", on_error, on_gpu=chosen_device.type == "cuda"
+    ), items, notes)
 
 
 class _SceneAnnotator:

@@ -92,7 +92,7 @@ def fit(
 
     def work() -> dict[str, Any]:
         fitted = [name for name in names if name not in downloaded]
-        results = for_each_scene(fitted, fit_one, "fit", on_error, _describe)
+        results = for_each_scene(fitted, fit_one, "fit", on_error, _describe, chosen.type == "cuda")
         failed = results.pop(FAILED, {})
         return summarize(results, failed)
 

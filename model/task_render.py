@@ -91,7 +91,9 @@ def render(
         return render_store(request(name), options, chosen, overwrite)
 
     def work() -> dict[str, Any]:
-        results = for_each_scene(names, render_one, "render", on_error, lambda result: f"{result['views']} views")
+        results = for_each_scene(
+            names, render_one, "render", on_error, lambda result: f"{result['views']} views", chosen.type == "cuda"
+        )
         failed = results.pop(FAILED, {})
         _keep_measured_rates(results, Path(views_dir) / "run" / METRICS_FILE)
         views = sum(result["views"] for result in results.values())

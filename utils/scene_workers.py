@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 
 import gin
-import torch
 
 from utils.cores import environment_of, usable_cores
 from utils.errors import UserError
@@ -39,7 +38,8 @@ class SceneWorkers:
             (package ray; 'auto' for the one this machine belongs to), whose machines must see the same folders;
             'local' starts Ray on this machine.
         cores: CPU cores, and so threads (unless OMP_NUM_THREADS is set), of a worker.
-        gpus: of a worker on Ray, such as 0.5 to put two on one GPU; None gives it one where this machine has any.
+        gpus: of a worker on Ray, such as 0.5 to put two on one GPU; None gives it one in
+            stages that compute on a GPU, and none in others.
         retries: how often a scene is tried again whose worker died.
     """
 
@@ -92,9 +92,12 @@ def _work(function: Callable[[str], Any], name: str, state: _ProcessState) -> An
 
 
 def on_workers(
-    names: Sequence[str], function: Callable[[str], Any], workers: SceneWorkers
+    names: Sequence[str], function: Callable[[str], Any], workers: SceneWorkers, on_gpu: bool = False
 ) -> Iterator[tuple[str, Any | Exception]]:
     """Yield (name, ``function(name)`` or the error) as scenes are done; what still runs is cancelled when closed.
+
+    Args:
+        on_gpu: whether the function computes on a GPU, for workers of Ray whose ``gpus`` are not given.
 
     Raises:
         UserError: Ray is missing, or what a worker needs is more than there is.
@@ -102,7 +105,7 @@ def on_workers(
     if workers.address is None:
         yield from on_processes(names, partial(_work, function, state=_ProcessState.current()), workers)
         return
-    with _ray(workers) as (ray, gpus):
+    with _ray(workers, on_gpu) as (ray, gpus):
         remote = ray.remote(_work).options(num_cpus=workers.cores, num_gpus=gpus, max_retries=workers.retries)
         shared = ray.put(function), ray.put(_ProcessState.current())
         waiting, running = list(reversed(names)), {}
@@ -128,14 +131,14 @@ def _outcome(ray: Any, finished: Any) -> Any | Exception:
 
 
 @contextlib.contextmanager
-def _ray(workers: SceneWorkers) -> Iterator[tuple[Any, float]]:
+def _ray(workers: SceneWorkers, on_gpu: bool) -> Iterator[tuple[Any, float]]:
     """Ray, started or joined, and the GPUs of a worker."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ModuleNotFoundError:
         raise UserError("SceneWorkers.address needs ray; install it: pip install ray") from None
-    gpus = (1.0 if torch.cuda.is_available() else 0.0) if workers.gpus is None else workers.gpus
+    gpus = float(on_gpu) if workers.gpus is None else workers.gpus
     try:
         ray.init(
             address=workers.address,

@@ -81,7 +81,7 @@ def scene_folders(root: str | Path | None, prefix: str = "") -> list[str]:
 
 def for_each_scene(
     names: Sequence[str], function: Callable[[str], Any], description: str, on_error: str = "refuse",
-    describe: Callable[[Any], str] = lambda result: "",
+    describe: Callable[[Any], str] = lambda result: "", on_gpu: bool = False,
 ) -> dict[str, Any]:
     """Call ``function(name)`` for each scene, where :class:`SceneWorkers` says so several at a time, with progress.
 
@@ -91,6 +91,7 @@ def for_each_scene(
         on_error: ``"refuse"`` stops at the first scene that fails; ``"skip"`` logs why, with the traceback where it is
             not a mistake of the user, and continues.
         describe: a scene's result in a few words, for its line.
+        on_gpu: whether the function computes on a GPU.
 
     Returns:
         Results by scene name; with ``"skip"``, also :data:`utils.plans.FAILED`: {scene: reason}, when any failed.
@@ -100,7 +101,7 @@ def for_each_scene(
     """
     check_on_error(on_error)
     workers = SceneWorkers()
-    outcomes = on_workers(names, function, workers) if workers.count else _in_turn(names, function)
+    outcomes = on_workers(names, function, workers, on_gpu) if workers.count else _in_turn(names, function)
     results: dict[str, Any] = {}
     failed: dict[str, str] = {}
     with Progress(description, len(names), "scene", every=True) as meter, contextlib.closing(outcomes):

@@ -162,3 +162,18 @@ def test_more_than_there_is_is_refused():
     gin.bind_parameter("SceneWorkers.gpus", 1000)
     with pytest.raises(UserError, match="a worker needs 1000 GPUs and Ray has"):
         for_each_scene(["a"], len, "x")
+
+
+@pytest.mark.parametrize("given, on_gpu, reserved", [(None, False, 0), (None, True, 1), (0.25, True, 0.25)])
+def test_only_what_computes_on_a_gpu_reserves_one(monkeypatch, given, on_gpu, reserved):
+    """A stand-in for Ray writes down what is asked for; on a machine with GPUs, fits on CPUs once reserved one each."""
+    asked = {}
+    ray = types.ModuleType("ray")
+    ray.init = lambda **options: None
+    ray.shutdown = lambda: None
+    ray.cluster_resources = lambda: {"CPU": 8, "GPU": 4}
+    ray.remote = lambda function: types.SimpleNamespace(options=lambda **options: asked.update(options))
+    ray.put = lambda value: value
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    workers = SceneWorkers(count=2, address="local", gpus=given)
+    assert list(on_workers([], len, workers, on_gpu)) == [] and asked["num_gpus"] == reserved
