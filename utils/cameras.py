@@ -1,14 +1,21 @@
-"""Pinhole camera geometry.
+"""Camera geometry.
 
 One convention throughout: OpenCV axes (x right, y down, z forward), poses are camera-to-world 4x4 matrices,
 the centre of the top-left pixel is at (0.5, 0.5), and an intrinsics matrix refers to one image size.
-Sizes are ``(height, width)``. Depth is measured along the optical axis, distance along the ray.
+Sizes are ``(height, width)``. Depth is measured along the optical axis, distance along the ray; fisheye lenses' depth
+is the distance (:mod:`utils.lenses`). A camera without a lens is a pinhole.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
+
+from utils.lenses import Lens
+
+_GRIDS_KEPT = 8
 
 
 def scale_intrinsics(intrinsics: Tensor, size: tuple[int, int], new_size: tuple[int, int]) -> Tensor:
@@ -42,26 +49,63 @@ def pixel_grid(height: int, width: int, dtype=torch.float32, device=None) -> Ten
     return torch.stack((u, v), dim=-1)
 
 
-def _pixel_directions(uv: Tensor, intrinsics: Tensor) -> Tensor:
-    """Camera-frame directions with z = 1 for pixels ``uv [..., 2]``; intrinsics broadcast as ``[..., 3, 3]``."""
+def pixel_directions(uv: Tensor, intrinsics: Tensor, lens: Lens | None = None) -> Tensor:
+    """Camera-frame directions of depth one ``[..., 3]`` of pixels ``uv [..., 2]``; intrinsics broadcast as
+    ``[..., 3, 3]``. A pixel that the lens does not see has the optical axis.
+    """
     y = (uv[..., 1] - intrinsics[..., 1, 2]) / intrinsics[..., 1, 1]
     x = (uv[..., 0] - intrinsics[..., 0, 2] - intrinsics[..., 0, 1] * y) / intrinsics[..., 0, 0]
-    return torch.stack((x, y, torch.ones_like(x)), dim=-1)
+    if lens is None:
+        return torch.stack((x, y, torch.ones_like(x)), dim=-1)
+    directions, _ = lens.directions(torch.stack((x, y), dim=-1).double())
+    return directions.to(uv.dtype)
 
 
-def camera_rays(camera_to_world: Tensor, intrinsics: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def view_directions(intrinsics: Tensor, size: tuple[int, int], lens: Lens | None = None) -> Tensor:
+    """Camera-frame directions of depth one of all pixels, float64 ``[..., H, W, 3]``, on the intrinsics' device."""
+    if lens is None:
+        uv = pixel_grid(*size, torch.float64, intrinsics.device)
+        return pixel_directions(uv, intrinsics.double()[..., None, None, :, :])
+    grids = [_lens_grid(lens, numbers, tuple(size))[0] for numbers in _rows(intrinsics)]
+    grid = grids[0].expand(len(grids), *size, 3) if all(grid is grids[0] for grid in grids) else torch.stack(grids)
+    return grid.to(intrinsics.device).reshape(*intrinsics.shape[:-2], *size, 3)
+
+
+def seen_pixels(intrinsics: Tensor, size: tuple[int, int], lens: Lens | None) -> Tensor | None:
+    """Whether each pixel is in the lens's field of view, bool ``[..., H, W]``; None without a lens, where all are."""
+    if lens is None:
+        return None
+    seen = torch.stack([_lens_grid(lens, numbers, tuple(size))[1] for numbers in _rows(intrinsics)])
+    return seen.to(intrinsics.device).reshape(*intrinsics.shape[:-2], *size)
+
+
+def _rows(intrinsics: Tensor) -> list[tuple[float, ...]]:
+    return [tuple(row) for row in intrinsics.double().cpu().reshape(-1, 9).tolist()]
+
+
+@lru_cache(maxsize=_GRIDS_KEPT)
+def _lens_grid(lens: Lens, numbers: tuple[float, ...], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Directions ``[H, W, 3]`` of all pixels, and which of them the lens sees; solved for once a camera."""
+    intrinsics = torch.tensor(numbers, dtype=torch.float64).view(3, 3)
+    plane = pixel_directions(pixel_grid(*size, torch.float64), intrinsics)[..., :2]
+    return lens.directions(plane)
+
+
+def camera_rays(
+    camera_to_world: Tensor, intrinsics: Tensor, height: int, width: int, lens: Lens | None = None
+) -> tuple[Tensor, Tensor]:
     """World-space rays through all pixel centres.
 
     Args:
         camera_to_world: ``[..., 4, 4]``.
         intrinsics: ``[3, 3]`` or ``[..., 3, 3]``, of images of ``height`` x ``width``.
+        lens: None for a pinhole.
 
     Returns:
         origins and unit directions, float32 ``[..., H, W, 3]``; computed in float64.
     """
     pose = camera_to_world.double()
-    uv = pixel_grid(height, width, torch.float64, pose.device)
-    directions = _pixel_directions(uv, intrinsics.double()[..., None, None, :, :])
+    directions = view_directions(intrinsics.to(pose.device), (height, width), lens)
     directions = directions @ pose[..., None, :3, :3].transpose(-1, -2)
     directions = torch.nn.functional.normalize(directions, dim=-1)
     origins = pose[..., None, None, :3, 3].expand_as(directions)
@@ -90,32 +134,40 @@ def look_at(eye: Tensor, target: Tensor, up: tuple[float, float, float] = (0.0, 
     return pose
 
 
-def unproject(uv: Tensor, depth: Tensor, intrinsics: Tensor, camera_to_world: Tensor) -> Tensor:
-    """World points ``[..., 3]`` of pixels ``uv [..., 2]`` at ``depth [...]`` metres along the optical axis.
+def unproject(
+    uv: Tensor, depth: Tensor, intrinsics: Tensor, camera_to_world: Tensor, lens: Lens | None = None
+) -> Tensor:
+    """World points ``[..., 3]`` of pixels ``uv [..., 2]`` at ``depth [...]`` metres.
 
-    This is R K^-1 [u, v, 1] z + t. Intrinsics and poses broadcast against the pixels' leading dimensions.
+    For a pinhole this is R K^-1 [u, v, 1] z + t. Intrinsics and poses broadcast against the pixels' leading dimensions.
     """
-    points = _pixel_directions(uv, intrinsics) * depth[..., None]
+    points = pixel_directions(uv, intrinsics, lens) * depth[..., None]
     rotated = (camera_to_world[..., :3, :3] @ points[..., None])[..., 0]
     return rotated + camera_to_world[..., :3, 3]
 
 
-def project(points: Tensor, intrinsics: Tensor, camera_to_world: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels ``uv [..., 2]`` and optical-axis depth ``[...]`` of world points ``[..., 3]``.
+def project(
+    points: Tensor, intrinsics: Tensor, camera_to_world: Tensor, lens: Lens | None = None
+) -> tuple[Tensor, Tensor]:
+    """Pixels ``uv [..., 2]`` and depth ``[...]`` of world points ``[..., 3]``.
 
-    Points behind the camera come back with negative depth; their pixel is meaningless.
+    Points behind the camera, or that its lens does not see, come back with negative depth; their pixel is meaningless.
     """
     offset = points - camera_to_world[..., :3, 3]
     local = (camera_to_world[..., :3, :3].transpose(-1, -2) @ offset[..., None])[..., 0]
+    if lens is not None:
+        plane, seen = lens.project(local)
+        homogeneous = (intrinsics[..., :2, :2] @ plane[..., None])[..., 0] + intrinsics[..., :2, 2]
+        return homogeneous, torch.where(seen, lens.depth_of(local), -local.norm(dim=-1))
     homogeneous = (intrinsics @ local[..., None])[..., 0]
     return homogeneous[..., :2] / homogeneous[..., 2:], local[..., 2]
 
 
-def ray_length_to_depth(distance: Tensor, intrinsics: Tensor) -> Tensor:
-    """Optical-axis depth ``[..., H, W]`` from distance along the rays ``[..., H, W]`` of all pixels."""
-    height, width = distance.shape[-2:]
-    uv = pixel_grid(height, width, torch.float64, distance.device)
-    directions = _pixel_directions(uv, intrinsics.double()[..., None, None, :, :])
+def ray_length_to_depth(distance: Tensor, intrinsics: Tensor, lens: Lens | None = None) -> Tensor:
+    """Depth ``[..., H, W]`` from distance along the rays ``[..., H, W]`` of all pixels."""
+    if lens is not None and lens.is_fisheye:
+        return distance
+    directions = view_directions(intrinsics.to(distance.device), tuple(distance.shape[-2:]), lens)
     return distance * (1.0 / directions.norm(dim=-1)).to(distance.dtype)
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from lib.library import load_library
 from lib.raster.reference import _rasterize
+from lib.raster.tracing import trace_views
+from utils.lenses import Lens
 
 _LEAST_FLOAT, _LARGEST_FLOAT = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 LARGEST_IMAGE = 16384  # pixels a side: the drivers' bounding boxes are in float32
@@ -25,7 +27,8 @@ class Fragments(NamedTuple):
 
     Attributes:
         face: int32 ``[B, H, W]``, index into the faces given, -1 where nothing is hit.
-        depth: float32 ``[B, H, W]``, metres along the optical axis, 0 where nothing is hit.
+        depth: float32 ``[B, H, W]``, metres along the optical axis (along the ray with a fisheye lens), 0 where nothing
+            is hit.
         barycentric: float32 ``[B, H, W, 3]``, perspective-correct weights of the face's vertices, 0 where
             nothing is hit.
     """
@@ -69,6 +72,7 @@ def rasterize(
     mesh_index: Tensor | None = None,  # [B] int64
     vertex_offsets: Tensor | None = None,  # [M + 1] int64
     face_offsets: Tensor | None = None,  # [M + 1] int64
+    lens: Lens | None = None,
 ) -> Fragments:
     """The nearest face at each pixel centre.
 
@@ -88,12 +92,21 @@ def rasterize(
         outputs: which of face, depth and barycentric to compute; face is always there.
         mesh_index: which mesh each view shows, for several meshes in one call (see :func:`pack_meshes`, which
             also gives the two offsets). Without it, every view shows all faces.
+        lens: of all views; None for pinholes. With one, each pixel's own ray is traced: edges of faces are as curved as
+            the lens shows them. Depth, and ``near``, are the lens's (:mod:`utils.lenses`); pixels that it does not see
+            show nothing. A ray through an edge belongs to the nearer face, then to the smaller index.
 
     Raises:
-        ValueError: shapes, sizes or names do not fit.
+        ValueError: shapes, sizes or names do not fit, or there are a lens and several meshes.
         IndexError: a face names a vertex that its mesh does not have.
     """
     _check(vertices, faces, world_to_camera, intrinsics, height, width, near, outputs)
+    if lens is not None:
+        if mesh_index is not None:
+            raise ValueError("views with a lens show one mesh a call: call once for each mesh")
+        return Fragments(*trace_views(
+            vertices, faces, world_to_camera, intrinsics, (height, width), near, lens, backend, outputs
+        ))  # fmt: skip
     mesh_ranges = _mesh_ranges(len(world_to_camera), vertices, faces, mesh_index, vertex_offsets, face_offsets)
     arguments = (
         vertices.detach().float().contiguous(),
