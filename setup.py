@@ -30,7 +30,7 @@ LINK = ["-fopenmp", *(["-Wl,--exclude-libs,libstdc++.a"] if sys.platform == "lin
 SANITIZE = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-omit-frame-pointer", "-fno-wrapv", "-O1", "-g"]
 PACKING = {"egg_info", "dist_info", "editable_wheel", "bdist_wheel"}  # commands of pip
 ROOMS = ["utils", "lib", "dataloader", "model", "enet", "analysis"]
-DATA = ["*.gin", "*.txt", "*.md", "*.html", "*.css", "*.json", "*.ckpt", "py.typed", "_C*.so"]
+DATA = ["*.gin", "*.txt", "*.md", "*.tsv", "*.html", "*.css", "*.json", "*.ckpt", "py.typed", "_C*.so"]
 
 get_requires_for_build_editable = build_meta.get_requires_for_build_editable
 prepare_metadata_for_build_editable = build_meta.prepare_metadata_for_build_editable

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.labels import NUM_CLASSES
+from utils.labels import label_set
 
 _PIXELS_PER_CHUNK = 1 << 20
 
@@ -36,7 +36,7 @@ def view_chunks(num_views: int, size: tuple[int, int]) -> Iterator[slice]:
 
 def class_pixels(
     labels: Tensor,  # uint8 [N, H, W]
-) -> Tensor:  # int64 [N, 21]
+) -> Tensor:  # int64 [N, C]
     """Pixels of every class in every view.
 
     Raises:
@@ -44,17 +44,17 @@ def class_pixels(
     """
     views = labels.shape[0]
     flat = labels.reshape(views, -1).long()
-    if flat.numel() and int(flat.max()) >= NUM_CLASSES:
-        raise ValueError(f"class index {int(flat.max())} found, expected 0..{NUM_CLASSES - 1}")
-    offsets = torch.arange(views, device=labels.device)[:, None] * NUM_CLASSES
-    counts = torch.bincount((flat + offsets).flatten(), minlength=views * NUM_CLASSES)
-    return counts.reshape(views, NUM_CLASSES)
+    if flat.numel() and int(flat.max()) >= label_set().num_classes:
+        raise ValueError(f"class index {int(flat.max())} found, expected 0..{label_set().num_classes - 1}")
+    offsets = torch.arange(views, device=labels.device)[:, None] * label_set().num_classes
+    counts = torch.bincount((flat + offsets).flatten(), minlength=views * label_set().num_classes)
+    return counts.reshape(views, label_set().num_classes)
 
 
 def window_coverage(
     labels: Tensor,  # uint8 [N, H, W]
     window: float,
-) -> Tensor:  # float32 [N, 21]
+) -> Tensor:  # float32 [N, C]
     """Share of the central window's pixels that each class has; rows sum to 1."""
     rows, columns = central_window(labels.shape[-2:], window)
     counts = class_pixels(labels[:, rows, columns])

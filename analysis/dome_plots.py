@@ -12,7 +12,7 @@ from torch import Tensor
 
 from analysis.plotting import ACCEPTED, INK, MUTED, REJECTED, class_color, class_legend, house_style, new_figure
 from dataloader import CameraList
-from utils.labels import CLASS_COLORS, CLASS_NAMES
+from utils.labels import label_set
 
 _MAX_POINTS = 40000
 _PLAN_HEIGHT = 2.1
@@ -38,7 +38,7 @@ def plot_plan(
     low = (vertices[:, 2] < floor + _PLAN_HEIGHT).nonzero()[:, 0]
     low = low[torch.argsort(vertices[low, 2])]
     low = low[:: -(-len(low) // _MAX_POINTS)]
-    colors = CLASS_COLORS[classes[low].numpy()] / 255 * 0.55 + 0.45
+    colors = label_set().colors[classes[low].numpy()] / 255 * 0.55 + 0.45
     axes.scatter(vertices[low, 0], vertices[low, 1], c=colors, s=4, linewidths=0, rasterized=True)
     if trajectory is not None:
         axes.plot(trajectory[:, 0], trajectory[:, 1], color=INK, linewidth=0.8, alpha=0.5, label="original views")
@@ -85,7 +85,7 @@ def _draw_targets(axes: Axes, domes: CameraList) -> None:
     for number, info in targets.items():
         x, y, _ = info["target_point"]
         axes.scatter(x, y, marker="*", s=220, color=class_color(info["target_class_index"]), edgecolors=INK, zorder=4)
-        axes.annotate(f"{number} {CLASS_NAMES[info['target_class_index']]}", (x, y), xytext=(8, 6), fontsize=10,
+        axes.annotate(f"{number} {label_set().names[info['target_class_index']]}", (x, y), xytext=(8, 6), fontsize=10,
                       textcoords="offset points", zorder=5, fontweight="bold",
                       bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7})
 

@@ -26,7 +26,7 @@ from dataloader import CameraList, Mesh
 from lib.raster import rasterize
 from model.annotation import face_labels, vertex_labels
 from utils.cameras import rigid_inverse
-from utils.labels import CLASS_NAMES
+from utils.labels import label_set
 from utils.seeding import numpy_generator
 
 CANDIDATE_REASONS = {
@@ -135,7 +135,7 @@ class DomeSelector:
         return selection
 
     def _choose_for(self, target: Target, most: int, selection: Selection) -> list[_Judged]:
-        name = CLASS_NAMES[target.instance.class_index]
+        name = label_set().names[target.instance.class_index]
         random = numpy_generator(self._seed, "domes", self._originals.scene, name, target.number)
         chosen: list[_Judged] = []
         unobserved: list[_Judged] = []
@@ -216,7 +216,7 @@ class DomeSelector:
         poses, points = batch.camera_to_world[chosen], batch.points[chosen]
         angles = torch.stack(spherical(poses[:, :3, 3] - points), dim=-1).tolist()
         common = {
-            "target_class": CLASS_NAMES[target.instance.class_index],
+            "target_class": label_set().names[target.instance.class_index],
             "target_class_index": target.instance.class_index,
             "target_number": target.number,
             "target_area": round(target.instance.area, 4),
@@ -242,7 +242,7 @@ def selected_cameras(
     info: list[dict[str, Any]] = []
     poses, intrinsics = [torch.zeros(0, 4, 4, dtype=torch.float64)], [torch.zeros(0, 3, 3, dtype=torch.float64)]
     for number, (target, count) in enumerate(zip(targets, counts, strict=True)):
-        class_name = CLASS_NAMES[target.instance.class_index].replace(" ", "-")
+        class_name = label_set().names[target.instance.class_index].replace(" ", "-")
         names += [f"dome{number:02d}_{class_name}_{k:03d}" for k in range(count)]
         info += [
             {"target": number, **entry} for entry in selection.info[number][:count]

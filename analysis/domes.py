@@ -22,8 +22,7 @@ from analysis.surface_points import area_vectors
 from dataloader import CameraList
 from utils.cameras import look_at
 from utils.errors import check_choice
-
-_NYU40_FLOOR = 2
+from utils.labels import label_set
 
 
 @gin.configurable
@@ -217,11 +216,12 @@ def spherical(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def floor_height(
     vertices: Tensor,  # float32 [Nv, 3]
-    nyu40_labels: Tensor | None,  # int32 [Nv]
+    ids: Tensor | None,  # int32 [Nv], of the label set
 ) -> float:
-    """Height of the floor: the median of its labelled vertices, else the 1st percentile of all."""
+    """Height of the floor: the median of the vertices of the id named "floor", else the 1st percentile of all."""
     heights = vertices[:, 2].double()
-    if nyu40_labels is not None and (nyu40_labels == _NYU40_FLOOR).any():
-        return float(heights[nyu40_labels == _NYU40_FLOOR].median())
+    floor = label_set().known_ids.get("floor")
+    if ids is not None and floor is not None and (ids == floor).any():
+        return float(heights[ids == floor].median())
     rank = max(1, round(0.01 * len(heights)))
     return float(heights.kthvalue(rank).values)

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.labels import CLASS_NAMES
+from utils.labels import label_set
 from utils.seeding import numpy_generator
 
-CLASSES = CLASS_NAMES[1:]
 GROUPS = ("head", "common", "tail")
-_TAIL, _COMMON = 7, 6  # classes; the other 7 are the head
 _COUNTS = ("truth", "predicted", "hits")
 
 
@@ -26,7 +24,7 @@ class RunScores:
         row: the experiment's row that it belongs to.
         seed: of the training.
         settings: digest of all that determines the training but its seed.
-        counts: int64 [rooms, 3, 20]: true, predicted and correctly predicted pixels of each class.
+        counts: int64 [rooms, 3, classes]: true, predicted and correctly predicted pixels of each class.
         rooms: names, in the order of ``counts``.
         facts: what else is kept about the run, JSON-able.
     """
@@ -51,17 +49,17 @@ class RunScores:
         Raises:
             KeyError, TypeError, ValueError: it is none.
         """
-        rooms = tuple(sorted(content["by_scene"]))
+        rooms, classes = tuple(sorted(content["by_scene"])), label_set().names[1:]
         counts = np.array([[content["by_scene"][room][name] for name in _COUNTS] for room in rooms], dtype=np.int64)
-        if counts.shape != (len(rooms), len(_COUNTS), len(CLASSES)) or not rooms or (counts < 0).any():
-            raise ValueError(f"its counts are {counts.shape}; expected three of {len(CLASSES)} classes for each room")
+        if counts.shape != (len(rooms), len(_COUNTS), len(classes)) or not rooms or (counts < 0).any():
+            raise ValueError(f"its counts are {counts.shape}; expected three of {len(classes)} classes for each room")
         known = ("row", "seed", "settings", "by_scene")
         facts = {name: value for name, value in content.items() if name not in known}
         return cls(str(content["row"]), int(content["seed"]), str(content["settings"]), counts, rooms, facts)
 
 
 def class_iou(counts: np.ndarray) -> np.ndarray:
-    """IoU [..., 20] of counts [..., 3, 20]; NaN where a class neither occurs nor is predicted."""
+    """IoU [..., classes] of counts [..., 3, classes]; NaN where a class neither occurs nor is predicted."""
     truth, predicted, hits = (counts[..., k, :].astype(np.float64) for k in range(3))
     union = truth + predicted - hits
     return np.divide(hits, union, out=np.full_like(union, np.nan), where=union > 0)
@@ -141,7 +139,7 @@ def compare_rows(runs: Sequence[RunScores], baseline: str, draws: int = 2000, se
                 row, tuple(run.seed for run in members), float(means.mean()),
                 float(means.std(ddof=1)) if len(means) > 1 else float("nan"),
                 {name: float(np.nanmean(iou[:, index])) for name, index in groups.items()},
-                {CLASSES[k]: float(np.nanmean(iou[:, k])) for k in present},
+                {label_set().names[1 + k]: float(np.nanmean(iou[:, k])) for k in present},
                 difference(present), difference(groups["tail"]),
             )  # fmt: skip
         )
@@ -149,14 +147,19 @@ def compare_rows(runs: Sequence[RunScores], baseline: str, draws: int = 2000, se
 
 
 def class_groups(truth: np.ndarray) -> dict[str, np.ndarray]:
-    """Indices of the 7 rarest classes that occur ("tail"), the next 6 ("common") and the others ("head")."""
+    """Indices of the rarest third of the classes ("tail"), the next ("common") and the others ("head"), if they occur.
+
+    Tail and head have as many classes: 7, 6 and 7 of the benchmark's.
+    """
+    tail = -(-len(truth) // 3)
+    end = max(tail, len(truth) - tail)  # of the common ones
     order = np.argsort(truth, kind="stable")
     order = order[truth[order] > 0]
-    return {"head": order[_TAIL + _COMMON :], "common": order[_TAIL : _TAIL + _COMMON], "tail": order[:_TAIL]}
+    return {"head": order[end:], "common": order[tail:end], "tail": order[:tail]}
 
 
 def _bootstrapped(members: Sequence[RunScores], drawn: np.ndarray) -> np.ndarray:
-    """IoU [draws, seeds, 20] over rooms drawn [draws, rooms]."""
+    """IoU [draws, seeds, classes] over rooms drawn [draws, rooms]."""
     weights = np.stack([np.bincount(draw, minlength=drawn.shape[1]) for draw in drawn])
     sums = [np.einsum("dr,rkc->dkc", weights, run.counts) for run in members]
     return np.stack([class_iou(counts) for counts in sums], axis=1)

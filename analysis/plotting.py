@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from utils.files import atomic_path
-from utils.labels import CLASS_COLORS, CLASS_NAMES
+from utils.labels import label_set
 
 INK = "#1f2933"
 MUTED = "#7b8794"
@@ -55,13 +55,13 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def class_color(index: int) -> np.ndarray:
-    """ScanNet's colour of a class as RGB in 0..1; black for unannotated pixels."""
-    return CLASS_COLORS[index] / 255.0
+    """The label set's colour of a class as RGB in 0..1; black for unannotated pixels."""
+    return label_set().colors[index] / 255.0
 
 
 def class_legend(axes: Axes, classes: list[int], **options) -> None:
     """A legend of class colours."""
     handles = [
-        Patch(facecolor=class_color(k), edgecolor=MUTED, linewidth=0.5, label=CLASS_NAMES[k]) for k in classes
+        Patch(facecolor=class_color(k), edgecolor=MUTED, linewidth=0.5, label=label_set().names[k]) for k in classes
     ]
     axes.legend(handles=handles, **options)

@@ -22,7 +22,7 @@ from torch import Tensor
 from dataloader import ViewStore
 from utils.arrays import read_npz
 from utils.errors import reading
-from utils.labels import CLASS_NAMES, NUM_CLASSES, UNANNOTATED
+from utils.labels import UNANNOTATED, label_set
 from utils.seeding import generator
 
 _DC_CHANNELS = [0, 9, 18]
@@ -143,7 +143,8 @@ def class_information(sample: PixelSample) -> dict[str, Any] | None:
     """
     groups = sample.group.unique()
     train = ~torch.isin(sample.group, groups[1::3])
-    counts = torch.stack([torch.bincount(sample.label[part], minlength=NUM_CLASSES) for part in (train, ~train)])
+    classes = label_set().num_classes
+    counts = torch.stack([torch.bincount(sample.label[part], minlength=classes) for part in (train, ~train)])
     usable = (counts >= _MIN_PIXELS_PER_CLASS).all(0).nonzero()[:, 0]
     if len(usable) < 2:
         return None
@@ -158,7 +159,7 @@ def class_information(sample: PixelSample) -> dict[str, Any] | None:
     }
     return {
         "num_pixels": len(sample.label),
-        "classes": [CLASS_NAMES[k] for k in usable.tolist()],
+        "classes": [label_set().names[k] for k in usable.tolist()],
         "chance": 1 / len(usable),
         "accuracy": {name: discriminant_accuracy(x, sample.label, train) for name, x in features.items()},
         "explained_variance": principal_components(sample.sh)[1].tolist(),

@@ -13,7 +13,7 @@ from torch import Tensor
 from analysis.coverage import class_pixels, view_chunks, window_coverage
 from dataloader import ViewStore
 from utils.errors import UserError
-from utils.labels import CLASS_NAMES, NUM_CLASSES, TAIL_CLASSES, UNANNOTATED, class_index
+from utils.labels import UNANNOTATED, class_index, label_set
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class SceneStatistics:
     """One scene's counts, class index last."""
 
     frames: list[str]
-    pixels: Tensor  # int64 [21]
-    frames_with_class: Tensor  # int64 [21]
-    coverage: Tensor  # float32 [N, 21], share of the central window
+    pixels: Tensor  # int64 [C]
+    frames_with_class: Tensor  # int64 [C]
+    coverage: Tensor  # float32 [N, C], share of the central window
 
     def to_json(self) -> dict[str, Any]:
         """Names instead of indices; classes a frame's window does not show are left out of its coverage."""
@@ -32,20 +32,20 @@ class SceneStatistics:
             "pixels": by_name(self.pixels),
             "frames_with_class": by_name(self.frames_with_class),
             "window_coverage": {
-                frame: {CLASS_NAMES[k]: round(float(row[k]), 4) for k in row.nonzero()[:, 0].tolist()}
+                frame: {label_set().names[k]: round(float(row[k]), 4) for k in row.nonzero()[:, 0].tolist()}
                 for frame, row in zip(self.frames, self.coverage, strict=True)
             },
         }
 
 
 def by_name(values: Tensor) -> dict[str, Any]:
-    """``[21]`` values as {class name: value}, in class order."""
-    return dict(zip(CLASS_NAMES, values.tolist(), strict=True))
+    """``[C]`` values as {class name: value}, in class order."""
+    return dict(zip(label_set().names, values.tolist(), strict=True))
 
 
 def from_names(values: dict[str, Any]) -> Tensor:
     """The inverse of :func:`by_name`; float64."""
-    return torch.tensor([values.get(name, 0) for name in CLASS_NAMES], dtype=torch.float64)
+    return torch.tensor([values.get(name, 0) for name in label_set().names], dtype=torch.float64)
 
 
 def scene_statistics(path: str | Path, window: float) -> SceneStatistics:
@@ -78,7 +78,7 @@ def tail_classes(pixels: Tensor, rule: str | Sequence[str], threshold: float) ->
     """Class indices of the rare classes among those that occur, rarest first.
 
     Args:
-        pixels: ``[21]`` pixels of every class.
+        pixels: ``[C]`` pixels of every class.
         rule: ``"share"``: classes with less than ``threshold`` of *all* pixels, unannotated ones included, as the
             paper counts; ``"paper"``: the paper's list; or a list of class names.
         threshold: share for ``"share"``; 0.011 gives the paper's list from the shares it measured on ScanNet.
@@ -88,9 +88,9 @@ def tail_classes(pixels: Tensor, rule: str | Sequence[str], threshold: float) ->
     """
     if rule == "share":
         shares = pixels.double() / pixels.sum().clamp(min=1)
-        candidates = [k for k in range(NUM_CLASSES) if k != UNANNOTATED and shares[k] < threshold]
+        candidates = [k for k in range(label_set().num_classes) if k != UNANNOTATED and shares[k] < threshold]
     elif rule == "paper":
-        candidates = list(TAIL_CLASSES)
+        candidates = list(label_set().tail)
     elif isinstance(rule, str):
         raise UserError(f"tail = {rule!r} is unknown; use 'share', 'paper' or a list of class names")
     else:
@@ -103,7 +103,7 @@ def tail_classes(pixels: Tensor, rule: str | Sequence[str], threshold: float) ->
 
 def check_rule(rule: str | Sequence[str]) -> None:
     """Raise :class:`UserError` unless ``rule`` is one for :func:`tail_classes`."""
-    tail_classes(torch.zeros(NUM_CLASSES), rule, 0.0)
+    tail_classes(torch.zeros(label_set().num_classes), rule, 0.0)
 
 
 def summarize_scenes(scenes: dict[str, dict[str, Any]], rule: str | Sequence[str], threshold: float) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def summarize_scenes(scenes: dict[str, dict[str, Any]], rule: str | Sequence[str
         "frames_with_class": by_name(frames_with_class.long()),
         "scenes_with_class": by_name(torch.stack([from_names(s["pixels"]) > 0 for s in scenes.values()]).sum(0)),
         "tail_rule": described,
-        "tail_classes": [CLASS_NAMES[k] for k in tail],
+        "tail_classes": [label_set().names[k] for k in tail],
     }
 
 

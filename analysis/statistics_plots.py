@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.plotting import INK, MUTED, class_color, class_legend, house_style, new_figure
 from analysis.sh_classes import PixelSample, principal_components
 from analysis.statistics import from_names
-from utils.labels import CLASS_NAMES, NUM_CLASSES
+from utils.labels import label_set
 
 _MAX_SCENES_SHOWN = 30
 _COVERAGE_LEVELS = (0.10, 0.25, 0.50)
@@ -27,9 +27,9 @@ def _class_bars(axes: Axes, shares: np.ndarray, tail: set[str]) -> None:
     for position, k in zip(positions, order, strict=True):
         axes.annotate(f"{shares[k]:.2%}" if shares[k] else "none", (max(shares[k] * 100, 1e-2), position),
                       xytext=(5, 0), textcoords="offset points", va="center", fontsize=10)
-    axes.set_yticks(positions, [CLASS_NAMES[k] for k in order])
+    axes.set_yticks(positions, [label_set().names[k] for k in order])
     for tick, k in zip(axes.get_yticklabels(), order, strict=True):
-        tick.set_fontweight("bold" if CLASS_NAMES[k] in tail else "normal")
+        tick.set_fontweight("bold" if label_set().names[k] in tail else "normal")
     axes.set_xscale("log")
     axes.set_xlim(1e-2, 400)
     axes.xaxis.set_major_formatter("{x:g}")
@@ -60,7 +60,7 @@ def plot_scene_distribution(scenes: dict[str, dict[str, Any]]) -> Figure:
     shares = (shares / shares.sum(1, keepdim=True).clamp(min=1)).numpy() * 100
     figure, axes = new_figure(height=min(8.0, 2.6 + 0.35 * len(shown)))
     start = np.zeros(len(shown))
-    for k in [*range(1, NUM_CLASSES), 0]:
+    for k in [*range(1, label_set().num_classes), 0]:
         axes.barh(shown, shares[:, k], left=start, color=class_color(k), edgecolor="white", linewidth=0.4, height=0.75)
         start += shares[:, k]
     axes.invert_yaxis()
@@ -69,21 +69,21 @@ def plot_scene_distribution(scenes: dict[str, dict[str, Any]]) -> Figure:
     axes.grid(visible=False, axis="y")
     hidden = len(scenes) - len(shown)
     axes.set_title("Classes in each scene" + (f" (the first {len(shown)}; {hidden} more)" if hidden else ""))
-    class_legend(axes, [*range(1, NUM_CLASSES), 0], loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=10,
-                 ncols=1 if len(shown) > 8 else 2)
+    class_legend(axes, [*range(1, label_set().num_classes), 0], loc="upper left", bbox_to_anchor=(1.0, 1.0),
+                 fontsize=10, ncols=1 if len(shown) > 8 else 2)
     return figure
 
 
 @house_style
 def plot_window_coverage(scenes: dict[str, dict[str, Any]], window: float) -> Figure:
     """In how many frames each class covers at least 10%, 25%, 50% of the central window."""
-    counts = np.zeros((len(_COVERAGE_LEVELS), NUM_CLASSES), dtype=int)
+    counts = np.zeros((len(_COVERAGE_LEVELS), label_set().num_classes), dtype=int)
     for scene in scenes.values():
         for shares in scene["window_coverage"].values():
             for name, share in shares.items():
-                counts[:, CLASS_NAMES.index(name)] += [share >= level for level in _COVERAGE_LEVELS]
+                counts[:, label_set().names.index(name)] += [share >= level for level in _COVERAGE_LEVELS]
     figure, axes = new_figure(height=5.6)
-    positions = np.arange(1, NUM_CLASSES)
+    positions = np.arange(1, label_set().num_classes)
     for number, level in enumerate(_COVERAGE_LEVELS):
         bars = axes.bar(positions + (number - 1) * 0.27, counts[number, 1:], width=0.25, edgecolor=INK, linewidth=0.5,
                         color=[class_color(k) for k in positions], alpha=(0.35, 0.65, 1.0)[number])
@@ -91,8 +91,8 @@ def plot_window_coverage(scenes: dict[str, dict[str, Any]], window: float) -> Fi
         axes.bar(0, 0, color=MUTED, alpha=(0.35, 0.65, 1.0)[number], label=f"at least {level:.0%} of the window")
     axes.set_yscale("symlog", linthresh=10)
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_xticks(positions, [CLASS_NAMES[k] for k in positions], rotation=35, ha="right")
-    axes.set_xlim(0.4, NUM_CLASSES - 0.4)
+    axes.set_xticks(positions, [label_set().names[k] for k in positions], rotation=35, ha="right")
+    axes.set_xlim(0.4, label_set().num_classes - 0.4)
     axes.set_ylabel("frames")
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside upper right", ncols=3)
@@ -133,24 +133,24 @@ def plot_sh_classes(sample: PixelSample, information: dict[str, Any]) -> Figure:
 
 @house_style
 def plot_before_and_after(before: torch.Tensor, after: torch.Tensor, tail: set[str]) -> Figure:
-    """Share of annotated pixels of every class without (``before [21]``) and with novel views (``after [21]``)."""
+    """Share of annotated pixels of every class without (``before [C]``) and with novel views (``after [21]``)."""
     shares = [(100 * counts[1:].double() / counts[1:].sum().clamp(min=1)).numpy() for counts in (before, after)]
     figure, axes = new_figure(height=5.0)
-    positions = np.arange(1, NUM_CLASSES)
+    positions = np.arange(1, label_set().num_classes)
     colors = [class_color(k) for k in positions]
     axes.bar(positions - 0.2, shares[0], 0.36, color=colors, edgecolor=INK, linewidth=0.5, alpha=0.4)
     axes.bar(positions + 0.2, shares[1], 0.36, color=colors, edgecolor=INK, linewidth=0.5)
     for k, (old, new) in enumerate(zip(*shares, strict=True), start=1):
         if old > 0:
             axes.annotate(f"×{new / old:.1f}", (k, max(old, new)), xytext=(0, 4), textcoords="offset points",
-                          ha="center", fontsize=10, fontweight="bold" if CLASS_NAMES[k] in tail else "normal")
+                          ha="center", fontsize=10, fontweight="bold" if label_set().names[k] in tail else "normal")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("per cent of annotated pixels")
-    axes.set_xticks(positions, [CLASS_NAMES[k] for k in positions], rotation=35, ha="right")
+    axes.set_xticks(positions, [label_set().names[k] for k in positions], rotation=35, ha="right")
     for tick, k in zip(axes.get_xticklabels(), positions, strict=True):
-        tick.set_fontweight("bold" if CLASS_NAMES[k] in tail else "normal")
-    axes.set_xlim(0.4, NUM_CLASSES - 0.4)
+        tick.set_fontweight("bold" if label_set().names[k] in tail else "normal")
+    axes.set_xlim(0.4, label_set().num_classes - 0.4)
     axes.grid(visible=False, axis="x")
     axes.set_title("Original views (pale) and with novel views (full colour); tail classes in bold")
     return figure

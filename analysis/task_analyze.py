@@ -12,6 +12,7 @@ import gin
 from analysis.statistics import check_rule
 from utils.files import read_json, write_json
 from utils.identity import store_identity
+from utils.labels import label_set
 from utils.outputs import MAKE, commit_output, prepare_output
 from utils.plans import Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers
@@ -29,7 +30,7 @@ _MAX_SH_PIXELS = 60000
     summary="count classes in annotated views, find tail classes, plot; PCA of SH by class",
     inputs=("views_dir",),
     records="{analysis_dir}/run",
-    configures=(SceneWorkers,),
+    configures=(SceneWorkers, label_set),
 )
 def analyze(
     views_dir: str = gin.REQUIRED,

@@ -15,6 +15,7 @@ from analysis.experiment import GROUPS, Difference, RowResult, RunScores, compar
 from analysis.rows import row_of, settings_identity
 from utils.errors import UserError, reading
 from utils.files import read_json, read_text, write_json, write_text
+from utils.labels import label_set
 from utils.outputs import MAKE, REPLACE
 from utils.plans import Item, Plan
 from utils.tasks import task
@@ -24,7 +25,7 @@ _BEGIN, _END = "<!-- compare: begin -->", "<!-- compare: end -->"
 
 
 @task(summary="compare the rows of an experiment: means over seeds, differences with intervals",
-      records="{output_dir}/run")  # fmt: skip
+      records="{output_dir}/run", configures=(label_set,))  # fmt: skip
 def compare(
     output_dir: str = gin.REQUIRED,
     runs_dir: str | None = None,

@@ -18,13 +18,15 @@ from analysis.domes import floor_height
 from analysis.filtering import FilterOptions, count_reasons, judge_views, limit_per_class, refuse_by_quality
 from analysis.quality import CHANNELS, QualityEstimator, QualityOptions, expected_quality
 from analysis.surface import DEPTH_CHANNELS
-from dataloader import CameraList, Mesh, load_mesh, load_scene
+from dataloader import CameraList, Mesh, Scene, load_scene
+from dataloader.label_mesh import label_files, load_label_mesh
 from dataloader.perfception import FIELD_PREFIX
 from model.annotation import annotate_views
 from model.radiance_field import RadianceField
 from utils.device import choose_device
 from utils.errors import UserError
 from utils.identity import FileSet, field_inputs, file_identity, store_identity
+from utils.labels import label_set, label_settings
 from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers
@@ -40,7 +42,7 @@ _SHEET_WIDTH = 1280
     summary="keep the dome cameras whose views show the target's class well",
     inputs=("domes_dir", "scans_dir", "views_dir", "fields_dir"),
     records="{filtered_dir}/run",
-    configures=(FilterOptions, QualityOptions, SceneWorkers),
+    configures=(FilterOptions, QualityOptions, SceneWorkers, label_set),
 )
 def filter(
     domes_dir: str = gin.REQUIRED,
@@ -137,7 +139,7 @@ class _DomeFilter:
         if partial is None:
             return count_reasons(CameraList.load(self._path).info)
         domes = CameraList.load(self._domes_file)
-        mesh = load_mesh(self._mesh_path, require_labels=True)
+        mesh = load_label_mesh(self._scanned)
         domes = replace(domes, info=limit_per_class(self._judge(domes, mesh), self._options.max_per_class))
         _plot(domes, mesh, partial, self._device)
         domes.save(self._path)
@@ -145,8 +147,8 @@ class _DomeFilter:
         return count_reasons(domes.info)
 
     @cached_property
-    def _mesh_path(self) -> Path:
-        return load_scene(self._scan).label_mesh_path
+    def _scanned(self) -> Scene:
+        return load_scene(self._scan)
 
     def _inputs(self, opened: bool = True) -> dict[str, Any]:
         """What determines the result; without the mesh and the field where they are not opened."""
@@ -158,7 +160,7 @@ class _DomeFilter:
             return inputs
         if self._field is not None:
             inputs["field"] = field_inputs(self._field)
-        return {**inputs, "mesh": FileSet({"mesh": self._mesh_path})}
+        return {**inputs, **label_settings(), "mesh": FileSet(label_files(self._scanned))}
 
     def _judge(self, domes: CameraList, mesh: Mesh) -> list[dict[str, Any]]:
         """Rasterize and judge, a million pixels at a time; then the quality of those that are left."""
@@ -182,10 +184,10 @@ def _plot(domes: CameraList, mesh: Mesh, folder: Path, device: torch.device) -> 
     from analysis.dome_plots import contact_sheet, pick_evenly, plot_plan
     from analysis.plotting import save_figure
     from utils.images import write_image
-    from utils.labels import colorize, nyu40_to_class
+    from utils.labels import colorize, ids_to_classes
 
     floor = floor_height(mesh.vertices, mesh.labels)
-    save_figure(plot_plan(domes, mesh.vertices, nyu40_to_class(mesh.labels), floor), folder / "plan.png")
+    save_figure(plot_plan(domes, mesh.vertices, ids_to_classes(mesh.labels), floor), folder / "plan.png")
     accepted = [index for index, info in enumerate(domes.info) if info["accepted"]]
     if accepted:
         shown = domes.select([accepted[k] for k in pick_evenly(len(accepted), _SHEET_VIEWS)])

@@ -10,6 +10,7 @@ import gin
 
 from utils.files import write_json, write_text
 from utils.images import write_image
+from utils.labels import label_set
 from utils.outputs import MAKE, REPLACE
 from utils.plans import Item, Plan
 from utils.tasks import task
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@task(summary="write all results as one HTML page, Markdown, CSV and JSON", records="{report_dir}/run")
+@task(summary="write all results as one HTML page, Markdown, CSV and JSON", records="{report_dir}/run",
+      configures=(label_set,))  # fmt: skip
 def report(
     report_dir: str = gin.REQUIRED,
     fields_dir: str = gin.REQUIRED,

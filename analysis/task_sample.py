@@ -30,13 +30,14 @@ from analysis.quality import QualityOptions
 from analysis.room_space import RoomSpace, SpaceOptions
 from analysis.surface import DEPTH_CHANNELS
 from analysis.targets import Target, TargetOptions, check_targets, find_targets, usable_views
-from dataloader import CameraList, Mesh, ViewStore, load_mesh, load_scene
+from dataloader import CameraList, Mesh, Scene, ViewStore, load_scene
+from dataloader.label_mesh import label_files, load_label_mesh
 from dataloader.perfception import FIELD_PREFIX
 from model.radiance_field import RadianceField
 from utils.errors import UserError, reading
 from utils.files import read_json, write_json
 from utils.identity import FileSet, field_inputs, store_identity
-from utils.labels import CLASS_NAMES, TAIL_CLASSES, class_index
+from utils.labels import class_index, label_set, label_settings
 from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, Plan, plan_output, plan_scenes
 from utils.scene_workers import SceneWorkers
@@ -55,7 +56,7 @@ _OPTIONS = {
     summary="find objects of tail classes and place cameras around them where a camera can stand",
     inputs=("views_dir", "scans_dir", "fields_dir", "statistics"),
     records="{domes_dir}/run",
-    configures=(*_OPTIONS.values(), SceneWorkers),
+    configures=(*_OPTIONS.values(), SceneWorkers, label_set),
 )
 def sample(
     views_dir: str = gin.REQUIRED,
@@ -145,18 +146,18 @@ def wanted_classes(classes: str | Sequence[str], statistics: str | Path | None) 
         UserError: a name is unknown, or "tail" is asked for without statistics.
     """
     if classes == "paper":
-        return [CLASS_NAMES[k] for k in TAIL_CLASSES]
+        return [label_set().names[k] for k in label_set().tail]
     if classes == "tail":
         if statistics is None:
             raise UserError("sample.classes = 'tail' needs sample.statistics; run 'analyze' and give its "
                             "statistics.json, or set sample.classes = 'paper' or a list of class names")
         content = read_json(statistics)
         with reading(statistics, "class statistics", "run 'analyze' again"):
-            return [CLASS_NAMES[CLASS_NAMES.index(name)] for name in content["total"]["tail_classes"]]
+            return [label_set().names[label_set().names.index(name)] for name in content["total"]["tail_classes"]]
     if isinstance(classes, str):
         raise UserError(f"sample.classes = {classes!r} is unknown; use 'tail', 'paper' or a list of class names")
     try:
-        return [CLASS_NAMES[class_index(name)] for name in classes]
+        return [label_set().names[class_index(name)] for name in classes]
     except ValueError as error:
         raise UserError(f"sample.classes: {error}") from None
 
@@ -200,7 +201,7 @@ class _DomeSampling:
         return {"targets": len(made["targets"]), "cameras": dict(cameras), "refused": made["refused"]}
 
     def _make(self, folder: Path) -> None:
-        mesh = load_mesh(self._mesh_path, require_labels=True)
+        mesh = load_label_mesh(self._scanned)
         store = ViewStore.open(self._store)
         originals = store.cameras.select(usable_views(store, self._options["targets"]))
         classes = {class_index(name): count for name, count in self._classes.items()}
@@ -236,8 +237,8 @@ class _DomeSampling:
         return RoomSpace(mesh, eyes, options, centres.numpy(), size)
 
     @cached_property
-    def _mesh_path(self) -> Path:
-        return load_scene(self._scan).label_mesh_path
+    def _scanned(self) -> Scene:
+        return load_scene(self._scan)
 
     def _inputs(self, opened: bool = True) -> dict[str, Any]:
         """What determines the domes; without the mesh and the field where they are not opened."""
@@ -253,7 +254,7 @@ class _DomeSampling:
             if not inputs["field"].files:
                 raise UserError(f"{self._field} holds no field; expected last.ckpt or data.ckpt there: run 'fit', or "
                                 "set sample.fields_dir = None to ask the mesh alone")
-        return {**inputs, "mesh": FileSet({"mesh": self._mesh_path})}
+        return {**inputs, **label_settings(), "mesh": FileSet(label_files(self._scanned))}
 
 
 def opaque_voxels(field: RadianceField, opacity: float) -> tuple[Tensor, float]:
@@ -273,7 +274,7 @@ def opaque_voxels(field: RadianceField, opacity: float) -> tuple[Tensor, float]:
 def _candidates_record(selection: Selection, counts: Sequence[int], targets: Sequence[Target]) -> dict[str, Any]:
     """What became of the candidates, for people and for the task's metrics."""
     listed = [
-        {"class": CLASS_NAMES[target.instance.class_index], "number": target.number,
+        {"class": label_set().names[target.instance.class_index], "number": target.number,
          "centre": target.instance.centre.round(4).tolist(), "area": round(target.instance.area, 4),
          "seen_by": target.views, "best_frame": target.frame, "placed": len(poses), "cameras": count,
          "refused": dict(reasons)}
@@ -287,8 +288,8 @@ def _plot(
 ) -> None:
     from analysis.dome_plots import plot_plan
     from analysis.plotting import save_figure
-    from utils.labels import nyu40_to_class
+    from utils.labels import ids_to_classes
 
     places = originals.camera_to_world[:, :3, 3]
-    figure = plot_plan(domes, mesh.vertices, nyu40_to_class(mesh.labels), floor, places, refused_places(selection))
+    figure = plot_plan(domes, mesh.vertices, ids_to_classes(mesh.labels), floor, places, refused_places(selection))
     save_figure(figure, path)

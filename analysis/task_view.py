@@ -16,6 +16,7 @@ from dataloader.perfception import FIELD_PREFIX
 from model import RenderOptions
 from utils.device import choose_device
 from utils.interrupts import Stopped
+from utils.labels import label_set
 from utils.plans import Plan
 from utils.scenes import scene_folders
 from utils.tasks import task
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 @task(
     summary="open a scene in the browser: field, mesh, cameras, stored views, predictions",
     inputs=("fields_dir", "checkpoint"),
-    configures=(RenderOptions, QualityOptions),
+    configures=(RenderOptions, QualityOptions, label_set),
 )
 def view(
     scene: str = gin.REQUIRED,

@@ -34,6 +34,7 @@ def build(folder: Path) -> Path:
             for old, new in _IMPORTS.items():
                 text = text.replace(old, new)
             archive.writestr(name, text)
+        archive.write(HERE.parent / "configs" / "labels" / "scannet20.tsv", "scannet20.tsv")
     return target
 
 

@@ -15,7 +15,7 @@ from blender_scripts.camera_geometry import (
     settings_from_intrinsics,
     to_blender,
 )
-from utils.label_table import LABEL_TABLE
+from utils.label_table import default_table, read_table
 
 COLOR_ATTRIBUTE = "ClassColor"
 
@@ -44,8 +44,9 @@ def import_mesh(path: str | Path) -> bpy.types.Object:
 def _class_colors(nyu40_ids: np.ndarray) -> np.ndarray:
     table = np.zeros((65536, 4), dtype=np.float32)
     table[:, 3] = 1.0
-    for _, nyu40_id, color in LABEL_TABLE:
-        table[nyu40_id, :3] = np.array(color) / 255.0
+    for row in read_table(default_table())[1]:
+        if row.trained_as == row.name:
+            table[row.id, :3] = np.array(row.color) / 255.0
     return table[nyu40_ids]
 
 

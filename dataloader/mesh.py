@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dataloader.ply import PlyList, read_ply
 from utils.errors import UserError, short
-from utils.labels import LARGEST_NYU40_ID
+from utils.labels import label_set
 
 _COLORS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
 _LABELS = ("label", "scalar_label")  # the second as CloudCompare writes what it read as the first
@@ -26,7 +26,7 @@ class Mesh:
         vertices: float32 ``[Nv, 3]``.
         faces: int32 ``[F, 3]``, vertex indices.
         colors: uint8 ``[Nv, 3]`` or None.
-        labels: int32 ``[Nv]``, NYU40 ids as stored (a few ScanNet scenes hold ids over 40), or None.
+        labels: int32 ``[Nv]``, ids as stored (a few ScanNet scenes hold ids that NYU40 does not have), or None.
     """
 
     vertices: Tensor
@@ -35,13 +35,13 @@ class Mesh:
     labels: Tensor | None = None
 
     def unknown_labels(self) -> dict[int, int]:
-        """Vertices per label id outside NYU40 (below 0 or over 40), which count as unannotated.
+        """Vertices per label id that the label set's table does not list; they count as unannotated.
 
         -1 are also those whose label was no whole number.
         """
         if self.labels is None:
             return {}
-        outside = (self.labels < 0) | (self.labels > LARGEST_NYU40_ID)
+        outside = ~label_set().knows(self.labels)
         ids, counts = self.labels[outside].unique(return_counts=True)
         return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 

@@ -17,6 +17,7 @@ from dataloader.verification import (
     verify_views,
 )
 from utils.errors import UserError
+from utils.labels import label_set
 from utils.outputs import partial_path
 from utils.plans import Plan
 from utils.progress import progress
@@ -26,7 +27,7 @@ from utils.tasks import task
 logger = logging.getLogger(__name__)
 
 
-@task(summary="check that scans, fields and view stores are complete and sound")
+@task(summary="check that scans, fields and view stores are complete and sound", configures=(label_set,))
 def verify(
     scans_dir: str | None = None,
     fields_dir: str | None = None,

@@ -11,6 +11,7 @@ from dataloader.consistency import find_contradiction
 from dataloader.exposures import load_exposures
 from dataloader.frame_checks import UNREADABLE
 from dataloader.hold_out import load_held_out
+from dataloader.label_mesh import has_labels, load_label_mesh
 from dataloader.mesh import Mesh, load_mesh
 from dataloader.perfception import FIELD_PREFIX, load_perfception_scene
 from dataloader.scene import Scene
@@ -19,6 +20,7 @@ from dataloader.view_dataset import check_labels
 from dataloader.view_store import ViewStore
 from utils.depth_images import depth_size
 from utils.errors import UserError, short
+from utils.labels import label_set
 from utils.pictures import read_header
 
 logger = logging.getLogger(__name__)
@@ -68,20 +70,20 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labe
         report.note(remark)
     for index in range(len(scene)) if read_images else _one_of_each_kind(scene):
         report.attempt(lambda index=index: _read_frame(scene, index))
-    if scene.layout != "ScanNet" and not scene.label_mesh_path.exists():
+    if scene.layout != "ScanNet" and not has_labels(scene):
         report.compare(scene, None)
         return report.findings
     if scene.mesh_path.exists() or (all(path is None for path in scene.depth_paths) and scene.points is None):
         report.attempt(lambda: load_mesh(scene.mesh_path))
     else:
         report.note(f"{scene.mesh_path.name} is absent; it is needed where there are no depth images only")
-    if not labelled and not scene.label_mesh_path.exists():
+    if not labelled and not has_labels(scene):
         report.compare(scene, None)
         return report.findings
-    mesh = report.attempt(lambda: load_mesh(scene.label_mesh_path, require_labels=True))
+    mesh = report.attempt(lambda: load_label_mesh(scene))
     if mesh is not None and mesh.unknown_labels():
         ids = ", ".join(f"{label} ({count} vertices)" for label, count in mesh.unknown_labels().items())
-        report.note(f"label ids outside NYU40, counted as unannotated: {ids}")
+        report.note(f"label ids that {label_set().path.name} does not list, counted as unannotated: {ids}")
     report.compare(scene, mesh)
     return report.findings
 

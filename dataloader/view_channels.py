@@ -8,7 +8,7 @@ alpha, quality        uint8 [H,W]     float32 0..1    1/510
 sh                    uint8 [27,H,W]  float32         (max - min) / 510 of the channel's range
 sh                    float16         float32         2^-11 of the value (and 65504 at most)
 depth, depth_mesh     uint16 [H,W]    float32 metres  0.5 mm (and 65.535 m at most); 0 = nothing there
-label                 uint8 [H,W]     int64           none: class index 0..20
+label                 uint8 [H,W]     int64           none: class index, see utils.labels
 ====================  ==============  ==============  ====================================================
 
 Values outside what can be stored are clamped and counted.

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, default_collate
 from dataloader.view_store import ViewStore, channel_file
 from utils.errors import UserError
 from utils.identity import store_identity, value_identity
-from utils.labels import NUM_CLASSES
+from utils.labels import label_set
 
 INPUTS = ("rgb", "rgb+sh")
 COLORS = ("rgb", "photo")
@@ -237,7 +237,7 @@ def _kept_views(store: ViewStore, indices: Sequence[int] | None) -> Tensor:
 
 def check_labels(labels: Tensor, store: ViewStore, view: int | None = None) -> None:
     """Raise :class:`UserError` that names the file when stored labels hold anything but class indices."""
-    if labels.numel() and int(labels.max()) >= NUM_CLASSES:
+    if labels.numel() and int(labels.max()) >= label_set().num_classes:
         place = "" if view is None else f" in view {view}"
         raise UserError(f"{channel_file(store.path, 'label')} holds class {int(labels.max())}{place}; expected class "
-                        f"indices 0..{NUM_CLASSES - 1}, not NYU40 ids: run the 'annotate' task again")
+                        f"indices 0..{label_set().num_classes - 1}, not ids: run the 'annotate' task again")

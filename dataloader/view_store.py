@@ -23,6 +23,7 @@ from dataloader.view_channels import check_channel, decode
 from utils.arrays import read_header
 from utils.errors import UserError, reading, short
 from utils.files import read_json, regular_file
+from utils.labels import benchmark_set, label_set
 from utils.limits import LARGEST_SIDE
 from utils.names import plain_name
 from utils.outputs import partial_path
@@ -127,6 +128,8 @@ class ViewStore:
             raise UserError(f"{cameras} is too short for the {self._views} views of {path}; render the views again")
         self._dtypes = {name: entry["dtype"] for name, entry in meta["channels"].items()}
         self._shapes = {name: tuple(entry["shape"]) for name, entry in meta["channels"].items()}
+        label = meta["channels"].get("label", {}).get("settings", {})
+        self._classes = tuple(label.get("classes", benchmark_set().names))
         for name in self._dtypes:
             check_channel(name, self._dtypes[name], self._shapes[name], self.size)
         if self._dtypes.get("sh") == "uint8" and self.sh_range is None:
@@ -188,6 +191,10 @@ class ViewStore:
         return self._arrays[name]
 
     def _require(self, name: str) -> None:
+        if name == "label" and name in self._dtypes and self._classes != label_set().names:
+            raise UserError(f"{channel_file(self.path, name)} holds other classes ({short(self._classes)}) than those "
+                            f"of {label_set().path}; set label_set.table to the table that it was annotated with, or "
+                            "run 'annotate' with annotate.overwrite = True")
         if name not in self._dtypes:
             hint = "run the 'annotate' task first" if name in ("label", "depth_mesh") else "render it with that output"
             raise UserError(f"{self.path} has no channel {name!r} (it has {', '.join(self._dtypes)}); {hint}")

@@ -31,7 +31,7 @@ from dataloader import load_scene  # noqa: E402
 from model import RenderOptions  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.images import resize_image, resize_nearest, write_image  # noqa: E402
-from utils.labels import CLASS_COLORS, CLASS_NAMES, colorize  # noqa: E402
+from utils.labels import colorize, label_set  # noqa: E402
 
 logger = logging.getLogger(__name__)
 _COLUMNS = ("photograph", "render", "SH image", "annotation", "one view predicted", "all views fused")
@@ -94,9 +94,9 @@ def _names(classes: list[int], width: int) -> Tensor:
     line, font, x = Image.new("RGB", (width, _LINE), "white"), ImageFont.load_default(size=14), 4
     draw = ImageDraw.Draw(line)
     for index in classes:
-        draw.rectangle((x, 6, x + 13, 19), tuple(CLASS_COLORS[index].tolist()))
-        draw.text((x + 18, _LINE / 2), CLASS_NAMES[index], _INK, font, anchor="lm")
-        x += 34 + int(font.getlength(CLASS_NAMES[index]))
+        draw.rectangle((x, 6, x + 13, 19), tuple(label_set().colors[index].tolist()))
+        draw.text((x + 18, _LINE / 2), label_set().names[index], _INK, font, anchor="lm")
+        x += 34 + int(font.getlength(label_set().names[index]))
     return torch.from_numpy(np.array(line)).permute(2, 0, 1)
 
 

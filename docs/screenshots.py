@@ -35,7 +35,7 @@ from tests.browser import Page  # noqa: E402
 from utils.cameras import project  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.files import atomic_path  # noqa: E402
-from utils.labels import CLASS_COLORS  # noqa: E402
+from utils.labels import label_set  # noqa: E402
 
 logger = logging.getLogger(__name__)
 _SECONDS = 120
@@ -184,7 +184,7 @@ def save_picture(png: bytes, path: Path) -> None:
 
 def _palette(pixels: np.ndarray) -> np.ndarray:
     """256 colours uint8 ``[256, 3]`` for a picture: exact ones, then its commonest, then rare ones such as of lines."""
-    exact = np.concatenate((CLASS_COLORS, np.full((1, 3), _WHITE)))
+    exact = np.concatenate((label_set().colors, np.full((1, 3), _WHITE)))
     methods = {Image.Quantize.MAXCOVERAGE: _RARE_COLORS,
                Image.Quantize.MEDIANCUT: _MAX_COLORS - _RARE_COLORS - len(exact)}  # fmt: skip
     picture = Image.fromarray(pixels)

@@ -19,7 +19,7 @@ from enet.pyramid_network import PyramidNetwork, first_channels
 from enet.segformer import MixTransformer
 from enet.stems import STEMS
 from utils.errors import UserError, check_choice
-from utils.labels import NUM_CLASSES
+from utils.labels import label_set
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Backbone:
 
 
 def _enet(options: NetworkOptions) -> nn.Module:
-    return ENet(NUM_CLASSES, options.stem, tuple(options.dropout), options.inputs)
+    return ENet(label_set().num_classes, options.stem, tuple(options.dropout), options.inputs)
 
 
 def _segformer_b0(options: NetworkOptions) -> nn.Module:
     encoder = MixTransformer(first_channels(options.beside), options.drop_path)
-    return PyramidNetwork(encoder, NUM_CLASSES, options.beside, options.dropout[1])
+    return PyramidNetwork(encoder, label_set().num_classes, options.beside, options.dropout[1])
 
 
 def _efficientnet_lite0(options: NetworkOptions) -> nn.Module:
     encoder = EfficientNetLite0(first_channels(options.beside), options.drop_path)
-    return PyramidNetwork(encoder, NUM_CLASSES, options.beside, options.dropout[1])
+    return PyramidNetwork(encoder, label_set().num_classes, options.beside, options.dropout[1])
 
 
 BACKBONES = {

@@ -19,7 +19,7 @@ from enet.module import SegmentationModule
 from enet.view_source import DeferredBatch, ViewBatch
 from utils.errors import reading
 from utils.files import read_json, write_json
-from utils.labels import CLASS_NAMES, colorize
+from utils.labels import colorize, label_set
 from utils.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class ValidationPictures(pl.Callback):
             return
         writer, step = trainer.logger.experiment, trainer.global_step
         confusion = pl_module.val_confusion.cpu()
-        for name, iou in zip(CLASS_NAMES, class_iou(confusion), strict=True):
+        for name, iou in zip(label_set().names, class_iou(confusion), strict=True):
             if not torch.isnan(iou):
                 writer.add_scalar(f"val_iou/{name}", float(iou), step)
         writer.add_image("val/confusion", confusion_picture(confusion), step)

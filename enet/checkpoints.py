@@ -15,11 +15,10 @@ from enet.options import ViewOptions
 from enet.original_names import is_original, original_network
 from utils.checkpoints import open_checkpoint
 from utils.errors import UserError, check_choice, reading, short
-from utils.labels import CLASS_NAMES, NUM_CLASSES, NYU40_IDS
+from utils.labels import benchmark_set, label_set, nyu40_set
 from utils.limits import LARGEST_SIDE
 
 _WHAT, _ADVICE = "a checkpoint of the train task, or of the original project or ENet-ScanNet", "train again"
-_NYU40 = 41  # outputs: 0 and the 40 ids
 
 # The original project's, of photographs, of rendered colour, and of SH images channel by channel (R0..R8, G0.., B0..).
 _PHOTO = (0.496342, 0.466664, 0.440796), (0.277856, 0.286230, 0.291129)
@@ -50,7 +49,8 @@ def load_checkpoint(
 
     Returns:
         The module: called with colour in 0..1 (and SH images as stores hold them) it gives logits, ``predict``
-        probabilities, of ScanNet's 20 classes after "unannotated". Outputs for NYU40's other ids count as that.
+        probabilities of the label set's classes after "unannotated". Outputs for NYU40's ids become those of the
+            classes that the label set has for them.
 
     Raises:
         UserError: the file is absent, damaged, or no such network's; or ``color`` is not what it says.
@@ -71,15 +71,16 @@ def load_checkpoint(
 
 
 def _own(content: Mapping[str, Any]) -> SegmentationModule:
+    labels = tuple(content["hyper_parameters"]["labels"])
+    if labels != label_set().names:
+        raise UserError(f"it was trained for other classes ({short(labels)}) than those of {label_set().path}; set "
+                        "label_set.table to the table that it was trained with")
     # Not Lightning's load_from_checkpoint, which imports what hyper-parameters name.
     module = SegmentationModule(**content["hyper_parameters"])
     module.load_state_dict({_plain_name(name): values for name, values in content["state_dict"].items()})
     if not all(isinstance(scene, str) for scene in module.hparams["scenes"]):
         raise TypeError("its scenes are no names")
     trained_size(module)
-    labels = tuple(module.hparams["labels"])
-    if labels != CLASS_NAMES:
-        raise UserError(f"its classes are {short(labels)}; those of this project are {', '.join(CLASS_NAMES)}")
     return module
 
 
@@ -147,36 +148,46 @@ def _foreign(weights: Mapping[str, Tensor], color: str | None) -> SegmentationMo
     color = color or ("rgb" if network.uses_sh else "photo")
     check_choice("color", color, ("rgb", "photo"))
     module = SegmentationModule(network={"stem": "conv_sum" if network.uses_sh else "rgb"}, views={"color": color})
-    module.network = _of_scannet_classes(network)
+    module.network = _of_the_label_set(network)
     for name, (mean, std) in (("color", _PHOTO if color == "photo" else _RENDERED), ("sh", _SH)):
         getattr(module, f"{name}_mean").copy_(torch.tensor(mean))
         getattr(module, f"{name}_std").copy_(torch.tensor(std))
     return module
 
 
-def _of_scannet_classes(network: nn.Module) -> nn.Module:
-    """The network, or with the outputs that this project's classes have.
+def _of_the_label_set(network: nn.Module) -> nn.Module:
+    """The network, or with the outputs that the label set's classes have.
 
     Raises:
+        UserError: it has the benchmark's or NYU40's classes, and the label set does not follow from them.
         ValueError: it has outputs that nothing is known about.
     """
-    if network.num_classes == NUM_CLASSES:
+    wanted, benchmark, nyu40 = label_set(), benchmark_set(), nyu40_set()
+    if network.num_classes == benchmark.num_classes:
+        if wanted.names != benchmark.names:
+            raise UserError(f"it has the ScanNet benchmark's classes, not those of {wanted.path}; set label_set.table "
+                            "= 'configs/labels/scannet20.tsv'")
         return network
-    if network.num_classes == _NYU40:
+    if network.num_classes == nyu40.num_classes:
         return _Nyu40Network(network)
-    raise ValueError(f"it has {network.num_classes} classes; known are ScanNet's {NUM_CLASSES}, with unannotated, and "
-                     f"NYU40's {_NYU40}")
+    raise ValueError(f"it has {network.num_classes} classes; known are ScanNet's {benchmark.num_classes}, with "
+                     f"unannotated, and NYU40's {nyu40.num_classes}")
 
 
 class _Nyu40Network(nn.Module):
-    """Logits of ScanNet's classes; probabilities of NYU40's other ids add up to that of unannotated."""
+    """Logits of the label set's classes; probabilities of the ids that are one class, or unannotated, add up."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network, self.beside, self.uses_sh = network, network.beside, network.uses_sh
-        self._kept = list(NYU40_IDS[1:])
-        self._others = [number for number in range(_NYU40) if number not in self._kept]
+        wanted = label_set()
+        classes = wanted.class_of_id[: network.num_classes].tolist()
+        self._outputs = [[id for id, index in enumerate(classes) if index == k] for k in range(wanted.num_classes)]
+        without = [name for name, ids in zip(wanted.names, self._outputs, strict=True) if not ids]
+        if wanted.id_system != "nyu40" or without:
+            raise UserError(f"it has NYU40's classes, of which those of {wanted.path} are not made; choose another "
+                            "label_set.table, such as 'configs/labels/nyu40.tsv'")
 
     def forward(self, color: Tensor, sh: Tensor | None = None, geometry: Tensor | None = None) -> Tensor:
         logits = self.network(color, sh, geometry)
-        return torch.cat((logits[:, self._others].logsumexp(1, keepdim=True), logits[:, self._kept]), dim=1)
+        return torch.cat([logits[:, ids].logsumexp(1, keepdim=True) for ids in self._outputs], dim=1)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from utils.labels import CLASS_NAMES
+from utils.labels import label_set
 
 _CELL, _LINE = 26, 11  # pixels
 _DARK = (31, 41, 51)
 
 
-def confusion_picture(confusion: Tensor, names: tuple[str, ...] = CLASS_NAMES) -> Tensor:
+def confusion_picture(confusion: Tensor, names: Sequence[str] | None = None) -> Tensor:
     """Picture uint8 ``[3, H, W]``: rows are true classes and sum to 100 (per cent), columns predicted ones.
 
     Args:
         confusion: counts ``[C, C]``, rows ground truth.
-        names: of the classes.
+        names: of the classes; by default the label set's.
     """
+    names = label_set().names if names is None else names
     share = (confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)).cpu().numpy()
     font = ImageFont.load_default(size=_LINE)
     margin = 12 + max(int(font.getlength(name)) for name in names)

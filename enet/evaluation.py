@@ -60,7 +60,7 @@ def confusion_of(
     samples_dir: Path | None = None,
     first_sample: int = 0,
 ) -> Tensor:
-    """Confusion matrix int64 [21, 21] over a source's views; arguments as in :func:`evaluate`."""
+    """Confusion matrix int64 [C, C] over a source's views; arguments as in :func:`evaluate`."""
     module.eval()
     iou = ScanNetIoU().to(module.device)
     steps = source.ordered_steps(batch_size)

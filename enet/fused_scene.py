@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dataloader import ViewStore, load_mesh, load_scene
+from dataloader.label_mesh import has_labels, label_files, load_label_mesh
 from dataloader.synthesis.scene_folder import write_ply
 from enet.checkpoints import check_size, load_checkpoint
 from enet.metrics import confusion_matrix
@@ -27,7 +28,7 @@ from model.semantic_field import SEMANTIC_FILE, SemanticField
 from utils.errors import UserError
 from utils.files import atomic_path, read_json, write_json
 from utils.identity import FileSet, field_inputs, file_identity, store_identity
-from utils.labels import CLASS_COLORS, NUM_CLASSES, NYU40_IDS, UNANNOTATED
+from utils.labels import UNANNOTATED, label_set, label_settings
 from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, plan_output
 
@@ -122,6 +123,7 @@ class FusedScene:
             "field": field_inputs(self.field), "cameras": file_identity(self.views / "cameras.json"),
             "fusion": asdict(FusionOptions()), "refinement": asdict(RefinementOptions()),
             "options": asdict(RenderOptions()), "device": self.device.type, "version": _VERSION,
+            **label_settings(),
         }  # fmt: skip
         if self.predictions is not None:
             inputs["predictions"] = FileSet({"predictions": self.predictions})
@@ -132,8 +134,10 @@ class FusedScene:
         inputs["labels"] = FileSet(labels)
         if self.scan is not None:
             scan = load_scene(self.scan)
-            inputs["mesh"] = FileSet({name: path for name, path in (("mesh", scan.mesh_path),
-                                      ("labels", scan.label_mesh_path)) if path.is_file()})  # fmt: skip
+            files = {"mesh": scan.mesh_path} if scan.mesh_path.is_file() else {}
+            if has_labels(scan):
+                files |= {name.replace("mesh", "labels"): path for name, path in label_files(scan).items()}
+            inputs["mesh"] = FileSet(files)
         return inputs
 
     def _write_labels(
@@ -153,15 +157,15 @@ class FusedScene:
         return confusion
 
     def _write_mesh(self, path: Path, field: RadianceField, semantic: SemanticField) -> Tensor | None:
-        """The scene's mesh in ScanNet's colours of the fused classes; returns the vertices' confusion matrix."""
+        """The scene's mesh in the colours of the fused classes; returns the vertices' confusion matrix."""
         scan = load_scene(self.scan)
-        labelled = scan.label_mesh_path.is_file()
+        labelled = has_labels(scan)
         if not labelled and not scan.mesh_path.is_file():
             return None
-        mesh = load_mesh(scan.label_mesh_path if labelled else scan.mesh_path)
+        mesh = load_label_mesh(scan) if labelled else load_mesh(scan.mesh_path)
         classes = classes_at(field, semantic, mesh.vertices).cpu()
-        ids = np.array(NYU40_IDS, np.uint16)[classes.numpy()]
-        write_ply(path, mesh.vertices.numpy(), CLASS_COLORS[classes.numpy()], mesh.faces.numpy(), ids)
+        ids = np.array(label_set().ids, np.uint16)[classes.numpy()]
+        write_ply(path, mesh.vertices.numpy(), label_set().colors[classes.numpy()], mesh.faces.numpy(), ids)
         return None if mesh.labels is None else confusion_matrix(classes, vertex_labels(mesh.labels))
 
 
@@ -181,7 +185,7 @@ def render_labels(
 
 
 def class_of(probabilities: Tensor) -> Tensor:
-    """The most probable class uint8 ``[...]`` of ``[..., 21]``; 0 only where nothing else is known."""
+    """The most probable class uint8 ``[...]`` of ``[..., C]``; 0 only where nothing else is known."""
     return torch.where(probabilities[..., 1:].amax(-1) > 0, probabilities[..., 1:].argmax(-1) + 1, UNANNOTATED).to(
         torch.uint8
     )
@@ -216,7 +220,7 @@ class _SingleViews:
         self.confusion = _no_confusion(store)
 
     def watch(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
-        """The predictions ``[n, 21, h, w]``, as probabilities of the classes alone."""
+        """The predictions ``[n, C, h, w]``, as probabilities of the classes alone."""
         first = 0
         for batch in batches:
             if self.confusion is not None:
@@ -230,7 +234,8 @@ class _SingleViews:
 
 
 def _no_confusion(store: ViewStore) -> Tensor | None:
-    return torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.int64) if "label" in store.channels else None
+    classes = label_set().num_classes
+    return torch.zeros(classes, classes, dtype=torch.int64) if "label" in store.channels else None
 
 
 def _truth(store: ViewStore, views: range) -> Tensor:

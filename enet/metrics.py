@@ -9,18 +9,19 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from utils.images import resize_nearest
-from utils.labels import CLASS_NAMES, NUM_CLASSES, UNANNOTATED
+from utils.labels import UNANNOTATED, label_set
 
 
 def confusion_matrix(
     prediction: Tensor,  # [...] integer class indices
     truth: Tensor,  # [...] integer class indices
-    num_classes: int = NUM_CLASSES,
+    num_classes: int | None = None,
 ) -> Tensor:
     """Counts int64 [num_classes, num_classes], rows ground truth, columns prediction, without a device-to-host sync.
 
-    A number that is no class (such as -1, 255 or an NYU40 id) counts as 0: outside the benchmark.
+    A number that is no class (such as -1, 255 or an id) counts as 0: outside the benchmark.
     """
+    num_classes = label_set().num_classes if num_classes is None else num_classes
     truth, prediction = (
         torch.where((ids >= 0) & (ids < num_classes), ids, UNANNOTATED).reshape(-1).int() for ids in (truth, prediction)
     )
@@ -81,10 +82,10 @@ class ScanNetIoU(Metric):
     higher_is_better = True
     confusion: Tensor
 
-    def __init__(self, num_classes: int = NUM_CLASSES, **kwargs: Any):
+    def __init__(self, num_classes: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        self.num_classes = num_classes
-        zeros = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.num_classes = label_set().num_classes if num_classes is None else num_classes
+        zeros = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
         self.add_state("confusion", zeros, dist_reduce_fx="sum")
 
     def update(
@@ -108,7 +109,7 @@ class ScanNetIoU(Metric):
 
 
 def pixel_counts(confusion: Tensor) -> dict[str, list[int]]:
-    """What IoU is made of, for each of the 20 classes over annotated pixels: true, predicted, and both at once.
+    """What IoU is made of, for each class over annotated pixels: true, predicted, and both at once.
 
     Counts of several sets of images add up; IoU is hits / (truth + predicted - hits).
     """
@@ -130,7 +131,7 @@ def summarize_confusion(confusion: Tensor) -> dict[str, Any]:
         "mean_iou": _number(iou.nanmean()),
         "pixel_accuracy": _number(pixel_accuracy(confusion)),
         "mean_accuracy": _number(mean_accuracy(confusion)),
-        "class_iou": {name: _number(value) for name, value in zip(CLASS_NAMES[1:], iou[1:], strict=True)},
+        "class_iou": {name: _number(value) for name, value in zip(label_set().names[1:], iou[1:], strict=True)},
         "confusion": confusion.tolist(),
     }
 

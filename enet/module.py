@@ -20,7 +20,7 @@ from enet.stems import COLOR_CHANNELS
 from enet.step_graph import StepGraph, gradient_norm, plain_optimizer_state, set_learning_rate
 from enet.view_source import DeferredBatch, ViewBatch
 from utils.errors import UserError
-from utils.labels import CLASS_NAMES, NUM_CLASSES
+from utils.labels import label_set
 from utils.seeding import generator
 from utils.spherical_harmonics import SH_CHANNELS
 
@@ -50,17 +50,18 @@ class SegmentationModule(pl.LightningModule):
         views: dict[str, Any] | None = None,
         scenes: Sequence[str] = (),
         size: Sequence[int] | None = None,
-        labels: Sequence[str] = CLASS_NAMES,
+        labels: Sequence[str] = (),
         seed: int = 0,
     ):
         super().__init__()
+        labels = list(labels or label_set().names)
         self.save_hyperparameters()
         self._loss_options = LossOptions(**(loss or {}))
         self._optimizer_options = OptimizerOptions(**(optimizer or {}))
         self._seed = seed
         torch.manual_seed(generator(seed, "weights").initial_seed())
         self.network = build_network(NetworkOptions(**network))
-        self.register_buffer("class_weights", torch.ones(NUM_CLASSES))
+        self.register_buffer("class_weights", torch.ones(self.network.num_classes))
         normalised = {"color": COLOR_CHANNELS, "sh": SH_CHANNELS, "geometry": self.network.beside.geometry_channels}
         for name, channels in normalised.items():
             if not channels:
@@ -94,7 +95,7 @@ class SegmentationModule(pl.LightningModule):
         sh: Tensor | None = None,  # [B, 27, H, W]
         geometry: Tensor | None = None,  # [B, G, H, W]
     ) -> Tensor:
-        """Logits [B, 21, H, W] of images that are not normalised yet."""
+        """Logits [B, C, H, W] of images that are not normalised yet."""
         color = (color - self.color_mean[:, None, None]) / self.color_std[:, None, None]
         if sh is not None:
             sh = (sh - self.sh_mean[:, None, None]) / self.sh_std[:, None, None]
@@ -248,7 +249,7 @@ class SegmentationModule(pl.LightningModule):
         sh: Tensor | None = None,  # [B, 27, H, W] as stored; needed if network.uses_sh
         geometry: Tensor | None = None,  # [B, G, H, W] of enet.geometry; needed if network.beside.geometry
     ) -> Tensor:
-        """Probabilities [B, 21, H, W] of the classes of images that are not normalised yet, in evaluation mode.
+        """Probabilities [B, C, H, W] of the classes of images that are not normalised yet, in evaluation mode.
 
         SH are in the axes that ``ViewOptions.sh_frame`` of the training names: "grid", the default, is as stored.
 

@@ -16,7 +16,7 @@ MINIMUM_SIZE = 7
 class ENet(nn.Module):
     """Encoder of three stages at 1/2, 1/4 and 1/8 of the size, and a small decoder that unpools twice.
 
-    351,948 parameters with the ``rgb`` stem and 21 classes, 355,836 with ``conv_sum``.
+    351,948 parameters with the ``rgb`` stem and the ScanNet benchmark's classes, 355,836 with ``conv_sum``.
 
     Args:
         num_classes: output channels.

@@ -18,16 +18,16 @@ from enet.sh_frames import sh_matrices
 from utils.arrays import read_header
 from utils.errors import UserError, reading
 from utils.files import regular_file
-from utils.labels import NUM_CLASSES
+from utils.labels import label_set
 from utils.spherical_harmonics import transform_sh_image
 
-_WHAT = "predicted class probabilities, float16 [N, 21, h, w]"
+_WHAT = "predicted class probabilities, float16 [N, C, h, w]"
 _ADVICE = "write them with numpy.save, one entry a view of the store, in its order"
 _SUM_TOLERANCE = 0.02  # of probabilities in half precision
 
 
 class StoredPredictions:
-    """Predictions ``[1, 21, h, w]``, view by view, from a ``.npy`` file.
+    """Predictions ``[1, C, h, w]``, view by view, from a ``.npy`` file.
 
     Raises:
         UserError: absent, damaged, of another shape, or not probabilities.
@@ -41,9 +41,9 @@ class StoredPredictions:
         header, length = self._header, path.stat().st_size
         if header.dtype not in (np.float16, np.float32) or header.fortran or len(header.shape) != 4:
             raise UserError(f"{path} holds {header.dtype} {list(header.shape)}; expected {_WHAT}: {_ADVICE}")
-        if header.shape[:2] != (views, NUM_CLASSES) or min(header.shape) < 1:
+        if header.shape[:2] != (views, label_set().num_classes) or min(header.shape) < 1:
             raise UserError(f"{path} holds predictions of shape {list(header.shape)}; the store has {views} views and "
-                            f"there are {NUM_CLASSES} classes: {_ADVICE}")
+                            f"there are {label_set().num_classes} classes: {_ADVICE}")
         if length != header.offset + header.num_bytes:
             raise UserError(f"{path} is {length} bytes long, expected {header.offset + header.num_bytes}; it is "
                             "truncated: write it again")
@@ -65,7 +65,7 @@ class StoredPredictions:
 
 
 class CheckpointPredictions:
-    """A network's predictions ``[n, 21, H, W]`` of a store's views; the views need no labels.
+    """A network's predictions ``[n, C, H, W]`` of a store's views; the views need no labels.
 
     Raises:
         UserError: the store lacks a channel that the network takes.

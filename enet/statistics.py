@@ -11,7 +11,7 @@ from torch import Tensor
 
 from enet.geometry import is_measured
 from enet.view_source import ViewSource
-from utils.labels import NUM_CLASSES
+from utils.labels import label_set
 
 
 @dataclass
@@ -19,9 +19,9 @@ class TrainingStatistics:
     """All on the CPU.
 
     Attributes:
-        class_pixels: float64 [21], pixels of each class, each counted as often as its view is drawn, relative to the
+        class_pixels: float64 [C], pixels of each class, each counted as often as its view is drawn, relative to the
             mean of all views, and by its weight in the loss.
-        view_pixels: float64 [21], pixels of all views in which the class occurs, counted in the same way.
+        view_pixels: float64 [C], pixels of all views in which the class occurs, counted in the same way.
         color_mean, color_std: float32 [3].
         sh_mean, sh_std: float32 [27], or None without SH.
         geometry_mean, geometry_std: float32 [G], or None without geometry; of depth and height over the pixels that
@@ -78,8 +78,8 @@ def compute_statistics(
         draws: how often each view is drawn, see :meth:`ViewSource.expected_draws`; None: all alike.
         pixel_weights: weights of pixels in the loss, float32 [B, H, W], from their quality; None: all alike.
     """
-    class_pixels = torch.zeros(NUM_CLASSES, dtype=torch.float64)
-    view_pixels = torch.zeros(NUM_CLASSES, dtype=torch.float64)
+    class_pixels = torch.zeros(label_set().num_classes, dtype=torch.float64)
+    view_pixels = torch.zeros(label_set().num_classes, dtype=torch.float64)
     color, sh, geometry = _Moments(), _Moments(), _Moments()
     has_sh = False
     steps = source.statistics_steps(batch_size)
@@ -110,10 +110,10 @@ def _of_geometry(kinds: Sequence[str], moments: _Moments) -> tuple[Tensor | None
 
 
 def _counts_per_view(label: Tensor, weight: Tensor | None) -> Tensor:
-    """Pixels of each class in each view, float64 [B, 21] on the CPU, of class indices [B, H, W] by weight."""
+    """Pixels of each class in each view, float64 [B, C] on the CPU, of class indices [B, H, W] by weight."""
     if weight is not None:  # sums of floats are the same each time on the CPU alone
         label, weight = label.cpu(), weight.cpu().double().flatten()
     views = torch.arange(len(label), device=label.device)[:, None]
-    pairs = views * NUM_CLASSES + label.flatten(1).long()
-    counts = torch.bincount(pairs.flatten(), weight, minlength=len(label) * NUM_CLASSES)
-    return counts.reshape(-1, NUM_CLASSES).cpu().double()
+    pairs = views * label_set().num_classes + label.flatten(1).long()
+    counts = torch.bincount(pairs.flatten(), weight, minlength=len(label) * label_set().num_classes)
+    return counts.reshape(-1, label_set().num_classes).cpu().double()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gin
 
+from utils.labels import label_set
 from utils.outputs import MAKE, REPLACE
 from utils.plans import Item, Plan
 from utils.tasks import task
@@ -15,6 +16,7 @@ from utils.tasks import task
     summary="write a trained network as an ONNX file and check that it computes the same",
     inputs=("checkpoint",),
     records="{output_dir}",
+    configures=(label_set,),
 )
 def export(
     checkpoint: str = gin.REQUIRED,

@@ -14,6 +14,7 @@ from model.fusion import FusionOptions
 from model.fusion_refinement import RefinementOptions
 from utils.device import choose_device
 from utils.errors import UserError
+from utils.labels import label_set
 from utils.plans import FAILED, Item, Plan, plan_scenes
 from utils.scene_workers import SceneWorkers
 from utils.scenes import check_on_error, for_each_scene, resolve_scenes
@@ -24,7 +25,7 @@ from utils.tasks import task
     summary="fuse predictions of a scene's views in its field, and render them back",
     inputs=("fields_dir", "views_dir"),
     records="{fused_dir}/run",
-    configures=(FusionOptions, RefinementOptions, RenderOptions, SceneWorkers),
+    configures=(FusionOptions, RefinementOptions, RenderOptions, SceneWorkers, label_set),
 )
 def fuse(
     fields_dir: str = gin.REQUIRED,
@@ -49,7 +50,7 @@ def fuse(
         views_dir: folder of view stores: poses, sizes, what a checkpoint sees, and labels to score with.
         fused_dir: folder that receives one folder a scene.
         checkpoint: of a network whose predictions are fused; any that 'test' takes.
-        predictions: instead of it, a folder of SCENE.npy, float16 [N, 21, h, w]: class probabilities of any network,
+        predictions: instead of it, a folder of SCENE.npy, float16 [N, C, h, w]: class probabilities of any network,
             in the store's view order, of any size.
         scans_dir: folder of scenes in any layout that 'fit' reads, whose meshes are labelled; "" labels none.
         scenes: "all", a list of names, or a text file with one name a line.

@@ -8,6 +8,7 @@ from pathlib import Path
 import gin
 
 from utils.device import choose_device
+from utils.labels import label_set
 from utils.plans import Plan
 from utils.scenes import resolve_scenes
 from utils.tasks import task
@@ -17,6 +18,7 @@ from utils.tasks import task
     summary="evaluate a trained network on any scenes",
     inputs=("checkpoint", "views"),
     records="{output_dir}",
+    configures=(label_set,),
 )
 def test(
     checkpoint: str = gin.REQUIRED,

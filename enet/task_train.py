@@ -20,6 +20,7 @@ from enet.options import (
 )
 from utils.device import choose_device
 from utils.errors import UserError
+from utils.labels import label_set
 from utils.plans import Plan
 from utils.tasks import task
 
@@ -30,6 +31,7 @@ from utils.tasks import task
     records="{runs_dir}/{name}",
     configures=(
         SplitOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions, OptimizerOptions, MixOptions,
+        label_set,
     ),  # fmt: skip
 )
 def train(

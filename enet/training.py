@@ -36,7 +36,7 @@ from utils.checkpoints import open_checkpoint
 from utils.cores import environment_of_each
 from utils.errors import UserError, check_choice
 from utils.files import read_json, write_json
-from utils.labels import CLASS_NAMES, UNANNOTATED
+from utils.labels import UNANNOTATED, label_set
 from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, plan_output
 
@@ -190,7 +190,7 @@ def _build_module(
         views=asdict(options.views),
         scenes=sorted({*training.scenes, *validation.scenes}),
         size=list(training.size),
-        labels=list(CLASS_NAMES),
+        labels=list(label_set().names),
         seed=budget.seed,
     )
     start_network(module.network, options.network)

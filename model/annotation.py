@@ -16,18 +16,18 @@ from torch import Tensor
 from dataloader import CameraList, Mesh
 from lib.raster import Fragments, rasterize
 from utils.cameras import rigid_inverse
-from utils.labels import LARGEST_NYU40_ID, UNANNOTATED, nyu40_to_class
+from utils.labels import UNANNOTATED, ids_to_classes, label_set
 
 logger = logging.getLogger(__name__)
 LABEL_RULES = ("majority", "nearest_vertex")
-LABEL_SETS = ("classes", "nyu40")
+VALUES = ("classes", "ids")
 _PIXELS_PER_CHUNK = 2_000_000
 
 
 class Annotation(NamedTuple):
     """Views of a labelled mesh."""
 
-    label: Tensor  # uint8 [N, H, W]: class index or NYU40 id; 0 = unannotated or nothing hit
+    label: Tensor  # uint8 [N, H, W] class index, or int32 [N, H, W] id; 0 = unannotated or nothing hit
     depth: Tensor  # float32 [N, H, W]: metres along the optical axis; 0 = nothing hit
 
 
@@ -36,24 +36,24 @@ class LabelCounts(NamedTuple):
 
     vertices: int
     unlabelled: int  # id 0
-    outside: dict[int, int]  # vertices per id that NYU40 does not have
+    outside: dict[int, int]  # vertices per id that the label set does not list
 
 
 def vertex_labels(
-    ids: Tensor,  # [Nv] NYU40 ids as stored
-    label_set: str = "classes",
-) -> Tensor:  # uint8 [Nv]
-    """Class indices (``"classes"``) or NYU40 ids (``"nyu40"``); ids outside 0..40 become 0."""
-    if label_set not in LABEL_SETS:
-        raise ValueError(f"label_set {label_set!r} is unknown; use one of {', '.join(LABEL_SETS)}")
-    known = torch.where((ids >= 0) & (ids <= LARGEST_NYU40_ID), ids, UNANNOTATED).to(torch.uint8)
-    return nyu40_to_class(known) if label_set == "classes" else known
+    ids: Tensor,  # [Nv] ids as stored
+    values: str = "classes",
+) -> Tensor:  # uint8 or int32 [Nv]
+    """Class indices (``"classes"``, uint8) or ids (``"ids"``, int32); ids that the label set does not list become 0."""
+    if values not in VALUES:
+        raise ValueError(f"values {values!r} is unknown; use one of {', '.join(VALUES)}")
+    known = torch.where(label_set().knows(ids), ids, UNANNOTATED).int()
+    return ids_to_classes(known) if values == "classes" else known
 
 
 def face_labels(
-    labels: Tensor,  # uint8 [Nv]
+    labels: Tensor,  # [Nv]
     faces: Tensor,  # [F, 3]
-) -> Tensor:  # uint8 [F]
+) -> Tensor:  # [F], of the labels' dtype
     """The label that at least two of a face's vertices share; 0 where all three differ.
 
     A face with three labels has no majority, and the order of its vertices means nothing: it is left unannotated
@@ -61,20 +61,21 @@ def face_labels(
     vertices of two ids that are one class (or none) are outvoted by a minority.
     """
     a, b, c = labels[faces.long()].unbind(1)
-    return torch.where((a == b) | (a == c), a, torch.where(b == c, b, UNANNOTATED)).to(torch.uint8)
+    return torch.where((a == b) | (a == c), a, torch.where(b == c, b, UNANNOTATED)).to(labels.dtype)
 
 
 def count_labels(mesh: Mesh, scene: str) -> LabelCounts:
     """Count vertices that become unannotated for lack of a valid id, and log them under the scene's name."""
     ids, numbers = mesh.labels.unique(return_counts=True)
     by_id = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
-    outside = {id: number for id, number in by_id.items() if not 0 <= id <= LARGEST_NYU40_ID}
+    outside = mesh.unknown_labels()
     counts = LabelCounts(len(mesh.labels), by_id.get(0, 0), outside)
     if counts.unlabelled:
         logger.info("%s: %d of %d vertices are unlabelled", scene, counts.unlabelled, counts.vertices)
     if outside:
         listed = ", ".join(f"{id} ({number} vertices)" for id, number in outside.items())
-        logger.warning("%s: label ids outside NYU40's 0..40 count as unannotated: %s", scene, listed)
+        logger.warning("%s: label ids that %s does not list count as unannotated: %s", scene, label_set().path.name,
+                       listed)
     return counts
 
 
@@ -82,7 +83,7 @@ def annotate_views(
     mesh: Mesh,
     cameras: CameraList,
     label_rule: str = "majority",
-    label_set: str = "classes",
+    values: str = "classes",
     near: float = 0.01,
     device: torch.device | str = "cpu",
 ) -> Annotation:
@@ -94,19 +95,19 @@ def annotate_views(
         label_rule: ``"majority"`` gives a face one label, see :func:`face_labels` (the paper's rule);
             ``"nearest_vertex"`` gives a pixel the label of the vertex of its face that is nearest to the point it
             shows (sharper: borders between classes run through faces).
-        label_set: ``"classes"`` for class indices 0..20, ``"nyu40"`` for NYU40 ids 0..40.
+        values: ``"classes"`` for class indices, ``"ids"`` for the mesh's ids.
         near: metres; closer surfaces are invisible.
         device: where to compute and to return.
 
     Raises:
-        ValueError: an unknown rule or label set, or a mesh without labels.
+        ValueError: an unknown rule or kind of values, or a mesh without labels.
     """
     if label_rule not in LABEL_RULES:
         raise ValueError(f"label_rule {label_rule!r} is unknown; use one of {', '.join(LABEL_RULES)}")
     if mesh.labels is None:
         raise ValueError("the mesh has no labels")
     vertices, faces = mesh.vertices.to(device), mesh.faces.to(device)
-    labels = vertex_labels(mesh.labels.to(device), label_set)
+    labels = vertex_labels(mesh.labels.to(device), values)
     table = face_labels(labels, faces)
     wanted = ("face", "depth") if label_rule == "majority" else ("face", "depth", "barycentric")
     label, depth = [], []
@@ -118,7 +119,7 @@ def annotate_views(
         depth.append(fragments.depth)
     shape = (0, *cameras.image_size)
     return Annotation(
-        torch.cat([torch.empty(shape, dtype=torch.uint8, device=device), *label]),
+        torch.cat([torch.empty(shape, dtype=labels.dtype, device=device), *label]),
         torch.cat([torch.empty(shape, device=device), *depth]),
     )
 
@@ -148,6 +149,6 @@ def _nearest_vertex_labels(labels: Tensor, vertices: Tensor, faces: Tensor, frag
     positions = vertices[corners]  # [P, 3 corners, xyz]
     points = (fragments.barycentric[hit][..., None] * positions).sum(1, keepdim=True)
     nearest = (positions - points).square().sum(-1).argmin(-1, keepdim=True)
-    image = torch.full_like(fragments.face, UNANNOTATED, dtype=torch.uint8)
+    image = torch.full_like(fragments.face, UNANNOTATED, dtype=labels.dtype)
     image[hit] = labels[corners.gather(1, nearest)[:, 0]]
     return image

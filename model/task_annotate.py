@@ -11,15 +11,16 @@ import gin
 import numpy as np
 import torch
 
-from dataloader import CameraList, Mesh, ViewStore, add_channel, load_mesh, load_scene
+from dataloader import CameraList, Mesh, ViewStore, add_channel, load_scene
+from dataloader.label_mesh import label_files, load_label_mesh
 from dataloader.view_channels import encode
 from dataloader.view_writer import channels_missing
-from model.annotation import LABEL_RULES, LABEL_SETS, annotate_views, count_labels
+from model.annotation import LABEL_RULES, VALUES, annotate_views, count_labels
 from utils.device import choose_device
 from utils.errors import UserError, check_choice
 from utils.identity import FileSet, value_identity
 from utils.images import write_image
-from utils.labels import UNANNOTATED
+from utils.labels import UNANNOTATED, label_set, label_settings
 from utils.outputs import DONE, commit_output, output_state, prepare_output
 from utils.plans import ADD, Item, Plan, plan_scenes
 from utils.progress import Progress
@@ -31,7 +32,7 @@ _PIXELS_PER_CHUNK = 2_000_000
 
 
 @task(summary="rasterize the labelled meshes into the rendered views", inputs=("scans_dir", "views_dir"),
-      records="{views_dir}/run/annotate", configures=(SceneWorkers,))  # fmt: skip
+      records="{views_dir}/run/annotate", configures=(SceneWorkers, label_set))  # fmt: skip
 def annotate(
     scans_dir: str = gin.REQUIRED,
     views_dir: str = gin.REQUIRED,
@@ -56,15 +57,16 @@ def annotate(
             the class of the nearest vertex of its face.
         near: metres; surfaces closer to the camera are invisible.
         with_depth: also add the channel "depth_mesh", the mesh's depth.
-        png_dir: also write 8-bit label images to png_dir/SCENE/VIEW.png; "" writes none.
-        png_labels: what these images hold: "classes" (0..20) or "nyu40" (0..40).
+        png_dir: also write label images to png_dir/SCENE/VIEW.png, of 8 bits or, where an id needs it, of 16; "" writes
+            none.
+        png_labels: what these images hold: "classes" (class indices) or "ids" (those of the label set's table).
         device: "auto", "cpu" or "cuda".
         on_error: "refuse" stops at a bad scene, "skip" continues without it.
         unlabelled: scenes that have no labels, such as ScanNet's test scenes: a list of names, or a text file.
         overwrite: replace labels that were made with other settings.
     """
     check_choice("annotate.label_rule", label_rule, LABEL_RULES)
-    check_choice("annotate.png_labels", png_labels, LABEL_SETS)
+    check_choice("annotate.png_labels", png_labels, VALUES)
     if not near > 0:
         raise UserError(f"annotate.near = {near} must be a positive number of metres")
     check_on_error(on_error)
@@ -91,6 +93,11 @@ def annotate(
     ), items, notes)
 
 
+def id_dtype() -> torch.dtype:
+    """Of images that hold ids of the label set: uint8 if all fit, else uint16."""
+    return torch.uint8 if max(label_set().known_ids.values()) <= torch.iinfo(torch.uint8).max else torch.uint16
+
+
 class _SceneAnnotator:
     """One scene's view store and labelled mesh; reads only their headers until it runs."""
 
@@ -99,11 +106,11 @@ class _SceneAnnotator:
         png_labels: str, device: torch.device, overwrite: bool,
     ):  # fmt: skip
         self._store = ViewStore(store)
-        self._mesh_path = load_scene(scan).label_mesh_path
+        self._scan = load_scene(scan)
         self._label_rule, self._near, self._device, self._overwrite = label_rule, near, device, overwrite
         self._png_folder, self._png_labels = png_folder, png_labels
-        mesh_settings = {"near": near, "mesh": FileSet({"mesh": self._mesh_path})}
-        self._channels = {"label": {**mesh_settings, "label_rule": label_rule}}
+        mesh_settings = {"near": near, "mesh": FileSet(label_files(self._scan))}
+        self._channels = {"label": {**mesh_settings, "label_rule": label_rule, **label_settings()}}
         if with_depth:
             self._channels["depth_mesh"] = mesh_settings
 
@@ -136,7 +143,7 @@ class _SceneAnnotator:
 
     @cached_property
     def _mesh(self) -> Mesh:
-        return load_mesh(self._mesh_path, require_labels=True)
+        return load_label_mesh(self._scan)
 
     def _fill(self, name: str, array: np.ndarray) -> None:
         something = False
@@ -147,8 +154,8 @@ class _SceneAnnotator:
             something = something or bool(stored.any())
         if not something:
             raise UserError(f"{self._store.path}: no pixel of its {len(self._store)} views shows a labelled surface of "
-                            f"{self._mesh_path}; mesh and cameras are in different frames, or the mesh has no labels: "
-                            "check the scan with 'verify'")
+                            f"{label_files(self._scan)['mesh']}; mesh and cameras are in different frames, the mesh "
+                            f"has no labels, or none that {label_set().path.name} lists: check the scan with 'verify'")
 
     def _png_settings(self) -> dict[str, Any]:
         cameras = self._store.cameras
@@ -168,7 +175,7 @@ class _SceneAnnotator:
             if all(file.exists() for file in files):
                 continue
             for file, label in zip(files, self._annotate(part, self._png_labels).label.cpu(), strict=True):
-                write_image(file, label)
+                write_image(file, label if label.dtype == torch.uint8 else label.to(id_dtype()))
         commit_output(folder)
 
     def summary(self) -> dict[str, Any]:
@@ -181,11 +188,11 @@ class _SceneAnnotator:
             "unannotated_share": unannotated / label.numel(),
             "vertices": counts.vertices,
             "unlabelled_vertices": counts.unlabelled,
-            "vertices_outside_nyu40": {str(id): number for id, number in counts.outside.items()},
+            "vertices_of_unknown_ids": {str(id): number for id, number in counts.outside.items()},
         }
 
-    def _annotate(self, cameras: CameraList, label_set: str = "classes"):
-        return annotate_views(self._mesh, cameras, self._label_rule, label_set, self._near, self._device)
+    def _annotate(self, cameras: CameraList, values: str = "classes"):
+        return annotate_views(self._mesh, cameras, self._label_rule, values, self._near, self._device)
 
     def _chunks(self, what: str):
         """Yield (index of the first view, cameras) a few views at a time, with progress."""

@@ -8,13 +8,13 @@ from PIL import Image
 
 from docs.screenshots import save_picture, take_all
 from utils.errors import UserError
-from utils.labels import CLASS_COLORS
+from utils.labels import label_set
 
 
 def test_few_colours_are_left_and_class_colours_are_exact(tmp_path):
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (200, 300, 3), dtype=np.uint8)
-    pixels[:, :84] = CLASS_COLORS.repeat(4, axis=0)
+    pixels[:, :84] = label_set().colors.repeat(4, axis=0)
     pixels[:, 84:100] = 255
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "png")

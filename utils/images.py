@@ -54,8 +54,8 @@ def read_alpha(path: str | Path, turned: bool = True) -> Tensor:
     return torch.from_numpy(np.full((1, *color.shape[:2]), 255, np.uint8) if alpha is None else alpha[None])
 
 
-def _to_uint8(image: Tensor) -> np.ndarray:
-    if image.dtype != torch.uint8:
+def _to_pixels(image: Tensor) -> np.ndarray:
+    if image.dtype not in (torch.uint8, torch.uint16):
         image = (image.float().clamp(0, 1) * 255).round().to(torch.uint8)
     return image.cpu().numpy()
 
@@ -63,9 +63,9 @@ def _to_uint8(image: Tensor) -> np.ndarray:
 def write_image(path: str | Path, image: Tensor, quality: int = 95) -> None:
     """Write ``[3, H, W]`` or ``[H, W]``, uint8 or float in 0..1, atomically; the suffix chooses the format.
 
-    ``quality`` is for JPEG only.
+    uint16 is for PNG only, ``quality`` for JPEG only.
     """
-    pixels = _to_uint8(image)
+    pixels = _to_pixels(image)
     if pixels.ndim == 3:
         pixels = pixels.transpose(1, 2, 0)
     suffix = Path(path).suffix.lower()

@@ -15,7 +15,7 @@ from analysis.report.records_section import records_section
 from analysis.report.results_section import results_section
 from analysis.report.scenes_section import classes_section, domes_section, fields_section, tail_gain, views_section
 from analysis.report.search_section import search_section
-from utils.labels import CLASS_COLORS, CLASS_NAMES
+from utils.labels import label_set
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _PICTURES = ("curves", "predictions", "pictures", "before_after", "plans", "pairs", "picture", "plot")
@@ -105,7 +105,8 @@ def render_template(name: str, content: dict[str, Any]) -> str:
         autoescape=name.endswith(".html"),
     )
     environment.filters.update(number=_number, duration=_duration, thousands=lambda value: f"{value:,}")
-    colors = {name: "#{:02x}{:02x}{:02x}".format(*color) for name, color in zip(CLASS_NAMES, CLASS_COLORS, strict=True)}
+    classes = zip(label_set().names, label_set().colors, strict=True)
+    colors = {name: "#{:02x}{:02x}{:02x}".format(*color) for name, color in classes}
     return environment.get_template(name).render(**content, colors=colors)
 
 
@@ -114,9 +115,9 @@ def results_csv(results: dict[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "runs", "stem", "seeds", "measured_on", "mean_iou", "mean_iou_std", "paper_mean_iou",
-                     *(f"iou_{name.replace(' ', '_')}" for name in CLASS_NAMES[1:])])
+                     *(f"iou_{name.replace(' ', '_')}" for name in label_set().names[1:])])
     for row in results["rows"]:
-        ious = [(row["class_iou"].get(name) or {}).get("mean") for name in CLASS_NAMES[1:]]
+        ious = [(row["class_iou"].get(name) or {}).get("mean") for name in label_set().names[1:]]
         writer.writerow([row["title"], " ".join(row["runs"]), row["stem"], len(row["runs"]), row["measured_on"],
                          _number(row["mean_iou"], 3), _number(row["mean_iou_std"], 3), _number(row["paper_mean_iou"]),
                          *(_number(value, 3) for value in ious)])

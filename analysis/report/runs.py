@@ -12,7 +12,7 @@ from typing import Any
 from analysis.rows import row_of, why_not_one_row
 from utils.errors import reading
 from utils.files import read_json
-from utils.labels import CLASS_NAMES
+from utils.labels import label_set
 from utils.outputs import partial_path
 
 
@@ -102,6 +102,9 @@ class Run:
         for value in (self.scores["mean_iou"], self.scores["pixel_accuracy"], *self.scores["class_iou"].values()):
             if value is not None:
                 float(value)
+        if other := sorted(set(self.scores["class_iou"]) - set(label_set().names)):
+            raise ValueError(f"it was scored on classes that {label_set().path} does not have, such as {other[0]!r}; "
+                             "set label_set.table to the table that it was trained with")
         if not all(isinstance(text, str) for text in (self.stem, self.color)):
             raise TypeError("its stem or colour is no text")
         if not isinstance(self.seed, int) or not isinstance(self.novel_views, bool):
@@ -233,4 +236,4 @@ def unequal_budgets(groups: list[RunGroup]) -> list[str]:
 
 def known_classes(groups: list[RunGroup]) -> list[str]:
     """Benchmark classes that occur in any group's scores, in class order."""
-    return [name for name in CLASS_NAMES[1:] if any(group.class_iou(name) is not None for group in groups)]
+    return [name for name in label_set().names[1:] if any(group.class_iou(name) is not None for group in groups)]

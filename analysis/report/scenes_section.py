@@ -21,7 +21,7 @@ from dataloader.perfception import FIELD_PREFIX
 from utils.errors import UserError, reading
 from utils.files import read_json
 from utils.images import read_image
-from utils.labels import NUM_CLASSES, UNANNOTATED, colorize
+from utils.labels import UNANNOTATED, colorize, label_set
 
 _PAIRS_PER_SCENE = 2
 _STRIPS_PER_SCENE = 4
@@ -92,7 +92,7 @@ def classes_section(analysis_dir: Path, novel_views_dir: Path) -> dict[str, Any]
 
 
 def _novel_pixels(novel_views_dir: Path) -> torch.Tensor | None:
-    """Pixels of every class in all annotated novel stores, int64 ``[21]``; None when there are none."""
+    """Pixels of every class in all annotated novel stores, int64 ``[C]``; None when there are none."""
     total = None
     for meta in sorted(novel_views_dir.glob("*/meta.json")):
         store = ViewStore.open(meta.parent)
@@ -100,7 +100,8 @@ def _novel_pixels(novel_views_dir: Path) -> torch.Tensor | None:
             continue
         labels = store.tensor("label")
         counts = [class_pixels(labels[chunk]).sum(0) for chunk in view_chunks(len(store), store.size)]
-        total = torch.stack([torch.zeros(NUM_CLASSES, dtype=torch.int64) if total is None else total, *counts]).sum(0)
+        none = torch.zeros(label_set().num_classes, dtype=torch.int64)
+        total = torch.stack([none if total is None else total, *counts]).sum(0)
     return total
 
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from analysis.filtering import REASONS
-from utils.labels import CLASS_COLORS, CLASS_NAMES
+from utils.labels import label_set
 
 _SWATCH = (
     '<span style="display:inline-block;width:.85em;height:.85em;margin-right:.45em;border-radius:2px;'
@@ -31,7 +31,7 @@ def swatches(colors: Mapping[str, Iterable[int]], columns: int = 2) -> str:
 
 def class_swatches(classes: Iterable[int]) -> str:
     """HTML legend of the classes with those indices, in ScanNet's colours."""
-    return swatches({CLASS_NAMES[index]: CLASS_COLORS[index] for index in classes})
+    return swatches({label_set().names[index]: label_set().colors[index] for index in classes})
 
 
 def short_reason(info: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from analysis.viewer.mode_legend import mode_legend
 from analysis.viewer.pictures import PREDICTION, SH_CHANNEL, captioned_grid
 from analysis.viewer.scene_nodes import REJECTED_KIND, camera_status
 from analysis.viewer.scene_state import TRAJECTORY
-from utils.labels import CLASS_NAMES, NUM_CLASSES
+from utils.labels import label_set
 from utils.spherical_harmonics import BASIS_SIZE, SH_CHANNELS
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Panels:
 
     def _refresh_legend(self) -> None:
         display = self._display
-        classes = display.mesh.classes if display.mesh is not None else range(1, NUM_CLASSES)
+        classes = display.mesh.classes if display.mesh is not None else range(1, label_set().num_classes)
         shown = [index for index in classes if index not in display.settings.hidden]
         limits = display.renderer.sh_limit, display.state.depth_limit
         self._legend.content = mode_legend(display.settings.mode, *limits, shown)
@@ -193,10 +193,10 @@ class Panels:
 
     def _build_classes(self) -> None:
         mesh = self._display.mesh
-        classes = mesh.classes if mesh is not None else list(range(NUM_CLASSES))
+        classes = mesh.classes if mesh is not None else list(range(label_set().num_classes))
         self._gui.add_html(class_swatches(classes))
         buttons = self._gui.add_button_group("Set", ("all", "none"))
-        self._classes = {index: self._gui.add_checkbox(CLASS_NAMES[index], True) for index in classes}
+        self._classes = {index: self._gui.add_checkbox(label_set().names[index], True) for index in classes}
         for box in self._classes.values():
             box.on_update(lambda event: event.client and self._classes_changed())
         buttons.on_click(lambda _: self._set_all(buttons.value == "all"))

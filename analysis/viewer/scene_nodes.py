@@ -15,7 +15,7 @@ from analysis.viewer.legend import camera_sign
 from analysis.viewer.scene_state import TRAJECTORY, CameraSource
 from analysis.viewer.unlit_mesh import unlit_glb
 from dataloader import Mesh
-from utils.labels import CLASS_COLORS, CLASS_NAMES
+from utils.labels import label_set
 from utils.rotations import matrix_to_quaternion
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ class ClassMesh:
         self._nodes = {index: self._add(server, index) for index in self.classes}
 
     def _add(self, server: viser.ViserServer, index: int) -> viser.GlbHandle:
-        name = f"/mesh/{CLASS_NAMES[index].replace(' ', '_')}"
+        name = f"/mesh/{label_set().names[index].replace(' ', '_')}"
         return server.scene.add_glb(name, self._glb(index), visible=False, cast_shadow=False, receive_shadow=False)
 
     def _glb(self, index: int) -> bytes:
-        return unlit_glb(*self._parts[index], CLASS_COLORS[index], self._opacity)
+        return unlit_glb(*self._parts[index], label_set().colors[index], self._opacity)
 
     def show(self, visible: bool, opacity: float = 1.0) -> None:
         """Show or hide all classes that are not hidden one by one; opacity 1 is solid."""

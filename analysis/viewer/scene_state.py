@@ -15,7 +15,8 @@ from analysis.viewer.camera_math import BrowserCamera, vertical_fov, view_aspect
 from analysis.viewer.figures import scene_figures
 from analysis.viewer.live_quality import LiveQuality
 from analysis.viewer.predictor import Predictor
-from dataloader import CameraList, Mesh, ViewStore, load_mesh, load_scene
+from dataloader import CameraList, Mesh, ViewStore, load_scene
+from dataloader.label_mesh import label_files, load_label_mesh
 from dataloader.perfception import FIELD_PREFIX
 from model import RadianceField, RenderOptions
 from model.semantic_field import SEMANTIC_FILE, SemanticField
@@ -199,8 +200,9 @@ def _sources(paths: ScenePaths, size: tuple[int, int]) -> list[CameraSource]:
 def _mesh(paths: ScenePaths) -> Mesh | None:
     if paths.scan is None or not paths.scan.exists():
         return None
-    path = _existing(load_scene(paths.scan).label_mesh_path, "the labelled mesh")
-    return None if path is None else load_mesh(path, require_labels=True)
+    scene = load_scene(paths.scan)
+    path = _existing(label_files(scene)["mesh"], "the labelled mesh")
+    return None if path is None else load_label_mesh(scene)
 
 
 def _quality(

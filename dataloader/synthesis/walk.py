@@ -10,7 +10,7 @@ from dataloader.synthesis.piece import Nyu40
 from dataloader.synthesis.room import Room
 from utils.cameras import look_at
 from utils.errors import UserError
-from utils.labels import NUM_CLASSES, UNANNOTATED, nyu40_to_class
+from utils.labels import UNANNOTATED, benchmark_set
 
 CELL = 0.05  # metres, of the map of free space
 LOW_FURNITURE = 0.8  # metres: what is lower than this, a camera may pass over
@@ -52,9 +52,9 @@ def _attention(room: Room, eye: np.ndarray, yaw: np.ndarray, rng: np.random.Gene
 
     Every frame looks at the mean direction of the furniture near its heading; smoothed over the walk.
     """
-    kinds = nyu40_to_class(room.labels)
+    kinds = benchmark_set().class_of_id[room.labels]
     furniture = np.flatnonzero((kinds != UNANNOTATED) & (room.labels != Nyu40.WALL) & (room.labels != Nyu40.FLOOR))
-    interest = 1 / np.sqrt(np.bincount(kinds[furniture], minlength=NUM_CLASSES) + 1.0)
+    interest = 1 / np.sqrt(np.bincount(kinds[furniture], minlength=benchmark_set().num_classes) + 1.0)
     weight = interest[kinds[furniture]]
     chosen = rng.choice(len(furniture), LOOKED_AT, p=weight / weight.sum())
     offset = room.vertices[furniture[chosen]] - eye[:, None]

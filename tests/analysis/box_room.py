@@ -12,7 +12,7 @@ from dataloader import CameraList, Mesh, ViewStoreWriter
 from dataloader.synthesis.scene_folder import write_ply
 from tests.dataloader.scannet_fixture import write_scannet_scene
 from utils.cameras import camera_rays, look_at, project
-from utils.labels import NYU40_IDS, class_index
+from utils.labels import class_index, label_set
 
 SIZE = (48, 64)
 INTRINSICS = torch.tensor([[50.0, 0.0, 32.0], [0.0, 50.0, 24.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
@@ -59,7 +59,8 @@ def mesh() -> Mesh:
             faces += [[len(vertices), len(vertices) + 1, len(vertices) + 2],
                       [len(vertices), len(vertices) + 2, len(vertices) + 3]]
             vertices += quad.tolist()
-            nyu40 = {(2, 0): 2, (2, 1): 22}.get((axis, end), 1) if name == "room" else NYU40_IDS[class_index(name)]
+            own = 1 if name == "room" else label_set().ids[class_index(name)]
+            nyu40 = {(2, 0): 2, (2, 1): 22}.get((axis, end), own) if name == "room" else own
             labels += [nyu40] * 4
     return Mesh(torch.tensor(vertices, dtype=torch.float32), torch.tensor(faces, dtype=torch.int32), None,
                 torch.tensor(labels, dtype=torch.int32))

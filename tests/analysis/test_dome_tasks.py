@@ -11,7 +11,7 @@ from analysis.task_sample import sample, wanted_classes
 from dataloader import CameraList
 from tests.analysis.box_room import pixel_of, ray_cast, trajectory, write_scan, write_store
 from utils.errors import UserError
-from utils.labels import CLASS_NAMES, TAIL_CLASSES, class_index
+from utils.labels import class_index, label_set
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_wanted_classes(tmp_path):
     statistics = tmp_path / "statistics.json"
     statistics.write_text(json.dumps({"total": {"tail_classes": ["sink", "toilet"]}}))
     assert wanted_classes("tail", statistics) == ["sink", "toilet"]
-    assert wanted_classes("paper", None) == [CLASS_NAMES[k] for k in TAIL_CLASSES]
+    assert wanted_classes("paper", None) == [label_set().names[k] for k in label_set().tail]
     assert wanted_classes(["bed"], None) == ["bed"]
     for classes, message in (("tail", "analyze"), ("rare", "rare"), (["spoon"], "spoon")):
         with pytest.raises(UserError, match=message):

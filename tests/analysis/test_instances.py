@@ -10,7 +10,7 @@ from analysis.instances import find_instances
 from analysis.surface_points import face_areas, spread_points
 from dataloader import Mesh
 from tests.analysis.box_room import OBJECTS, mesh
-from utils.labels import NYU40_IDS, class_index
+from utils.labels import class_index, label_set
 
 SINK, TOILET, TABLE = (class_index(name) for name in ("sink", "toilet", "table"))
 
@@ -20,7 +20,7 @@ def squares(*offsets, name="sink", side=1.0):
     corners = torch.tensor([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]) * side
     vertices = torch.cat([corners + torch.tensor(offset) for offset in offsets])
     faces = torch.cat([torch.tensor([[0, 1, 2], [0, 2, 3]]) + 4 * k for k in range(len(offsets))])
-    labels = torch.full((len(vertices),), NYU40_IDS[class_index(name)], dtype=torch.int32)
+    labels = torch.full((len(vertices),), label_set().ids[class_index(name)], dtype=torch.int32)
     return Mesh(vertices.float(), faces.int(), None, labels)
 
 

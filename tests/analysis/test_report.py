@@ -26,7 +26,7 @@ from tests.analysis.box_room import write_scan, write_store
 from tests.analysis.pages import open_page, seen
 from utils.files import read_json, write_json
 from utils.images import write_image
-from utils.labels import CLASS_NAMES, colorize
+from utils.labels import colorize, label_set
 
 
 def write_run(runs_dir, name, mean_iou, stem="rgb", color="rgb", seed=0, novel=False, epochs=5, tested=True, scene="a",
@@ -39,7 +39,7 @@ def write_run(runs_dir, name, mean_iou, stem="rgb", color="rgb", seed=0, novel=F
         "budget": {"seed": seed, "epochs": epochs},
         "training": [{"folder": folder, "scene": scene} for folder in folders],
     }))
-    iou = dict.fromkeys(CLASS_NAMES[1:]) | {"wall": mean_iou, "sink": mean_iou}
+    iou = dict.fromkeys(label_set().names[1:]) | {"wall": mean_iou, "sink": mean_iou}
     scores = {"mean_iou": mean_iou, "pixel_accuracy": 0.5, "class_iou": iou, "views": 7}
     (training / "results.json").write_text(json.dumps(
         {"validation": scores, "parameters": 351948, "training_views": 40, "epochs": epochs, "seconds": 9.0}))

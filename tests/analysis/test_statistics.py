@@ -9,7 +9,7 @@ from analysis.statistics import scene_statistics, summarize_scenes, tail_classes
 from analysis.task_analyze import analyze
 from tests.analysis.box_room import SIZE, ray_cast, trajectory, write_store
 from utils.errors import UserError
-from utils.labels import CLASS_NAMES, TAIL_CLASSES, class_index
+from utils.labels import class_index, label_set
 
 PAPER_SHARES = {
     "wall": 22.4, "unannotated": 20.2, "floor": 19.2, "chair": 6.0, "table": 4.6, "cabinet": 4.4, "door": 3.8,
@@ -20,9 +20,9 @@ PAPER_SHARES = {
 
 
 def test_the_default_threshold_gives_the_papers_list_from_its_shares():
-    pixels = torch.tensor([round(1e6 * PAPER_SHARES[name]) for name in CLASS_NAMES])
+    pixels = torch.tensor([round(1e6 * PAPER_SHARES[name]) for name in label_set().names])
     found = tail_classes(pixels, "share", 0.011)
-    assert set(found) == set(TAIL_CLASSES)
+    assert set(found) == set(label_set().tail)
     assert found[0] == class_index("sink")
 
 

@@ -19,7 +19,7 @@ from model.semantic_field import SemanticField
 from tests.analysis.pages import open_page, seen
 from utils.cameras import look_at, project
 from utils.errors import UserError
-from utils.labels import CLASS_COLORS
+from utils.labels import label_set
 
 SECONDS = 60
 LEFT = (slice(200, 800), slice(0, 850))  # of the 1280x800 page: what neither notices nor the panel cover
@@ -136,7 +136,7 @@ def test_the_field_follows_mode_and_camera_without_console_errors(viewer, page):
 def test_mesh_and_annotation_have_exactly_the_classes_colours(viewer, page):
     viewer.panels.set_mode("nothing")
     wait_for(page, lambda picture: share_of([PAPER] * 3)(picture) > 0.9)
-    chair = CLASS_COLORS[CHAIR].astype(int)
+    chair = label_set().colors[CHAIR].astype(int)
     viewer.display.mesh.show(True)
     solid = share_of(chair)(wait_for(page, lambda picture: share_of(chair)(picture) > 0.1))
     viewer.display.mesh.show(True, opacity=0.5)
@@ -157,7 +157,7 @@ def test_mesh_and_annotation_have_exactly_the_classes_colours(viewer, page):
 
 def test_a_network_predicts_what_the_browser_sees(viewer, page):
     viewer.panels.set_mode("prediction")
-    known = {tuple(color) for color in CLASS_COLORS.tolist()}
+    known = {tuple(color) for color in label_set().colors.tolist()}
 
     def share_known(picture):
         return np.mean([tuple(color) in known for color in picture[::7, ::7].reshape(-1, 3).tolist()])
@@ -271,12 +271,12 @@ def test_pictures_can_be_taken_away(viewer, page):
     assert rendered.shape[:2] == (480, 768) and rendered.std() > 10
     viewer.panels.set_mode("nothing")
     viewer.display.mesh.show(True)
-    wait_for(page, lambda picture: share_of(CLASS_COLORS[CHAIR])(picture) > 0.1)
+    wait_for(page, lambda picture: share_of(label_set().colors[CHAIR])(picture) > 0.1)
     press(page, "Screenshot")
     screenshot = iio.imread(downloaded(page, "small.png"), extension=".png")[..., :3]
     height, width = screenshot.shape[:2]  # the page itself lowers its resolution where it draws slowly
     assert height >= 200 and width / height == pytest.approx(1.6, abs=0.01)
-    assert share_of(CLASS_COLORS[CHAIR])(screenshot) > 0.1, "the mesh is on it"
+    assert share_of(label_set().colors[CHAIR])(screenshot) > 0.1, "the mesh is on it"
 
 
 def test_a_film_along_the_trajectory_can_be_taken_away(viewer, page, tmp_path):
@@ -311,7 +311,7 @@ def test_the_panel_has_figures_and_a_legend_for_each_mode(viewer, page):
 
 def test_fused_labels_are_drawn_in_the_classes_colours(viewer, page):
     viewer.panels.set_mode("fused labels")
-    sofa = CLASS_COLORS[SOFA].astype(int)
+    sofa = label_set().colors[SOFA].astype(int)
     assert share_of(sofa)(wait_for(page, lambda picture: share_of(sofa)(picture) > 0.1)) > 0.1
 
 

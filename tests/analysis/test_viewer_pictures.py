@@ -35,7 +35,7 @@ from tests.analysis import box_room
 from utils.cameras import opaque_depth
 from utils.errors import UserError
 from utils.files import write_json
-from utils.labels import CLASS_COLORS
+from utils.labels import label_set
 
 
 def test_expected_depth_becomes_the_surfaces_depth():
@@ -45,8 +45,8 @@ def test_expected_depth_becomes_the_surfaces_depth():
 
 def test_pictures_of_classes_coefficients_and_outputs():
     labels = torch.tensor([[1, 5], [5, 0]])
-    assert class_picture(labels)[:, 0, 1].tolist() == CLASS_COLORS[5].tolist()
-    assert class_picture(labels, {5})[:, 0, 1].tolist() == CLASS_COLORS[0].tolist()
+    assert class_picture(labels)[:, 0, 1].tolist() == label_set().colors[5].tolist()
+    assert class_picture(labels, {5})[:, 0, 1].tolist() == label_set().colors[0].tolist()
     assert labels[0, 1] == 5, "the labels themselves stay"
     low, zero, high = signed_picture(torch.tensor([[-9.0, 0.0, 9.0]]), 2.0)[:, 0].T.int()
     assert low[2] > low[0] and high[0] > high[2] and int(zero.max() - zero.min()) <= 2
@@ -60,7 +60,7 @@ def test_captioned_grid_places_pictures_and_keeps_labels_pure():
     assert sheet.shape == (2 * 62, 124, 3)
     assert sheet[40, 30].tolist() == [255, 0, 0]
     cell = sheet[22:62, 64:124].reshape(-1, 3)
-    assert {tuple(color) for color in cell.tolist()} == {tuple(CLASS_COLORS[k].tolist()) for k in (1, 5)}
+    assert {tuple(color) for color in cell.tolist()} == {tuple(label_set().colors[k].tolist()) for k in (1, 5)}
     assert sheet[100, 100].tolist() == [255, 255, 255], "the fourth place is empty"
 
 
@@ -73,7 +73,7 @@ def test_texts_name_the_reason_and_the_classes():
     assert camera_sign("7", "rejected", info) == "7, toilet, rejected: too close"
     assert camera_sign("12", "trajectory", {}) == "12, trajectory"
     html = class_swatches([0, 17])
-    assert "toilet" in html and ",".join(str(value) for value in CLASS_COLORS[17]) in html
+    assert "toilet" in html and ",".join(str(value) for value in label_set().colors[17]) in html
 
 
 def aces_filmic(linear):
@@ -85,7 +85,7 @@ def aces_filmic(linear):
 
 
 def test_every_class_colour_comes_out_of_the_tone_curve_as_it_should():
-    for color in (*CLASS_COLORS, (255, 0, 0), (255, 255, 255)):
+    for color in (*label_set().colors, (255, 0, 0), (255, 255, 255)):
         shown = aces_filmic(before_tone_curve(np.array(color)))
         srgb = np.where(shown <= 0.0031308, 12.92 * shown, 1.055 * shown ** (1 / 2.4) - 0.055)
         np.testing.assert_allclose(255 * srgb, color, atol=1e-6)
@@ -96,7 +96,7 @@ def test_a_sent_mesh_holds_its_triangles():
     vertices = np.random.default_rng(0).random((5, 3), dtype=np.float32)
     faces = np.array([[0, 1, 2], [2, 3, 4]])
     for opacity in (1.0, 0.5):
-        content = io.BytesIO(unlit_glb(vertices, faces, CLASS_COLORS[3], opacity))
+        content = io.BytesIO(unlit_glb(vertices, faces, label_set().colors[3], opacity))
         (read,) = trimesh.load(content, "glb").geometry.values()
         np.testing.assert_array_equal(read.vertices[read.faces], vertices[faces])
 

@@ -179,7 +179,7 @@ def test_blender_camera_round_trip_within_1e5(blender):
 def test_blender_render_overlays_our_annotation(tmp_path, blender):
     from dataloader import load_mesh, load_scannet_scene
     from lib.raster import rasterize
-    from utils.labels import colorize, nyu40_to_class
+    from utils.labels import colorize, ids_to_classes
 
     folder = write_scannet_scene(tmp_path / "scene0000_00")
     scene = load_scannet_scene(folder)
@@ -193,7 +193,7 @@ def test_blender_render_overlays_our_annotation(tmp_path, blender):
         cameras.rigid_inverse(torch.as_tensor(scene.camera_to_world[:1])).float(),
         torch.as_tensor(scene.intrinsics).float()[None], height, width,
     )
-    vertex_class = torch.as_tensor(nyu40_to_class(mesh.labels)).long()
+    vertex_class = torch.as_tensor(ids_to_classes(mesh.labels)).long()
     corners = vertex_class[mesh.faces[fragments.face[0].clamp(min=0).long()].long()]
     uniform = (fragments.face[0] >= 0) & (corners == corners[..., :1]).all(-1)
     expected = colorize(corners[..., 0]).int()

@@ -19,7 +19,7 @@ from torch import Tensor
 from utils.cameras import camera_rays, look_at, ray_length_to_depth
 from utils.depth_images import write_depth
 from utils.images import write_image
-from utils.labels import CLASS_COLORS, NYU40_IDS
+from utils.labels import label_set
 
 ROOM = (4.0, 3.0, 2.5)
 PATCHES = 4  # patches along each edge of a face of the room
@@ -97,7 +97,7 @@ def room_class(points: Tensor) -> Tensor:
 def trace_room(camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Colour uint8 ``[3, H, W]`` and optical-axis depth ``[H, W]`` of the room from inside."""
     label, depth = trace_room_labels(camera_to_world, intrinsics, size)
-    return torch.from_numpy(CLASS_COLORS)[label].permute(2, 0, 1), depth
+    return torch.from_numpy(label_set().colors)[label].permute(2, 0, 1), depth
 
 
 def trace_room_labels(camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -120,10 +120,10 @@ def write_room_mesh(path: Path, with_labels: bool, subdivisions: int = 2) -> Non
     for k, axis in enumerate("xyz"):
         table[axis] = vertices[:, k].numpy()
     for k, channel in enumerate(("red", "green", "blue")):
-        table[channel] = CLASS_COLORS[label.numpy()][:, k]
+        table[channel] = label_set().colors[label.numpy()][:, k]
     table["alpha"] = 255
     if with_labels:
-        table["label"] = np.array(NYU40_IDS)[label.numpy()]
+        table["label"] = np.array(label_set().ids)[label.numpy()]
     face_table = np.zeros(len(faces), dtype=[("vertex_indices", "i4", (3,))])
     face_table["vertex_indices"] = faces.numpy()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,10 @@ from tests.dataloader.scannet_fixture import (
     write_scannet_scene,
 )
 from utils.images import resize_nearest
-from utils.labels import CLASS_COLORS
+from utils.labels import label_set
 
 SIZES = [(62, 62), (48, 64), (31, 50), (124, 124)]
-PALETTE = torch.from_numpy(CLASS_COLORS).float()
+PALETTE = torch.from_numpy(label_set().colors).float()
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_sample_of_a_dataset_is_one_view(scene, tmp_path):
         for view, frame in enumerate(frames):
             label, _ = trace_room_labels(camera.camera_to_world[view], camera.intrinsics[view], size)
             writer.write(view, {
-                "rgb": torch.from_numpy(CLASS_COLORS)[label].permute(2, 0, 1),
+                "rgb": torch.from_numpy(label_set().colors)[label].permute(2, 0, 1),
                 "photo": scene.read_color(frame, size),
                 "sh": label.expand(27, *size).float(),
                 "label": label,

@@ -20,7 +20,7 @@ from tests.dataloader.synthesis_helpers import (
     faces_seen,
 )
 from utils.errors import UserError
-from utils.labels import CLASS_NAMES, NUM_CLASSES, NYU40_IDS, nyu40_to_class
+from utils.labels import ids_to_classes, label_set
 
 
 def test_same_seed_and_index_give_the_same_room_and_others_do_not():
@@ -34,13 +34,13 @@ def test_same_seed_and_index_give_the_same_room_and_others_do_not():
 
 
 def test_the_default_rooms_hold_all_classes_and_show_them_long_tailed():
-    pixels = np.zeros(NUM_CLASSES)
+    pixels = np.zeros(label_set().num_classes)
     for index in range(ROOMS):
         room = default_room(index)
-        classes = nyu40_to_class(room.labels[room.faces[:, 0]])
+        classes = ids_to_classes(room.labels[room.faces[:, 0]])
         pixels += np.bincount(classes[faces_seen(room, default_path(index), PICTURE_OPTIONS)].ravel(),
-                              minlength=NUM_CLASSES)
-    share = dict(zip(CLASS_NAMES, pixels / pixels.sum(), strict=True))
+                              minlength=label_set().num_classes)
+    share = dict(zip(label_set().names, pixels / pixels.sum(), strict=True))
     assert min(share.values()) > 0, share
     assert max(share.values()) > 20 * min(share.values())
     assert {"wall", "floor"} == set(sorted(share, key=share.get)[-2:])
@@ -101,10 +101,10 @@ def test_textures_depend_on_place_and_stay_in_range():
 
 def test_label_ids_are_those_of_the_benchmark():
     ids = {label.name.lower(): int(label) for label in Nyu40}
-    known = {name.replace(" ", "_"): nyu40_id for name, nyu40_id in zip(CLASS_NAMES[1:], NYU40_IDS[1:], strict=True)}
+    known = {name.replace(" ", "_"): id for name, id in zip(label_set().names[1:], label_set().ids[1:], strict=True)}
     known["other_furniture"] = known.pop("otherfurniture")
     assert {name: ids[name] for name in known} == known
-    assert not nyu40_to_class(np.array([i for name, i in ids.items() if name not in known])).any()
+    assert not ids_to_classes(np.array([i for name, i in ids.items() if name not in known])).any()
 
 
 def test_unknown_room_type_is_named():

@@ -9,7 +9,7 @@ import torch
 
 from dataloader import CameraList, ViewStoreWriter
 from utils.cameras import look_at
-from utils.labels import CLASS_COLORS
+from utils.labels import label_set
 
 SIZE = (24, 27)
 CLASSES = (0, 1, 2, 5, 9)
@@ -27,7 +27,7 @@ def make_values(count: int, size: tuple[int, int], generator: torch.Generator) -
     stripes = torch.randint(len(CLASSES), (count, 4), generator=generator)
     place = torch.arange(size[1]) * 4 // size[1]
     label = torch.tensor(CLASSES, dtype=torch.uint8)[stripes[:, place]][:, None].expand(-1, size[0], -1).contiguous()
-    color = torch.from_numpy(CLASS_COLORS)[label.long()].movedim(-1, 1)
+    color = torch.from_numpy(label_set().colors)[label.long()].movedim(-1, 1)
     noise = torch.randint(-20, 20, color.shape, generator=generator)
     rgb = (color + noise).clamp(0, 255).to(torch.uint8)
     sh = 0.3 * torch.rand(count, 27, *size, generator=generator) - 0.15

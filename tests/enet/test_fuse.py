@@ -18,7 +18,7 @@ from model.task_annotate import annotate
 from tests.model.test_render_task import call as render
 from tests.model.test_render_task import contents, work  # noqa: F401  (a fixture)
 from utils.errors import UserError
-from utils.labels import CLASS_COLORS, nyu40_to_class
+from utils.labels import ids_to_classes, label_set
 
 SCENE = "scene0000_00"
 
@@ -74,8 +74,8 @@ def test_the_mesh_is_labelled_in_scannets_colours(fields, tmp_path):
     mesh = load_mesh(tmp_path / SCENE / "mesh.ply", require_labels=True)
     original = load_mesh(next((fields / "scans" / SCENE).glob("*.labels.ply")))
     assert torch.equal(mesh.vertices, original.vertices) and torch.equal(mesh.faces, original.faces)
-    classes = nyu40_to_class(mesh.labels.numpy())
-    assert np.array_equal(mesh.colors.numpy(), CLASS_COLORS[classes])
+    classes = ids_to_classes(mesh.labels.numpy())
+    assert np.array_equal(mesh.colors.numpy(), label_set().colors[classes])
     assert (classes > 0).any() and metrics["vertices"]["pixel_accuracy"] > 0.1  # vertices lie on the borders of patches
 
 
@@ -83,7 +83,7 @@ def test_classes_at_points_within_patches(fields, tmp_path):
     run(fields, tmp_path)
     mesh = load_mesh(next((fields / "scans" / SCENE).glob("*.labels.ply")))
     corners = mesh.faces.long()
-    truth = nyu40_to_class(mesh.labels[corners])
+    truth = ids_to_classes(mesh.labels[corners])
     within = (truth == truth[:, :1]).all(1) & (truth[:, 0] > 0)
     field = RadianceField.load(fields / "fields" / f"plenoxel_scannet_{SCENE}")
     semantic = SemanticField.load(tmp_path / SCENE / SEMANTIC_FILE, field.grid)

@@ -14,7 +14,7 @@ from tests.enet.old_networks import encoder, original_state
 from tests.enet.test_golden_network import NETWORKS, assert_close, draw, original_network
 from tests.lib.plenoxel_scenes import GOLDEN_CUT
 from utils.errors import UserError
-from utils.labels import NYU40_IDS
+from utils.labels import label_set
 
 STEMS = ("rgb", "concat", "conv_concat", "conv_sum")
 
@@ -175,7 +175,7 @@ def test_probabilities_of_nyu40s_other_classes_add_up_to_unannotated(tmp_path):
     color, _ = images()
     expected = network(*normalised(module, color, None)).detach().softmax(1)
     actual = module.predict(color)
-    torch.testing.assert_close(actual[:, 1:], expected[:, list(NYU40_IDS[1:])], rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(actual[:, 1:], expected[:, list(label_set().ids[1:])], rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(actual.sum(1), torch.ones(1, 40, 48))
 
 
@@ -191,7 +191,7 @@ def test_the_public_encoder(classes, tmp_path):
     small = network(normalised(module, color, None)[0]).detach().softmax(1)
     assert small.shape == (2, classes, 8, 10) and small.std(dim=(2, 3)).max() > 1e-3
     expected = nn.functional.interpolate(small, (64, 80), mode="bilinear", align_corners=False)
-    kept = list(NYU40_IDS[1:]) if classes == 41 else list(range(1, 21))
+    kept = list(label_set().ids[1:]) if classes == 41 else list(range(1, 21))
     torch.testing.assert_close(module.predict(color)[:, 1:], expected[:, kept], rtol=1e-3, atol=1e-6)
     assert module.predict(torch.rand(1, 3, 61, 77)).shape == (1, 21, 61, 77)
     assert module.hparams["views"]["color"] == "photo"

@@ -26,7 +26,7 @@ from tests.events import read_events
 from utils.errors import UserError
 from utils.files import read_json
 from utils.interrupts import Stopped, stopping_signals
-from utils.labels import CLASS_NAMES
+from utils.labels import label_set
 from utils.outputs import partial_path
 
 
@@ -70,7 +70,7 @@ def test_a_network_says_its_size_and_refuses_views_of_another(views, make_store,
     start(views, tmp_path / "runs")
     checkpoint = tmp_path / "runs/run/training/best.ckpt"
     module = load_checkpoint(checkpoint)
-    assert tuple(module.hparams["size"]) == SIZE and tuple(module.hparams["labels"]) == CLASS_NAMES
+    assert tuple(module.hparams["size"]) == SIZE and tuple(module.hparams["labels"]) == label_set().names
     other = make_store("scene0009_00", folder="others", size=(30, 40)).parent
     options = {"checkpoint": str(checkpoint), "views": [str(other)], "device": "cpu"}
     with pytest.raises(UserError, match="best.ckpt was trained on images of 27x24 pixels, these have 40x30; choose"):

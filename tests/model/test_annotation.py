@@ -15,7 +15,7 @@ from tests.dataloader.scannet_fixture import trace_room_labels, write_scannet_sc
 from utils.cameras import pixel_grid
 from utils.errors import UserError
 from utils.images import read_image, resize_image, write_image
-from utils.labels import CLASS_COLORS, class_index, nyu40_to_class
+from utils.labels import class_index, ids_to_classes, label_set
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,14 @@ def test_vote_comes_after_the_mapping():
     assert (annotate_views(mesh, cameras).label == 0).all()
     mesh, cameras = triangle_views([5, 5, 13])
     assert (annotate_views(mesh, cameras).label == class_index("chair")).all()
-    assert (annotate_views(mesh, cameras, label_set="nyu40").label == 5).all()
+    assert (annotate_views(mesh, cameras, values="ids").label == 5).all()
 
 
 def test_nearest_vertex_is_nearest_in_space():
     ids = [5, 8, 2]
     mesh, cameras = triangle_views(ids)
     cameras.intrinsics[:, :2, :2] /= 3  # see all of the triangle
-    views = annotate_views(mesh, cameras, "nearest_vertex", "nyu40")
+    views = annotate_views(mesh, cameras, "nearest_vertex", "ids")
     points = torch.cat(((pixel_grid(40, 40) - 20) * 3 / 4, torch.ones(40, 40, 1)), -1)
     nearest = torch.cdist(points.reshape(-1, 3), mesh.vertices).argmin(1).reshape(40, 40)
     expected = torch.where(views.depth[0] > 0, torch.tensor(ids)[nearest], 0)
@@ -61,8 +61,8 @@ def test_nearest_vertex_is_nearest_in_space():
 def test_ids_outside_nyu40(caplog):
     mesh, cameras = triangle_views([149, 50, 5])
     assert vertex_labels(torch.tensor([149, 50, 41, 40, 39, 0, -1, 70000])).tolist() == [0, 0, 0, 0, 20, 0, 0, 0]
-    assert vertex_labels(torch.tensor([149, 41, 40]), "nyu40").tolist() == [0, 0, 40]
-    assert (annotate_views(mesh, cameras, label_set="nyu40").label == 0).all()
+    assert vertex_labels(torch.tensor([149, 41, 40]), "ids").tolist() == [0, 0, 40]
+    assert (annotate_views(mesh, cameras, values="ids").label == 0).all()
     mesh.labels[2] = 0
     with caplog.at_level(logging.INFO):
         counts = count_labels(mesh, "scene0000_00")
@@ -102,7 +102,7 @@ def test_colour_and_annotation_align(scan, size):
     """
     scene = load_scannet_scene(scan)
     labels = annotate_views(load_mesh(scene.label_mesh_path), scene.cameras(size)).label
-    palette = torch.from_numpy(CLASS_COLORS).float()
+    palette = torch.from_numpy(label_set().colors).float()
     for view in range(len(scene)):
         photo = resize_image(scene.read_color(view).float(), size)
         seen = torch.cdist(photo.permute(1, 2, 0).reshape(-1, 3), palette).argmin(1).reshape(size)
@@ -124,7 +124,7 @@ def test_a_crop_would_be_noticed(scan):
     assert (cropped != squeezed).float().mean() > 0.1
 
 
-@pytest.mark.parametrize("arguments", [{"label_rule": "median"}, {"label_set": "coco"}])
+@pytest.mark.parametrize("arguments", [{"label_rule": "median"}, {"values": "coco"}])
 def test_unknown_rules(arguments):
     mesh, cameras = triangle_views([5, 5, 5])
     with pytest.raises(ValueError, match="use one of"):
@@ -150,7 +150,7 @@ def run_task(store, scan, **options):
 
 def test_task(store, scan, tmp_path):
     pngs = tmp_path / "labels"
-    metrics = run_task(store, scan, with_depth=True, png_dir=str(pngs), png_labels="nyu40")
+    metrics = run_task(store, scan, with_depth=True, png_dir=str(pngs), png_labels="ids")
     opened = ViewStore(store)
     expected = annotate_views(load_mesh(load_scannet_scene(scan).label_mesh_path), opened.cameras)
     assert torch.equal(opened.tensor("label"), expected.label)
@@ -158,7 +158,7 @@ def test_task(store, scan, tmp_path):
     assert (depth - expected.depth).abs().max() <= 0.000501
     for view, name in enumerate(opened.cameras.names):
         image = read_image(pngs / scan.name / f"{name}.png")[0]
-        assert np.array_equal(nyu40_to_class(image.numpy()), expected.label[view].numpy())
+        assert np.array_equal(ids_to_classes(image.numpy()), expected.label[view].numpy())
     assert metrics[scan.name]["views"] == len(opened)
     assert metrics[scan.name]["unannotated_share"] == (expected.label == 0).float().mean().item()
 
