@@ -27,7 +27,7 @@ _PIXELS_PER_CHUNK = 2_000_000
 class Annotation(NamedTuple):
     """Views of a labelled mesh."""
 
-    label: Tensor  # uint8 [N, H, W] class index, or int32 [N, H, W] id; 0 = unannotated or nothing hit
+    label: Tensor  # [N, H, W]: uint8 class index, or int32 id or instance; 0 = unannotated or nothing hit
     depth: Tensor  # float32 [N, H, W]: metres along the optical axis; 0 = nothing hit
 
 
@@ -91,23 +91,41 @@ def annotate_views(
 
     Args:
         mesh: with labels.
-        cameras: cameras to render.
-        label_rule: ``"majority"`` gives a face one label, see :func:`face_labels` (the paper's rule);
-            ``"nearest_vertex"`` gives a pixel the label of the vertex of its face that is nearest to the point it
-            shows (sharper: borders between classes run through faces).
         values: ``"classes"`` for class indices, ``"ids"`` for the mesh's ids.
-        near: metres; closer surfaces are invisible.
-        device: where to compute and to return.
+        cameras, label_rule, near, device: as of :func:`annotate_vertices`.
 
     Raises:
         ValueError: an unknown rule or kind of values, or a mesh without labels.
     """
-    if label_rule not in LABEL_RULES:
-        raise ValueError(f"label_rule {label_rule!r} is unknown; use one of {', '.join(LABEL_RULES)}")
     if mesh.labels is None:
         raise ValueError("the mesh has no labels")
-    vertices, faces = mesh.vertices.to(device), mesh.faces.to(device)
-    labels = vertex_labels(mesh.labels.to(device), values)
+    return annotate_vertices(mesh, vertex_labels(mesh.labels, values), cameras, label_rule, near, device)
+
+
+def annotate_vertices(
+    mesh: Mesh,
+    labels: Tensor,  # [Nv], whole numbers, 0 for none
+    cameras: CameraList,
+    label_rule: str = "majority",
+    near: float = 0.01,
+    device: torch.device | str = "cpu",
+) -> Annotation:
+    """Images of what the vertices are labelled with, and depth, at the cameras' image size.
+
+    Args:
+        cameras: cameras to render.
+        label_rule: ``"majority"`` gives a face one label, see :func:`face_labels` (the paper's rule);
+            ``"nearest_vertex"`` gives a pixel the label of the vertex of its face that is nearest to the point it
+            shows (sharper: borders between classes run through faces).
+        near: metres; closer surfaces are invisible.
+        device: where to compute and to return.
+
+    Raises:
+        ValueError: an unknown rule.
+    """
+    if label_rule not in LABEL_RULES:
+        raise ValueError(f"label_rule {label_rule!r} is unknown; use one of {', '.join(LABEL_RULES)}")
+    vertices, faces, labels = mesh.vertices.to(device), mesh.faces.to(device), labels.to(device)
     table = face_labels(labels, faces)
     wanted = ("face", "depth") if label_rule == "majority" else ("face", "depth", "barycentric")
     label, depth = [], []

@@ -10,14 +10,17 @@ from typing import Any
 import gin
 import numpy as np
 import torch
+from torch import Tensor
 
 from dataloader import CameraList, Mesh, ViewStore, add_channel, load_scene
-from dataloader.label_mesh import label_files, load_label_mesh
+from dataloader.label_mesh import group_files, label_files, load_label_mesh
 from dataloader.view_channels import encode
 from dataloader.view_writer import channels_missing
-from model.annotation import LABEL_RULES, VALUES, annotate_views, count_labels
+from model.annotation import LABEL_RULES, VALUES, annotate_vertices, annotate_views, count_labels
+from model.instances import Instances, scene_instances
 from utils.device import choose_device
 from utils.errors import UserError, check_choice
+from utils.files import write_json
 from utils.identity import FileSet, value_identity
 from utils.images import write_image
 from utils.labels import UNANNOTATED, label_set, label_settings
@@ -29,6 +32,7 @@ from utils.scenes import check_on_error, for_each_scene, require_scenes, resolve
 from utils.tasks import task
 
 _PIXELS_PER_CHUNK = 2_000_000
+_LABEL_IMAGES, _INSTANCE_IMAGES = "label images", "instance images"
 
 
 @task(summary="rasterize the labelled meshes into the rendered views", inputs=("scans_dir", "views_dir"),
@@ -42,6 +46,7 @@ def annotate(
     with_depth: bool = False,
     png_dir: str = "",
     png_labels: str = "classes",
+    instances_dir: str = "",
     device: str = "auto",
     on_error: str = "refuse",
     unlabelled: str | Sequence[str] = (),
@@ -60,6 +65,9 @@ def annotate(
         png_dir: also write label images to png_dir/SCENE/VIEW.png, of 8 bits or, where an id needs it, of 16; "" writes
             none.
         png_labels: what these images hold: "classes" (class indices) or "ids" (those of the label set's table).
+        instances_dir: also write which object each pixel shows, to instances_dir/SCENE/VIEW.png of 16 bits, 0 for none,
+            and what the objects are, to instances.json beside them: ScanNet's objects (SCENE.aggregation.json and
+            *.segs.json), or connected surfaces of one id where the scan has neither; "" writes none.
         device: "auto", "cpu" or "cuda".
         on_error: "refuse" stops at a bad scene, "skip" continues without it.
         unlabelled: scenes that have no labels, such as ScanNet's test scenes: a list of names, or a text file.
@@ -67,6 +75,9 @@ def annotate(
     """
     check_choice("annotate.label_rule", label_rule, LABEL_RULES)
     check_choice("annotate.png_labels", png_labels, VALUES)
+    if png_dir and Path(png_dir).absolute() == Path(instances_dir).absolute():
+        raise UserError(f"annotate.png_dir and annotate.instances_dir are both {png_dir}; their images have the same "
+                        "names: choose two folders")
     if not near > 0:
         raise UserError(f"annotate.near = {near} must be a positive number of metres")
     check_on_error(on_error)
@@ -82,7 +93,8 @@ def annotate(
 
     def annotator(name: str) -> _SceneAnnotator:
         return _SceneAnnotator(Path(scans_dir) / name, Path(views_dir) / name, label_rule, near, with_depth,
-                               Path(png_dir) / name if png_dir else None, png_labels, chosen_device, overwrite)
+                               Path(png_dir) / name if png_dir else None, png_labels,
+                               Path(instances_dir) / name if instances_dir else None, chosen_device, overwrite)
 
     def annotate_scene(name: str) -> dict[str, Any]:
         return annotator(name).run()
@@ -103,12 +115,14 @@ class _SceneAnnotator:
 
     def __init__(
         self, scan: Path, store: Path, label_rule: str, near: float, with_depth: bool, png_folder: Path | None,
-        png_labels: str, device: torch.device, overwrite: bool,
+        png_labels: str, instance_folder: Path | None, device: torch.device, overwrite: bool,
     ):  # fmt: skip
         self._store = ViewStore(store)
         self._scan = load_scene(scan)
         self._label_rule, self._near, self._device, self._overwrite = label_rule, near, device, overwrite
-        self._png_folder, self._png_labels = png_folder, png_labels
+        self._png_labels = png_labels
+        self._image_folders = {what: folder for what, folder in
+                               ((_LABEL_IMAGES, png_folder), (_INSTANCE_IMAGES, instance_folder)) if folder is not None}
         mesh_settings = {"near": near, "mesh": FileSet(label_files(self._scan))}
         self._channels = {"label": {**mesh_settings, "label_rule": label_rule, **label_settings()}}
         if with_depth:
@@ -125,9 +139,8 @@ class _SceneAnnotator:
         """
         missing = [name for name, settings in self._channels.items()
                    if channels_missing(self._store.path, [name], settings, self._overwrite)]
-        if self._png_folder is not None and output_state(
-            self._png_folder, self._png_settings(), self._overwrite) != DONE:  # fmt: skip
-            missing.append("label images")
+        missing += [what for what, folder in self._image_folders.items()
+                    if output_state(folder, self._image_settings(what), self._overwrite) != DONE]
         if missing and opened:
             self._mesh  # noqa: B018  (refused here, or never)
         detail = f"{' and '.join(missing)} of {len(self._store)} views" if missing else ""
@@ -137,8 +150,8 @@ class _SceneAnnotator:
         """Add what is missing; returns the scene's figures."""
         for name in self._channels:
             add_channel(self._store.path, name, partial(self._fill, name), self._channels[name], self._overwrite)
-        if self._png_folder is not None:
-            self._write_pngs(self._png_folder)
+        for what, folder in self._image_folders.items():
+            self._write_images(what, folder)
         return self.summary()
 
     @cached_property
@@ -157,26 +170,44 @@ class _SceneAnnotator:
                             f"{label_files(self._scan)['mesh']}; mesh and cameras are in different frames, the mesh "
                             f"has no labels, or none that {label_set().path.name} lists: check the scan with 'verify'")
 
-    def _png_settings(self) -> dict[str, Any]:
+    def _image_settings(self, what: str) -> dict[str, Any]:
         cameras = self._store.cameras
         if len(set(cameras.names)) < len(cameras):
             raise UserError(f"{self._store.path} has several cameras of the same name, so their images would share a "
-                            "file; leave annotate.png_dir empty and read the label channel")
-        return {**self._channels["label"], "labels": self._png_labels, "size": list(self._store.size),
-                "cameras": value_identity(cameras.to_json())}  # fmt: skip
+                            "file; leave annotate.png_dir and annotate.instances_dir empty and read the label channel")
+        settings = {**self._channels["label"], "size": list(self._store.size),
+                    "cameras": value_identity(cameras.to_json())}  # fmt: skip
+        if what == _LABEL_IMAGES:
+            return {**settings, "labels": self._png_labels}
+        objects = {name: path for name, path in group_files(self._scan).items() if path.is_file()}
+        return {**settings, "objects": FileSet(objects)}
 
-    def _write_pngs(self, folder: Path) -> None:
+    def _write_images(self, what: str, folder: Path) -> None:
         """One image a view, named after its camera; an interrupted run continues where it stopped with --resume."""
-        unfinished = prepare_output(folder, self._png_settings(), self._overwrite)
+        unfinished = prepare_output(folder, self._image_settings(what), self._overwrite)
         if unfinished is None:
             return
-        for _, part in self._chunks("label images"):
+        for _, part in self._chunks(what):
             files = [unfinished / f"{name}.png" for name in part.names]
             if all(file.exists() for file in files):
                 continue
-            for file, label in zip(files, self._annotate(part, self._png_labels).label.cpu(), strict=True):
-                write_image(file, label if label.dtype == torch.uint8 else label.to(id_dtype()))
+            for file, image in zip(files, self._images(what, part), strict=True):
+                write_image(file, image)
+        if what == _INSTANCE_IMAGES:
+            write_json(unfinished / "instances.json", self._instances.described)
         commit_output(folder)
+
+    def _images(self, what: str, cameras: CameraList) -> Tensor:
+        if what == _LABEL_IMAGES:
+            labels = self._annotate(cameras, self._png_labels).label.cpu()
+            return labels if labels.dtype == torch.uint8 else labels.to(id_dtype())
+        vertex = self._instances.vertex
+        views = annotate_vertices(self._mesh, vertex, cameras, self._label_rule, self._near, self._device)
+        return views.label.cpu().to(torch.uint16)
+
+    @cached_property
+    def _instances(self) -> Instances:
+        return scene_instances(self._scan, self._mesh)
 
     def summary(self) -> dict[str, Any]:
         """Views, share of unannotated pixels, and vertices without a valid label."""
