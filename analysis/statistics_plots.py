@@ -133,7 +133,7 @@ def plot_sh_classes(sample: PixelSample, information: dict[str, Any]) -> Figure:
 
 @house_style
 def plot_before_and_after(before: torch.Tensor, after: torch.Tensor, tail: set[str]) -> Figure:
-    """Share of annotated pixels of every class without (``before [C]``) and with novel views (``after [21]``)."""
+    """Share of annotated pixels of every class without (``before [C]``) and with novel views (``after [C]``)."""
     shares = [(100 * counts[1:].double() / counts[1:].sum().clamp(min=1)).numpy() for counts in (before, after)]
     figure, axes = new_figure(height=5.0)
     positions = np.arange(1, label_set().num_classes)

@@ -17,7 +17,7 @@ from dataloader.synthesis.materials import Material
 
 
 class Nyu40(IntEnum):
-    """The NYU40 ids that rooms use; those outside the 20 benchmark classes count as unannotated."""
+    """The NYU40 ids that rooms use; what of them is a class, the label set says."""
 
     WALL = 1
     FLOOR = 2
