@@ -15,7 +15,8 @@ class GridHandle:
 
     Attributes:
         index: which voxels are occupied, and their placement.
-        density: float32 (on the CPU also float64) ``[V]``, per world unit of length.
+        density: float32 (on the CPU also float64) ``[V]``, per world unit of length; of nested grids per unit
+            of the outermost, so that voxels of one density have one opacity, whatever their size.
         sh: ``[V, 27]``, channel-major (R0..R8, G0..G8, B0..B8).
 
     Code that changes ``density`` or ``sh`` in place must call :meth:`values_changed`, or a GPU keeps rendering the old

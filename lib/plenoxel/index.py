@@ -27,8 +27,12 @@ class VoxelIndex:
     Several grids of one resolution are indexed together by stacking their links (rows numbered through). Grids that
     differ in values only share their index.
 
+    Grids may be nested: L grids of one resolution about one centre, each reaching half as far as the next. The last is
+    the whole box; each counts in its own box but for that of the one within. So voxels shrink towards the middle.
+
     Args:
-        links: int32 ``[Rx, Ry, Rz]``, or ``[S, Rx, Ry, Rz]`` for a stack: the row of each voxel, -1 where it is empty.
+        links: int32 ``[Rx, Ry, Rz]``, ``[S, Rx, Ry, Rz]`` for a stack, or ``[S, L, Rx, Ry, Rz]`` for a stack of nested
+            grids, the innermost first: the row of each voxel, -1 where it is empty.
         num_rows: V; each of the rows 0 to V - 1 is named by one voxel.
         center: the grid's centre in world units.
         radius: half of the grid's extent along each axis in world units.
@@ -78,9 +82,10 @@ class VoxelIndex:
         center: Sequence[float] = (0.0, 0.0, 0.0),
         radius: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> VoxelIndex:
-        """The index of a grid whose occupied voxels, numbered in their order, are those of a mask ``[Rx, Ry, Rz]``."""
+        """The index of a grid whose occupied voxels, numbered in their order, are those of a mask of links' shape."""
+        _resolution(occupied.shape[-3:])
         voxels = occupied.reshape(-1).nonzero()[:, 0]
-        return cls._of_voxels(_resolution(occupied.shape), voxels, center, radius)
+        return cls._of_voxels(occupied.shape, voxels, center, radius)
 
     @classmethod
     def _of_voxels(cls, resolution: Sequence[int], voxels: Tensor, center, radius) -> VoxelIndex:
@@ -110,6 +115,11 @@ class VoxelIndex:
     def resolution(self) -> tuple[int, int, int]:
         """``(Rx, Ry, Rz)``."""
         return tuple(self.links.shape[-3:])
+
+    @property
+    def levels(self) -> int:
+        """L, the number of nested grids; 1 for a grid alone."""
+        return self.links.shape[1] if self.links.dim() == 5 else 1
 
     @property
     def total_voxels(self) -> int:
@@ -184,9 +194,10 @@ def usable_for_gradients(tensor: Tensor) -> Tensor:
 
 
 def _check_links(links: Tensor, num_rows: int) -> None:
-    if links.dtype != torch.int32 or links.dim() not in (3, 4):
+    if links.dtype != torch.int32 or links.dim() not in (3, 4, 5):
         raise ValueError(
-            f"links must be int32 [Rx, Ry, Rz] (or [S, Rx, Ry, Rz]), found {links.dtype} {tuple(links.shape)}"
+            "links must be int32 [Rx, Ry, Rz], [S, Rx, Ry, Rz] or [S, L, Rx, Ry, Rz], found "
+            f"{links.dtype} {tuple(links.shape)}"
         )
     _resolution(links.shape[-3:])
     if not links.numel():

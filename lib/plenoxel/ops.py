@@ -1,9 +1,10 @@
 """Plenoxel ops: thin typed wrappers around `torch.ops.plenoxel`, with their fake functions and autograd.
 
 A grid is a `GridHandle`: an index of its occupied voxels, `density` [V] and `sh` [V, 27], channel-major (R0..R8,
-G0..G8, B0..B8). Tensors are float32 or (on the CPU) float64, of one type and device. Several grids of one resolution
-are rendered together through a handle of their stack, naming each ray's grid in `scene_index` int32 [N]; a number that
-is not in the stack raises RuntimeError on the CPU and ends the kernel with an error on a GPU.
+G0..G8, B0..B8). Tensors are float32 or (on the CPU) float64, of one type and device. Grids may be nested, so that
+voxels shrink towards the middle (`VoxelIndex`). Several grids of one resolution are rendered together through a handle
+of their stack, naming each ray's grid in `scene_index` int32 [N]; a number that is not in the stack raises RuntimeError
+on the CPU and ends the kernel with an error on a GPU.
 
 Rays are `origins` and `directions` [N, 3] in world units, directions of unit length. Options are `RenderOptions`.
 
@@ -164,8 +165,8 @@ def update_grid(
     neighbour counts as equal and the cell of row 0 is left out. Then does what two `rmsprop_step` do.
 
     Args:
-        first_cell, num_cells: cells are numbered as voxels, (x * Ry + y) * Rz + z; a range of them, by default all,
-            whose variation counts. Voxels on the upper border begin no cell.
+        first_cell, num_cells: cells are numbered as voxels, (x * Ry + y) * Rz + z, level by level; a range of them, by
+            default all, whose variation counts. Voxels on the upper border begin no cell.
     """
     count = grid.index.total_voxels - first_cell if num_cells is None else num_cells
     torch.ops.plenoxel.update_grid(

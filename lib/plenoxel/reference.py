@@ -16,7 +16,7 @@ from torch import Tensor
 from lib.plenoxel.grid import GridHandle
 from lib.plenoxel.options import RenderOptions
 from lib.plenoxel.outputs import OUTPUTS, RayOutputs
-from lib.plenoxel.reference_march import March, colors, interpolate, rays_in_grid
+from lib.plenoxel.reference_march import March, colors, interpolate
 from utils.spherical_harmonics import SH_CHANNELS, sh_basis
 
 
@@ -28,18 +28,17 @@ def _render_rays(
     outputs: Sequence[str] = OUTPUTS,
 ) -> RayOutputs:
     """Volume rendering of a batch of rays; see `ops.render_rays`."""
-    rays = rays_in_grid(grid.index, origins, directions, options.near_clip)
-    march = March(grid, rays, options)
+    march = March(grid, origins, directions, options)
     basis = sh_basis(directions)
-    rgb, depth = torch.zeros_like(origins), torch.zeros_like(rays.delta)
+    rgb, depth = torch.zeros_like(origins), torch.zeros_like(march.delta)
     image = origins.new_zeros(len(origins), SH_CHANNELS)
     for sample in march.samples():
         rgb = rgb + sample.weight[:, None] * colors(sample.coefficients, basis)
         image = image + sample.weight[:, None] * sample.coefficients
-        depth = depth + sample.weight * sample.t * rays.delta
+        depth = depth + sample.weight * sample.distance
     background = march.transmittance[:, None] * options.background_brightness
     if options.sh_background:
-        image = torch.where((rays.entry <= rays.exit)[:, None], image + background, image)
+        image = torch.where(march.hits[:, None], image + background, image)
     values = {"rgb": rgb + background, "sh": image, "depth": depth, "alpha": 1 - march.transmittance}
     return RayOutputs(**{name: values[name] if name in outputs else None for name in OUTPUTS})
 
@@ -52,7 +51,7 @@ def _max_weight(
     options: RenderOptions,
 ) -> None:
     """Raises `weights` to the largest rendering weight of any sample that reads a voxel."""
-    march = March(grid, rays_in_grid(grid.index, origins, directions, options.near_clip), options)
+    march = March(grid, origins, directions, options)
     for sample in march.samples():
         read = sample.active[:, None] & (sample.rows >= 0)
         weight = sample.weight[:, None].expand_as(read)[read]
@@ -80,13 +79,12 @@ def _fit_gradients(
 ) -> Tensor:
     """Adds the gradient of the loss that `ops.fit_gradients` writes out, by autograd; returns rgb [N, 3]."""
     density, sh = grid.density.detach().requires_grad_(), grid.sh.detach().requires_grad_()
-    rays = rays_in_grid(grid.index, origins, directions, options.near_clip)
-    march = March(grid.with_values(density, sh), rays, options)
+    march = March(grid.with_values(density, sh), origins, directions, options)
     basis, count = sh_basis(directions), len(origins)
-    target_depth = torch.zeros_like(rays.delta) if depth_target is None else depth_target
-    rgb, depth, near, sparsity = torch.zeros_like(origins), torch.zeros_like(rays.delta), 0, 0
+    target_depth = torch.zeros_like(march.delta) if depth_target is None else depth_target
+    rgb, depth, near, sparsity = torch.zeros_like(origins), torch.zeros_like(march.delta), 0, 0
     for sample in march.samples():
-        distance = sample.t * rays.delta
+        distance = sample.distance
         rgb = rgb + sample.weight[:, None] * colors(sample.coefficients, basis)
         depth = depth + sample.weight * distance
         near = near + (sample.weight * (distance < target_depth - free_space_margin)).sum()
@@ -96,7 +94,7 @@ def _fit_gradients(
         transmittance.copy_(march.transmittance.detach())
     weights = 1 if ray_weights is None else ray_weights.reshape(count, -1)
     # log T keeps its gradient where a ray was stopped, at the value it has for T = 0
-    absorbed = torch.where(march.stopped, torch.ones_like(rays.delta), -torch.expm1(-march.tau))
+    absorbed = torch.where(march.stopped, torch.ones_like(march.delta), -torch.expm1(-march.tau))
     beta = (-march.tau + torch.log(absorbed + 1e-3)).sum()
     depth_loss = ((depth - target_depth) ** 2 * (target_depth > 0)).sum()
     loss = (weights * (rgb - target_rgb) ** 2).sum() / (3 * count) + sparsity_lambda * sparsity
@@ -148,12 +146,13 @@ def _add_variation(
     touched: Tensor,  # [V] bool, set where a voxel belongs to one of the cells
 ) -> None:
     """Adds weight * the gradient of the total variation of cells; `ignore_edge`: as for coefficients."""
-    scale = weight * torch.tensor(links.shape).to(data)[:, None] / 256
-    x, y, z = torch.unravel_index(cells, links.shape)
-    for i, j, k in zip(x.tolist(), y.tolist(), z.tolist(), strict=True):
-        if i + 1 == links.shape[0] or j + 1 == links.shape[1] or k + 1 == links.shape[2]:
+    size = links.shape[-3:]
+    scale = weight * torch.tensor(size).to(data)[:, None] / 256
+    grids = links.reshape(-1, *size)
+    for level, i, j, k in zip(*(axis.tolist() for axis in torch.unravel_index(cells, grids.shape)), strict=True):
+        if i + 1 == size[0] or j + 1 == size[1] or k + 1 == size[2]:
             continue
-        rows = [links[at].item() for at in ((i, j, k), (i + 1, j, k), (i, j + 1, k), (i, j, k + 1))]
+        rows = [grids[level][at].item() for at in ((i, j, k), (i + 1, j, k), (i, j + 1, k), (i, j, k + 1))]
         touched[[row for row in rows if row >= 0]] = True
         if ignore_edge and rows[0] == 0:
             continue

@@ -6,12 +6,12 @@ from torch import Tensor
 
 from lib.plenoxel.grid import GridHandle
 from lib.plenoxel.options import RenderOptions
-from lib.plenoxel.reference_march import March, rays_in_grid
+from lib.plenoxel.reference_march import March
 
 
 def _ray_weights(grid: GridHandle, origins: Tensor, directions: Tensor, options: RenderOptions) -> Tensor:
     """What each ray weighs at each voxel, as a dense matrix [N, V]."""
-    march = March(grid, rays_in_grid(grid.index, origins, directions, options.near_clip), options)
+    march = March(grid, origins, directions, options)
     weights = origins.new_zeros(len(origins), grid.index.num_rows + 1)  # the last column takes what empty corners get
     for sample in march.samples():
         shares = sample.weight[:, None] * sample.corner_weights * sample.active[:, None]

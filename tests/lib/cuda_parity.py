@@ -16,8 +16,10 @@ needs_cache = pytest.mark.skipif(
     "PYTORCH_NO_CUDA_MEMORY_CACHING" in os.environ, reason="captures and figures of memory need PyTorch's cache"
 )
 
-TRACED = [(7, 5, 9), (150, 4, 3), (700, 4, 3)]  # a ray's voxels are all kept, or too many; a lane finds too many cells
-RESOLUTIONS = [(2, 2, 2), (2, 3, 40), (7, 5, 9), (33, 64, 20)]
+NESTED = (1, 3, 12, 16, 20)
+# A ray's voxels are all kept, or too many; a lane finds too many cells; grids are nested.
+TRACED = [(7, 5, 9), (150, 4, 3), (700, 4, 3), NESTED]
+RESOLUTIONS = [(2, 2, 2), (2, 3, 40), (7, 5, 9), (33, 64, 20), NESTED]
 OPTIONS = [
     {},
     {"step_size": 0.05},

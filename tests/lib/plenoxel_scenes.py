@@ -53,7 +53,7 @@ def render(scene: Scene, **arguments):
 
 
 def links_from_rows(resolution, occupied: Tensor) -> Tensor:
-    """Links [Rx, Ry, Rz] in which voxel occupied[row] has this row."""
+    """Links of shape `resolution` in which voxel occupied[row] has this row."""
     links = torch.full((int(np.prod(resolution)),), -1, dtype=torch.int32)
     links[occupied] = torch.arange(len(occupied), dtype=torch.int32)
     return links.view(*resolution)
@@ -76,6 +76,7 @@ def random_rays(count: int, generator: torch.Generator, dtype) -> tuple[Tensor, 
 
 
 def random_scene(resolution=(7, 5, 9), share=0.4, rays=64, seed=0, dtype=torch.float64) -> Scene:
+    """`resolution` is links' shape: three sizes, or five where grids are nested."""
     generator = torch.Generator().manual_seed(seed)
     return Scene(*random_grid(resolution, share, generator, dtype), *random_rays(rays, generator, dtype))
 

@@ -103,9 +103,10 @@ def test_gradients_agree_with_double_precision():
 
 @pytest.mark.parametrize("tv_density, tv_sh", [(0.3, 0.2), (0.0, 0.2), (0.3, 0.0), (0.0, 0.0)])
 @pytest.mark.parametrize("share", [0.02, 0.6, 1.0])
-def test_update_grid_as_the_cpu(share, tv_density, tv_sh):
+@pytest.mark.parametrize("resolution", [(9, 11, 70), (1, 3, 9, 11, 23)])
+def test_update_grid_as_the_cpu(resolution, share, tv_density, tv_sh):
     generator = torch.Generator().manual_seed(9)
-    links, density, sh = random_grid((9, 11, 70), share, generator, torch.float32)
+    links, density, sh = random_grid(resolution, share, generator, torch.float32)
     touched = torch.rand(len(density), generator=generator) < 0.3
     gradients, squares = ([torch.randn(t.shape, generator=generator) for t in (density, sh)] for _ in range(2))
     for gradient in gradients:

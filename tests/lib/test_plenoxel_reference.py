@@ -15,7 +15,8 @@ OPTIONS = [
     {"step_size": 0.37, "near_clip": 0.2, "sigma_thresh": 0.5, "stop_thresh": 1e-2, "sh_background": True},
     {"center": (0.1, -0.2, 0.3), "radius": (0.9, 1.3, 0.7), "step_size": 1.7},
 ]
-GRIDS = [{}, {"resolution": (2, 2, 2), "share": 1.0}, {"resolution": (33, 2, 12), "share": 0.05}]
+NESTED = {"resolution": (1, 3, 6, 5, 8), "share": 0.3}
+GRIDS = [{}, {"resolution": (2, 2, 2), "share": 1.0}, {"resolution": (33, 2, 12), "share": 0.05}, NESTED]
 
 
 def assert_same(actual, expected, dtype):
@@ -54,9 +55,10 @@ def test_render_rays(grid, options, dtype):
 def test_awkward_rays():
     """Axis-parallel rays have zero direction components: inside, outside, beside the box, along its faces and edges."""
     generator = torch.Generator().manual_seed(3)
-    grid = random_grid((6, 8, 10), 0.5, generator, torch.float64)
-    scene = Scene(*grid, *awkward_rays(torch.float64))
-    agrees_with_reference(scene, torch.float64, step_size=0.3)
+    for resolution in ((6, 8, 10), (1, 3, 6, 8, 10)):
+        grid = random_grid(resolution, 0.5, generator, torch.float64)
+        scene = Scene(*grid, *awkward_rays(torch.float64))
+        agrees_with_reference(scene, torch.float64, step_size=0.3)
 
 
 def test_ray_parallel_to_the_box_and_outside_sees_only_background():
@@ -117,8 +119,9 @@ def test_stacked_scenes_are_rendered_as_alone():
             assert torch.equal(together[index == number], single[index == number])
 
 
-def test_max_weight():
-    scene = random_scene(resolution=(9, 8, 7), share=0.3)
+@pytest.mark.parametrize("resolution", [(9, 8, 7), NESTED["resolution"]])
+def test_max_weight(resolution):
+    scene = random_scene(resolution, share=0.3)
     actual, expected = torch.full_like(scene.density, 0.01), torch.full_like(scene.density, 0.01)
     run(ops.max_weight, scene, actual)
     run(reference._max_weight, scene, expected)
@@ -139,8 +142,9 @@ FIT_TERMS = [
 @pytest.mark.parametrize("options", FIT_TERMS)
 @pytest.mark.parametrize("weights", [None, (64,), (64, 3)])
 @pytest.mark.parametrize("background", ["options'", "grey", "colours"])
-def test_fit_gradients(options, weights, background):
-    scene = random_scene(seed=4)
+@pytest.mark.parametrize("grid", [{}, NESTED])
+def test_fit_gradients(grid, options, weights, background):
+    scene = random_scene(**grid, seed=4)
     generator = torch.Generator().manual_seed(5)
     target = torch.rand(64, 3, generator=generator, dtype=torch.float64)
     depth = (torch.rand(64, generator=generator, dtype=torch.float64) * 3 - 0.5).clamp_min(0)  # 0: unknown
@@ -188,8 +192,9 @@ def test_rmsprop_steps():
 
 @pytest.mark.parametrize("tv_density, tv_sh", [(0.3, 0.2), (0.0, 0.2), (0.3, 0.0), (0.0, 0.0)])
 @pytest.mark.parametrize("cells", [(0, None), (60, 100), (314, 1)])
-def test_update_grid(cells, tv_density, tv_sh):
-    scene = random_scene(share=0.6)
+@pytest.mark.parametrize("resolution", [(7, 5, 9), (1, 3, 5, 4, 6)])
+def test_update_grid(resolution, cells, tv_density, tv_sh):
+    scene = random_scene(resolution, share=0.6)
     generator = torch.Generator().manual_seed(0)
     touched = torch.rand(len(scene.density), generator=generator) < 0.3
 

@@ -57,6 +57,7 @@ inline void check_device(const Tensor& expected, std::initializer_list<OptionalT
 }
 
 constexpr int64_t kLargestSide = 1 << 24;  // voxels along an axis, or rows of a texture: exact in float32
+constexpr int64_t kMostLevels = 16;
 constexpr double kLeastStep = 1e-3;        // voxels, or layers: shorter steps are lost in rounding, and take for ever
 
 inline void check_finite(double number, const char* name) {
@@ -70,13 +71,15 @@ inline void check_step(double step_size) {
   check_finite(step_size, "step_size");
 }
 
-// Sizes of a grid or a stack of grids: [Rx, Ry, Rz] or [S, Rx, Ry, Rz], the last three of `sizes`.
+// Sizes of a grid or a stack of grids, [Rx, Ry, Rz] or [S, Rx, Ry, Rz], or of a stack of nested ones, [S, L, Rx, Ry, Rz].
 inline void check_resolution(const char* name, at::IntArrayRef sizes) {
-  TORCH_CHECK(sizes.size() == 3 || sizes.size() == 4, name, " must have 3 or 4 dimensions, got ", sizes.size());
+  TORCH_CHECK(sizes.size() >= 3 && sizes.size() <= 5, name, " must have 3 to 5 dimensions, got ", sizes.size());
   for (size_t axis = sizes.size() - 3; axis < sizes.size(); ++axis)
     TORCH_CHECK(sizes[axis] >= 2 && sizes[axis] <= kLargestSide, "a grid must have at least 2 voxels per axis and at most ",
                 kLargestSide, ", ", name, " have ", sizes);
   TORCH_CHECK(sizes.size() == 3 || sizes[0] >= 1, name, " must hold at least one grid, got ", sizes);
+  TORCH_CHECK(sizes.size() < 5 || (sizes[1] >= 1 && sizes[1] <= kMostLevels), name, " must hold 1 to ", kMostLevels,
+              " nested grids, got ", sizes);
 }
 
 inline void check_links(const Tensor& links) {
@@ -91,7 +94,12 @@ inline void check_rays(const Tensor& origins, const Tensor& directions, at::Scal
   check(directions, "directions", type, {origins.size(0), 3});
 }
 
-inline int64_t scenes_of(const Tensor& links) { return links.dim() == 4 ? links.size(0) : 1; }
+inline int levels_of(const Tensor& links) { return links.dim() > 4 ? int(links.size(1)) : 1; }
+
+inline int64_t scenes_of(const Tensor& links) { return links.dim() > 3 ? links.size(0) : 1; }
+
+// Grids in all, with nested ones: each has a distance field of its own.
+inline int64_t grids_of(const Tensor& links) { return links.dim() > 4 ? links.size(0) * links.size(1) : scenes_of(links); }
 
 // Values are looked at on the CPU only: asking a GPU for them would wait for it, and its kernels end by themselves.
 inline void check_scene_index(const OptionalTensor& scene_index, int64_t rays, int64_t scenes) {
@@ -103,13 +111,14 @@ inline void check_scene_index(const OptionalTensor& scene_index, int64_t rays, i
     TORCH_CHECK(values[i] >= 0 && values[i] < scenes, "scene_index names grid ", values[i], " of a stack of ", scenes);
 }
 
-// Where a grid's, or a stack's, voxels are.
+// Where a grid's, or a stack's, voxels are; the last three dimensions of a tensor are its size.
 template <typename T>
-plenoxel::Box<T> box_of(const Tensor& links, Numbers center, Numbers radius) {
+plenoxel::Box<T> box_of(const Tensor& links, Numbers center, Numbers radius, int levels) {
   const int64_t last = links.dim();
   return {{int(links.size(last - 3)), int(links.size(last - 2)), int(links.size(last - 1))},
           {T(center[0]), T(center[1]), T(center[2])},
-          {T(radius[0]), T(radius[1]), T(radius[2])}};
+          {T(radius[0]), T(radius[1]), T(radius[2])},
+          levels};
 }
 
 inline void check_options(Numbers center, Numbers radius, Numbers options) {

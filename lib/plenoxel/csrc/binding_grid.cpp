@@ -13,19 +13,19 @@ Tensor cell_distance(const Tensor& links) {
   check_links(links);
   const c10::InferenceMode guard(false);
   Tensor distance = at::empty(links.sizes(), links.options().dtype(at::kByte));
-  const plenoxel::Box<float> box = box_of<float>(links, {0., 0., 0.}, {1., 1., 1.});
+  const plenoxel::Box<float> box = box_of<float>(links, {0., 0., 0.}, {1., 1., 1.}, 1);
 #ifdef WITH_CUDA
   if (links.is_cuda()) {
     const c10::cuda::CUDAGuard device(links.device());
     const Tensor scratch = at::empty(distance.sizes(), distance.options());
-    plenoxel::cuda::cell_distance(data<int32_t>(links), scenes_of(links), box.size, data<uint8_t>(distance),
+    plenoxel::cuda::cell_distance(data<int32_t>(links), grids_of(links), box.size, data<uint8_t>(distance),
                                   data<uint8_t>(scratch), stream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
     finish();
     return distance;
   }
 #endif
-  plenoxel::cpu::cell_distance(data<int32_t>(links), scenes_of(links), box.size, data<uint8_t>(distance),
+  plenoxel::cpu::cell_distance(data<int32_t>(links), grids_of(links), box.size, data<uint8_t>(distance),
                                at::get_num_threads());
   return distance;
 }
@@ -65,7 +65,8 @@ void update_grid(const Tensor& links, const Tensor& density, const Tensor& sh, c
                  int64_t first_cell, int64_t num_cells, double density_variation, double sh_variation, double density_rate,
                  double sh_rate, double beta, double epsilon) {
   check_links(links);
-  TORCH_CHECK(links.dim() == 3, "links must have 3 dimensions, got ", links.dim());
+  TORCH_CHECK(links.dim() == 3 || (links.dim() == 5 && links.size(0) == 1),
+              "links must be [Rx, Ry, Rz] or [1, L, Rx, Ry, Rz], got ", links.sizes());
   const at::ScalarType type = density.scalar_type();
   check(density, "density", type, {-1});
   check(sh, "sh", type, {density.size(0), plenoxel::kCoefficients});
@@ -85,7 +86,8 @@ void update_grid(const Tensor& links, const Tensor& density, const Tensor& sh, c
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
     const plenoxel::FitState<T> state{data<int32_t>(links),
-                                      {int(links.size(0)), int(links.size(1)), int(links.size(2))},
+                                      {int(links.size(-3)), int(links.size(-2)), int(links.size(-1))},
+                                      levels_of(links),
                                       density.size(0),
                                       data<T>(density),
                                       data<T>(grad_density),
@@ -112,7 +114,7 @@ std::tuple<Tensor, Tensor> sample_grid(const Tensor& links, const Tensor& densit
   const Tensor sigma = empty_for_rays(points, 0, true), coefficients = empty_for_rays(points, plenoxel::kCoefficients, true);
   dispatch(type, [&](auto zero) {
     using T = decltype(zero);
-    const plenoxel::Grid<T> grid{box_of<T>(links, {0., 0., 0.}, {1., 1., 1.}), data<int32_t>(links), nullptr,
+    const plenoxel::Grid<T> grid{box_of<T>(links, {0., 0., 0.}, {1., 1., 1.}, 1), data<int32_t>(links), nullptr,
                                  data<T>(density), data<T>(sh), 1};
     PLENOXEL_RUN(density, sample_grid, grid, data<T>(points), points.size(0), data<T>(sigma), data<T>(coefficients));
   });

@@ -16,12 +16,12 @@ std::tuple<Tensor, Tensor> cell_table(const Tensor& distance) {
   TORCH_CHECK(distance.numel() < int64_t(1) << 32, "at most 2^32 voxels can be packed, got ", distance.numel());
   const c10::cuda::CUDAGuard guard(distance.device());
   used_here({distance});
-  const plenoxel::Box<float> box = box_of<float>(distance, {0., 0., 0.}, {1., 1., 1.});
+  const plenoxel::Box<float> box = box_of<float>(distance, {0., 0., 0.}, {1., 1., 1.}, 1);
   std::vector<int64_t> shape = distance.sizes().vec();
   shape.insert(shape.begin(), cuda::kOctants);
   const Tensor ahead = at::empty(shape, distance.options());
   const Tensor scratch = at::empty({2, distance.numel()}, distance.options());
-  cuda::distance_ahead(data<uint8_t>(distance), scenes_of(distance), box.size, data<uint8_t>(ahead), data<uint8_t>(scratch),
+  cuda::distance_ahead(data<uint8_t>(distance), grids_of(distance), box.size, data<uint8_t>(ahead), data<uint8_t>(scratch),
                        stream());
   const Tensor words = at::empty({words_of(distance.numel()), 2}, distance.options().dtype(at::kInt));
   const Tensor occupied = at::zeros({1}, words.options());
@@ -47,7 +47,7 @@ std::tuple<Tensor, Tensor, Tensor> pack_grid(const Tensor& links, const Tensor& 
   const c10::cuda::CUDAGuard guard(links.device());
   used_here({links, words, density, sh});
   const Tensor cells = at::empty({occupied, kCellNumbers}, links.options());
-  const plenoxel::Grid<float> grid{box_of<float>(links, {0., 0., 0.}, {1., 1., 1.}), data<int32_t>(links), nullptr,
+  const plenoxel::Grid<float> grid{box_of<float>(links, {0., 0., 0.}, {1., 1., 1.}, levels_of(links)), data<int32_t>(links), nullptr,
                                    data<float>(density), data<float>(sh), scenes_of(links)};
   cuda::pack_cells(grid, data<cuda::CellWord>(words), data<bool>(may_clamp), occupied, data<cuda::PackedCell>(cells),
                    stream());

@@ -24,20 +24,23 @@ void trace(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& opt
   const int64_t plane = int64_t(grid.size[1]) * grid.size[2];
   Compositor<T> compositor;
   int64_t cell = -1;
-  int index[3] = {-4, -4, -4};  // far from any cell: nothing is carried into the first one
+  int level = -1;
+  int index[3] = {};
   int32_t row[kCorners] = {};
   T weights[kCorners] = {};
   const auto leave = [&](unsigned corners) {
     for (int corner = 0; corner < kCorners; ++corner)
       if ((corners >> corner & 1) && row[corner] >= 0 && weights[corner] != 0) emit(row[corner], weights[corner]);
   };
-  march(grid, scene_of(rays, i), ray, options.step_size, options.sigma_thresh,
+  march(grid, rays, options, i,
         [&](const RaySample<T>& sample, const Corners<T>& corners) {
           if (corners.cell != cell) {
             cell = corners.cell;
             const int next[3] = {int(cell / plane % grid.size[0]), int(cell / grid.size[2] % grid.size[1]),
                                  int(cell % grid.size[2])};
-            const int move[3] = {next[0] - index[0], next[1] - index[1], next[2] - index[2]};
+            int move[3] = {next[0] - index[0], next[1] - index[1], next[2] - index[2]};
+            if (sample.level != level) move[0] = kFar;  // nothing is carried into the first cell of a part
+            level = sample.level;
             leave(left_behind(move));
             carry_weights(move, weights);
             std::copy_n(next, 3, index);

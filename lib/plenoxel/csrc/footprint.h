@@ -6,6 +6,8 @@
 
 namespace plenoxel {
 
+constexpr int kFar = 4;  // a move so far that no corner is shared
+
 // Which corners of a cell a ray leaves behind when it moves to a cell at this offset, a bit each.
 PLENOXEL_HD unsigned left_behind(const int move[3]) {
   constexpr unsigned kLow[3] = {0x0f, 0x33, 0x55};  // corners on the lower side along each axis

@@ -63,7 +63,7 @@ struct ForwardRay {
     samples.clear();
     depth = 0;
     rgb[0] = rgb[1] = rgb[2] = 0;
-    march(grid, scene_of(rays, i), ray, options.step_size, options.sigma_thresh,
+    march(grid, rays, options, i,
           [&](const RaySample<T>& sample, const Corners<T>& corners) {
             Shaded<T> shaded{sample, corners.cell, {}, 0, 0, 0};
             shaded.weight = compositor.pass(sample.sigma * options.step_size * ray.delta, options.stop_thresh);
@@ -73,7 +73,7 @@ struct ForwardRay {
             for (T& color : shaded.color) color += T(0.5);
             if (sh_cotangent) shaded.image_gradient = row.dot(sh_cotangent);
             for (int c = 0; c < 3; ++c) rgb[c] += shaded.weight * larger(shaded.color[c], T(0));
-            depth += shaded.weight * sample.t * ray.delta;
+            depth += shaded.weight * sample.distance;
             samples.push_back(shaded);
             return !compositor.stopped;
           });
@@ -91,7 +91,7 @@ void add_records(const Grid<T>& grid, const ForwardRay<T>& forward, const Render
   BackwardCompositor<T> backward{by_transmittance * forward.compositor.remaining() + gradient.log_transmittance};
   for (size_t s = forward.samples.size(); s-- > 0;) {
     const Shaded<T>& shaded = forward.samples[s];
-    const T distance = shaded.sample.t * forward.ray.delta;
+    const T distance = shaded.sample.distance;
     Record<T> record{shaded.cell, int32_t(i), {}, {}, 0, shaded.weight};
     T by_weight = gradient.depth * distance + shaded.image_gradient;
     if (distance < gradient.free_until) by_weight += gradient.free_space;

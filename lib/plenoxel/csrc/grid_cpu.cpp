@@ -122,10 +122,10 @@ void add_variation(const FitState<T>& state, const UpdateOptions<T>& options, co
                    T weight, bool ignore_edge, int threads) {
   const int* const size = state.size;
   const int64_t stride[3] = {int64_t(size[1]) * size[2], size[2], 1};
-  const int64_t voxels = size[0] * stride[0], last_cell = options.first_cell + options.num_cells;
+  const int64_t voxels = state.levels * size[0] * stride[0], last_cell = options.first_cell + options.num_cells;
   const TotalVariation<T> variation(state.links, size, data, channels, ignore_edge);
   const auto in_range = [&](int64_t cell) {
-    return cell >= options.first_cell && cell < last_cell && cell / stride[0] < size[0] - 1 &&
+    return cell >= options.first_cell && cell < last_cell && cell / stride[0] % size[0] < size[0] - 1 &&
            cell / stride[1] % size[1] < size[1] - 1 && cell % size[2] < size[2] - 1;
   };
 #pragma omp parallel num_threads(threads)

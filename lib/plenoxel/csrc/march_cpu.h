@@ -3,7 +3,7 @@
 
 #include "compositing.h"
 #include "interpolation.h"
-#include "ray.h"
+#include "nested.h"
 #include "row.h"
 
 namespace plenoxel::cpu {
@@ -42,24 +42,24 @@ struct Corners {
 
 template <typename T>
 struct RaySample {
-  T t, sigma;
+  T distance;  // world
+  T sigma;
+  int level;
   T fraction[3];
   T corner_weights[kCorners];
 };
 
-// Calls visit(sample, corners) for each sample denser than `sigma_thresh`, front to back, until it returns false.
+// Calls visit(sample, corners) for each sample of a part of a ray, until it returns false; then returns false. `first`:
+// number of its grid's first cell.
 template <typename T, typename Visit>
-void march(const Grid<T>& grid, int scene, const Ray<T>& ray, T step_size, T sigma_thresh, Visit&& visit) {
-  const int64_t cells_per_scene = int64_t(grid.size[0]) * grid.size[1] * grid.size[2];
-  Corners<T> corners;
-  RaySample<T> sample;
+bool march_part(const Grid<T>& grid, int64_t first, const Ray<T>& ray, T step_size, T sigma_thresh, RaySample<T>& sample,
+                Corners<T>& corners, Visit&& visit) {
   Stepper<T> stepper(step_size);
   T t = ray.entry, previous = T(-1);
   while (t <= ray.exit && t > previous) {  // a ray from so far away that a step is lost in rounding ends here
     previous = t;
     const Cell<T> cell = cell_on_ray(grid.size, ray, t);
-    const int64_t index = scene * cells_per_scene +
-                          (int64_t(cell.index[0]) * grid.size[1] + cell.index[1]) * grid.size[2] + cell.index[2];
+    const int64_t index = first + (int64_t(cell.index[0]) * grid.size[1] + cell.index[1]) * grid.size[2] + cell.index[2];
     if (index != corners.cell) {
       if (const int distance = grid.distance[index]) {
         t = stepper.leap(t, smaller(empty_until(grid.size, ray, cell.index, distance), ray.exit));
@@ -72,9 +72,26 @@ void march(const Grid<T>& grid, int scene, const Ray<T>& ray, T step_size, T sig
     sample.sigma = trilinear(corners.density, cell.fraction);
     if (!(sample.sigma > sigma_thresh)) continue;
     trilinear_weights(cell.fraction, sample.corner_weights);
-    sample.t = previous;
+    sample.distance = previous * ray.world;
     for (int axis = 0; axis < 3; ++axis) sample.fraction[axis] = cell.fraction[axis];
-    if (!visit(sample, corners)) return;
+    if (!visit(sample, corners)) return false;
+  }
+  return true;
+}
+
+// Calls visit(sample, corners) for each sample of ray i denser than the threshold, front to back, until it returns false.
+template <typename T, typename Visit>
+void march(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, int64_t i, Visit&& visit) {
+  const int64_t cells = int64_t(grid.size[0]) * grid.size[1] * grid.size[2];
+  const int scene = rays.scene ? rays.scene[i] : 0;
+  Corners<T> corners;
+  RaySample<T> sample;
+  Ray<T> ray;
+  for (int part = 0;;) {
+    sample.level = next_part(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i, part, ray);
+    if (sample.level < 0) return;
+    const int64_t first = (int64_t(scene) * grid.levels + sample.level) * cells;
+    if (!march_part(grid, first, ray, options.step_size, options.sigma_thresh, sample, corners, visit)) return;
   }
 }
 
@@ -88,11 +105,6 @@ void for_ray_tasks(int64_t count, int threads, Task&& task) {
     const int64_t last = (i + 1) * kRaysPerTask;
     task(i * kRaysPerTask, last < count ? last : count, i);
   }
-}
-
-template <typename T>
-int scene_of(const Rays<T>& rays, int64_t i) {
-  return rays.scene ? rays.scene[i] : 0;
 }
 
 }  // namespace plenoxel::cpu

@@ -19,8 +19,8 @@ struct PackedScene {
   int64_t image_width;
 
   void check_all() const {
-    TORCH_CHECK((ahead.dim() == 4 || ahead.dim() == 5) && ahead.size(0) == cuda::kOctants,
-                "ahead must be [8, Rx, Ry, Rz] or [8, S, Rx, Ry, Rz], got ", ahead.sizes());
+    TORCH_CHECK(ahead.dim() >= 4 && ahead.dim() <= 6 && ahead.size(0) == cuda::kOctants,
+                "ahead must be [8, ...], with the dimensions of links, got ", ahead.sizes());
     check_resolution("ahead", ahead.sizes().slice(1));
     check(ahead, "ahead", at::kByte, ahead.sizes());
     check(words, "words", at::kInt, {words_of(ahead.numel() / cuda::kOctants), 2});
@@ -32,10 +32,11 @@ struct PackedScene {
     TORCH_CHECK(image_width >= 0, "image_width must not be negative, got ", image_width);
     used_here({ahead, words, cells});
   }
-  int64_t scenes() const { return ahead.dim() == 5 ? ahead.size(1) : 1; }
+  int64_t scenes() const { return ahead.dim() > 4 ? ahead.size(1) : 1; }
+  int levels() const { return ahead.dim() > 5 ? int(ahead.size(2)) : 1; }
   // Without rows.
   cuda::PackedGrid grid() const {
-    return {box_of<float>(ahead, center, radius), data<uint8_t>(ahead), data<cuda::CellWord>(words),
+    return {box_of<float>(ahead, center, radius, levels()), data<uint8_t>(ahead), data<cuda::CellWord>(words),
             data<cuda::PackedCell>(cells),        nullptr,              false,
             scenes()};
   }

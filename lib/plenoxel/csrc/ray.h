@@ -12,24 +12,27 @@ namespace plenoxel {
 template <typename T>
 struct Ray {
   T origin[3], direction[3], inverse[3];  // voxels; inverse is 0 on an axis the ray is parallel to
-  T delta;                                // world length of one voxel along this ray
+  T delta;                                // world length of one voxel along this ray; of the outermost of nested grids
+  T world;                                // world length of one unit of t: delta, or less in inner grids
   T entry, exit;                          // range of t; entry > exit where the ray misses
 
   PLENOXEL_HD bool hits() const { return entry <= exit; }
 };
 
+// `zoom`: how many times smaller the box is about its centre than given, a power of two.
 template <typename T>
-PLENOXEL_HD Ray<T> make_ray(const Box<T>& box, T near_clip, const T* origin, const T* direction) {
+PLENOXEL_HD Ray<T> make_ray(const Box<T>& box, T near_clip, const T* origin, const T* direction, T zoom = 1) {
   Ray<T> ray;
   T squared = 0;
   for (int axis = 0; axis < 3; ++axis) {
     const T scale = T(box.size[axis]) / (2 * box.radius[axis]);
-    ray.origin[axis] = (origin[axis] - box.center[axis]) * scale + (T(box.size[axis]) / 2 - T(0.5));
+    ray.origin[axis] = (origin[axis] - box.center[axis]) * (scale * zoom) + (T(box.size[axis]) / 2 - T(0.5));
     ray.direction[axis] = direction[axis] * scale;
     squared += ray.direction[axis] * ray.direction[axis];
   }
   ray.delta = 1 / std::sqrt(squared);
-  ray.entry = near_clip / ray.delta;
+  ray.world = ray.delta / zoom;
+  ray.entry = near_clip / ray.world;
   ray.exit = squared > 0 ? T(INFINITY) : T(-INFINITY);
   for (int axis = 0; axis < 3; ++axis) {
     ray.direction[axis] *= ray.delta;

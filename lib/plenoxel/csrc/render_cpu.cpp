@@ -14,10 +14,10 @@ void render_ray(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>
   Compositor<T> compositor;
   Row<T> sh;
   T rgb[3] = {}, depth = 0;
-  march(grid, scene_of(rays, i), ray, options.step_size, options.sigma_thresh,
+  march(grid, rays, options, i,
         [&](const RaySample<T>& sample, const Corners<T>& corners) {
           const T weight = compositor.pass(sample.sigma * options.step_size * ray.delta, options.stop_thresh);
-          depth += weight * sample.t;
+          depth += weight * sample.distance;
           if (needs_rows && weight > 0) {
             const Row<T> row = corners.coefficients(grid, sample.corner_weights);
             T color[3];
@@ -36,7 +36,7 @@ void render_ray(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>
     if (options.sh_background && ray.hits())
       for (int k = 0; k < kCoefficients; ++k) out[k] += background;
   }
-  if (image.depth) image.depth[i] = depth * ray.delta;
+  if (image.depth) image.depth[i] = depth;
   if (image.alpha) image.alpha[i] = 1 - compositor.remaining();
 }
 
@@ -66,7 +66,7 @@ void max_weight(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>
     for (int64_t i = first; i < last; ++i) {
       const Ray<T> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i);
       Compositor<T> compositor;
-      march(grid, scene_of(rays, i), ray, options.step_size, options.sigma_thresh,
+      march(grid, rays, options, i,
             [&](const RaySample<T>& sample, const Corners<T>& corners) {
               const T weight = compositor.pass(sample.sigma * options.step_size * ray.delta, options.stop_thresh);
               for (int corner = 0; corner < kCorners; ++corner)

@@ -17,18 +17,19 @@ constexpr int kBasis = 9;               // real spherical harmonics to degree 2
 constexpr int kCoefficients = 3 * kBasis;  // channel-major: R0..R8, G0..G8, B0..B8
 constexpr int kCorners = 8;             // corner k of a cell is at (k >> 2, k >> 1 & 1, k & 1)
 
-// A grid's voxels along each axis, and where it lies in the world.
+// A grid's voxels along each axis, and where it lies in the world: the whole of it, where grids are nested (nested.h).
 template <typename T>
 struct Box {
   int size[3];
   T center[3], radius[3];
+  int levels;  // of nested grids; 1 for a grid alone
 };
 
-// One sparse grid, or `scenes` grids of one resolution stacked along a leading dimension of `links`.
+// One sparse grid, or `scenes` grids of one resolution and as many levels stacked along leading dimensions of `links`.
 template <typename T>
 struct Grid : Box<T> {
-  const int32_t* links;     // [scenes, Rx, Ry, Rz]: row of density and sh, or -1 where empty. No row occurs twice.
-  const uint8_t* distance;  // [scenes, Rx, Ry, Rz]: see cell_distance() in cpu.h; null where nothing marches
+  const int32_t* links;     // [scenes, levels, Rx, Ry, Rz]: row of density and sh, or -1 where empty. No row occurs twice.
+  const uint8_t* distance;  // as links: see cell_distance() in cpu.h; null where nothing marches
   const T* density;         // [V]
   const T* sh;              // [V, 27]
   int64_t scenes;
@@ -77,8 +78,9 @@ struct FitLoss {
 // What a fit's step changes: a grid, and the gradient and the running mean square of each of its numbers.
 template <typename T>
 struct FitState {
-  const int32_t* links;  // [Rx, Ry, Rz]
+  const int32_t* links;  // [levels, Rx, Ry, Rz]
   int size[3];
+  int64_t levels;
   int64_t rows;  // V
   T *density, *grad_density, *square_density;  // [V]
   T *sh, *grad_sh, *square_sh;                 // [V, 27]

@@ -4,7 +4,6 @@
 // one chunk, and marches for itself.
 #include "features_cuda.h"
 #include "packed_walk.cuh"
-#include "scene.cuh"
 
 namespace plenoxel::cuda {
 namespace {
@@ -48,18 +47,14 @@ __device__ __forceinline__ void walk(const PackedGrid& grid, const Rays<float>& 
   const float* const origin = rays.origins + 3 * (exists ? i : 0);
   const float* const direction = rays.directions + 3 * (exists ? i : 0);
   Walker walker;
-  walker.ray = make_ray(grid, options.near_clip, origin, direction);
-  walker.t = exists && walker.ray.hits() ? walker.ray.entry : INFINITY;
-  const int64_t cells = int64_t(grid.size[0]) * grid.size[1] * grid.size[2];
-  walker.first = uint32_t(exists ? first_cell(grid, rays, i) : 0);
-  walker.ahead = grid.ahead + octant_of(walker.ray) * grid.scenes * cells + walker.first;
+  start_walk(grid, rays, options, i, walker);
   Skipper skipper(walker.ray, options.step_size);
   Entry* const list = memory.list + (threadIdx.x & 31);
   int count = 0;
   for (;;) {
     int index[3];
     uint32_t number;
-    const bool found = find_cell(grid.size, skipper, walker, index, number);
+    const bool found = find_next_cell<true>(grid, rays, options, i, skipper, walker, index, number);
     if (!__any_sync(~0u, found)) break;
     if (found) cross_cell<true, false>(grid, options, origin, direction, index, number, walker, list, count);
     if (__any_sync(~0u, count > kSlots - kCorners)) {

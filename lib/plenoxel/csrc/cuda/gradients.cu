@@ -1,7 +1,6 @@
 // Gradients by density and coefficients, a warp a ray: see ray_gradient.cuh.
 #include "kernels.h"
 #include "ray_gradient.cuh"
-#include "scene.cuh"
 
 namespace plenoxel::cuda {
 namespace {
@@ -45,10 +44,8 @@ __global__ void __launch_bounds__(kLanes, kFitBlocks)
                GradientRows out) {
   __shared__ RayMemory<false> memory;
   const int64_t i = blockIdx.x;
-  const float* const direction = rays.directions + 3 * i;
-  const Ray<float> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, direction);
   const KnownGradient known{loss.free_space_lambda / rays.count, free_until(loss, i), loss.sparsity_lambda};
-  RayWalk<false> walk(grid, first_cell(grid, rays, i), options, direction, nullptr, ray, known, memory);
+  RayWalk<false> walk(grid, rays, i, options, nullptr, known, memory);
   float background[3];
   background_of(loss.background, options.background_brightness, i, background);
   add_gradients(walk, background, out,
@@ -66,8 +63,6 @@ __global__ void __launch_bounds__(kLanes)
                     GradientRows out) {
   __shared__ RayMemory<kImage> memory;
   const int64_t i = blockIdx.x;
-  const float* const direction = rays.directions + 3 * i;
-  const Ray<float> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, direction);
   const float* const by_image = kImage ? cotangent.sh + i * kCoefficients : nullptr;
   RayGradient<float> gradient;
   if (kImage && options.sh_background)
@@ -77,7 +72,7 @@ __global__ void __launch_bounds__(kLanes)
   if (cotangent.depth) gradient.depth = cotangent.depth[i];
   if (cotangent.alpha) gradient.transmittance -= cotangent.alpha[i];
   const KnownGradient known;
-  RayWalk<kImage> walk(grid, first_cell(grid, rays, i), options, direction, by_image, ray, known, memory);
+  RayWalk<kImage> walk(grid, rays, i, options, by_image, known, memory);
   const float grey = options.background_brightness;
   add_gradients(walk, {grey, grey, grey}, out,
                 [&](const Compositor<float>&, const float (&)[3], float) { return gradient; });

@@ -50,9 +50,9 @@ struct PackedCell {
   float density[kCorners];  // 0 where empty
 };
 
-// A grid laid out for rendering; see packing.cu. `scenes` grids of one resolution may be stacked.
+// A grid laid out for rendering; see packing.cu. `scenes` grids of one resolution and as many levels may be stacked.
 struct PackedGrid : Box<float> {
-  const uint8_t* ahead;  // [8, scenes, Rx, Ry, Rz] see distance_ahead
+  const uint8_t* ahead;  // [8, scenes, levels, Rx, Ry, Rz] see distance_ahead
   const CellWord* words;
   const PackedCell* cells;
   const float* rows;  // [V, kPackedRow]

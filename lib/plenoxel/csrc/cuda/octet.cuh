@@ -5,6 +5,8 @@
 
 #include "../compositing.h"
 #include "../interpolation.h"
+#include "../nested.h"
+#include "scene.cuh"
 #include "skip.cuh"
 
 namespace plenoxel::cuda {
@@ -75,38 +77,43 @@ __device__ __forceinline__ bool same_cell(const int a[3], const int b[3]) {
 }
 
 // Walks a ray front to back. For each new cell visitor.enter(row, move); for each sample denser than the threshold
-// visitor.sample(t, sigma, weight of this lane's corner), until it returns false; visitor.leave() at the end. `first`:
-// number of the scene's first cell.
+// visitor.sample(t, sigma, weight of this lane's corner), until it returns false; visitor.leave() at the end. `ray` is set to each of its parts in turn, and the visitor may refer to it.
 template <typename Visitor>
-__device__ __forceinline__ void march(const Grid<float>& grid, int64_t first, const Ray<float>& ray,
+__device__ __forceinline__ void march(const Grid<float>& grid, const Rays<float>& rays, int64_t i, Ray<float>& ray,
                                       const RenderOptions<float>& options, const Octet& octet, Visitor& visitor) {
+  const int64_t scene = first_cell(grid, rays, i);
   const int64_t offset = corner_offset(grid.size, octet.lane);
-  int before[3] = {-4, -4, -4};  // far from any cell: nothing is kept
-  Skipper skipper(ray, options.step_size);
-  float t = ray.entry;
   bool goes_on = true;
-  while (goes_on && t <= ray.exit) {
-    int index[3];
-    int64_t number;
-    if (!find_cell(grid, first, ray, skipper, t, index, number)) break;
-    const int32_t row = __ldg(grid.links + number + offset);
-    const float density = row >= 0 ? __ldg(grid.density + row) : 0;
-    const bool dense = octet.ballot(density > 0) != 0;
-    visitor.enter(row, move_between(before, index, octet.lane));
+  for (int part = 0; goes_on;) {
+    const int level = next_part(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i, part, ray);
+    if (level < 0) break;
+    const int64_t first = scene + level * cells_of(grid);
+    int before[3] = {-4, -4, -4};  // far from any cell: nothing is kept
+    Skipper skipper(ray, options.step_size);
+    float t = ray.entry;
+    while (goes_on && t <= ray.exit) {
+      int index[3];
+      int64_t number;
+      if (!find_cell(grid, first, ray, skipper, t, index, number)) break;
+      const int32_t row = __ldg(grid.links + number + offset);
+      const float density = row >= 0 ? __ldg(grid.density + row) : 0;
+      const bool dense = octet.ballot(density > 0) != 0;
+      visitor.enter(row, move_between(before, index, octet.lane));
 #pragma unroll
-    for (int axis = 0; axis < 3; ++axis) before[axis] = index[axis];
-    Cell<float> cell = cell_on_ray(grid.size, ray, t);
-    do {
-      if (dense) {
-        const float weight = lane_weight(cell.fraction, octet.lane);
-        const float sigma = octet.sum(weight * density);
-        goes_on = !(sigma > options.sigma_thresh) || visitor.sample(t, sigma, weight);
-      }
-      const float next = t + options.step_size;
-      goes_on = goes_on && next > t;  // else a step is lost in rounding
-      t = next;
-      cell = cell_on_ray(grid.size, ray, t);
-    } while (goes_on && t <= ray.exit && same_cell(cell.index, before));
+      for (int axis = 0; axis < 3; ++axis) before[axis] = index[axis];
+      Cell<float> cell = cell_on_ray(grid.size, ray, t);
+      do {
+        if (dense) {
+          const float weight = lane_weight(cell.fraction, octet.lane);
+          const float sigma = octet.sum(weight * density);
+          goes_on = !(sigma > options.sigma_thresh) || visitor.sample(t, sigma, weight);
+        }
+        const float next = t + options.step_size;
+        const bool moves = next > t;  // else a step is lost in rounding
+        t = moves ? next : INFINITY;
+        cell = cell_on_ray(grid.size, ray, fminf(t, ray.exit));
+      } while (goes_on && t <= ray.exit && same_cell(cell.index, before));
+    }
   }
   visitor.leave();
 }

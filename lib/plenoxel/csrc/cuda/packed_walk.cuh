@@ -4,7 +4,9 @@
 #include "../compositing.h"
 #include "../footprint.h"
 #include "../interpolation.h"
+#include "../nested.h"
 #include "kernels.h"
+#include "scene.cuh"
 #include "skip.cuh"
 
 namespace plenoxel::cuda {
@@ -54,14 +56,15 @@ __device__ __forceinline__ int quarter_of(int ray, int quarter) { return ray * k
 struct Walker {
   Ray<float> ray;
   float t;
-  const uint8_t* ahead;  // of this ray's octant and scene
-  uint32_t first;        // number of its scene's first cell
+  int part = 0, level = 0;  // see nested.h
+  const uint8_t* ahead;     // of this ray's octant, scene and level
+  uint32_t first;           // number of the first cell there
   Compositor<float> compositor;
-  float depth = 0;          // world / delta
+  float depth = 0;          // world
   float correction[3] = {};  // of rgb, where colours were clamped
   int32_t row[kCorners];    // of the cell it was in last
   float weight[kCorners] = {};
-  int cell[3] = {-4, -4, -4};
+  int cell[3];
 };
 
 __device__ __forceinline__ void list_corners(Walker& walker, unsigned corners, Entry* list, int& count) {
@@ -105,9 +108,9 @@ __device__ __forceinline__ float sigma_at(const float density[kCorners], const f
 
 // What clamping adds to rgb: the samples of one cell walked once more, now with their colours. Rare.
 static __device__ __noinline__ float3 clamping(const PackedGrid& grid, const RenderOptions<float>& options,
-                                        const PackedCell* cell, const float* origin, const float* direction, float t,
-                                        float end, Compositor<float> compositor) {
-  const Ray<float> ray = make_ray(grid, options.near_clip, origin, direction);
+                                        const PackedCell* cell, const float* origin, const float* direction, int level,
+                                        float t, float end, Compositor<float> compositor) {
+  const Ray<float> ray = level_ray(grid, options.near_clip, origin, direction, level);
   float basis[kBasis], color[kCorners][3];
   sh_basis(direction, basis);
   bool below = false;
@@ -161,6 +164,35 @@ __device__ __forceinline__ int octant_of(const Ray<float>& ray) {
   return (ray.direction[0] > 0 ? 4 : 0) | (ray.direction[1] > 0 ? 2 : 0) | (ray.direction[2] > 0 ? 1 : 0);
 }
 
+// Takes a ray to the next of its parts, or to the first; false if there are no more.
+__device__ __forceinline__ bool begin_part(const PackedGrid& grid, const Rays<float>& rays, const RenderOptions<float>& options,
+                                           int64_t i, Walker& walker) {
+  const int level = next_part(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i, walker.part, walker.ray);
+  walker.t = INFINITY;
+  if (level < 0) return false;
+  const int64_t cells = cells_of(grid), first = first_cell(grid, rays, i) + level * cells;
+  walker.level = level;
+  walker.t = walker.ray.entry;
+  walker.first = uint32_t(first);
+  walker.ahead = grid.ahead + octant_of(walker.ray) * (grid.scenes * grid.levels * cells) + first;
+#pragma unroll
+  for (int& index : walker.cell) index = -kFar;  // the voxels so far are left behind with the first step
+  return true;
+}
+
+// Takes ray i to its first part; where there is no such ray or it misses the grid, it finds no cell and the result is false.
+__device__ __forceinline__ bool start_walk(const PackedGrid& grid, const Rays<float>& rays, const RenderOptions<float>& options,
+                                           int64_t i, Walker& walker) {
+  if (i < rays.count && begin_part(grid, rays, options, i, walker)) return true;
+  if (i >= rays.count) walker.ray = make_ray(grid, options.near_clip, rays.origins, rays.directions);
+  walker.t = INFINITY;
+  walker.first = 0;
+  walker.ahead = grid.ahead;
+#pragma unroll
+  for (int& index : walker.cell) index = -kFar;
+  return false;
+}
+
 // Leaps to the ray's next sample in an occupied cell; false if there is none.
 __device__ __forceinline__ bool find_cell(const int size[3], Skipper& skipper, Walker& walker, int index[3],
                                           uint32_t& number) {
@@ -173,6 +205,21 @@ __device__ __forceinline__ bool find_cell(const int size[3], Skipper& skipper, W
     walker.t = skipper.leap(walker.ray, walker.t, cell, distance);
   }
   return false;
+}
+
+// The same, in whatever part of the ray. kNested: there are more than one.
+template <bool kNested>
+__device__ __forceinline__ bool find_next_cell(const PackedGrid& grid, const Rays<float>& rays,
+                                               const RenderOptions<float>& options, int64_t i, Skipper& skipper,
+                                               Walker& walker, int index[3], uint32_t& number) {
+  bool found = find_cell(grid.size, skipper, walker, index, number);
+  if constexpr (kNested) {
+    while (!found && i < rays.count && !walker.compositor.stopped && begin_part(grid, rays, options, i, walker)) {
+      skipper = Skipper(walker.ray, options.step_size);
+      found = find_cell(grid.size, skipper, walker, index, number);
+    }
+  }
+  return found;
 }
 
 // Passes all samples of a cell; t is then the first one beyond it.
@@ -203,7 +250,7 @@ __device__ __forceinline__ void cross_cell(const PackedGrid& grid, const RenderO
     const float sigma = sigma_at(density, weights);
     if (sigma > options.sigma_thresh) {
       const float weight = walker.compositor.pass(sigma * options.step_size * walker.ray.delta, options.stop_thresh);
-      walker.depth = __fmaf_rn(weight, walker.t, walker.depth);
+      walker.depth = __fmaf_rn(weight, walker.t * walker.ray.world, walker.depth);
       if (kRows)
 #pragma unroll
         for (int corner = 0; corner < kCorners; ++corner)
@@ -220,7 +267,7 @@ __device__ __forceinline__ void cross_cell(const PackedGrid& grid, const RenderO
   for (const int32_t row : walker.row) flags |= row >= 0 ? row : 0;
   if (flags & kMayClamp) {
     const float3 added =
-        clamping(grid, options, packed, origin, direction, start,
+        clamping(grid, options, packed, origin, direction, walker.level, start,
                  walker.t <= walker.ray.exit ? walker.t : nextafterf(walker.ray.exit, INFINITY), before);
     walker.correction[0] += added.x, walker.correction[1] += added.y, walker.correction[2] += added.z;
   }

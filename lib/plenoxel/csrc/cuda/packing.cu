@@ -71,7 +71,7 @@ void number_cells(const uint8_t* distance, int64_t cells, CellWord* words, uint3
 
 void pack_cells(const Grid<float>& grid, const CellWord* words, const bool* may_clamp, int64_t occupied, PackedCell* out,
                 Stream stream) {
-  const int64_t cells = grid.scenes * grid.size[0] * grid.size[1] * grid.size[2];
+  const int64_t cells = grid.scenes * grid.levels * grid.size[0] * grid.size[1] * grid.size[2];
   if (occupied == 0) return;
   pack_kernel<<<blocks_for(cells), kThreads, 0, stream>>>(grid, words, may_clamp, cells, occupied, out);
 }

@@ -9,6 +9,8 @@
 
 #include "../interpolation.h"
 #include "../loss.h"
+#include "../nested.h"
+#include "scene.cuh"
 #include "voxel_sums.cuh"
 
 namespace plenoxel::cuda {
@@ -21,13 +23,13 @@ class RayWalk : FourOctets {
   bool stopped = false;
   bool spilled = false;  // it met more voxels than are kept
 
-  __device__ __forceinline__ RayWalk(const Grid<float>& grid, int64_t first_cell, const RenderOptions<float>& options,
-                                     const float* direction, const float* cotangent, const Ray<float>& ray,
+  __device__ __forceinline__ RayWalk(const Grid<float>& grid, const Rays<float>& rays, int64_t i,
+                                     const RenderOptions<float>& options, const float* cotangent,
                                      const KnownGradient& known, RayMemory<kImage>& memory)
-      : grid_(grid), first_(first_cell), options_(options), ray_(ray), known_(known), memory_(memory),
-        stop_depth_(-logf(options.stop_thresh)) {
+      : grid_(grid), origin_(rays.origins + 3 * i), direction_(rays.directions + 3 * i), scene_(first_cell(grid, rays, i)),
+        options_(options), known_(known), memory_(memory), stop_depth_(-logf(options.stop_thresh)) {
     float basis[kBasis];
-    sh_basis(direction, basis);
+    sh_basis(direction_, basis);
     const int lane = lane_of_thread();
     band_ = pick(basis, corner());
     last_band_ = corner() < 3 ? basis[kBasis - 1] : 0;
@@ -46,11 +48,16 @@ class RayWalk : FourOctets {
     optical_depth = sums_ = 0;
     stopped = false;
     used_ = 0;
-    float begin = ray_.entry;
-    while (begin <= ray_.exit && !stopped) {
-      const int count = find_cells(grid_, first_, ray_, options_.step_size, memory_.cells, begin);
-      for (int entry = 0; entry < count && !stopped; entry += kOctets) visit(entry, count, full);
-      __syncwarp();
+    for (int part = 0; !stopped;) {
+      const int level = next_part(grid_, options_.near_clip, origin_, direction_, part, ray_);
+      if (level < 0) break;
+      first_ = scene_ + level * cells_of(grid_);
+      float begin = ray_.entry;
+      while (begin <= ray_.exit && !stopped) {
+        const int count = find_cells(grid_, first_, ray_, options_.step_size, memory_.cells, begin);
+        for (int entry = 0; entry < count && !stopped; entry += kOctets) visit(entry, count, full);
+        __syncwarp();
+      }
     }
   }
 
@@ -220,7 +227,7 @@ class RayWalk : FourOctets {
     sums.transmittance = through;
     sums.stopped = before + sums.optical_depth > stop_depth_;
     sums.sampled = true;
-    const float distance = t * ray_.delta;
+    const float distance = t * ray_.world;
     const float value[kSums] = {larger(look[0], 0.f), larger(look[1], 0.f), larger(look[2], 0.f), distance,
                                 distance < known_.free_until ? 1.f : 0.f, product};
     for (int k = 0; k < kUsedSums; ++k) {
@@ -258,9 +265,11 @@ class RayWalk : FourOctets {
   }
 
   const Grid<float>& grid_;
-  const int64_t first_;
+  const float *const origin_, *const direction_;
+  const int64_t scene_;  // number of its first cell
+  int64_t first_;        // likewise of the level that the ray is in
+  Ray<float> ray_;       // there
   const RenderOptions<float>& options_;
-  const Ray<float>& ray_;
   const KnownGradient& known_;
   RayMemory<kImage>& memory_;
   const float stop_depth_;            // optical depth beyond which a ray ends

@@ -35,7 +35,7 @@ __device__ __forceinline__ bool begins_cell(const Size& size, int64_t cell) {
     y = int(column % size.of[1]);
   }
   return cell - column * size.of[2] < size.of[2] - 1 && y < size.of[1] - 1 &&
-         column < int64_t(size.of[0] - 1) * size.of[1];
+         column / size.of[1] % size.of[0] < size.of[0] - 1;
 }
 
 // Channel `channel` of the four voxels in `rows`: a cell's own and its +x, +y and +z neighbours.

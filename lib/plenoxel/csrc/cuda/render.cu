@@ -1,6 +1,5 @@
 // Forward passes straight from a grid's tensors, an octet of lanes a ray: rendering, pruning weights.
 #include "kernels.h"
-#include "scene.cuh"
 #include "shading.cuh"
 
 namespace plenoxel::cuda {
@@ -12,12 +11,13 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t i = ray_of_thread();
   if (i >= rays.count) return;
   const Octet octet = Octet::mine();
-  const Ray<float> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i);
+  Ray<float> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i);
+  const bool hits = ray.hits();
   ForwardVisitor<kColor, kImage> visitor{octet, options, ray, {grid.sh, basis_part(rays.directions + 3 * i, octet.lane)}};
-  march(grid, first_cell(grid, rays, i), ray, options, octet, visitor);
+  march(grid, rays, i, ray, options, octet, visitor);
   const float remaining = visitor.compositor.remaining();
   if (kImage) {
-    const float background = options.sh_background && ray.hits() ? remaining * options.background_brightness : 0;
+    const float background = options.sh_background && hits ? remaining * options.background_brightness : 0;
     for (int m = 0; m < kRowParts; ++m)
       if (const int k = m * kOctet + octet.lane; k < kCoefficients)
         out.sh[i * kCoefficients + k] = visitor.image.value[m] + background;
@@ -57,9 +57,9 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t i = ray_of_thread();
   if (i >= rays.count) return;
   const Octet octet = Octet::mine();
-  const Ray<float> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i);
+  Ray<float> ray = make_ray(grid, options.near_clip, rays.origins + 3 * i, rays.directions + 3 * i);
   MaxWeightVisitor visitor{options, ray, weights};
-  march(grid, first_cell(grid, rays, i), ray, options, octet, visitor);
+  march(grid, rays, i, ray, options, octet, visitor);
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 // Colour needs no sample of its own: it is a product of the SH image as long as no colour is clamped at 0. Rows that could
 // be clamped from some direction are marked when the grid is packed; cells with such a corner are looked at more closely.
 #include "packed_walk.cuh"
-#include "scene.cuh"
 
 namespace plenoxel::cuda {
 namespace {
@@ -31,7 +30,7 @@ __device__ __forceinline__ void write_pixel(const RenderOptions<float>& options,
       out.rgb[3 * i + c] = color + remaining * options.background_brightness;
     }
   }
-  if (out.depth) out.depth[i] = walker.depth * walker.ray.delta;
+  if (out.depth) out.depth[i] = walker.depth;
   if (out.alpha) out.alpha[i] = 1 - remaining;
 }
 
@@ -47,7 +46,7 @@ __device__ __forceinline__ void write_images(const WarpMemory& memory, int64_t o
   }
 }
 
-template <bool kRows, bool kClamp>
+template <bool kRows, bool kClamp, bool kNested>
 __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
     render_packed_kernel(const __grid_constant__ PackedGrid grid, const Rays<float> rays,
                          const __grid_constant__ RenderOptions<float> options, const Image<float> out, int64_t width) {
@@ -59,11 +58,7 @@ __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
   const float* origin = rays.origins + 3 * (exists ? i : 0);
   const float* direction = rays.directions + 3 * (exists ? i : 0);
   Walker walker;
-  walker.ray = make_ray(grid, options.near_clip, origin, direction);
-  walker.t = exists && walker.ray.hits() ? walker.ray.entry : INFINITY;
-  const int64_t cells = int64_t(grid.size[0]) * grid.size[1] * grid.size[2];
-  walker.first = uint32_t(exists ? first_cell(grid, rays, i) : 0);
-  walker.ahead = grid.ahead + octant_of(walker.ray) * grid.scenes * cells + walker.first;
+  const bool hits = start_walk(grid, rays, options, i, walker);
   Skipper skipper(walker.ray, options.step_size);
   if (kRows)
     for (int quarter = 0; quarter < kQuarters; ++quarter) memory.sum[quarter_of(lane, quarter)] = float4{0, 0, 0, 0};
@@ -71,7 +66,7 @@ __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
   for (;;) {
     int index[3];
     uint32_t number;
-    const bool found = find_cell(grid.size, skipper, walker, index, number);
+    const bool found = find_next_cell<kNested>(grid, rays, options, i, skipper, walker, index, number);
     if (!__any_sync(~0u, found)) break;
     if (found)
       cross_cell<kRows, kClamp>(grid, options, origin, direction, index, number, walker, memory.list + lane, count);
@@ -90,7 +85,7 @@ __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
   }
   if (exists) write_pixel(options, direction, i, walker, values, out);
   if (!kRows || !out.sh) return;
-  const bool shines = options.sh_background && walker.ray.hits();
+  const bool shines = options.sh_background && hits;
   const float background = shines ? walker.compositor.remaining() * options.background_brightness : 0;
 #pragma unroll
   for (float& value : values) value += background;
@@ -100,15 +95,20 @@ __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
   write_images(memory, i, rays.count, out.sh);
 }
 
+template <bool kNested>
+auto kernel_for(const PackedGrid& grid, const Image<float>& image) {
+  return !image.rgb && !image.sh    ? render_packed_kernel<false, false, kNested>
+         : grid.clamps && image.rgb ? render_packed_kernel<true, true, kNested>
+                                    : render_packed_kernel<true, false, kNested>;
+}
+
 }  // namespace
 
 void render_packed(const PackedGrid& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                    const Image<float>& image, int64_t image_width, Stream stream) {
   if (rays.count == 0) return;
   const int64_t threads = threads_for(rays.count, image_width);
-  const auto kernel = !image.rgb && !image.sh    ? render_packed_kernel<false, false>
-                      : grid.clamps && image.rgb ? render_packed_kernel<true, true>
-                                                 : render_packed_kernel<true, false>;
+  const auto kernel = grid.levels > 1 ? kernel_for<true>(grid, image) : kernel_for<false>(grid, image);
   kernel<<<blocks_for(threads), kThreads, 0, stream>>>(grid, rays, options, image, image_width);
 }
 

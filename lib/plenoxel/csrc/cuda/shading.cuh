@@ -78,7 +78,7 @@ struct ForwardVisitor {
 
   __device__ __forceinline__ bool sample(float t, float sigma, float corner_weight) {
     const float weight = compositor.pass(sigma * options.step_size * ray.delta, options.stop_thresh);
-    const float distance = t * ray.delta;
+    const float distance = t * ray.world;
     depth = __fmaf_rn(weight, distance, depth);
     const float part = weight * corner_weight;
     if (kImage) pending += part;
