@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 class PlenoxelGrid:
     """A sparse voxel grid. Rows of ``density`` and ``sh`` belong to occupied voxels, ``links`` says to which.
 
-    Voxel ``(i, j, k)`` has its centre at ``center + radius * ((i, j, k) + 0.5) * 2 / resolution - radius``.
+    Grids may be nested (see :class:`lib.plenoxel.index.VoxelIndex`), so that voxels shrink towards the middle. Alone, or
+    in the outermost of nested grids, voxel ``(i, j, k)`` has its centre at
+    ``center + radius * ((i, j, k) + 0.5) * 2 / resolution - radius``.
 
     Args:
-        links: int32 ``[Rx, Ry, Rz]``; the row of each voxel, -1 where the voxel is empty. Each row has one voxel.
-        density: float32 ``[V]``, per world unit of length; values below 0 count as 0.
+        links: int32 ``[Rx, Ry, Rz]``, or ``[1, L, Rx, Ry, Rz]`` of nested grids, the innermost first; the row of each
+            voxel, -1 where the voxel is empty. Each row has one voxel.
+        density: float32 ``[V]``, per world unit of length (of the outermost grid, where nested: voxels of one density
+            have one opacity, whatever their size); values below 0 count as 0.
         sh: float32 ``[V, 27]``, channel-major (R0..R8, G0..G8, B0..B8), degree 2.
         center: the grid's middle in world units.
         radius: half of the grid's extent along each axis in world units.
@@ -53,8 +57,10 @@ class PlenoxelGrid:
         background: SphereLayers | None = None,
     ):
         _check_values(density, sh)
-        if links.dim() != 3:
-            raise ValueError(f"links must be int32 [Rx, Ry, Rz], found {links.dtype} {tuple(links.shape)}")
+        if links.dim() != 3 and (links.dim() != 5 or links.shape[0] != 1):
+            raise ValueError(
+                f"links must be int32 [Rx, Ry, Rz] or [1, L, Rx, Ry, Rz], found {links.dtype} {tuple(links.shape)}"
+            )
         self.handle = GridHandle(VoxelIndex(links, len(density), center, radius), density, sh)
         self.background = background
 
@@ -106,7 +112,7 @@ class PlenoxelGrid:
         radius: Sequence[float] = (1.0, 1.0, 1.0),
         background: SphereLayers | None = None,
     ) -> PlenoxelGrid:
-        """A grid whose rows belong to the voxels set in the boolean mask ``[Rx, Ry, Rz]``, in the mask's order."""
+        """A grid whose rows belong to the voxels set in the boolean mask, of ``links``' shape, in the mask's order."""
         return cls._of(GridHandle(VoxelIndex.from_mask(occupied, center, radius), density, sh), background)
 
     @classmethod
@@ -149,7 +155,7 @@ class PlenoxelGrid:
 
     @property
     def links(self) -> Tensor:
-        """int32 ``[Rx, Ry, Rz]``: the row of each voxel, -1 where it is empty."""
+        """int32 ``[Rx, Ry, Rz]``, or ``[1, L, Rx, Ry, Rz]``: the row of each voxel, -1 where it is empty."""
         return self.handle.index.links
 
     @property
@@ -173,6 +179,11 @@ class PlenoxelGrid:
         return self.handle.index.resolution
 
     @property
+    def levels(self) -> int:
+        """How many grids are nested; 1 for a grid alone."""
+        return self.handle.index.levels
+
+    @property
     def num_voxels(self) -> int:
         """Number of occupied voxels."""
         return self.handle.index.num_rows
@@ -183,18 +194,28 @@ class PlenoxelGrid:
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
-        """Edge lengths of a voxel in world units."""
+        """Edge lengths of a voxel in world units, of the outermost where grids are nested."""
         return tuple(2 * radius / size for radius, size in zip(self.radius, self.resolution, strict=True))
 
     @property
     def occupied(self) -> Tensor:
-        """Boolean mask ``[Rx, Ry, Rz]`` of the occupied voxels."""
+        """Boolean mask, of ``links``' shape, of the occupied voxels."""
         return self.handle.index.occupied
 
     @property
     def links_idx(self) -> Tensor:
-        """int64 ``[V]``: the flat voxel index of each row."""
+        """int64 ``[V]``: the flat voxel index of each row, level by level."""
         return self.handle.index.voxels
+
+    def voxel_centers(self, rows: Tensor | None = None) -> Tensor:
+        """World points ``[V, 3]``, float32, in the middle of each row's voxel, or of the given rows' voxels."""
+        shape = (self.levels, *self.resolution)
+        voxels = self.links_idx if rows is None else self.links_idx[rows]
+        level, *index = torch.unravel_index(voxels, shape)
+        index, size = torch.stack(index, dim=-1), torch.tensor(self.resolution, device=self.device)
+        radius, center = (torch.tensor(values, device=self.device) for values in (self.radius, self.center))
+        zoom = 0.5 ** (self.levels - 1 - level)
+        return center + ((2 * index + 1) / size - 1) * radius * zoom[:, None]
 
     def values_changed(self) -> None:
         """Must be called after ``density`` or ``sh`` were changed in place, or a GPU keeps rendering the old ones.
@@ -209,7 +230,7 @@ class PlenoxelGrid:
         return self._of(handle, self.background)
 
     def mask_of(self, rows: Tensor) -> Tensor:
-        """The boolean ``rows [V]`` as a mask ``[Rx, Ry, Rz]``, false in empty voxels."""
+        """The boolean ``rows [V]`` as a mask of ``links``' shape, false in empty voxels."""
         return self.handle.index.mask_of(rows)
 
     def replace(

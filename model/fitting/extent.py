@@ -32,6 +32,7 @@ _FARTHEST_IN_MEDIANS = 3.0
 _LOOKING_INWARDS = 0.8
 _MOST_POINTS = 1 << 20
 _LAYERS = 4
+_NESTED = 4
 
 
 def choose_start(scene: Scene, frames: Frames, start: str) -> str:
@@ -62,8 +63,25 @@ def background_layers(scene: Scene, frames: Frames, options: FitBackground, star
             f"{scene.path} has images with transparency, which get no background layers, but FitBackground.layers = "
             f"{options.layers}; use 0 or None"
         )
-    closed = frames.have_depth or start == "mesh" or frames.alphas is not None
-    return (0 if closed else _LAYERS) if options.layers is None else options.layers
+    return (0 if _closed(frames, start) else _LAYERS) if options.layers is None else options.layers
+
+
+def nested_grids(scene: Scene, frames: Frames, options: FitGrid, start: str) -> int:
+    """Number of nested grids; by default some where the scene's extent is unknown, else one."""
+    if options.nested is not None:
+        return options.nested
+    if _closed(frames, start) or any(size % 4 for size in options.resolutions):
+        return 1
+    if scene.bounds is not None:
+        around = _around_cameras(frames.camera_to_world, 1.0)
+        if float((scene.bounds[1] - scene.bounds[0]).max()) < float((around.upper - around.lower).max()):
+            return 1  # a box around an object, that leaves the cameras out
+    return _NESTED
+
+
+def _closed(frames: Frames, start: str) -> bool:
+    """Whether depth, a mesh or transparency bound the scene."""
+    return frames.have_depth or start == "mesh" or frames.alphas is not None
 
 
 def surface_points(scene: Scene, frames: Frames, grid: FitGrid, start: str) -> PointCloud | None:
@@ -89,15 +107,20 @@ def surface_points(scene: Scene, frames: Frames, grid: FitGrid, start: str) -> P
     return PointCloud(scene.points.positions.to(device), scene.points.colors.to(device).float() / 255)
 
 
-def place_scene(scene: Scene, frames: Frames, cloud: PointCloud | None, start: str, space: float) -> Placement:
+def place_scene(
+    scene: Scene, frames: Frames, cloud: PointCloud | None, start: str, space: float, nested: int = 1
+) -> Placement:
     """The box around what is to be fitted.
 
     Args:
         cloud: from :func:`surface_points`.
         start: from :func:`choose_start`.
         space: ``FitGrid.camera_space``.
+        nested: from :func:`nested_grids`. Several are about what cameras look at, wherever sparse points or a box are.
     """
     centers = frames.camera_to_world[:, :3, 3]
+    if nested > 1 and not _closed(frames, start):
+        return _around_cameras(frames.camera_to_world, space * 2 ** (nested - _NESTED + 1))
     if start == "mesh" or frames.have_depth:
         margin = SPACE_AROUND_CAMERAS if scene.metric else _SHARE_AROUND_CAMERAS * _extent(centers)
         return place(cloud.points, centers, margin)

@@ -111,7 +111,8 @@ class Fitter:
         self._tv_generator = generator(seed, "total variation")
         self._squared_error = torch.zeros((), device=device)
         self._errors_of = 0
-        grid = starting_grid(options.grid.resolutions[0], options.grid, cloud, frames, placement)
+        resolution, nested = options.grid.resolutions[0], options.grid.nested or 1
+        grid = starting_grid(resolution, options.grid, cloud, frames, placement, nested)
         self._background: BackgroundOptimizer | None = None
         if options.background.layers:
             layers = SphereLayers.around(options.background.layers, options.background.rows, device)

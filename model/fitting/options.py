@@ -63,6 +63,9 @@ class FitGrid:
             Only with measured depth.
         camera_space: the grid's extent where it cannot be estimated from depth, points or a box: a multiple of the
             cameras' largest distance from what they look at, or from their centroid when they look outwards.
+        nested: so many grids of each resolution about what cameras look at, each reaching half as far as the next, so
+            that voxels shrink towards it. The third smallest has the extent that ``camera_space`` says. None takes 4
+            where nothing bounds the scene (no depth, mesh, transparency, or box before the cameras), else 1.
         thicken: voxels by which the initial surfaces are dilated.
         surface_opacity: opacity of one voxel of an initial surface.
         unknown_opacity: opacity of one voxel of the other initial voxels.
@@ -77,6 +80,7 @@ class FitGrid:
     fill_unknown: bool = True
     camera_clearance: float = 0.6
     camera_space: float = 2.0
+    nested: int | None = None
     thicken: int = 1
     surface_opacity: float = 0.3
     unknown_opacity: float = 0.01
@@ -89,6 +93,12 @@ class FitGrid:
         object.__setattr__(self, "resolutions", tuple(int(size) for size in self.resolutions))
         if not self.resolutions or min(self.resolutions) < 2:
             raise UserError(f"FitGrid.resolutions needs entries of at least 2, found {self.resolutions}")
+        if self.nested is not None and not 1 <= self.nested <= 16:
+            raise UserError(f"FitGrid.nested = {self.nested}: expected 1 to 16 nested grids, or None")
+        if (self.nested or 1) > 1 and any(size % 4 for size in self.resolutions):
+            raise UserError(
+                f"FitGrid.nested = {self.nested} needs FitGrid.resolutions that 4 divides, found {self.resolutions}"
+            )
         check_choice("FitGrid.start", self.start, STARTS)
         check_choice("FitGrid.prune_by", self.prune_by, PRUNE_RULES)
 

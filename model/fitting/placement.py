@@ -40,6 +40,11 @@ class Placement:
         """From the world to the grid's frame, with the world's axes."""
         return SceneTransform(torch.eye(4, dtype=torch.float64), self.middle, self.scale, frame_ids or [])
 
+    def inner(self, halvings: int) -> Placement:
+        """The middle of the cube, halved so many times along each axis: where grids nested in it are."""
+        half = (self.upper - self.lower).max() / 2 * 0.5**halvings
+        return Placement(self.middle - half, self.middle + half)
+
     def box_mask(self, resolution: int) -> Tensor:
         """Which cells of the cube, bool ``[R, R, R]``, intersect the box dilated by the margin."""
         reach = ((self.upper - self.lower) / 2 * self.scale + _MARGIN).float()

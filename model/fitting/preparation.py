@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from model.fitting.extent import background_layers, camera_nearness, choose_start, place_scene, surface_points
+from model.fitting.extent import (
+    background_layers,
+    camera_nearness,
+    choose_start,
+    nested_grids,
+    place_scene,
+    surface_points,
+)
 from model.fitting.fitter import FitOptions, Fitter
 from model.fitting.frames import Frames
 from model.fitting.options import FitData
@@ -26,13 +33,15 @@ def prepare_fitter(
     grid, poses = options.grid, options.poses
     start = choose_start(scene, frames, grid.start)
     cloud = surface_points(scene, frames, grid, start)
-    placement = place_scene(scene, frames, cloud, start, grid.camera_space)
+    nested = nested_grids(scene, frames, grid, start)
+    placement = place_scene(scene, frames, cloud, start, grid.camera_space, nested)
     if poses.tracked_only and not frames.have_depth:
         poses = replace(poses, rounds=0)
     layers = background_layers(scene, frames, options.background, start)
     options = replace(
-        options, grid=replace(grid, start=start), poses=poses, background=replace(options.background, layers=layers)
-    )
+        options, grid=replace(grid, start=start, nested=nested), poses=poses,
+        background=replace(options.background, layers=layers),
+    )  # fmt: skip
     exposure = data.exposure and frames.alphas is None
     near = camera_nearness(scene, frames.camera_to_world)
     return Fitter(frames, placement, cloud, options, seed, exposure, near), placement

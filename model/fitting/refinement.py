@@ -10,8 +10,9 @@ from lib.plenoxel.options import RenderOptions
 from model.fitting.options import FitGrid
 from model.fitting.ray_sampler import RaySampler
 from model.grid import PlenoxelGrid
+from model.nested_grids import dilate_levels, map_levels
 from model.resampling import resample_grid
-from model.voxel_masks import dilate, resize_mask
+from model.voxel_masks import resize_mask
 
 _RAYS_AT_ONCE = 1 << 18
 _MOST_RAYS = 1 << 24
@@ -21,15 +22,21 @@ def refine(
     grid: PlenoxelGrid, resolution: int, options: FitGrid, sampler: RaySampler, rendering: RenderOptions
 ) -> PlenoxelGrid:
     """The next level's grid."""
-    keep = grid.mask_of(visible_voxels(grid, options, sampler, rendering))
-    mask = resize_mask(dilate(keep, options.dilate), (resolution,) * 3)
-    return resample_grid(grid, (resolution,) * 3, mask)
+    shape = (resolution,) * 3
+    masks = _dilated(grid, visible_voxels(grid, options, sampler, rendering), options.dilate)
+    return map_levels(grid, lambda level, part: resample_grid(part, shape, resize_mask(masks[level], shape)))
 
 
 def prune(grid: PlenoxelGrid, options: FitGrid, sampler: RaySampler, rendering: RenderOptions) -> PlenoxelGrid:
     """The grid without voxels that are neither visible nor trilinear neighbours of a visible one."""
-    keep = dilate(grid.mask_of(visible_voxels(grid, options, sampler, rendering)), 1)
+    keep = torch.stack(_dilated(grid, visible_voxels(grid, options, sampler, rendering), 1))
     return grid.select(keep.reshape(-1)[grid.links_idx])
+
+
+def _dilated(grid: PlenoxelGrid, rows: Tensor, voxels: int) -> list[Tensor]:
+    """The mask ``[R, R, R]`` of these rows in each of the nested grids, dilated."""
+    mask = grid.mask_of(rows)
+    return dilate_levels(list(mask[0]) if grid.levels > 1 else [mask], voxels)
 
 
 def visible_voxels(

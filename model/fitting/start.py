@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d
@@ -13,6 +15,7 @@ from model.fitting.placement import Placement
 from model.fitting.point_cloud import PointCloud
 from model.fitting.silhouettes import visual_hull
 from model.grid import PlenoxelGrid
+from model.nested_grids import nest_grids, shell_mask
 from model.voxel_masks import dilate, resize_mask
 from utils.spherical_harmonics import SH_CHANNELS
 
@@ -26,8 +29,32 @@ def starting_grid(
     cloud: PointCloud | None,
     frames: Frames,
     placement: Placement,
+    levels: int = 1,
 ) -> PlenoxelGrid:
-    """The first level's grid: surfaces from the point cloud, and space that may hold more.
+    """The first grid, or ``levels`` nested ones: surfaces from the point cloud, and space that may hold more.
+
+    Unknown space has the same density everywhere, so that small voxels are the fainter.
+    """
+    if levels == 1:
+        return _single_grid(resolution, options, cloud, frames, placement)
+    parts = []
+    for level in range(levels):
+        halvings = levels - 1 - level
+        fainter = replace(options, unknown_opacity=options.unknown_opacity * 0.5**halvings)
+        part = _single_grid(resolution, fainter, cloud, frames, placement.inner(halvings) if halvings else placement)
+        shell = shell_mask(resolution, part.device) if level else torch.ones_like(part.occupied)
+        parts.append(part.select(shell.reshape(-1)[part.links_idx]))
+    return nest_grids(parts)
+
+
+def _single_grid(
+    resolution: int,
+    options: FitGrid,
+    cloud: PointCloud | None,
+    frames: Frames,
+    placement: Placement,
+) -> PlenoxelGrid:
+    """One grid, whatever is around or within it.
 
     Args:
         resolution: voxels along each axis.
