@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class PlenoxelGrid:
     """A sparse voxel grid. Rows of ``density`` and ``sh`` belong to occupied voxels, ``links`` says to which.
 
-    Grids may be nested (see :class:`lib.plenoxel.index.VoxelIndex`), so that voxels shrink towards the middle. Alone, or
-    in the outermost of nested grids, voxel ``(i, j, k)`` has its centre at
+    Grids may be nested (see :class:`lib.plenoxel.index.VoxelIndex`), so that voxels shrink towards the middle. Alone,
+    or in the outermost of nested grids, voxel ``(i, j, k)`` has its centre at
     ``center + radius * ((i, j, k) + 0.5) * 2 / resolution - radius``.
 
     Args:
