@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataloader.nested_field import NESTED_FILE, NestedGrids, save_nested_grids
 from dataloader.perfception_checkpoint import (
     CHECKPOINT_FILES,
     CheckpointWriter,
@@ -58,13 +59,14 @@ class PerfceptionScene:
 
     Attributes:
         resolution: cells along x, y, z.
-        links_idx: int64 ``[V]``, (i * Ry + j) * Rz + k of each occupied cell.
+        links_idx: int64 ``[V]``, (i * Ry + j) * Rz + k of each occupied cell; of nested grids, level by level.
         density: float32 ``[V]``.
         sh: float32 ``[V, 27]``, channel-major (9 of red, 9 of green, 9 of blue).
         transform: world to grid; centre 0, radius 1.
         config: bindings of config.gin.
         background: layered sphere images, or None.
         path: the scene's folder.
+        levels: number of nested grids, see ``nested_field.py``; PeRFception's own have one.
     """
 
     resolution: tuple[int, int, int]
@@ -75,10 +77,13 @@ class PerfceptionScene:
     config: dict[str, Any] = field(default_factory=dict)
     background: PerfceptionBackground | None = None
     path: Path | None = None
+    levels: int = 1
 
 
 def load_perfception_scene(path: str | Path, device: torch.device | str = "cpu") -> PerfceptionScene:
     """Read a scene folder, or a checkpoint in one; float, 16-, 8-, 4- and 2-bit numbers, density quantized or not.
+
+    A folder of nested grids, which this project writes beside that format, is read likewise.
 
     Args:
         path: the folder or the checkpoint.
@@ -87,6 +92,8 @@ def load_perfception_scene(path: str | Path, device: torch.device | str = "cpu")
     Raises:
         UserError: a file is absent, truncated, would need code to be run, or holds what the format does not allow.
     """
+    if (Path(path) / NESTED_FILE).is_file():
+        return _load_nested(Path(path), device)
     path = checkpoint_path(Path(path))
     checkpoint = open_checkpoint(path, _WHAT, device=device)
     config = read_config(path.parent)
@@ -105,6 +112,29 @@ def load_perfception_scene(path: str | Path, device: torch.device | str = "cpu")
     _check_grid(path, resolution, links_idx, density, sh)
     transform = SceneTransform.load(path.parent / TRANSFORM_FILE)
     return PerfceptionScene(resolution, links_idx, density, sh, transform, config, background, path.parent)
+
+
+def _load_nested(folder: Path, device: torch.device | str) -> PerfceptionScene:
+    grids = NestedGrids(folder / NESTED_FILE, device)
+    background = None if grids.background is None else PerfceptionBackground(*grids.background)
+    transform = SceneTransform.load(folder / TRANSFORM_FILE)
+    return PerfceptionScene(grids.resolution, grids.voxels, grids.density, grids.sh, transform, {}, background, folder,
+                            grids.levels)
+
+
+def save_nested_scene(path: str | Path, scene: PerfceptionScene, bits: int = 8) -> None:
+    """Write a scene folder of nested grids: what PeRFception's readers do not know; other files in it stay.
+
+    Args:
+        bits: of each SH coefficient: 8, 16 or 32.
+    """
+    folder, background = Path(path), scene.background
+    folder.mkdir(parents=True, exist_ok=True)
+    save_nested_grids(
+        folder / NESTED_FILE, (scene.levels, *scene.resolution), scene.links_idx, scene.density, scene.sh, bits,
+        None if background is None else (background.data, background.links),
+    )  # fmt: skip
+    scene.transform.save(folder / TRANSFORM_FILE)
 
 
 def _voxel_indices(stored: Tensor) -> Tensor:

@@ -80,14 +80,17 @@ class PlenoxelGrid:
         sh: Tensor,
         center: Sequence[float] = (0.0, 0.0, 0.0),
         radius: Sequence[float] = (1.0, 1.0, 1.0),
+        levels: int = 1,
     ) -> PlenoxelGrid:
         """A grid from a list of its occupied voxels.
 
         Args:
             resolution: ``(Rx, Ry, Rz)``.
-            links_idx: int64 ``[V]``, ``(i * Ry + j) * Rz + k`` of each occupied voxel, each at most once.
+            links_idx: int64 ``[V]``, ``(i * Ry + j) * Rz + k`` of each occupied voxel, each at most once; of nested grids
+                numbered level by level.
             density: float32 ``[V]``.
             sh: float32 ``[V, 27]``.
+            levels: number of nested grids.
 
         Raises:
             ValueError: shapes disagree, an index is outside the grid or occurs twice, or a value is not finite.
@@ -100,7 +103,7 @@ class PlenoxelGrid:
             raise ValueError(f"links_idx has shape {tuple(links_idx.shape)}, density {tuple(density.shape)}")
         if not (torch.isfinite(density).all() and torch.isfinite(sh).all()):
             raise ValueError("density or sh holds NaN or infinite values")
-        return cls._of(GridHandle(VoxelIndex.from_voxels(resolution, links_idx, center, radius), density, sh))
+        return cls._of(GridHandle(VoxelIndex.from_voxels(resolution, links_idx, center, radius, levels), density, sh))
 
     @classmethod
     def from_mask(
@@ -126,32 +129,36 @@ class PlenoxelGrid:
     def from_scene(cls, scene: PerfceptionScene) -> PlenoxelGrid:
         """The grid of a scene that was read; raises :class:`UserError` when its values make no grid."""
         try:
-            grid = cls.from_sparse(scene.resolution, scene.links_idx, scene.density, scene.sh)
+            grid = cls.from_sparse(scene.resolution, scene.links_idx, scene.density, scene.sh, levels=scene.levels)
             grid.background = None if scene.background is None else SphereLayers.from_stored(scene.background)
             return grid
         except ValueError as error:
             raise UserError(f"{scene.path} does not hold a valid Plenoxel scene: {error}") from None
 
     def save(self, path: str | Path, transform: SceneTransform | None = None, bits: int = 8) -> None:
-        """Write a PeRFception scene folder.
+        """Write a PeRFception scene folder, or where grids are nested, one of this project's own format.
 
         Args:
             path: the folder; made if absent.
             transform: from world to grid; default: they are the same.
-            bits: of each SH coefficient: 32 (float), 16 (half), 8 (as released), 4 or 2.
+            bits: of each SH coefficient: 32 (float), 16 (half), 8 (as released), 4 or 2 (none of these two if nested).
 
         Raises:
             ValueError: the grid is empty, or not centred at 0 with radius 1, which the format takes for granted.
         """
         from dataloader import SceneTransform, save_perfception_scene
+        from dataloader.perfception import PerfceptionScene, save_nested_scene
 
         if self.center != (0.0, 0.0, 0.0) or self.radius != (1.0, 1.0, 1.0):
             raise ValueError(f"PeRFception's format needs centre 0 and radius 1, found {self.center}, {self.radius}")
         transform = transform or SceneTransform.identity()
-        save_perfception_scene(
-            path, self.resolution, self.links_idx, self.density, self.sh, transform, bits,
-            background=None if self.background is None else self.background.to_stored(),
-        )  # fmt: skip
+        background = None if self.background is None else self.background.to_stored()
+        values = self.links_idx, self.density, self.sh
+        if self.levels > 1:
+            scene = PerfceptionScene(self.resolution, *values, transform, background=background, levels=self.levels)
+            save_nested_scene(path, scene, bits)
+        else:
+            save_perfception_scene(path, self.resolution, *values, transform, bits, background=background)
 
     @property
     def links(self) -> Tensor:

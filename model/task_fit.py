@@ -9,6 +9,7 @@ from typing import Any
 import gin
 
 from dataloader.perfception import FIELD_PREFIX
+from dataloader.nested_field import NESTED_FILE
 from dataloader.perfception_checkpoint import CHECKPOINT_FILES
 from lib.plenoxel.options import RenderOptions
 from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
@@ -110,7 +111,7 @@ def _describe(result: dict[str, Any]) -> str:
 def _is_downloaded(field: Path) -> bool:
     """Whether a field is there that this project has not made."""
     made = (field / SETTINGS_FILE).exists()
-    return not made and any((field / name).is_file() for name in CHECKPOINT_FILES)
+    return not made and any((field / name).is_file() for name in (*CHECKPOINT_FILES, NESTED_FILE))
 
 
 def summarize(results: dict[str, dict[str, Any]], failed: dict[str, str]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _BLOCK = 1 << 20
 _LENGTH = 16  # hexadecimal digits: 64 bits
 PREFIX = "sha256:"  # of every identity, so that messages can leave out digests
 _RACY = 2_000_000_000  # ns; a file changed this shortly before it was remembered may change again unseen
-FIELD_FILES = ("last.ckpt", "data.ckpt", "trans_info.npz", "capture.npz", "held_out.json")
+FIELD_FILES = ("last.ckpt", "data.ckpt", "nested.npz", "trans_info.npz", "capture.npz", "held_out.json")
 Stamps = dict[str, tuple[int, int, str]]  # of each file: bytes, time of change in ns, digest
 
 

@@ -58,19 +58,23 @@ class VoxelIndex:
         voxels: Tensor,
         center: Sequence[float] = (0.0, 0.0, 0.0),
         radius: Sequence[float] = (1.0, 1.0, 1.0),
+        levels: int = 1,
     ) -> VoxelIndex:
         """The index of a grid whose row r belongs to voxel number ``voxels[r]``, ``(i * Ry + j) * Rz + k``, int64.
+
+        Voxels of nested grids are numbered level by level.
 
         Raises:
             ValueError: there are not three resolutions of at least 2, or a voxel is outside the grid or named twice.
         """
         resolution = _resolution(resolution)
-        count = math.prod(resolution)
+        count = levels * math.prod(resolution)
         if len(voxels) >= 2**31:
             raise ValueError(f"a grid has at most 2^31 - 1 rows, found {len(voxels)}")
         if len(voxels) and (voxels.min() < 0 or voxels.max() >= count):
             raise ValueError(f"links_idx lies outside a grid of {resolution}: {voxels.min()}..{voxels.max()}")
-        index = cls._of_voxels(resolution, voxels, center, radius)
+        shape = resolution if levels == 1 else (1, levels, *resolution)
+        index = cls._of_voxels(shape, voxels, center, radius)
         if int((index.links >= 0).sum()) != len(voxels):
             raise ValueError("links_idx names a voxel twice")
         return index

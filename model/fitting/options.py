@@ -80,6 +80,7 @@ class FitGrid:
     fill_unknown: bool = True
     camera_clearance: float = 0.6
     camera_space: float = 2.0
+    open_clearance: float = 0.0
     nested: int | None = None
     thicken: int = 1
     surface_opacity: float = 0.3

@@ -72,6 +72,10 @@ def _single_grid(
     if frames.alphas is not None:
         hull = visual_hull(frames, camera_to_grid, carved)
         candidates &= resize_mask(dilate(hull, 1), shape)
+    if not frames.have_depth and options.open_clearance:
+        centers = frames.camera_to_world[:, :3, 3].double().cpu()
+        reach = options.open_clearance * float((centers - placement.middle).norm(dim=-1).max()) * transform.scene_scale
+        candidates &= ~resize_mask(near_cameras(camera_to_grid.to(device), reach, carved), shape)
     if frames.have_depth:
         reach = options.camera_clearance * transform.scene_scale
         candidates &= ~resize_mask(near_cameras(camera_to_grid.to(device), reach, carved), shape)
