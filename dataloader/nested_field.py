@@ -94,7 +94,7 @@ class NestedGrids:
             self.sh = sh.float()
             rows = len(self.voxels)
             if self.density.shape != (rows,) or self.sh.shape != (rows, SH_CHANNELS) or not rows:
-                raise ValueError(f"density is {list(self.density.shape)} and sh {list(self.sh.shape)} for {rows} voxels")
+                raise ValueError(f"density is {list(self.density.shape)} and sh {list(self.sh.shape)} for {rows} rows")
             if not (torch.isfinite(self.density).all() and torch.isfinite(self.sh).all()):
                 raise ValueError("its numbers are not all finite")
             self.background = None

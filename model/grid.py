@@ -86,8 +86,8 @@ class PlenoxelGrid:
 
         Args:
             resolution: ``(Rx, Ry, Rz)``.
-            links_idx: int64 ``[V]``, ``(i * Ry + j) * Rz + k`` of each occupied voxel, each at most once; of nested grids
-                numbered level by level.
+            links_idx: int64 ``[V]``, ``(i * Ry + j) * Rz + k`` of each occupied voxel, each at most once; of nested
+                grids numbered level by level.
             density: float32 ``[V]``.
             sh: float32 ``[V, 27]``.
             levels: number of nested grids.

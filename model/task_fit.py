@@ -8,8 +8,8 @@ from typing import Any
 
 import gin
 
-from dataloader.perfception import FIELD_PREFIX
 from dataloader.nested_field import NESTED_FILE
+from dataloader.perfception import FIELD_PREFIX
 from dataloader.perfception_checkpoint import CHECKPOINT_FILES
 from lib.plenoxel.options import RenderOptions
 from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
