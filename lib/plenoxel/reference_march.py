@@ -38,6 +38,7 @@ class RaysInGrid(NamedTuple):
     directions: Tensor  # [N, 3] unit length in voxels
     delta: Tensor  # [N], of the outermost level
     world: float  # world length of t is t * delta * world
+    start: Tensor  # [N], at the near clip
     entry: Tensor  # [N]
     exit: Tensor  # [N], below `entry` where the ray misses the box
 
@@ -64,8 +65,9 @@ def rays_in_grid(
     infinity = torch.full_like(low, torch.inf)
     first = torch.where(parallel, torch.where(outside, infinity, -infinity), torch.minimum(low, high))
     last = torch.where(parallel, infinity, torch.maximum(low, high))
-    entry = torch.maximum(first.amax(-1), near_clip / (delta * world))
-    return RaysInGrid(level, grid_origins, grid_directions, delta, world, entry, last.amin(-1))
+    start = near_clip / (delta * world)
+    entry = torch.maximum(first.amax(-1), start)
+    return RaysInGrid(level, grid_origins, grid_directions, delta, world, start, entry, last.amin(-1))
 
 
 def parts_of_rays(index: VoxelIndex, origins: Tensor, directions: Tensor, near_clip: float) -> list[RaysInGrid]:
@@ -75,10 +77,8 @@ def parts_of_rays(index: VoxelIndex, origins: Tensor, directions: Tensor, near_c
     for inner, outer in zip(whole[:-1], whole[1:], strict=True):
         met, never = inner.entry <= inner.exit, torch.full_like(outer.exit, -torch.inf)
         before = torch.where(met, inner.entry / 2, outer.exit)
-        before = torch.where(met & (before <= outer.entry), never, before)
-        inwards.insert(0, outer._replace(exit=before))
-        behind = torch.where(met & (inner.exit / 2 < outer.exit), outer.exit, never)
-        outwards.append(outer._replace(entry=inner.exit / 2, exit=behind))
+        inwards.insert(0, outer._replace(exit=torch.where(met & (inner.entry <= inner.start), never, before)))
+        outwards.append(outer._replace(entry=inner.exit / 2, exit=torch.where(met, outer.exit, never)))
     return inwards + outwards
 
 

@@ -26,11 +26,10 @@ PLENOXEL_HD int next_part(const Box<T>& box, T near_clip, const T* origin, const
     ray = level_ray(box, near_clip, origin, direction, level);
     if (level > 0) {
       const Ray<T> inner = level_ray(box, near_clip, origin, direction, level - 1);
+      if (inwards && inner.starts_inside()) continue;
       if (!inner.hits()) part = last - own + 1;  // the whole box in one part; then out of the next
       else if (inwards) ray.exit = inner.entry / 2;
       else ray.entry = inner.exit / 2;
-      // A ray that starts within the inner box has no part before it, though the range's ends may be equal.
-      if (inner.hits() && !(ray.entry < ray.exit)) continue;
     }
     if (ray.hits()) return level;
   }

@@ -14,9 +14,11 @@ struct Ray {
   T origin[3], direction[3], inverse[3];  // voxels; inverse is 0 on an axis the ray is parallel to
   T delta;                                // world length of one voxel along this ray; of the outermost of nested grids
   T world;                                // world length of one unit of t: delta, or less in inner grids
+  T start;                                // t at the near clip
   T entry, exit;                          // range of t; entry > exit where the ray misses
 
   PLENOXEL_HD bool hits() const { return entry <= exit; }
+  PLENOXEL_HD bool starts_inside() const { return hits() && !(entry > start); }
 };
 
 // `zoom`: how many times smaller the box is about its centre than given, a power of two.
@@ -32,7 +34,7 @@ PLENOXEL_HD Ray<T> make_ray(const Box<T>& box, T near_clip, const T* origin, con
   }
   ray.delta = 1 / std::sqrt(squared);
   ray.world = ray.delta / zoom;
-  ray.entry = near_clip / ray.world;
+  ray.entry = ray.start = near_clip / ray.world;
   ray.exit = squared > 0 ? T(INFINITY) : T(-INFINITY);
   for (int axis = 0; axis < 3; ++axis) {
     ray.direction[axis] *= ray.delta;
