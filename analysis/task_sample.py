@@ -265,9 +265,7 @@ def opaque_voxels(field: RadianceField, opacity: float) -> tuple[Tensor, float]:
     grid = field.grid
     edges = torch.tensor(grid.voxel_size, dtype=torch.float64)
     solid = grid.density.clamp(min=0) * float(edges.min()) >= -torch.log1p(torch.tensor(-opacity))
-    index = torch.stack(torch.unravel_index(grid.links_idx[solid], grid.resolution), dim=1).double()
-    radius, center = (torch.tensor(values, dtype=torch.float64) for values in (grid.radius, grid.center))
-    centres = center - radius + (index + 0.5) * edges
+    centres = grid.voxel_centers(solid).double()
     return field.transform.points_from_grid(centres), float(field.transform.metres(float(edges.max())))
 
 

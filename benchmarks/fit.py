@@ -31,6 +31,7 @@ from model.fitting.options import (  # noqa: E402
     FitBackground,
     FitData,
     FitGrid,
+    FitOpen,
     FitOptimization,
     FitPoses,
     FitRegularization,
@@ -48,6 +49,7 @@ class Change:
     regularization: dict[str, Any] = field(default_factory=dict)
     poses: dict[str, Any] = field(default_factory=dict)
     background: dict[str, Any] = field(default_factory=dict)
+    open: dict[str, Any] = field(default_factory=dict)
     exposure: bool = True
 
 
@@ -89,6 +91,13 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "fog of 0.002, density rate 15": Change(
             grid={"unknown_opacity": 0.002}, optimization={"density_rate": (15.0, 0.5)}
         ),
+        "one grid": Change(open={"nested": 1}),
+        "one grid, as before nested ones": Change(open={"nested": 1, "clearance": 0.0, "near": 0.0, "variation": 1.0}),
+        "3 nested grids": Change(open={"nested": 3}),
+        "5 nested grids": Change(open={"nested": 5}),
+        "fog before open cameras": Change(open={"clearance": 0.0, "near": 0.0}),
+        "clearance alone": Change(open={"near": 0.0}),
+        "usual variation in open scenes": Change(open={"variation": 1.0}),
         "grid to 1.3 times the cameras": Change(grid={"camera_space": 1.3}),
         "grid to 3 times the cameras": Change(grid={"camera_space": 3.0}),
         "half the resolution": Change(grid={"resolutions": (resolution // 4, resolution // 2)}),
@@ -165,6 +174,7 @@ def main() -> None:
             replace(FitRegularization(), **change.regularization),
             poses=replace(FitPoses(), **{**change.poses, **given_poses}),
             background=replace(FitBackground(), **change.background),
+            open=replace(FitOpen(), **change.open),
         )
         mean, fitter = fit_and_measure(scene, frames, held_out, options, replace(data, exposure=change.exposure))
         print(f"{name:50s} {mean['psnr']:6.2f} {mean['ssim']:6.3f} {mean['psnr_given_pose']:6.2f} "

@@ -117,9 +117,7 @@ def _log_posterior(
 def _similarity(grid: PlenoxelGrid, rows: Tensor, metre: float, options: RefinementOptions) -> Tensor:
     """Position, colour and normal ``[S, 9]`` of voxels, in units of their reaches."""
     voxel = grid.links_idx[rows]
-    sizes = grid.resolution
-    place = torch.stack((voxel // (sizes[1] * sizes[2]), voxel // sizes[2] % sizes[1], voxel % sizes[2]), -1)
-    position = place * torch.tensor(grid.voxel_size, device=voxel.device) / metre
+    position = grid.voxel_centers(rows) / metre
     color = (grid.sh[rows][:, ::BASIS_SIZE] * _CONSTANT_BASIS + 0.5).clamp(0, 1)
     normal = _normals(grid, voxel)
     return torch.cat(
@@ -129,10 +127,10 @@ def _similarity(grid: PlenoxelGrid, rows: Tensor, metre: float, options: Refinem
 
 def _normals(grid: PlenoxelGrid, voxel: Tensor) -> Tensor:
     """Unit normals ``[S, 3]`` of the surfaces at voxels: where density grows, averaged over their neighbours."""
-    density = torch.zeros(math.prod(grid.resolution), device=grid.device)
+    density = torch.zeros(grid.levels * math.prod(grid.resolution), device=grid.device)
     density[grid.links_idx] = grid.density.clamp(0, _DENSEST).sqrt()
-    smooth = avg_pool3d(density.view(1, 1, *grid.resolution), 3, 1, 1)[0, 0]
-    slopes = [(smooth.roll(-1, axis) - smooth.roll(1, axis)).reshape(-1)[voxel] for axis in range(3)]
+    smooth = avg_pool3d(density.view(grid.levels, 1, *grid.resolution), 3, 1, 1)[:, 0]
+    slopes = [(smooth.roll(-1, axis) - smooth.roll(1, axis)).reshape(-1)[voxel] for axis in (1, 2, 3)]
     return normalize(torch.stack(slopes, -1), dim=-1)
 
 

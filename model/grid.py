@@ -215,7 +215,7 @@ class PlenoxelGrid:
         return self.handle.index.voxels
 
     def voxel_centers(self, rows: Tensor | None = None) -> Tensor:
-        """World points ``[V, 3]``, float32, in the middle of each row's voxel, or of the given rows' voxels."""
+        """World points ``[V, 3]``, float32: the middles of all rows' voxels, or of ``rows``' (numbers or a mask)."""
         shape = (self.levels, *self.resolution)
         voxels = self.links_idx if rows is None else self.links_idx[rows]
         level, *index = torch.unravel_index(voxels, shape)

@@ -12,7 +12,15 @@ from dataloader.nested_field import NESTED_FILE
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.perfception_checkpoint import CHECKPOINT_FILES
 from lib.plenoxel.options import RenderOptions
-from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
+from model.fitting.options import (
+    FitBackground,
+    FitData,
+    FitGrid,
+    FitOpen,
+    FitOptimization,
+    FitPoses,
+    FitRegularization,
+)
 from utils.device import choose_device
 from utils.errors import check_choice
 from utils.outputs import DONE, SETTINGS_FILE
@@ -27,7 +35,8 @@ from utils.tasks import task
     inputs=("scans_dir",),
     records="{fields_dir}/run",
     configures=(
-        FitData, FitGrid, FitOptimization, FitRegularization, FitPoses, FitBackground, RenderOptions, SceneWorkers
+        FitData, FitGrid, FitOptimization, FitRegularization, FitPoses, FitBackground, FitOpen, RenderOptions,
+        SceneWorkers,
     ),
 )
 def fit(
@@ -67,7 +76,7 @@ def fit(
     check_on_error(on_error)
     check_choice("fit.on_contradiction", on_contradiction, ("warn", "refuse"))
     options = FitOptions(
-        FitGrid(), FitOptimization(), FitRegularization(), RenderOptions(), FitPoses(), FitBackground()
+        FitGrid(), FitOptimization(), FitRegularization(), RenderOptions(), FitPoses(), FitBackground(), FitOpen()
     )
     settings = FitSettings(FitData(), options, seed, bits, checkpoint_seconds)
     chosen = choose_device(device)

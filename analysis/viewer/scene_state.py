@@ -104,10 +104,8 @@ class SceneState:
     def depth_limit(self) -> float:
         """Metres at the far end of the depth's colours: the diagonal of what is occupied, without outliers."""
         grid = self.field.grid
-        rows = grid.links_idx[:: max(1, grid.num_voxels // 10_000)].cpu()
-        cells = torch.stack(torch.unravel_index(rows.long(), grid.resolution), dim=-1).double()
-        size, center, radius = (torch.tensor(value).double() for value in (grid.resolution, grid.center, grid.radius))
-        points = self.field.transform.points_from_grid(center + radius * ((cells + 0.5) * 2 / size - 1))
+        rows = torch.arange(0, grid.num_voxels, max(1, grid.num_voxels // 10_000), device=grid.device)
+        points = self.field.transform.points_from_grid(grid.voxel_centers(rows).double().cpu())
         ends = torch.quantile(points, points.new_tensor((0.02, 0.98)), dim=0)
         return max(float((ends[1] - ends[0]).norm()), 0.1)
 

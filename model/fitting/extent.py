@@ -8,6 +8,7 @@ no metres, so every length here is relative to the scene.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +23,7 @@ from utils.errors import UserError
 
 if TYPE_CHECKING:
     from dataloader import Scene
-    from model.fitting.options import FitBackground, FitGrid
+    from model.fitting.options import FitBackground, FitGrid, FitOpen
 
 logger = logging.getLogger(__name__)
 
@@ -66,17 +67,38 @@ def background_layers(scene: Scene, frames: Frames, options: FitBackground, star
     return (0 if _closed(frames, start) else _LAYERS) if options.layers is None else options.layers
 
 
-def nested_grids(scene: Scene, frames: Frames, options: FitGrid, start: str) -> int:
-    """Number of nested grids; by default some where the scene's extent is unknown, else one."""
-    if options.nested is not None:
-        return options.nested
-    if _closed(frames, start) or any(size % 4 for size in options.resolutions):
-        return 1
-    if scene.bounds is not None:
-        around = _around_cameras(frames.camera_to_world, 1.0)
-        if float((scene.bounds[1] - scene.bounds[0]).max()) < float((around.upper - around.lower).max()):
-            return 1  # a box around an object, that leaves the cameras out
-    return _NESTED
+def is_open(scene: Scene, frames: Frames, start: str) -> bool:
+    """Whether nothing bounds the scene: no depth, mesh, transparency, or box smaller than the cameras' own."""
+    if _closed(frames, start):
+        return False
+    if scene.bounds is None:
+        return True
+    around = _around_cameras(frames.camera_to_world, 1.0)
+    return float((scene.bounds[1] - scene.bounds[0]).max()) >= float((around.upper - around.lower).max())
+
+
+def nested_grids(options: FitOpen, resolutions: Sequence[int], open_scene: bool) -> int:
+    """Number of nested grids.
+
+    Raises:
+        UserError: several are asked for with a resolution that they cannot have.
+    """
+    possible = not any(size % 4 for size in resolutions)
+    if (options.nested or 1) > 1 and not possible:
+        raise UserError(
+            f"FitOpen.nested = {options.nested} needs FitGrid.resolutions that 4 divides, found {tuple(resolutions)}"
+        )
+    return options.nested or (_NESTED if open_scene and possible else 1)
+
+
+def focus_distances(camera_to_world: Tensor) -> Tensor:
+    """Each camera's distance ``[N]`` from what all look at; where they look outwards, the largest one from their middle.
+
+    Float64, in the world's unit, on the CPU.
+    """
+    centers, target, inwards = _focus(camera_to_world)
+    distances = (centers - target).norm(dim=-1).clamp(min=1e-9)
+    return distances if inwards else distances.max().expand(len(distances))
 
 
 def _closed(frames: Frames, start: str) -> bool:
@@ -161,6 +183,13 @@ def _within(bounds: Tensor, placement: Placement) -> Placement:
 
 def _around_cameras(camera_to_world: Tensor, space: float) -> Placement:
     """A cube around the point that cameras look at, or around their centroid when they look outwards."""
+    centers, target, _ = _focus(camera_to_world)
+    radius = space * max(float((centers - target).norm(dim=-1).max()), 1e-9)
+    return Placement(target - radius, target + radius)
+
+
+def _focus(camera_to_world: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Centres ``[N, 3]``, the point that cameras look at or the centroid, and whether they look inwards."""
     poses = camera_to_world.double().cpu()
     centers, axes = poses[:, :3, 3], poses[:, :3, 2]
     middle = centers.mean(0)
@@ -169,9 +198,7 @@ def _around_cameras(camera_to_world: Tensor, space: float) -> Placement:
     matrix = across.sum(0) + 1e-6 * torch.eye(3, dtype=torch.float64)
     focus = middle + torch.linalg.solve(matrix, (across @ (centers - middle)[..., None])[..., 0].sum(0))
     inwards = (((focus - centers) * axes).sum(-1) > 0).double().mean() >= _LOOKING_INWARDS
-    target = focus if inwards else middle
-    radius = space * max(float((centers - target).norm(dim=-1).max()), 1e-9)
-    return Placement(target - radius, target + radius)
+    return centers, focus if inwards else middle, bool(inwards)
 
 
 def _around_sparse_points(points: Tensor, centers: Tensor) -> Placement:

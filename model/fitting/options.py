@@ -1,4 +1,4 @@
-"""The options of a fit, in six groups."""
+"""The options of a fit, in seven groups."""
 
 from __future__ import annotations
 
@@ -63,9 +63,6 @@ class FitGrid:
             Only with measured depth.
         camera_space: the grid's extent where it cannot be estimated from depth, points or a box: a multiple of the
             cameras' largest distance from what they look at, or from their centroid when they look outwards.
-        nested: so many grids of each resolution about what cameras look at, each reaching half as far as the next, so
-            that voxels shrink towards it. The third smallest has the extent that ``camera_space`` says. None takes 4
-            where nothing bounds the scene (no depth, mesh, transparency, or box before the cameras), else 1.
         thicken: voxels by which the initial surfaces are dilated.
         surface_opacity: opacity of one voxel of an initial surface.
         unknown_opacity: opacity of one voxel of the other initial voxels.
@@ -80,8 +77,6 @@ class FitGrid:
     fill_unknown: bool = True
     camera_clearance: float = 0.6
     camera_space: float = 2.0
-    open_clearance: float = 0.0
-    nested: int | None = None
     thicken: int = 1
     surface_opacity: float = 0.3
     unknown_opacity: float = 0.01
@@ -94,14 +89,41 @@ class FitGrid:
         object.__setattr__(self, "resolutions", tuple(int(size) for size in self.resolutions))
         if not self.resolutions or min(self.resolutions) < 2:
             raise UserError(f"FitGrid.resolutions needs entries of at least 2, found {self.resolutions}")
-        if self.nested is not None and not 1 <= self.nested <= 16:
-            raise UserError(f"FitGrid.nested = {self.nested}: expected 1 to 16 nested grids, or None")
-        if (self.nested or 1) > 1 and any(size % 4 for size in self.resolutions):
-            raise UserError(
-                f"FitGrid.nested = {self.nested} needs FitGrid.resolutions that 4 divides, found {self.resolutions}"
-            )
         check_choice("FitGrid.start", self.start, STARTS)
         check_choice("FitGrid.prune_by", self.prune_by, PRUNE_RULES)
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class FitOpen:
+    """What differs where nothing bounds a scene: no depth, no mesh, no transparency, and no box before the cameras.
+
+    There the grid must reach far, and fog that a single photograph needs tends to gather before its camera.
+
+    Attributes:
+        nested: so many grids of each resolution about what cameras look at, each reaching half as far as the next, so
+            that voxels shrink towards it; the third smallest has the extent that ``FitGrid.camera_space`` says. None
+            takes 4 in open scenes, 1 in others; 1 where 4 does not divide the resolutions.
+        clearance: space around every training camera in which no voxel is initialised, as a share of the camera's
+            distance from what it looks at (or, where cameras look outwards, of the farthest one's from their middle).
+        near: up to this share of that distance, a ray's weights are penalised.
+        near_weight: by so much, as ``FitRegularization.free_space`` does before measured surfaces.
+        variation: total variation counts so many times as ``FitRegularization`` says: it is a mean over cells, of which
+            nested grids have more.
+    """
+
+    nested: int | None = None
+    clearance: float = 0.15
+    near: float = 0.5
+    near_weight: float = 0.003
+    variation: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.nested is not None and not 1 <= self.nested <= 16:
+            raise UserError(f"FitOpen.nested = {self.nested}: expected 1 to 16 nested grids, or None")
+        for name in ("clearance", "near", "near_weight", "variation"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"FitOpen.{name} = {getattr(self, name)}: expected 0 or more")
 
 
 @gin.configurable

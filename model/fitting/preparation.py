@@ -9,13 +9,14 @@ from model.fitting.extent import (
     background_layers,
     camera_nearness,
     choose_start,
+    is_open,
     nested_grids,
     place_scene,
     surface_points,
 )
 from model.fitting.fitter import FitOptions, Fitter
 from model.fitting.frames import Frames
-from model.fitting.options import FitData
+from model.fitting.options import FitData, FitRegularization
 from model.fitting.placement import Placement
 
 if TYPE_CHECKING:
@@ -33,15 +34,30 @@ def prepare_fitter(
     grid, poses = options.grid, options.poses
     start = choose_start(scene, frames, grid.start)
     cloud = surface_points(scene, frames, grid, start)
-    nested = nested_grids(scene, frames, grid, start)
+    open_scene = is_open(scene, frames, start)
+    nested = nested_grids(options.open, grid.resolutions, open_scene)
     placement = place_scene(scene, frames, cloud, start, grid.camera_space, nested)
     if poses.tracked_only and not frames.have_depth:
         poses = replace(poses, rounds=0)
     layers = background_layers(scene, frames, options.background, start)
     options = replace(
-        options, grid=replace(grid, start=start, nested=nested), poses=poses,
-        background=replace(options.background, layers=layers),
+        options, grid=replace(grid, start=start), poses=poses, background=replace(options.background, layers=layers),
+        open=replace(options.open, nested=nested),
     )  # fmt: skip
+    if open_scene:
+        options = replace(options, regularization=_of_open_scene(options))
+    else:
+        options = replace(options, open=replace(options.open, clearance=0.0, near=0.0))
     exposure = data.exposure and frames.alphas is None
     near = camera_nearness(scene, frames.camera_to_world)
     return Fitter(frames, placement, cloud, options, seed, exposure, near), placement
+
+
+def _of_open_scene(options: FitOptions) -> FitRegularization:
+    """Nothing is measured; instead a share of every ray is taken as free, and total variation counts more."""
+    usual, factor = options.regularization, options.open.variation
+    return replace(
+        usual, tv_density=tuple(factor * weight for weight in usual.tv_density),
+        tv_sh=tuple(factor * weight for weight in usual.tv_sh), depth=0.0, free_space_margin=0.0,
+        free_space=options.open.near_weight if options.open.near else 0.0,
+    )  # fmt: skip

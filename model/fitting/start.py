@@ -30,18 +30,26 @@ def starting_grid(
     frames: Frames,
     placement: Placement,
     levels: int = 1,
+    clearance: Tensor | None = None,
 ) -> PlenoxelGrid:
     """The first grid, or ``levels`` nested ones: surfaces from the point cloud, and space that may hold more.
 
     Unknown space has the same density everywhere, so that small voxels are the fainter.
+
+    Args:
+        clearance: metres ``[N]`` around each camera in which no unknown space is initialised; None for
+            ``options.camera_clearance`` around all where depth was measured, and none elsewhere.
     """
+    if clearance is None and frames.have_depth:
+        clearance = torch.full((len(frames),), options.camera_clearance)
     if levels == 1:
-        return _single_grid(resolution, options, cloud, frames, placement)
+        return _single_grid(resolution, options, cloud, frames, placement, clearance)
     parts = []
     for level in range(levels):
         halvings = levels - 1 - level
         fainter = replace(options, unknown_opacity=options.unknown_opacity * 0.5**halvings)
-        part = _single_grid(resolution, fainter, cloud, frames, placement.inner(halvings) if halvings else placement)
+        own = placement.inner(halvings) if halvings else placement
+        part = _single_grid(resolution, fainter, cloud, frames, own, clearance)
         shell = shell_mask(resolution, part.device) if level else torch.ones_like(part.occupied)
         parts.append(part.select(shell.reshape(-1)[part.links_idx]))
     return nest_grids(parts)
@@ -53,6 +61,7 @@ def _single_grid(
     cloud: PointCloud | None,
     frames: Frames,
     placement: Placement,
+    clearance: Tensor | None,
 ) -> PlenoxelGrid:
     """One grid, whatever is around or within it.
 
@@ -72,12 +81,8 @@ def _single_grid(
     if frames.alphas is not None:
         hull = visual_hull(frames, camera_to_grid, carved)
         candidates &= resize_mask(dilate(hull, 1), shape)
-    if not frames.have_depth and options.open_clearance:
-        centers = frames.camera_to_world[:, :3, 3].double().cpu()
-        reach = options.open_clearance * float((centers - placement.middle).norm(dim=-1).max()) * transform.scene_scale
-        candidates &= ~resize_mask(near_cameras(camera_to_grid.to(device), reach, carved), shape)
-    if frames.have_depth:
-        reach = options.camera_clearance * transform.scene_scale
+    if clearance is not None:
+        reach = clearance * transform.scene_scale
         candidates &= ~resize_mask(near_cameras(camera_to_grid.to(device), reach, carved), shape)
     surface = torch.zeros(shape, dtype=torch.bool, device=device)
     if cloud is not None:
