@@ -56,14 +56,14 @@ def carve(frames: Frames, camera_to_grid: Tensor, scene_scale: float, resolution
     return CarvedSpace(views > 0, free, (unmeasured >= _FEWEST_VIEWS) & ~free)
 
 
-def near_cameras(camera_to_grid: Tensor, reach: Tensor, resolution: int) -> Tensor:
-    """Cells ``[R, R, R]`` whose centres are nearer to a camera ``[N, 4, 4]`` than its ``reach [N]``, in grid units."""
+def near_cameras(camera_to_grid: Tensor, reach: float, resolution: int) -> Tensor:
+    """Cells ``[R, R, R]`` whose centres are nearer than ``reach``, in grid units, to a camera ``[N, 4, 4]``."""
     device = camera_to_grid.device
     axis = (torch.arange(resolution, dtype=torch.float32, device=device) + 0.5) * 2 / resolution - 1
     near = torch.zeros((resolution,) * 3, dtype=torch.bool, device=device)
-    for center, own in zip(camera_to_grid[:, :3, 3].float(), reach.tolist(), strict=True):
+    for center in camera_to_grid[:, :3, 3].float():
         x, y, z = ((axis - center[k]) ** 2 for k in range(3))
-        near |= x[:, None, None] + y[None, :, None] + z[None, None, :] < own**2
+        near |= x[:, None, None] + y[None, :, None] + z[None, None, :] < reach**2
     return near
 
 

@@ -8,7 +8,7 @@ no metres, so every length here is relative to the scene.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -68,37 +68,58 @@ def background_layers(scene: Scene, frames: Frames, options: FitBackground, star
 
 
 def is_open(scene: Scene, frames: Frames, start: str) -> bool:
-    """Whether nothing bounds the scene: no depth, mesh, transparency, or box smaller than the cameras' own."""
+    """Whether nothing bounds the scene: no depth, mesh, transparency, or box that most cameras are outside of."""
     if _closed(frames, start):
         return False
     if scene.bounds is None:
         return True
-    around = _around_cameras(frames.camera_to_world, 1.0)
-    return float((scene.bounds[1] - scene.bounds[0]).max()) >= float((around.upper - around.lower).max())
+    centers = frames.camera_to_world[:, :3, 3].double().cpu()
+    within = ((centers >= scene.bounds[0]) & (centers <= scene.bounds[1])).all(-1)
+    return bool(within.double().mean() >= 0.5)
 
 
-def nested_grids(options: FitOpen, resolutions: Sequence[int], open_scene: bool) -> int:
-    """Number of nested grids.
+def nested_grids(
+    frames: Frames, cloud: PointCloud | None, options: FitOpen, grid: FitGrid, open_scene: bool
+) -> int:
+    """Number of nested grids: in an open scene several, unless one has smaller voxels where sparse points are.
 
     Raises:
         UserError: several are asked for with a resolution that they cannot have.
     """
-    possible = not any(size % 4 for size in resolutions)
+    possible = not any(size % 4 for size in grid.resolutions)
     if (options.nested or 1) > 1 and not possible:
         raise UserError(
-            f"FitOpen.nested = {options.nested} needs FitGrid.resolutions that 4 divides, found {tuple(resolutions)}"
+            f"FitOpen.nested = {options.nested} needs FitGrid.resolutions that 4 divides, found {grid.resolutions}"
         )
-    return options.nested or (_NESTED if open_scene and possible else 1)
+    if options.nested is not None:
+        return options.nested
+    if not (open_scene and possible):
+        return 1
+    return _NESTED if cloud is None or _smaller_when_nested(frames, cloud, grid.camera_space) else 1
 
 
-def focus_distances(camera_to_world: Tensor) -> Tensor:
-    """Each camera's distance ``[N]`` from what all look at; where they look outwards, the largest one from their middle.
+def _smaller_when_nested(frames: Frames, cloud: PointCloud, space: float) -> bool:
+    """Whether voxels at sparse points are smaller, in the geometric mean, in nested grids than in one around them.
 
-    Float64, in the world's unit, on the CPU.
+    Within a room they are not: its walls are as far as cameras are from each other, and all that is worth resolving.
     """
-    centers, target, inwards = _focus(camera_to_world)
-    distances = (centers - target).norm(dim=-1).clamp(min=1e-9)
-    return distances if inwards else distances.max().expand(len(distances))
+    points = cloud.points[:: len(cloud.points) // _MOST_POINTS + 1].double().cpu()
+    one = _around_sparse_points(points, frames.camera_to_world[:, :3, 3])
+    whole = _nested_cube(frames.camera_to_world, space, _NESTED)
+    half = float((whole.upper - whole.lower).max()) / 2
+    distance = (points - whole.middle).abs().amax(-1).clamp(min=1e-9)
+    doublings = (distance / half).log2().ceil().clamp(min=1 - _NESTED)  # as if there were more beyond the outermost grid
+    return float(doublings.mean()) + math.log2(half) < math.log2(float((one.upper - one.lower).max()) / 2)
+
+
+def _nested_cube(camera_to_world: Tensor, space: float, nested: int) -> Placement:
+    return _around_cameras(camera_to_world, space * 2 ** (nested - _NESTED + 1))
+
+
+def camera_reach(camera_to_world: Tensor) -> float:
+    """The cameras' largest distance from what they look at, or from their middle where they look outwards."""
+    centers, target = _focus(camera_to_world)
+    return max(float((centers - target).norm(dim=-1).max()), 1e-9)
 
 
 def _closed(frames: Frames, start: str) -> bool:
@@ -142,7 +163,12 @@ def place_scene(
     """
     centers = frames.camera_to_world[:, :3, 3]
     if nested > 1 and not _closed(frames, start):
-        return _around_cameras(frames.camera_to_world, space * 2 ** (nested - _NESTED + 1))
+        if cloud is None and scene.bounds is None:
+            logger.warning(
+                "%s: neither depth, points, a box nor transparency give the scene's extent; %d nested grids are about what "
+                "cameras look at (FitOpen.nested, FitGrid.camera_space)", scene.name, nested,
+            )
+        return _nested_cube(frames.camera_to_world, space, nested)
     if start == "mesh" or frames.have_depth:
         margin = SPACE_AROUND_CAMERAS if scene.metric else _SHARE_AROUND_CAMERAS * _extent(centers)
         return place(cloud.points, centers, margin)
@@ -183,13 +209,13 @@ def _within(bounds: Tensor, placement: Placement) -> Placement:
 
 def _around_cameras(camera_to_world: Tensor, space: float) -> Placement:
     """A cube around the point that cameras look at, or around their centroid when they look outwards."""
-    centers, target, _ = _focus(camera_to_world)
-    radius = space * max(float((centers - target).norm(dim=-1).max()), 1e-9)
+    _, target = _focus(camera_to_world)
+    radius = space * camera_reach(camera_to_world)
     return Placement(target - radius, target + radius)
 
 
-def _focus(camera_to_world: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Centres ``[N, 3]``, the point that cameras look at or the centroid, and whether they look inwards."""
+def _focus(camera_to_world: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres ``[N, 3]``, and the point that cameras look at, or where they look outwards, their centroid."""
     poses = camera_to_world.double().cpu()
     centers, axes = poses[:, :3, 3], poses[:, :3, 2]
     middle = centers.mean(0)
@@ -198,7 +224,7 @@ def _focus(camera_to_world: Tensor) -> tuple[Tensor, Tensor, bool]:
     matrix = across.sum(0) + 1e-6 * torch.eye(3, dtype=torch.float64)
     focus = middle + torch.linalg.solve(matrix, (across @ (centers - middle)[..., None])[..., 0].sum(0))
     inwards = (((focus - centers) * axes).sum(-1) > 0).double().mean() >= _LOOKING_INWARDS
-    return centers, focus if inwards else middle, bool(inwards)
+    return centers, focus if inwards else middle
 
 
 def _around_sparse_points(points: Tensor, centers: Tensor) -> Placement:

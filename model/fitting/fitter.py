@@ -14,7 +14,7 @@ from lib.plenoxel.options import RenderOptions
 from model.capture import NEAR_METRES, CaptureModel
 from model.fitting.background import BackgroundOptimizer
 from model.fitting.exposure import ExposureEstimate
-from model.fitting.extent import focus_distances
+from model.fitting.extent import camera_reach
 from model.fitting.frames import Frames
 from model.fitting.optimizer import GridOptimizer
 from model.fitting.options import FitBackground, FitGrid, FitOpen, FitOptimization, FitPoses, FitRegularization
@@ -113,14 +113,14 @@ class Fitter:
         self._tv_generator = generator(seed, "total variation")
         self._squared_error = torch.zeros((), device=device)
         self._errors_of = 0
-        focus = focus_distances(frames.camera_to_world)
-        clearance = None if frames.have_depth else options.open.clearance * focus
+        reach = camera_reach(frames.camera_to_world)
+        clearance = options.grid.camera_clearance if frames.have_depth else options.open.clearance * reach
         grid = starting_grid(
             options.grid.resolutions[0], options.grid, cloud, frames, placement, options.open.nested or 1, clearance
         )
-        self._free = None  # distances in the grid's units up to which each camera's rays are taken as free
-        if options.open.near and not frames.have_depth:
-            self._free = (options.open.near * transform.scene_scale * focus).float().to(device)
+        self._free = 0.0  # distance in the grid's units up to which every ray is taken as free
+        if not frames.have_depth:
+            self._free = options.open.near * transform.scene_scale * reach
         self._background: BackgroundOptimizer | None = None
         if options.background.layers:
             layers = SphereLayers.around(options.background.layers, options.background.rows, device)
@@ -194,8 +194,8 @@ class Fitter:
         rays_per_step = self.options.rays_per_step(level)
         steps = min(STEPS_PER_DRAW, sum(self.options.optimization.steps[: level + 1]) - self.step)
         rays = self.sampler.draw(steps * rays_per_step)
-        if self._free is not None:
-            rays = replace(rays, distances=self._free[rays.frames])
+        if self._free:
+            rays = replace(rays, distances=torch.full_like(rays.colors[:, 0], self._free))
         targets = self.exposure.to_field(rays.colors, rays.frames)
         rendered = torch.empty_like(targets)
         backgrounds = self._backgrounds(rays, steps)

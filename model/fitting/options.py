@@ -103,13 +103,14 @@ class FitOpen:
     Attributes:
         nested: so many grids of each resolution about what cameras look at, each reaching half as far as the next, so
             that voxels shrink towards it; the third smallest has the extent that ``FitGrid.camera_space`` says. None
-            takes 4 in open scenes, 1 in others; 1 where 4 does not divide the resolutions.
-        clearance: space around every training camera in which no voxel is initialised, as a share of the camera's
-            distance from what it looks at (or, where cameras look outwards, of the farthest one's from their middle).
+            takes 4 in open scenes, but 1 where 4 does not divide the resolutions, and where structure from motion's
+            points say that voxels would not be smaller than in one grid around them, as in a room.
+        clearance: space around every training camera in which no voxel is initialised, as a share of the cameras'
+            largest distance from what they look at, or from their middle where they look outwards.
         near: up to this share of that distance, a ray's weights are penalised.
         near_weight: by so much, as ``FitRegularization.free_space`` does before measured surfaces.
-        variation: total variation counts so many times as ``FitRegularization`` says: it is a mean over cells, of which
-            nested grids have more.
+        variation: in nested grids total variation counts so many times as ``FitRegularization`` says; it is a mean over
+            cells, of which they have more.
     """
 
     nested: int | None = None

@@ -35,7 +35,7 @@ def prepare_fitter(
     start = choose_start(scene, frames, grid.start)
     cloud = surface_points(scene, frames, grid, start)
     open_scene = is_open(scene, frames, start)
-    nested = nested_grids(options.open, grid.resolutions, open_scene)
+    nested = nested_grids(frames, cloud, options.open, grid, open_scene)
     placement = place_scene(scene, frames, cloud, start, grid.camera_space, nested)
     if poses.tracked_only and not frames.have_depth:
         poses = replace(poses, rounds=0)
@@ -54,8 +54,8 @@ def prepare_fitter(
 
 
 def _of_open_scene(options: FitOptions) -> FitRegularization:
-    """Nothing is measured; instead a share of every ray is taken as free, and total variation counts more."""
-    usual, factor = options.regularization, options.open.variation
+    """Nothing is measured; instead a share of every ray is taken as free, and nested grids are to be smoother."""
+    usual, factor = options.regularization, options.open.variation if options.open.nested > 1 else 1.0
     return replace(
         usual, tv_density=tuple(factor * weight for weight in usual.tv_density),
         tv_sh=tuple(factor * weight for weight in usual.tv_sh), depth=0.0, free_space_margin=0.0,

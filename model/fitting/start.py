@@ -30,18 +30,15 @@ def starting_grid(
     frames: Frames,
     placement: Placement,
     levels: int = 1,
-    clearance: Tensor | None = None,
+    clearance: float = 0.0,
 ) -> PlenoxelGrid:
     """The first grid, or ``levels`` nested ones: surfaces from the point cloud, and space that may hold more.
 
     Unknown space has the same density everywhere, so that small voxels are the fainter.
 
     Args:
-        clearance: metres ``[N]`` around each camera in which no unknown space is initialised; None for
-            ``options.camera_clearance`` around all where depth was measured, and none elsewhere.
+        clearance: metres around every camera in which no unknown space is initialised.
     """
-    if clearance is None and frames.have_depth:
-        clearance = torch.full((len(frames),), options.camera_clearance)
     if levels == 1:
         return _single_grid(resolution, options, cloud, frames, placement, clearance)
     parts = []
@@ -61,7 +58,7 @@ def _single_grid(
     cloud: PointCloud | None,
     frames: Frames,
     placement: Placement,
-    clearance: Tensor | None,
+    clearance: float,
 ) -> PlenoxelGrid:
     """One grid, whatever is around or within it.
 
@@ -81,7 +78,7 @@ def _single_grid(
     if frames.alphas is not None:
         hull = visual_hull(frames, camera_to_grid, carved)
         candidates &= resize_mask(dilate(hull, 1), shape)
-    if clearance is not None:
+    if clearance:
         reach = clearance * transform.scene_scale
         candidates &= ~resize_mask(near_cameras(camera_to_grid.to(device), reach, carved), shape)
     surface = torch.zeros(shape, dtype=torch.bool, device=device)

@@ -157,7 +157,7 @@ def test_exposure_that_is_switched_off_changes_nothing():
 
 
 def test_unmeasured_space_beside_cameras_does_not_start():
-    near = near_cameras(torch.eye(4, dtype=torch.float64)[None], torch.tensor([0.5]), 8)
+    near = near_cameras(torch.eye(4, dtype=torch.float64)[None], 0.5, 8)
     middles = (torch.arange(8) + 0.5) / 4 - 1
     distance = (middles[:, None, None] ** 2 + middles[None, :, None] ** 2 + middles[None, None, :] ** 2) ** 0.5
     assert torch.equal(near, distance < 0.5) and 0 < near.sum() < near.numel()
