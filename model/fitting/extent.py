@@ -108,7 +108,7 @@ def _smaller_when_nested(frames: Frames, cloud: PointCloud, space: float) -> boo
     whole = _nested_cube(frames.camera_to_world, space, _NESTED)
     half = float((whole.upper - whole.lower).max()) / 2
     distance = (points - whole.middle).abs().amax(-1).clamp(min=1e-9)
-    doublings = (distance / half).log2().ceil().clamp(min=1 - _NESTED)  # as if there were more beyond the outermost grid
+    doublings = (distance / half).log2().ceil().clamp(min=1 - _NESTED)  # beyond the outermost, as if there were more
     return float(doublings.mean()) + math.log2(half) < math.log2(float((one.upper - one.lower).max()) / 2)
 
 
@@ -165,8 +165,8 @@ def place_scene(
     if nested > 1 and not _closed(frames, start):
         if cloud is None and scene.bounds is None:
             logger.warning(
-                "%s: neither depth, points, a box nor transparency give the scene's extent; %d nested grids are about what "
-                "cameras look at (FitOpen.nested, FitGrid.camera_space)", scene.name, nested,
+                "%s: neither depth, points, a box nor transparency give the scene's extent; %d nested grids are about "
+                "what cameras look at (FitOpen.nested, FitGrid.camera_space)", scene.name, nested,
             )
         return _nested_cube(frames.camera_to_world, space, nested)
     if start == "mesh" or frames.have_depth:
