@@ -80,21 +80,32 @@ class PlenoxelGrid:
         sh: Tensor,
         center: Sequence[float] = (0.0, 0.0, 0.0),
         radius: Sequence[float] = (1.0, 1.0, 1.0),
-        levels: int = 1,
     ) -> PlenoxelGrid:
         """A grid from a list of its occupied voxels.
 
         Args:
             resolution: ``(Rx, Ry, Rz)``.
-            links_idx: int64 ``[V]``, ``(i * Ry + j) * Rz + k`` of each occupied voxel, each at most once; of nested
-                grids numbered level by level.
+            links_idx: int64 ``[V]``, ``(i * Ry + j) * Rz + k`` of each occupied voxel, each at most once.
             density: float32 ``[V]``.
             sh: float32 ``[V, 27]``.
-            levels: number of nested grids.
 
         Raises:
             ValueError: shapes disagree, an index is outside the grid or occurs twice, or a value is not finite.
         """
+        return cls._of_voxels(resolution, links_idx, density, sh, center, radius)
+
+    @classmethod
+    def _of_voxels(
+        cls,
+        resolution: Sequence[int],
+        links_idx: Tensor,
+        density: Tensor,
+        sh: Tensor,
+        center: Sequence[float] = (0.0, 0.0, 0.0),
+        radius: Sequence[float] = (1.0, 1.0, 1.0),
+        levels: int = 1,
+    ) -> PlenoxelGrid:
+        """As :meth:`from_sparse`, of nested grids too: voxels are then numbered level by level."""
         density = torch.as_tensor(density, dtype=torch.float32).contiguous()
         sh = torch.as_tensor(sh, dtype=torch.float32).contiguous()
         links_idx = torch.as_tensor(links_idx, device=density.device).long().contiguous()
@@ -103,7 +114,8 @@ class PlenoxelGrid:
             raise ValueError(f"links_idx has shape {tuple(links_idx.shape)}, density {tuple(density.shape)}")
         if not (torch.isfinite(density).all() and torch.isfinite(sh).all()):
             raise ValueError("density or sh holds NaN or infinite values")
-        return cls._of(GridHandle(VoxelIndex.from_voxels(resolution, links_idx, center, radius, levels), density, sh))
+        index = VoxelIndex.from_voxels(resolution, links_idx, center, radius, levels)
+        return cls._of(GridHandle(index, density, sh))
 
     @classmethod
     def from_mask(
@@ -129,7 +141,7 @@ class PlenoxelGrid:
     def from_scene(cls, scene: PerfceptionScene) -> PlenoxelGrid:
         """The grid of a scene that was read; raises :class:`UserError` when its values make no grid."""
         try:
-            grid = cls.from_sparse(scene.resolution, scene.links_idx, scene.density, scene.sh, levels=scene.levels)
+            grid = cls._of_voxels(scene.resolution, scene.links_idx, scene.density, scene.sh, levels=scene.levels)
             grid.background = None if scene.background is None else SphereLayers.from_stored(scene.background)
             return grid
         except ValueError as error:
