@@ -20,13 +20,20 @@ from utils.arrays import read_npz
 from utils.errors import UserError, reading
 from utils.files import atomic_path
 from utils.identity import tensor_identity
-from utils.spherical_harmonics import SH_CHANNELS
 
 NESTED_FILE = "nested.npz"
 _WHAT, _ADVICE = "a field of nested grids", "fit the scene again"
 _REQUIRED = ("size", "voxels", "density", "sh", "checksum")
 _OPTIONAL = ("sh_low", "sh_scale", "background", "background_links")
 _STORED = {16: torch.float16, 32: torch.float32}
+_MOST_LEVELS = 16
+
+
+def check_bits(bits: int) -> None:
+    """Raise :class:`UserError` unless SH coefficients of nested grids can be saved with so many bits."""
+    if bits != 8 and bits not in _STORED:
+        raise UserError(f"fit.bits = {bits}: a field of nested grids is saved with 8, 16 or 32; use one of these, or "
+                        "FitOpen.nested = 1")
 
 
 def save_nested_grids(
@@ -48,8 +55,7 @@ def save_nested_grids(
     Raises:
         UserError: another number of bits.
     """
-    if bits != 8 and bits not in _STORED:
-        raise UserError(f"fit.bits = {bits}: a field of nested grids is saved with 8, 16 or 32")
+    check_bits(bits)
     arrays = {"size": torch.tensor(size), "voxels": voxels, "density": density.float()}
     if bits == 8:
         arrays["sh"], arrays["sh_low"], arrays["sh_scale"] = quantize_columns(sh.float(), 8)
@@ -64,7 +70,7 @@ def save_nested_grids(
 
 
 class NestedGrids:
-    """What a file holds.
+    """What a file holds, whole, but not yet checked to be a grid.
 
     Attributes:
         levels, resolution: see the module.
@@ -73,7 +79,7 @@ class NestedGrids:
         background: data and links, or None.
 
     Raises:
-        UserError: absent, damaged, or not finite.
+        UserError: absent or damaged.
     """
 
     def __init__(self, path: Path, device: torch.device | str = "cpu"):
@@ -84,19 +90,21 @@ class NestedGrids:
             tensors = {name: torch.from_numpy(arrays[name]) for name in names}
             if tensor_identity(*tensors.values()) != checksum:
                 raise ValueError("its checksum does not fit its numbers")
-            self.levels, *resolution = tensors["size"].tolist()
+            size = tensors["size"]
+            if size.dtype != torch.int64 or size.shape != (4,) or size.min() < 1 or size[0] > _MOST_LEVELS:
+                raise ValueError(f"its size is {size.tolist()}; expected the number of levels and three resolutions")
+            self.levels, *resolution = size.tolist()
             self.resolution = tuple(resolution)
+            if tensors["voxels"].dtype != torch.int64 or tensors["density"].dtype != torch.float32:
+                raise ValueError(f"voxels are {tensors['voxels'].dtype} and density {tensors['density'].dtype}")
             self.voxels, self.density = tensors["voxels"].to(device), tensors["density"].to(device)
             sh = tensors["sh"].to(device)
             if sh.dtype == torch.uint8:
                 low, scale = tensors["sh_low"].to(device), tensors["sh_scale"].to(device)
                 sh = dequantize_columns(sh, low, scale, 8, len(sh))
             self.sh = sh.float()
-            rows = len(self.voxels)
-            if self.density.shape != (rows,) or self.sh.shape != (rows, SH_CHANNELS) or not rows:
-                raise ValueError(f"density is {list(self.density.shape)} and sh {list(self.sh.shape)} for {rows} rows")
-            if not (torch.isfinite(self.density).all() and torch.isfinite(self.sh).all()):
-                raise ValueError("its numbers are not all finite")
+            if self.voxels.dim() != 1 or self.density.dim() != 1 or self.sh.dim() != 2:
+                raise ValueError(f"density is {list(self.density.shape)} and sh {list(self.sh.shape)}")
             self.background = None
             if "background" in tensors:
                 self.background = tensors["background"].to(device), tensors["background_links"].int().to(device)

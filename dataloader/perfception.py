@@ -115,8 +115,15 @@ def load_perfception_scene(path: str | Path, device: torch.device | str = "cpu")
 
 
 def _load_nested(folder: Path, device: torch.device | str) -> PerfceptionScene:
-    grids = NestedGrids(folder / NESTED_FILE, device)
-    background = None if grids.background is None else PerfceptionBackground(*grids.background)
+    path = folder / NESTED_FILE
+    grids = NestedGrids(path, device)
+    _check_grid(path, grids.resolution, grids.voxels, grids.density, grids.sh, grids.levels)
+    background = None
+    if grids.background is not None:
+        data, links = grids.background
+        rows = _check_directions(path, links)
+        _check_colors(path, data, rows)
+        background = PerfceptionBackground(data, links)
     transform = SceneTransform.load(folder / TRANSFORM_FILE)
     return PerfceptionScene(grids.resolution, grids.voxels, grids.density, grids.sh, transform, {}, background, folder,
                             grids.levels)
@@ -221,18 +228,31 @@ def _read_background(checkpoint: dict[str, Any], path: Path) -> PerfceptionBackg
         raise UserError(f"{path}: model.background_links is {links.dtype} {list(links.shape)} and "
                         f"model.background_data {stored.dtype} {list(stored.shape)}; expected integers [2 R, R] and "
                         "[rows, layers, 4] with at least 2 layers: the file is damaged")
-    rows = int(links.max()) + 1
-    if int(links.min()) < -1 or links.numel() > max(_SMALL_BACKGROUND, _DIRECTIONS_PER_ROW * rows):
-        raise UserError(f"{path}: model.background_links holds {links.numel()} directions for {rows} rows, or one "
-                        "below -1; the file is damaged")
+    rows = _check_directions(path, links)
     bits = 0
     if stored.dtype == torch.uint8:
         bits = next((bits for bits in PACKED_BITS if packed_rows(rows, bits) == len(stored)), 8)
     data = dequantize(checkpoint, "background_data", stored.detach(), bits, rows, path)
-    if len(data) < rows or data.shape[1:] != (stored.shape[1], 4) or not torch.isfinite(data).all():
-        raise UserError(f"{path}: model.background_data is {list(stored.shape)} for {rows} rows; expected finite "
-                        "numbers [rows, layers, 4]: the file is damaged")
+    _check_colors(path, data, rows)
     return PerfceptionBackground(data, links.int())
+
+
+def _check_directions(path: Path, links: Tensor) -> int:
+    """How many rows the links of a background name."""
+    if links.dim() != 2 or not links.numel() or len(links) != 2 * links.shape[1]:
+        raise UserError(f"{path}: the background's links are {list(links.shape)}, expected [2 R, R]: the file is "
+                        "damaged")
+    rows = int(links.max()) + 1
+    if int(links.min()) < -1 or links.numel() > max(_SMALL_BACKGROUND, _DIRECTIONS_PER_ROW * rows):
+        raise UserError(f"{path}: the background's links hold {links.numel()} directions for {rows} rows, or one "
+                        "below -1; the file is damaged")
+    return rows
+
+
+def _check_colors(path: Path, data: Tensor, rows: int) -> None:
+    if data.dim() != 3 or len(data) < rows or data.shape[1] < 2 or data.shape[2] != 4 or not torch.isfinite(data).all():
+        raise UserError(f"{path}: the background's data are {list(data.shape)} for {rows} rows; expected finite "
+                        "numbers [rows, layers, 4]: the file is damaged")
 
 
 def _write_cells(path: Path, links_idx: Tensor, resolution: tuple[int, int, int]) -> None:
@@ -241,17 +261,21 @@ def _write_cells(path: Path, links_idx: Tensor, resolution: tuple[int, int, int]
         np.save(temporary, cells, allow_pickle=False)
 
 
-def _check_grid(path: Path, resolution: tuple[int, int, int], links_idx: Tensor, density: Tensor, sh: Tensor) -> None:
-    cells = resolution[0] * resolution[1] * resolution[2]
+def _check_grid(
+    path: Path, resolution: tuple[int, int, int], links_idx: Tensor, density: Tensor, sh: Tensor, levels: int = 1
+) -> None:
+    cells = levels * resolution[0] * resolution[1] * resolution[2]
+    says = path if path.name == NESTED_FILE else path.parent / CONFIG_FILE
+    advice = "fit the scene again" if path.name == NESTED_FILE else "copy the scene's own config.gin there"
     if len(links_idx) == 0:
         raise UserError(f"{path} holds no occupied voxel; fit or download the scene again")
     if int(links_idx.min()) < 0 or int(links_idx.max()) >= cells:
         raise UserError(f"{path}: voxel indices run from {int(links_idx.min())} to {int(links_idx.max())}, but a grid "
-                        f"of {resolution} has {cells} cells; config.gin beside it names another resolution than the "
-                        "checkpoint's: copy the scene's own config.gin there")
+                        f"of {resolution} has {cells} cells; {says.name} names another resolution than theirs: "
+                        f"{advice}")
     if cells > max(_SMALL_GRID, _CELLS_PER_VOXEL * len(links_idx)):
-        raise UserError(f"{path.parent / CONFIG_FILE} announces a grid of {short(resolution)}, and {path.name} holds "
-                        f"{len(links_idx)} voxels, too few for so many cells: copy the scene's own config.gin there")
+        raise UserError(f"{says} announces a grid of {short(resolution)}, and {path.name} holds "
+                        f"{len(links_idx)} voxels, too few for so many cells: {advice}")
     if sh.shape[1:] != (SH_CHANNELS,) or len(density) != len(links_idx):
         raise UserError(f"{path}: SH data is {list(sh.shape)} and density {list(density.shape)}; expected 27 "
                         "coefficients and one density for each voxel (SH degree 2)")

@@ -199,14 +199,18 @@ def classes_at(
     """Classes uint8 ``[P]`` at points: of the voxels around, by nearness and by how much each was seen."""
     grid = field.grid
     size = torch.tensor(grid.resolution, device=grid.device)
-    inside = (field.transform.points_to_grid(points.double()).to(grid.device) + 1) * size / 2 - 0.5
+    place = field.transform.points_to_grid(points.double()).to(grid.device)
+    halvings = torch.floor(-torch.log2(place.abs().amax(-1).clamp(min=2.0**-grid.levels))).clamp(0, grid.levels - 1)
+    level = grid.levels - 1 - halvings.long()  # the innermost of nested grids that holds the point
+    links = grid.links.reshape(grid.levels, *grid.resolution)
+    inside = (place * 2 ** halvings[:, None] + 1) * size / 2 - 0.5
     inside = torch.minimum(inside.clamp(min=0), (size - 1).to(inside))
     cell = torch.minimum(inside.floor().long(), size - 2)
     fraction = inside - cell
     weighted = semantic.probabilities * semantic.evidence[:, None]
     total = torch.zeros(len(points), weighted.shape[1], device=grid.device)
     for corner in torch.cartesian_prod(*[torch.arange(2, device=grid.device)] * 3):
-        rows = grid.links[tuple((cell + corner).T)].long()
+        rows = links[(level, *(cell + corner).T)].long()
         share = torch.where(corner == 1, fraction, 1 - fraction).prod(-1).float() * (rows >= 0)
         total += share[:, None] * weighted[rows.clamp(min=0)]
     return class_of(total)

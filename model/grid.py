@@ -92,30 +92,8 @@ class PlenoxelGrid:
         Raises:
             ValueError: shapes disagree, an index is outside the grid or occurs twice, or a value is not finite.
         """
-        return cls._of_voxels(resolution, links_idx, density, sh, center, radius)
-
-    @classmethod
-    def _of_voxels(
-        cls,
-        resolution: Sequence[int],
-        links_idx: Tensor,
-        density: Tensor,
-        sh: Tensor,
-        center: Sequence[float] = (0.0, 0.0, 0.0),
-        radius: Sequence[float] = (1.0, 1.0, 1.0),
-        levels: int = 1,
-    ) -> PlenoxelGrid:
-        """As :meth:`from_sparse`, of nested grids too: voxels are then numbered level by level."""
-        density = torch.as_tensor(density, dtype=torch.float32).contiguous()
-        sh = torch.as_tensor(sh, dtype=torch.float32).contiguous()
-        links_idx = torch.as_tensor(links_idx, device=density.device).long().contiguous()
-        _check_values(density, sh)
-        if links_idx.shape != density.shape:
-            raise ValueError(f"links_idx has shape {tuple(links_idx.shape)}, density {tuple(density.shape)}")
-        if not (torch.isfinite(density).all() and torch.isfinite(sh).all()):
-            raise ValueError("density or sh holds NaN or infinite values")
-        index = VoxelIndex.from_voxels(resolution, links_idx, center, radius, levels)
-        return cls._of(GridHandle(index, density, sh))
+        density, sh, links_idx = _sparse_values(density, sh, links_idx)
+        return cls._of(GridHandle(VoxelIndex.from_voxels(resolution, links_idx, center, radius), density, sh))
 
     @classmethod
     def from_mask(
@@ -141,7 +119,9 @@ class PlenoxelGrid:
     def from_scene(cls, scene: PerfceptionScene) -> PlenoxelGrid:
         """The grid of a scene that was read; raises :class:`UserError` when its values make no grid."""
         try:
-            grid = cls._of_voxels(scene.resolution, scene.links_idx, scene.density, scene.sh, levels=scene.levels)
+            density, sh, links_idx = _sparse_values(scene.density, scene.sh, scene.links_idx)
+            index = VoxelIndex.from_voxels(scene.resolution, links_idx, levels=scene.levels)
+            grid = cls._of(GridHandle(index, density, sh))
             grid.background = None if scene.background is None else SphereLayers.from_stored(scene.background)
             return grid
         except ValueError as error:
@@ -273,6 +253,19 @@ class PlenoxelGrid:
         """Bytes of each part of the grid, as far as it was made; grids that share an index share its parts."""
         texture = None if self.background is None else self.background.texture
         return {**self.handle.memory(), "background": 0 if texture is None else texture.nbytes}
+
+
+def _sparse_values(density: Tensor, sh: Tensor, links_idx: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Densities, coefficients and numbers of a list of voxels, on one device; refused where they make no grid."""
+    density = torch.as_tensor(density, dtype=torch.float32).contiguous()
+    sh = torch.as_tensor(sh, dtype=torch.float32).contiguous()
+    links_idx = torch.as_tensor(links_idx, device=density.device).long().contiguous()
+    _check_values(density, sh)
+    if links_idx.shape != density.shape:
+        raise ValueError(f"links_idx has shape {tuple(links_idx.shape)}, density {tuple(density.shape)}")
+    if not (torch.isfinite(density).all() and torch.isfinite(sh).all()):
+        raise ValueError("density or sh holds NaN or infinite values")
+    return density, sh, links_idx
 
 
 def _check_values(density: Tensor, sh: Tensor) -> None:

@@ -152,9 +152,13 @@ class _SceneFit:
         """Fit, save, measure."""
         from torch.utils.tensorboard import SummaryWriter
 
+        from dataloader.nested_field import check_bits
+
         settings = self.settings
         frames = load_training_frames(self.scene, settings.data, self.device)
         fitter, placement = prepare_fitter(self.scene, frames, settings.data, settings.options, settings.seed)
+        if fitter.grid.levels > 1:
+            check_bits(settings.bits)
         self.transform = placement.transform([self.scene.frames[index] for index in frames.indices])
         checkpoint = self.partial / _CHECKPOINT
         if checkpoint.exists():
@@ -254,7 +258,7 @@ class _SceneFit:
         layers = field.grid.background
         return {
             **mean, "training_frames": num_frames, "voxels": field.grid.num_voxels,
-            "resolution": list(field.grid.resolution),
+            "resolution": list(field.grid.resolution), "nested_grids": field.grid.levels,
             "voxel_metres": field.grid.voxel_size[0] / self.transform.scene_scale,
             "background_layers": 0 if layers is None else layers.texture.shape[2], "image_size": list(self.size),
             "held_out": per_frame,

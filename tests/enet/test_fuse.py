@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d, one_hot
 
-from dataloader import ViewStore, load_mesh
+from dataloader import SceneTransform, ViewStore, load_mesh
 from enet import fused_scene, predictions
 from enet.inputs import Beside
 from enet.task_fuse import fuse
-from model import RadianceField
+from model import PlenoxelGrid, RadianceField
+from model.nested_grids import nest_grids
 from model.semantic_field import SEMANTIC_FILE, SemanticField
 from model.task_annotate import annotate
 from tests.model.test_render_task import call as render
@@ -94,6 +95,23 @@ def test_classes_at_points_within_patches(fields, tmp_path):
     seen = (rows >= 0) & (semantic.evidence[rows] > 0.5)  # not only from the rim of a view
     assert seen.sum() > 20
     assert (classes[seen] == truth[within][seen, 0]).float().mean() > 0.9
+
+
+def test_classes_at_points_of_nested_grids():
+    """At a voxel's middle its own class is found, whichever level it is in."""
+    generator = torch.Generator().manual_seed(0)
+    grids = []
+    for level in range(3):
+        mask = torch.ones(8, 8, 8, dtype=torch.bool)
+        mask[2:6, 2:6, 2:6] = level == 0
+        count = int(mask.sum())
+        grids.append(PlenoxelGrid.from_mask(mask, torch.ones(count), torch.zeros(count, 27)))
+    grid = nest_grids(grids)
+    classes = torch.randint(1, 5, (grid.num_voxels,), generator=generator)
+    probabilities = torch.nn.functional.one_hot(classes, 5).float()
+    semantic = SemanticField(probabilities, torch.ones(grid.num_voxels))
+    found = fused_scene.classes_at(RadianceField(grid, SceneTransform.identity()), semantic, grid.voxel_centers())
+    assert torch.equal(found, classes.to(torch.uint8))
 
 
 def test_smaller_predictions_are_taken(fields, tmp_path):

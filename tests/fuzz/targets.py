@@ -26,7 +26,9 @@ from dataloader.sens import SensReader
 from enet import ENet
 from enet.checkpoints import load_checkpoint
 from enet.module import SegmentationModule
+from model import PlenoxelGrid
 from model.capture import CaptureModel
+from model.nested_grids import nest_grids
 from model.radiance_field import RadianceField
 from tests.dataloader.scannet_fixture import write_scannet_scene
 from tests.dataloader.scene_exports import Capture, write_colmap, write_nsvf, write_transforms
@@ -283,6 +285,15 @@ def _file(name: str, write: Callable[[Path], object]) -> Callable[[Path], object
     return lambda folder: write(folder / name)
 
 
+def _nested_field(folder: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(8, 8, 8, generator=generator) < 0.1
+    count = int(mask.sum())
+    values = torch.rand(count, 28, generator=generator)
+    part = PlenoxelGrid.from_mask(mask, values[:, 0].contiguous(), values[:, 1:].contiguous())
+    nest_grids([part, part]).save(folder)
+
+
 def _load_field(folder: Path) -> None:
     RadianceField.load(folder)
 
@@ -295,6 +306,8 @@ TARGETS: dict[str, Target] = {
     "old_network_pickle": Target(_old_network, "a.ckpt", _load_network, "data.pkl"),
     "old_encoder_pickle": Target(_old_encoder, "a.ckpt", _load_network, "data.pkl"),
     "field": Target(_field, "last.ckpt", _load_field),
+    "field_nested": Target(_nested_field, "nested.npz", _load_field),
+    "field_nested_size": Target(_nested_field, "nested.npz", _load_field, "size.npy"),
     "field_pickle": Target(_field, "last.ckpt", _load_field, "data.pkl"),
     "field_config": Target(_field, "config.gin", _load_field),
     "field_transform": Target(_field, "trans_info.npz", lambda folder: SceneTransform.load(folder / "trans_info.npz")),

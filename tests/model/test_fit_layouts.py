@@ -87,6 +87,12 @@ def test_room_from_cameras_alone(room, tmp_path, caplog):
     assert results["psnr"] > 20 and "neither depth, points, a box nor transparency" in caplog.text
 
 
+def test_what_nested_grids_cannot_be_saved_as_is_refused_before_the_fit(room, tmp_path):
+    settings = FitSettings(DATA, replace(OPTIONS, optimization=replace(OPTIONS.optimization, steps=(10**9, 1))), bits=4)
+    with pytest.raises(UserError, match=r"fit.bits = 4: .*use one of these, or FitOpen.nested = 1"):
+        fit_scene(write_transforms(tmp_path / "room", room), tmp_path / "field", settings, CPU)
+
+
 def test_background_of_the_rendering_options_is_what_is_fitted(capture, tmp_path):
     options = replace(OPTIONS, rendering=replace(OPTIONS.rendering, background_brightness=0.0))
     results = fitted(write_transforms(tmp_path / "block", capture), tmp_path / "field", options)

@@ -11,7 +11,7 @@ from model.fitting.placement import Placement
 from model.nested_grids import dilate_levels, map_levels, nest_grids, shell_mask, split_grids
 from model.sphere_layers import SphereLayers
 from utils.errors import UserError
-from utils.identity import field_inputs
+from utils.identity import field_inputs, tensor_identity
 
 LEVELS, SIDE = 3, 8
 
@@ -153,3 +153,30 @@ def test_damage_is_named(tmp_path):
         PlenoxelGrid.load(tmp_path)
     with pytest.raises(UserError, match="saved with 8, 16 or 32"):
         nest_grids(random_grids()).save(tmp_path, bits=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("size", lambda size: size * 0 + 4000, "expected the number of levels and three resolutions"),
+        ("size", lambda size: np.array([3, 4000, 4000, 4000]), "too few for so many cells: fit the scene again"),
+        ("size", lambda size: np.array([1, 8, 8, 8]), "voxel indices run from .* names another resolution"),
+        ("voxels", lambda voxels: voxels.astype(np.int32), "voxels are torch.int32"),
+        ("density", lambda density: density[:-1], "one density for each voxel"),
+        ("density", lambda density: density * np.nan, "not finite"),
+        ("background_links", lambda links: links + 1, "the background's data are"),
+        ("background_links", lambda links: links[:-1], r"expected \[2 R, R\]"),
+    ],
+)
+def test_numbers_that_make_no_grid_are_named(tmp_path, name, change, message):
+    """With a checksum that fits: whoever writes such a file can compute it."""
+    nested = nest_grids(random_grids())
+    nested.background = SphereLayers.around(4, 8, torch.device("cpu"))
+    nested.save(tmp_path)
+    arrays = dict(np.load(tmp_path / NESTED_FILE))
+    arrays[name] = np.ascontiguousarray(change(arrays[name]))
+    order = ("size", "voxels", "density", "sh", "sh_low", "sh_scale", "background", "background_links")
+    arrays["checksum"] = np.array(tensor_identity(*(torch.from_numpy(arrays[key]) for key in order)))
+    np.savez(tmp_path / NESTED_FILE, **arrays)
+    with pytest.raises(UserError, match=message):
+        PlenoxelGrid.load(tmp_path)

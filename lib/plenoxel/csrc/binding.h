@@ -57,7 +57,7 @@ inline void check_device(const Tensor& expected, std::initializer_list<OptionalT
 }
 
 constexpr int64_t kLargestSide = 1 << 24;  // voxels along an axis, or rows of a texture: exact in float32
-constexpr int64_t kMostLevels = 16;
+constexpr int64_t kMostLevels = 16;        // nested grids
 constexpr double kLeastStep = 1e-3;        // voxels, or layers: shorter steps are lost in rounding, and take for ever
 
 inline void check_finite(double number, const char* name) {

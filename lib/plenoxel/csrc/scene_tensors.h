@@ -29,7 +29,11 @@ struct Scene {
   }
   template <typename T>
   plenoxel::Grid<T> grid() const {
-    return {box_of<T>(links, center, radius, levels_of(links)), data<int32_t>(links), data<uint8_t>(distance), data<T>(density), data<T>(sh),
+    return {box_of<T>(links, center, radius, levels_of(links)),
+            data<int32_t>(links),
+            data<uint8_t>(distance),
+            data<T>(density),
+            data<T>(sh),
             scenes_of(links)};
   }
   template <typename T>

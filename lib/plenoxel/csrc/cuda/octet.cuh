@@ -77,7 +77,8 @@ __device__ __forceinline__ bool same_cell(const int a[3], const int b[3]) {
 }
 
 // Walks a ray front to back. For each new cell visitor.enter(row, move); for each sample denser than the threshold
-// visitor.sample(t, sigma, weight of this lane's corner), until it returns false; visitor.leave() at the end. `ray` is set to each of its parts in turn, and the visitor may refer to it.
+// visitor.sample(t, sigma, weight of this lane's corner), until it returns false; visitor.leave() at the end. `ray` is
+// set to each of its parts in turn, and the visitor may refer to it.
 template <typename Visitor>
 __device__ __forceinline__ void march(const Grid<float>& grid, const Rays<float>& rays, int64_t i, Ray<float>& ray,
                                       const RenderOptions<float>& options, const Octet& octet, Visitor& visitor) {

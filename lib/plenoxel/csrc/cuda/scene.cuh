@@ -11,7 +11,8 @@ __device__ __forceinline__ int64_t cells_of(const AnyGrid& grid) {
   return int64_t(grid.size[0]) * grid.size[1] * grid.size[2];
 }
 
-// Number of the first cell of ray i's grid, of its innermost level where grids are nested. A scene that is not in the stack ends the kernel with an error instead of
+// Number of the first cell of ray i's grid, of its innermost level where grids are nested. A scene that is not in the stack
+// ends the kernel with an error instead of
 // reading what is not the grid's; asking on the host first would have to wait for the GPU.
 template <typename AnyGrid>
 __device__ __forceinline__ int64_t first_cell(const AnyGrid& grid, const Rays<float>& rays, int64_t i) {
