@@ -2,6 +2,7 @@
 
     python benchmarks/plenoxel_cuda.py                    # the furnished room of benchmarks/scenes.py
     python benchmarks/plenoxel_cuda.py --room room.py     # another room: a module with room(), cameras() and rays()
+    python benchmarks/plenoxel_cuda.py --field FIELD --scan SCAN    # a fitted field from its scene's cameras
 
 Times are medians. "floor MB" must move at least once: the voxels that the rays read, the rays and the outputs (for fits
 six times the touched voxels: values, gradients and means, read and written). "floor %" is the time those bytes take at
@@ -22,6 +23,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.fitted import FittedRoom, ray_counts  # noqa: E402
 from benchmarks.scenes import furnished_room, room_rays  # noqa: E402
 from lib.plenoxel import ops  # noqa: E402
 from lib.plenoxel.features import render_features, spread_features  # noqa: E402
@@ -29,6 +31,7 @@ from lib.plenoxel.grid import GridHandle  # noqa: E402
 from lib.plenoxel.index import VoxelIndex  # noqa: E402
 from lib.plenoxel.layers import shade_layers, shade_layers_gradients  # noqa: E402
 from lib.plenoxel.options import RenderOptions  # noqa: E402
+from lib.plenoxel.outputs import OUTPUTS  # noqa: E402
 
 VOXEL_BYTES = 28 * 4
 STEPS = (0.5, 0.05)
@@ -57,9 +60,10 @@ class Room:
             rays = (torch.from_numpy(values) for values in self._module.rays(poses[view], directions))
         return tuple(values.cuda() for values in rays)
 
-    def views(self, count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-        views = [self.rays(view, height, width) for view in range(8)]
-        return tuple(torch.cat([views[k % 8][part] for k in range(count)]) for part in (0, 1))
+
+def many_views(room: Room | FittedRoom, count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    views = [room.rays(view, height, width) for view in range(8)]
+    return tuple(torch.cat([views[k % 8][part] for k in range(count)]) for part in (0, 1))
 
 
 def _load_module(path: Path):
@@ -113,16 +117,25 @@ def voxels_read(grid: GridHandle, rays, options: RenderOptions) -> int:
     return int((weights > 0).sum())
 
 
-def add_render(table: Table, grid: GridHandle, rays, width: int, name: str, variants: bool) -> None:
+def print_counts(room: Room | FittedRoom, stops: list[float]) -> None:
+    rays = many_views(room, 8, 24, 32) if isinstance(room, FittedRoom) else many_views(room, 8, 124, 124)
+    print(f"{room.grid.index.num_rows:,} voxels")
+    for stop in (RenderOptions().stop_thresh, *stops):
+        counts = ray_counts(room.grid, rays, RenderOptions(stop_thresh=stop))
+        print(f"rays that end at {stop:.2g}: {counts}", flush=True)
+
+
+def add_render(table: Table, grid: GridHandle, rays, width: int, name: str, variants: bool, **settings) -> None:
     trained = grid.with_values(density=grid.density.clone().requires_grad_())
     for step_size in STEPS:
-        options = RenderOptions(step_size=step_size)
+        options = RenderOptions(step_size=step_size, **settings)
         floor = voxels_read(grid, rays, options) * (VOXEL_BYTES + 4) + len(rays[0]) * (6 + 32) * 4
 
-        def render(image_width=width, options=options):
-            return ops.render_rays(grid, *rays, options, image_width=image_width)
+        def render(image_width=width, options=options, outputs=OUTPUTS):
+            return ops.render_rays(grid, *rays, options, outputs, image_width=image_width)
 
         table.add(f"{name}, step {step_size}", render, floor)
+        table.add("   depth and alpha alone", lambda run=render: run(outputs=("depth", "alpha")), 0)
         if variants:
             table.add(f"{name}, step {step_size}, in scan order", lambda run=render: run(image_width=0), floor)
             table.add(
@@ -131,8 +144,8 @@ def add_render(table: Table, grid: GridHandle, rays, width: int, name: str, vari
             )  # fmt: skip
 
 
-def add_fit(table: Table, room: Room, count: int) -> None:
-    grid, views = room.grid, room.views(8, 480, 640)
+def add_fit(table: Table, room: Room | FittedRoom, count: int) -> None:
+    grid, views = room.grid, many_views(room, 8, 480, 640)
     chosen = torch.randint(len(views[0]), (count,), device="cuda")
     rays, target = [values[chosen] for values in views], torch.rand(count, 3, device="cuda")
     fitted, options = grid.with_values(grid.density.clone(), grid.sh.clone()), RenderOptions()
@@ -168,9 +181,9 @@ def rows_of_cells(grid: GridHandle, first_cell: int, cells: int) -> Tensor:
     return (voxels >= first_cell) & (voxels < first_cell + cells)
 
 
-def add_layers(table: Table, room: Room, count: int) -> None:
+def add_layers(table: Table, room: Room | FittedRoom, count: int) -> None:
     """The background of a fit's step: four layers of 512 rows, seen from within the room."""
-    views = room.views(8, 480, 640)
+    views = many_views(room, 8, 480, 640)
     chosen = torch.randint(len(views[0]), (count,), device="cuda")
     origins, directions = (values[chosen] for values in views)
     texture = torch.rand(512, 1024, 4, 4, device="cuda")
@@ -213,17 +226,29 @@ def add_preparation(table: Table, grid: GridHandle) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--room", type=Path, help="module with room(), cameras() and rays()")
+    parser.add_argument("--field", type=Path, help="a fitted field's folder; needs --scan, its scene")
+    parser.add_argument("--scan", type=Path)
+    parser.add_argument("--stop", type=float, nargs="*", default=[], help="further transmittances at which rays end")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--only", choices=["render", "fit", "features"])
     arguments = parser.parse_args()
-    room, table = Room(arguments.room), Table(arguments.repeats)
+    room = FittedRoom(arguments.field, arguments.scan) if arguments.field else Room(arguments.room)
+    table = Table(arguments.repeats)
+    if arguments.only in (None, "render"):
+        print_counts(room, arguments.stop)
     if arguments.only in (None, "features"):
-        add_features(table, room.grid, room.views(VIEWS, 124, 124), 124, f"{VIEWS} views 124x124")
+        add_features(table, room.grid, many_views(room, VIEWS, 124, 124), 124, f"{VIEWS} views 124x124")
     if arguments.only in (None, "render"):
         add_render(table, room.grid, room.rays(0, 480, 640), 640, "640x480", variants=arguments.only is None)
-        add_render(table, room.grid, room.views(VIEWS, 124, 124), 124, f"{VIEWS} views 124x124", variants=False)
+        add_render(table, room.grid, many_views(room, VIEWS, 124, 124), 124, f"{VIEWS} views 124x124", variants=False)
+        for stop in arguments.stop:
+            for rays, width, name in (
+                (room.rays(0, 480, 640), 640, "640x480"),
+                (many_views(room, VIEWS, 124, 124), 124, f"{VIEWS} views 124x124"),
+            ):
+                add_render(table, room.grid, rays, width, f"{name}, rays end at {stop:g}", False, stop_thresh=stop)
     if arguments.only in (None, "fit"):
-        for count in (5000, 65536):
+        for count in (5000, 16384, 65536):
             add_fit(table, room, count)
             add_layers(table, room, count)
     if arguments.only is None:
