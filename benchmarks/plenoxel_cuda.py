@@ -135,6 +135,7 @@ def add_render(table: Table, grid: GridHandle, rays, width: int, name: str, vari
             return ops.render_rays(grid, *rays, options, outputs, image_width=image_width)
 
         table.add(f"{name}, step {step_size}", render, floor)
+        table.add("   SH, depth and alpha", lambda run=render: run(outputs=("sh", "depth", "alpha")), 0)
         table.add("   depth and alpha alone", lambda run=render: run(outputs=("depth", "alpha")), 0)
         if variants:
             table.add(f"{name}, step {step_size}, in scan order", lambda run=render: run(image_width=0), floor)

@@ -76,6 +76,7 @@ class NestedGrids:
         levels, resolution: see the module.
         voxels: int64 ``[V]``.
         density, sh: float32, on the device asked for.
+        quantization: minimum and scale of ``sh``'s columns, float32 ``[2, 27]``, where it was stored in bytes.
         background: data and links, or None.
 
     Raises:
@@ -99,8 +100,10 @@ class NestedGrids:
                 raise ValueError(f"voxels are {tensors['voxels'].dtype} and density {tensors['density'].dtype}")
             self.voxels, self.density = tensors["voxels"].to(device), tensors["density"].to(device)
             sh = tensors["sh"].to(device)
+            self.quantization = None
             if sh.dtype == torch.uint8:
                 low, scale = tensors["sh_low"].to(device), tensors["sh_scale"].to(device)
+                self.quantization = torch.cat([values.float().expand(1, sh.shape[1]) for values in (low, scale)])
                 sh = dequantize_columns(sh, low, scale, 8, len(sh))
             self.sh = sh.float()
             if self.voxels.dim() != 1 or self.density.dim() != 1 or self.sh.dim() != 2:

@@ -67,6 +67,7 @@ class PerfceptionScene:
         background: layered sphere images, or None.
         path: the scene's folder.
         levels: number of nested grids, see ``nested_field.py``; PeRFception's own have one.
+        quantization: float32 ``[2, 27]``, minimum and scale of each column of ``sh``, where it was stored in bytes.
     """
 
     resolution: tuple[int, int, int]
@@ -78,6 +79,7 @@ class PerfceptionScene:
     background: PerfceptionBackground | None = None
     path: Path | None = None
     levels: int = 1
+    quantization: Tensor | None = None
 
 
 def load_perfception_scene(path: str | Path, device: torch.device | str = "cpu") -> PerfceptionScene:
@@ -105,13 +107,15 @@ def load_perfception_scene(path: str | Path, device: torch.device | str = "cpu")
         reader = ColumnReader(checkpoint, len(links_idx), find_value(config, "quant_bit"))
         density = reader.read("density_data", path).reshape(-1)
         sh = reader.read("sh_data", path)
+        quantization = reader.quantization("sh_data")
         background = _read_background(checkpoint, path)
     if find_value(config, "logarithmic_quant", False) is True:
         raise UserError(f"{path.parent} has logarithmic_quant = True, for which the public code has no consistent "
                         "reading; save the scene again without it")
     _check_grid(path, resolution, links_idx, density, sh)
     transform = SceneTransform.load(path.parent / TRANSFORM_FILE)
-    return PerfceptionScene(resolution, links_idx, density, sh, transform, config, background, path.parent)
+    return PerfceptionScene(resolution, links_idx, density, sh, transform, config, background, path.parent,
+                            quantization=quantization)
 
 
 def _load_nested(folder: Path, device: torch.device | str) -> PerfceptionScene:
@@ -126,7 +130,7 @@ def _load_nested(folder: Path, device: torch.device | str) -> PerfceptionScene:
         background = PerfceptionBackground(data, links)
     transform = SceneTransform.load(folder / TRANSFORM_FILE)
     return PerfceptionScene(grids.resolution, grids.voxels, grids.density, grids.sh, transform, {}, background, folder,
-                            grids.levels)
+                            grids.levels, grids.quantization)
 
 
 def save_nested_scene(path: str | Path, scene: PerfceptionScene, bits: int = 8) -> None:

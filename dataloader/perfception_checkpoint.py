@@ -93,6 +93,14 @@ class ColumnReader:
                             "as many, half or a quarter as many: the file is damaged")
         return dequantize(self._checkpoint, name, stored, bits, self._rows, path)
 
+    def quantization(self, name: str) -> Tensor | None:
+        """Minimum and scale ``[2, ...]`` of the columns of what is stored in bytes; None of floats."""
+        stored = self._checkpoint["state_dict"][f"model.{name}"]
+        if stored.dtype != torch.uint8:
+            return None
+        low, scale = (_of_columns(self._checkpoint[f"model.{name}_{part}"], stored) for part in ("min", "scale"))
+        return torch.stack([values.expand(1, *stored.shape[1:])[0] for values in (low, scale)])
+
     def _bits(self, stored_rows: int) -> int:
         """Bits per number: what config.gin says if the rows agree, else what the rows say."""
         candidates = [self._configured_bits] if self._configured_bits in PACKED_BITS else []

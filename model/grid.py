@@ -121,7 +121,7 @@ class PlenoxelGrid:
         try:
             density, sh, links_idx = _sparse_values(scene.density, scene.sh, scene.links_idx)
             index = VoxelIndex.from_voxels(scene.resolution, links_idx, levels=scene.levels)
-            grid = cls._of(GridHandle(index, density, sh))
+            grid = cls._of(GridHandle(index, density, sh, scene.quantization))
             grid.background = None if scene.background is None else SphereLayers.from_stored(scene.background)
             return grid
         except ValueError as error:

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SH_DTYPES = ("uint8", "float16")
 _RENDERED = ("rgb", "sh", "depth", "alpha")
 _RANGE_QUANTILE = 0.001
-_RENDERER_VERSIONS = {"cpu": 2, "cuda": 3}
+_RENDERER_VERSIONS = {"cpu": 2, "cuda": 4}
 """Increased whenever the same settings give other bytes, so that no store mixes views of two versions."""
 
 

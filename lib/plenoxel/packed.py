@@ -21,18 +21,23 @@ class PackedGrid(NamedTuple):
     """What `render_packed` reads beside the index; made by `pack_grid`."""
 
     cells: Tensor  # int32 [C, 16]: rows of the 8 corners (-1 empty, bit 30 set where colour may clamp), 8 densities
-    rows: Tensor  # float32 [V, 32]: 27 coefficients, zeros
+    rows: Tensor  # float32 [V, 32]: 27 coefficients, zeros; or uint8: 27 codes, 1, zeros
     clamps: Tensor  # bool [1], on the CPU: some row's colour may clamp
+    quantization: Tensor | None  # float32 [2, 27]: coefficients are code * quantization[1] + quantization[0]
 
 
-def pack_grid(index: VoxelIndex, density: Tensor, sh: Tensor) -> PackedGrid:
-    """Packs a grid, or a stack of grids, that is on a GPU."""
+def pack_grid(index: VoxelIndex, density: Tensor, sh: Tensor, quantization: Tensor | None = None) -> PackedGrid:
+    """Packs a grid, or a stack of grids, that is on a GPU.
+
+    Args:
+        quantization: float32 ``[2, 27]``, where each of ``sh`` is a whole number 0 to 255 times its column's entry in
+            the second row plus that in the first. Rows are then bytes, which read faster.
+    """
     density, sh = density.detach(), sh.detach()
-    return PackedGrid(
-        *torch.ops.plenoxel.pack_grid(
-            index.links, index.cell_table.words, density, sh, may_clamp(sh), index.occupied_cells
-        )
+    packed = torch.ops.plenoxel.pack_grid(
+        index.links, index.cell_table.words, density, sh, may_clamp(sh), index.occupied_cells, quantization
     )
+    return PackedGrid(*packed, quantization)
 
 
 def may_clamp(sh: Tensor) -> Tensor:

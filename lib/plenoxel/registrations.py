@@ -64,13 +64,14 @@ if hasattr(torch.ops.plenoxel, "render_packed"):  # built with CUDA
         return distance.new_empty(8, *distance.shape), words
 
     @torch.library.register_fake("plenoxel::pack_grid")
-    def _(links, words, density, sh, may_clamp, occupied):
+    def _(links, words, density, sh, may_clamp, occupied, quantization):
         clamps = torch.empty(1, dtype=torch.bool)
-        return links.new_empty(occupied, 16), density.new_empty(density.shape[0], 32), clamps
+        dtype = density.dtype if quantization is None else torch.uint8
+        return links.new_empty(occupied, 16), density.new_empty(density.shape[0], 32, dtype=dtype), clamps
 
     @torch.library.register_fake("plenoxel::render_packed")
-    def _(ahead, words, cells, rows, clamps, origins, directions, scene_index, center, radius, options, outputs,
-          image_width):
+    def _(ahead, words, cells, rows, clamps, quantization, origins, directions, scene_index, center, radius, options,
+          outputs, image_width):
         return _fake_outputs(origins, outputs)
 
 

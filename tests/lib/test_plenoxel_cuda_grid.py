@@ -296,7 +296,7 @@ def test_rows_beyond_two_to_the_29():
     scene = on_gpu(random_scene((2, 2, 2), share=1.0, rays=64, dtype=torch.float32))
     grid = scene.grid()
     expected = rendered(grid, scene)
-    cells, values, _ = grid.packed
+    cells, values, *_ = grid.packed
     moved = cells.clone()
     moved[:, :8] += rows - 8  # bit 30, where colours may clamp, is not touched
     geometry = [grid.index.center, grid.index.radius, option_numbers(OPTIONS), 15, 0]
@@ -304,7 +304,7 @@ def test_rows_beyond_two_to_the_29():
     try:
         far[-8:] = values
         actual = torch.ops.plenoxel.render_packed(
-            *grid.index.cell_table, moved, far, grid.packed.clamps, *scene.rays, None, *geometry
+            *grid.index.cell_table, moved, far, grid.packed.clamps, None, *scene.rays, None, *geometry
         )
         assert_equal(actual, expected)
     finally:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.library import opcheck
 
+from lib.plenoxel.packed import pack_grid
 from tests.lib.cuda_parity import needs_gpu, on_gpu, render_plain
 from tests.lib.plenoxel_scenes import Scene, links_from_rows, random_rays, random_scene, render
 from tests.lib.test_plenoxel_registration import CASES, ray_arguments
@@ -47,9 +48,12 @@ def test_opcheck_of_packed_ops():
     grid, index = scene.grid(), scene.grid().index
     checks = ("test_schema", "test_faketensor")
     may_clamp = torch.ones_like(scene.density, dtype=torch.bool)
-    values = (scene.links, index.cell_table.words, scene.density, scene.sh, may_clamp, index.occupied_cells)
+    values = (scene.links, index.cell_table.words, scene.density, scene.sh, may_clamp, index.occupied_cells, None)
     opcheck(torch.ops.plenoxel.cell_table.default, (index.distance,), test_utils=checks)
     opcheck(torch.ops.plenoxel.pack_grid.default, values, test_utils=checks)
+    quantization = torch.rand(2, 27, device="cuda")
+    opcheck(torch.ops.plenoxel.pack_grid.default, (*values[:-1], quantization), test_utils=checks)
     geometry = ray_arguments(scene)[6:]
-    packed = (*grid.index.cell_table, *grid.packed)
-    opcheck(torch.ops.plenoxel.render_packed.default, (*packed, *scene.rays, *geometry, 15, 8))
+    for packed in (grid.packed, pack_grid(index, scene.density, scene.sh, quantization)):
+        arguments = (*index.cell_table, *packed, *scene.rays, *geometry, 15, 8)
+        opcheck(torch.ops.plenoxel.render_packed.default, arguments)

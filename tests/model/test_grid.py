@@ -108,6 +108,29 @@ def test_save_and_load(tmp_path, bits):
     assert load_perfception_scene(tmp_path / "scene").transform.scene_scale == 0.25
 
 
+@pytest.mark.parametrize("bits", [32, 16, 8, 4, 2])
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_loaded_grid_knows_what_bytes_its_coefficients_were(tmp_path, bits, levels):
+    if levels > 1 and bits < 8:
+        pytest.skip("nested grids are saved with 8 bits or more")
+    shape = (4, 4, 4) if levels == 1 else (1, levels, 4, 4, 4)
+    values = torch.rand(64 * levels), torch.randn(64 * levels, 27)
+    grid = PlenoxelGrid.from_mask(torch.ones(shape, dtype=torch.bool), *values)
+    grid.save(tmp_path / "scene", bits=bits)
+    handle = PlenoxelGrid.load(tmp_path / "scene").handle
+    if bits > 8:
+        assert handle.quantization is None
+        return
+    low, scale = handle.quantization
+    codes = ((handle.sh - low) / scale).round()
+    assert codes.min() == 0 and codes.max() == 2**bits - 1
+    assert torch.equal(codes * scale + low, handle.sh)
+    assert handle.with_values(density=handle.density * 2).quantization is handle.quantization
+    assert handle.with_values(sh=handle.sh).quantization is None
+    handle.values_changed()
+    assert handle.quantization is None
+
+
 def test_only_grids_of_the_format_are_saved(tmp_path):
     grid = PlenoxelGrid.from_sparse((3, 3, 3), torch.tensor([0]), torch.ones(1), torch.zeros(1, 27), radius=(1, 1, 2))
     with pytest.raises(ValueError, match="radius 1"):

@@ -32,16 +32,19 @@ std::tuple<Tensor, Tensor> cell_table(const Tensor& distance) {
   return {ahead, words};
 }
 
-// `occupied`: number of occupied cells. The last result, on the CPU, is whether any row may clamp.
+// `occupied`: number of occupied cells. `quantization` [2, 27], low and scale: rows become bytes. The last result, on the CPU,
+// is whether any row may clamp.
 std::tuple<Tensor, Tensor, Tensor> pack_grid(const Tensor& links, const Tensor& words, const Tensor& density,
-                                             const Tensor& sh, const Tensor& may_clamp, int64_t occupied) {
+                                             const Tensor& sh, const Tensor& may_clamp, int64_t occupied,
+                                             const OptionalTensor& quantization) {
   check_links(links);
   check(words, "words", at::kInt, {words_of(links.numel()), 2});
   TORCH_CHECK(density.scalar_type() == at::kFloat, "float64 runs on the CPU only");
   check(density, "density", at::kFloat, {-1});
   check(sh, "sh", at::kFloat, {density.size(0), plenoxel::kCoefficients});
   check(may_clamp, "may_clamp", at::kBool, density.sizes());
-  check_device(links, {words, density, sh, may_clamp});
+  if (quantization) check(*quantization, "quantization", at::kFloat, {2, plenoxel::kCoefficients});
+  check_device(links, {words, density, sh, may_clamp, quantization});
   TORCH_CHECK(occupied >= 0 && occupied <= links.numel(), "there cannot be ", occupied, " occupied cells");
   TORCH_CHECK(density.size(0) < cuda::kMayClamp, "at most 2^30 rows can be packed, got ", density.size(0));
   const c10::cuda::CUDAGuard guard(links.device());
@@ -52,31 +55,46 @@ std::tuple<Tensor, Tensor, Tensor> pack_grid(const Tensor& links, const Tensor& 
   cuda::pack_cells(grid, data<cuda::CellWord>(words), data<bool>(may_clamp), occupied, data<cuda::PackedCell>(cells),
                    stream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
-  const Tensor rows = at::zeros({density.size(0), cuda::kPackedRow}, density.options());
-  rows.narrow(1, 0, plenoxel::kCoefficients).copy_(sh);
+  const auto numbers = quantization ? density.options().dtype(at::kByte) : density.options();
+  const Tensor rows = at::zeros({density.size(0), cuda::kPackedRow}, numbers);
+  if (quantization) {
+    const float* low = data<float>(*quantization);
+    cuda::pack_codes(data<float>(sh), low, low + plenoxel::kCoefficients, rows.size(0), data<uint8_t>(rows), stream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  } else {
+    rows.narrow(1, 0, plenoxel::kCoefficients).copy_(sh);
+  }
   Tensor clamps = may_clamp.any().reshape({1}).cpu();
   finish();
   return {cells, rows, clamps};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> render_packed(const Tensor& ahead, const Tensor& words, const Tensor& cells,
-                                                         const Tensor& rows, const Tensor& clamps, const Tensor& origins,
+                                                         const Tensor& rows, const Tensor& clamps,
+                                                         const OptionalTensor& quantization, const Tensor& origins,
                                                          const Tensor& directions, const OptionalTensor& scene_index,
                                                          Numbers center, Numbers radius, Numbers options, int64_t outputs,
                                                          int64_t image_width) {
   const PackedScene scene{ahead, words, cells, origins, directions, scene_index, center, radius, options, image_width};
   scene.check_all();
   check_outputs(outputs);
-  check(rows, "rows", at::kFloat, {-1, cuda::kPackedRow});
+  check(rows, "rows", quantization ? at::kByte : at::kFloat, {-1, cuda::kPackedRow});
+  if (quantization) check(*quantization, "quantization", at::kFloat, {2, plenoxel::kCoefficients});
   check(clamps, "clamps", at::kBool, {1});
   TORCH_CHECK(clamps.is_cpu(), "clamps must be on the CPU, got ", clamps.device());
-  check_device(ahead, {rows});
+  check_device(ahead, {rows, quantization});
   const c10::cuda::CUDAGuard guard(ahead.device());
   used_here({rows});
   const Tensor rgb = empty_for_rays(origins, 3, outputs & kRgb), image = empty_for_rays(origins, 27, outputs & kSh),
                depth = empty_for_rays(origins, 0, outputs & kDepth), alpha = empty_for_rays(origins, 0, outputs & kAlpha);
   cuda::PackedGrid grid = scene.grid();
-  grid.rows = data<float>(rows);
+  if (quantization) {
+    grid.codes = data<uint8_t>(rows);
+    grid.low = data<float>(*quantization);
+    grid.scale = grid.low + plenoxel::kCoefficients;
+  } else {
+    grid.rows = data<float>(rows);
+  }
   grid.clamps = *data<bool>(clamps);
   cuda::render_packed(grid, scene.rays(), make_options<float>(options),
                       {outputs & kRgb ? data<float>(rgb) : nullptr, outputs & kSh ? data<float>(image) : nullptr,
@@ -90,10 +108,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_packed(const Tensor& ahead, co
 
 TORCH_LIBRARY_FRAGMENT(plenoxel, library) {
   library.def("cell_table(Tensor distance) -> (Tensor, Tensor)");
-  library.def("pack_grid(Tensor links, Tensor words, Tensor density, Tensor sh, Tensor may_clamp, int occupied)"
+  library.def("pack_grid(Tensor links, Tensor words, Tensor density, Tensor sh, Tensor may_clamp, int occupied, "
+              "Tensor? quantization)"
               " -> (Tensor, Tensor, Tensor)");
   library.def(
-      "render_packed(" PLENOXEL_PACKED_CELLS ", Tensor rows, Tensor clamps, " PLENOXEL_RAYS
+      "render_packed(" PLENOXEL_PACKED_CELLS ", Tensor rows, Tensor clamps, Tensor? quantization, " PLENOXEL_RAYS
       ", int outputs, int image_width) -> (Tensor, Tensor, Tensor, Tensor)");
 }
 

@@ -37,8 +37,7 @@ struct PackedScene {
   // Without rows.
   cuda::PackedGrid grid() const {
     return {box_of<float>(ahead, center, radius, levels()), data<uint8_t>(ahead), data<cuda::CellWord>(words),
-            data<cuda::PackedCell>(cells),        nullptr,              false,
-            scenes()};
+            data<cuda::PackedCell>(cells), nullptr, nullptr, nullptr, nullptr, false, scenes()};
   }
   Rays<float> rays() const {
     return {data<float>(origins), data<float>(directions), data<int32_t>(scene_index), origins.size(0)};

@@ -43,9 +43,6 @@ __device__ __forceinline__ void for_listed_rays(int count, Visit&& visit) {
 template <typename Flush>
 __device__ __forceinline__ void walk(const PackedGrid& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                                      int64_t i, FeatureMemory& memory, Flush&& flush) {
-  const bool exists = i < rays.count;
-  const float* const origin = rays.origins + 3 * (exists ? i : 0);
-  const float* const direction = rays.directions + 3 * (exists ? i : 0);
   Walker walker;
   start_walk(grid, rays, options, i, walker);
   Skipper skipper(walker.ray, options.step_size);
@@ -53,10 +50,10 @@ __device__ __forceinline__ void walk(const PackedGrid& grid, const Rays<float>& 
   int count = 0;
   for (;;) {
     int index[3];
-    uint32_t number;
+    uint32_t number, entry;
     const bool found = find_next_cell<true>(grid, rays, options, i, skipper, walker, index, number);
     if (!__any_sync(~0u, found)) break;
-    if (found) cross_cell<true, false>(grid, options, origin, direction, index, number, walker, list, count);
+    if (found) cross_cell<true, false>(grid, options, index, number, walker, list, count, entry);
     if (__any_sync(~0u, count > kSlots - kCorners)) {
       flush(count);
       count = 0;

@@ -36,6 +36,7 @@ void update_grid(const FitState<float>& state, const UpdateOptions<float>& optio
 void sample_grid(const Grid<float>& grid, const float* points, int64_t count, float* sigma, float* sh, Stream stream);
 
 constexpr int kPackedRow = 32;  // numbers in a packed row: 27 coefficients and zeros, so that rows are whole cache lines
+constexpr int kUnit = 27;       // of a row of bytes, the number that is 1
 constexpr int32_t kMayClamp = 1 << 30;  // flag on a packed cell's row: its colour is below 0 from some direction
 
 // The occupied cells of 32 consecutive ones: bit i of `bits` is set if cell 32 w + i is occupied, and its entry in the
@@ -55,8 +56,10 @@ struct PackedGrid : Box<float> {
   const uint8_t* ahead;  // [8, scenes, levels, Rx, Ry, Rz] see distance_ahead
   const CellWord* words;
   const PackedCell* cells;
-  const float* rows;  // [V, kPackedRow]
-  bool clamps;        // some row may clamp
+  const float* rows;         // [V, kPackedRow], unless
+  const uint8_t* codes;      // [V, kPackedRow] are: then coefficient k is codes[k] * scale[k] + low[k]
+  const float *low, *scale;  // [27] each, or null
+  bool clamps;               // some row may clamp
   int64_t scenes;
 };
 
@@ -73,6 +76,9 @@ void number_cells(const uint8_t* distance, int64_t cells, CellWord* words, uint3
 // Fills out [occupied], the number that number_cells counted. may_clamp [V].
 void pack_cells(const Grid<float>& grid, const CellWord* words, const bool* may_clamp, int64_t occupied, PackedCell* out,
                 Stream stream);
+
+// Fills codes [V, kPackedRow]: the nearest to sh [V, 27], then 1 and zeros.
+void pack_codes(const float* sh, const float* low, const float* scale, int64_t rows, uint8_t* codes, Stream stream);
 
 // As render(). image_width > 0 tells that consecutive rays are the pixels of images so wide, in scan order: they are then
 // walked in tiles.

@@ -36,6 +36,11 @@ inline int64_t threads_for(int64_t count, int64_t width) {
   return (width + kTileWidth - 1) / kTileWidth * ((height + kTileHeight - 1) / kTileHeight) * 32;
 }
 
+// The number that byte `at` of a word is: put into the last bits of 2^23, and that taken away.
+__device__ __forceinline__ float byte_of(uint32_t word, int at) {
+  return __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7540 | at)) - 8388608.0f;
+}
+
 // Row `row` of a column of quarters, whose first is given. Rows may lie beyond 2^32 numbers; with the column's start in a
 // register, the address is one widening multiply-add.
 __device__ __forceinline__ float4 read_quarter(const float4* column, uint32_t row) {
@@ -74,8 +79,38 @@ __device__ __forceinline__ void list_corners(Walker& walker, unsigned corners, E
       list[32 * count++] = {uint32_t(walker.row[corner] & ~kMayClamp), walker.weight[corner]};
 }
 
-// Adds the lists of a warp's rays to their sums. Lane l reads quarter l % 8 of the rows of ray 4 g + l / 8.
-__device__ __forceinline__ void gather(const float* rows, WarpMemory& memory, int count) {
+// Adds the lists of a warp's rays to their sums, of rows of bytes. Lane l reads bytes 8 (l % 4) to 8 (l % 4) + 7 of the rows of
+// ray 8 g + l / 4.
+__device__ __forceinline__ void gather_codes(const uint8_t* codes, WarpMemory& memory, int count) {
+  const int lane = threadIdx.x & 31, part = lane % 4;
+  const uint2* column = reinterpret_cast<const uint2*>(codes) + part;
+  __syncwarp();
+#pragma unroll 1
+  for (int group = 0; group < 4; ++group) {
+    const int ray = 8 * group + lane / 4;
+    const int own = __shfl_sync(~0u, count, ray);
+    if (!__any_sync(~0u, own)) continue;
+    float4 low = memory.sum[quarter_of(ray, 2 * part)], high = memory.sum[quarter_of(ray, 2 * part + 1)];
+#pragma unroll 4
+    for (int slot = 0; slot < own; ++slot) {
+      const Entry entry = memory.list[32 * slot + ray];
+      const uint2 eight = __ldg(column + uint64_t(entry.row) * (kPackedRow / sizeof(uint2)));
+      low.x = __fmaf_rn(entry.weight, byte_of(eight.x, 0), low.x);
+      low.y = __fmaf_rn(entry.weight, byte_of(eight.x, 1), low.y);
+      low.z = __fmaf_rn(entry.weight, byte_of(eight.x, 2), low.z);
+      low.w = __fmaf_rn(entry.weight, byte_of(eight.x, 3), low.w);
+      high.x = __fmaf_rn(entry.weight, byte_of(eight.y, 0), high.x);
+      high.y = __fmaf_rn(entry.weight, byte_of(eight.y, 1), high.y);
+      high.z = __fmaf_rn(entry.weight, byte_of(eight.y, 2), high.z);
+      high.w = __fmaf_rn(entry.weight, byte_of(eight.y, 3), high.w);
+    }
+    memory.sum[quarter_of(ray, 2 * part)] = low, memory.sum[quarter_of(ray, 2 * part + 1)] = high;
+  }
+  __syncwarp();
+}
+
+// The same of rows of floats. Lane l reads quarter l % 8 of the rows of ray 4 g + l / 8.
+__device__ __forceinline__ void gather_floats(const float* rows, WarpMemory& memory, int count) {
   const int lane = threadIdx.x & 31, quarter = lane % kQuarters;
   const float4* column = reinterpret_cast<const float4*>(rows) + quarter;
   __syncwarp();
@@ -99,55 +134,17 @@ __device__ __forceinline__ void gather(const float* rows, WarpMemory& memory, in
   __syncwarp();
 }
 
+template <bool kCodes>
+__device__ __forceinline__ void gather(const PackedGrid& grid, WarpMemory& memory, int count) {
+  if constexpr (kCodes) gather_codes(grid.codes, memory, count);
+  else gather_floats(grid.rows, memory, count);
+}
+
 __device__ __forceinline__ float sigma_at(const float density[kCorners], const float weights[kCorners]) {
   float sigma = 0;
 #pragma unroll
   for (int corner = 0; corner < kCorners; ++corner) sigma = __fmaf_rn(weights[corner], density[corner], sigma);
   return sigma;
-}
-
-// What clamping adds to rgb: the samples of one cell walked once more, now with their colours. Rare.
-static __device__ __noinline__ float3 clamping(const PackedGrid& grid, const RenderOptions<float>& options,
-                                        const PackedCell* cell, const float* origin, const float* direction, int level,
-                                        float t, float end, Compositor<float> compositor) {
-  const Ray<float> ray = level_ray(grid, options.near_clip, origin, direction, level);
-  float basis[kBasis], color[kCorners][3];
-  sh_basis(direction, basis);
-  bool below = false;
-#pragma unroll 1
-  for (int corner = 0; corner < kCorners; ++corner) {
-    float values[kPackedRow] = {};
-    if (const int32_t row = cell->row[corner]; row >= 0) {
-#pragma unroll
-      for (int quarter = 0; quarter < 7; ++quarter)
-        reinterpret_cast<float4*>(values)[quarter] =
-            read_quarter(reinterpret_cast<const float4*>(grid.rows) + quarter, row & ~kMayClamp);
-    }
-#pragma unroll
-    for (int c = 0; c < 3; ++c) {
-      float sum = 0.5f;
-      for (int b = 0; b < kBasis; ++b) sum = __fmaf_rn(values[c * kBasis + b], basis[b], sum);
-      color[corner][c] = sum;
-      below = below || sum < 0;
-    }
-  }
-  float3 added = {0, 0, 0};
-  if (!below) return added;
-  for (; t < end; t += options.step_size) {
-    float weights[kCorners];
-    trilinear_weights(cell_on_ray(grid.size, ray, t).fraction, weights);
-    const float sigma = sigma_at(cell->density, weights);
-    if (!(sigma > options.sigma_thresh)) continue;
-    const float weight = compositor.pass(sigma * options.step_size * ray.delta, options.stop_thresh);
-    float at[3] = {};
-    for (int corner = 0; corner < kCorners; ++corner)
-      for (int c = 0; c < 3; ++c) at[c] = __fmaf_rn(weights[corner], color[corner][c], at[c]);
-    added.x -= weight * fminf(at[0], 0);
-    added.y -= weight * fminf(at[1], 0);
-    added.z -= weight * fminf(at[2], 0);
-    if (compositor.stopped) break;
-  }
-  return added;
 }
 
 __device__ __forceinline__ void read_cell(const PackedCell* cell, int32_t row[kCorners], float density[kCorners]) {
@@ -222,15 +219,16 @@ __device__ __forceinline__ bool find_next_cell(const PackedGrid& grid, const Ray
   return found;
 }
 
-// Passes all samples of a cell; t is then the first one beyond it.
+// Passes all samples of a cell; t is then the first one beyond it. Returns their number where the rays' colours may be clamped
+// at one of them (kClamp), else 0; `entry` is then the cell's in the table of cells.
 template <bool kRows, bool kClamp>
-__device__ __forceinline__ void cross_cell(const PackedGrid& grid, const RenderOptions<float>& options,
-                                           const float* origin, const float* direction, const int index[3],
-                                           uint32_t number, Walker& walker, Entry* list, int& count) {
+__device__ __forceinline__ uint32_t cross_cell(const PackedGrid& grid, const RenderOptions<float>& options,
+                                               const int index[3], uint32_t number, Walker& walker, Entry* list, int& count,
+                                               uint32_t& entry) {
   number += walker.first;
   const uint2 bits = __ldg(reinterpret_cast<const uint2*>(grid.words) + number / 32);
   const CellWord word{bits.x, bits.y};
-  const PackedCell* packed = grid.cells + word.first + __popc(word.bits & ((1u << number % 32) - 1));
+  entry = word.first + __popc(word.bits & ((1u << number % 32) - 1));
   if (kRows) {
     const int move[3] = {index[0] - walker.cell[0], index[1] - walker.cell[1], index[2] - walker.cell[2]};
     const unsigned left = left_behind(move);
@@ -238,17 +236,19 @@ __device__ __forceinline__ void cross_cell(const PackedGrid& grid, const RenderO
     carry_weights(move, walker.weight);
   }
   float density[kCorners];
-  read_cell(packed, walker.row, density);
+  read_cell(grid.cells + entry, walker.row, density);
 #pragma unroll
   for (int axis = 0; axis < 3; ++axis) walker.cell[axis] = index[axis];
   Cell<float> cell = cell_on_ray(grid.size, walker.ray, walker.t);
-  const Compositor<float> before = walker.compositor;
-  const float start = walker.t;
+  uint32_t samples = 0;
+  bool dense = false;
   do {
     float weights[kCorners];
     trilinear_weights(cell.fraction, weights);
     const float sigma = sigma_at(density, weights);
+    if (kClamp) ++samples;
     if (sigma > options.sigma_thresh) {
+      if (kClamp) dense = true;
       const float weight = walker.compositor.pass(sigma * options.step_size * walker.ray.delta, options.stop_thresh);
       walker.depth = __fmaf_rn(weight, walker.t * walker.ray.world, walker.depth);
       if (kRows)
@@ -261,16 +261,11 @@ __device__ __forceinline__ void cross_cell(const PackedGrid& grid, const RenderO
     cell = cell_on_ray(grid.size, walker.ray, fminf(walker.t, walker.ray.exit));
   } while (walker.t <= walker.ray.exit && cell.index[0] == walker.cell[0] && cell.index[1] == walker.cell[1] &&
            cell.index[2] == walker.cell[2]);
-  if (!kClamp) return;
+  if (!kClamp || !dense) return 0;
   int32_t flags = 0;
 #pragma unroll
   for (const int32_t row : walker.row) flags |= row >= 0 ? row : 0;
-  if (flags & kMayClamp) {
-    const float3 added =
-        clamping(grid, options, packed, origin, direction, walker.level, start,
-                 walker.t <= walker.ray.exit ? walker.t : nextafterf(walker.ray.exit, INFINITY), before);
-    walker.correction[0] += added.x, walker.correction[1] += added.y, walker.correction[2] += added.z;
-  }
+  return flags & kMayClamp ? samples : 0;
 }
 
 }  // namespace plenoxel::cuda

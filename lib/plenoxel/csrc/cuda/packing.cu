@@ -46,6 +46,15 @@ __global__ void pack_kernel(Grid<float> grid, const CellWord* words, const bool*
   out[entry] = cell;
 }
 
+__global__ void codes_kernel(const float* sh, const float* low, const float* scale, int64_t count, uint8_t* codes) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const int k = int(i % kPackedRow);
+  float code = k == kUnit;
+  if (k < kCoefficients) code = rintf((sh[i / kPackedRow * kCoefficients + k] - low[k]) / (scale[k] + 1e-12f));
+  codes[i] = uint8_t(fminf(fmaxf(code, 0), 255));
+}
+
 }  // namespace
 
 void distance_ahead(const uint8_t* distance, int64_t scenes, const int size[3], uint8_t* ahead, uint8_t* scratch,
@@ -67,6 +76,11 @@ void distance_ahead(const uint8_t* distance, int64_t scenes, const int size[3], 
 
 void number_cells(const uint8_t* distance, int64_t cells, CellWord* words, uint32_t* occupied, Stream stream) {
   if (cells > 0) number_kernel<<<blocks_for(cells), kThreads, 0, stream>>>(distance, cells, words, occupied);
+}
+
+void pack_codes(const float* sh, const float* low, const float* scale, int64_t rows, uint8_t* codes, Stream stream) {
+  const int64_t count = rows * kPackedRow;
+  if (count > 0) codes_kernel<<<blocks_for(count), kThreads, 0, stream>>>(sh, low, scale, count, codes);
 }
 
 void pack_cells(const Grid<float>& grid, const CellWord* words, const bool* may_clamp, int64_t occupied, PackedCell* out,

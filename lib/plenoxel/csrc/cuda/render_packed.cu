@@ -6,8 +6,9 @@
 // Gather: when a list may overflow, the warp turns to the lists together, 8 lanes a row, so that rows are read in whole
 // lines, and adds the rows to the rays' sums in shared memory.
 // Colour needs no sample of its own: it is a product of the SH image as long as no colour is clamped at 0. Rows that could
-// be clamped from some direction are marked when the grid is packed; cells with such a corner are looked at more closely.
-#include "packed_walk.cuh"
+// be clamped from some direction are marked when the grid is packed; cells with such a corner are looked at more closely
+// (clamping.cuh).
+#include "clamping.cuh"
 
 namespace plenoxel::cuda {
 namespace {
@@ -46,44 +47,54 @@ __device__ __forceinline__ void write_images(const WarpMemory& memory, int64_t o
   }
 }
 
-template <bool kRows, bool kClamp, bool kNested>
+template <bool kRows, bool kClamp, bool kNested, bool kCodes>
 __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
     render_packed_kernel(const __grid_constant__ PackedGrid grid, const Rays<float> rays,
                          const __grid_constant__ RenderOptions<float> options, const Image<float> out, int64_t width) {
   __shared__ WarpMemory shared[kRows ? kWarps : 1];
+  __shared__ ClampQueue queues[kClamp ? kWarps : 1];
   const int lane = threadIdx.x & 31;
   WarpMemory& memory = shared[kRows ? threadIdx.x / 32 : 0];
   const int64_t i = ray_number(int64_t(blockIdx.x) * kThreads + threadIdx.x, rays.count, width);
   const bool exists = i < rays.count;
-  const float* origin = rays.origins + 3 * (exists ? i : 0);
-  const float* direction = rays.directions + 3 * (exists ? i : 0);
   Walker walker;
   const bool hits = start_walk(grid, rays, options, i, walker);
   Skipper skipper(walker.ray, options.step_size);
   if (kRows)
     for (int quarter = 0; quarter < kQuarters; ++quarter) memory.sum[quarter_of(lane, quarter)] = float4{0, 0, 0, 0};
+  Clamping clamping(queues[kClamp ? threadIdx.x / 32 : 0]);
   int count = 0;
-  for (;;) {
+  for (bool walking = true; walking;) {
     int index[3];
-    uint32_t number;
+    uint32_t number, samples = 0;
     const bool found = find_next_cell<kNested>(grid, rays, options, i, skipper, walker, index, number);
-    if (!__any_sync(~0u, found)) break;
+    walking = __any_sync(~0u, found);
+    ClampJob job{0, walker.t, walker.compositor.optical_depth, 0};
     if (found)
-      cross_cell<kRows, kClamp>(grid, options, origin, direction, index, number, walker, memory.list + lane, count);
+      samples = cross_cell<kRows, kClamp>(grid, options, index, number, walker, memory.list + lane, count, job.cell);
+    if (kClamp) {
+      job.walk = samples << 9 | uint32_t(walker.level) << 5 | uint32_t(lane);
+      clamping.add(samples > 0, job);
+      if (clamping.due(!walking)) clamping.template look<kCodes>(grid, rays, options, i, walker.correction);
+    }
     if (kRows && __any_sync(~0u, count > kSlots - kCorners)) {
-      gather(grid.rows, memory, count);
+      gather<kCodes>(grid, memory, count);
       count = 0;
     }
   }
   float values[kPackedRow] = {};
   if (kRows) {
     list_corners(walker, 0xff, memory.list + lane, count);
-    gather(grid.rows, memory, count);
+    gather<kCodes>(grid, memory, count);
     float4* quarters = reinterpret_cast<float4*>(values);
 #pragma unroll
     for (int quarter = 0; quarter < kQuarters - 1; ++quarter) quarters[quarter] = memory.sum[quarter_of(lane, quarter)];
+    if constexpr (kCodes)
+#pragma unroll
+      for (int k = 0; k < kCoefficients; ++k)
+        values[k] = __fmaf_rn(values[k], __ldg(grid.scale + k), __ldg(grid.low + k) * values[kUnit]);
   }
-  if (exists) write_pixel(options, direction, i, walker, values, out);
+  if (exists) write_pixel(options, rays.directions + 3 * i, i, walker, values, out);
   if (!kRows || !out.sh) return;
   const bool shines = options.sh_background && hits;
   const float background = shines ? walker.compositor.remaining() * options.background_brightness : 0;
@@ -95,11 +106,16 @@ __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
   write_images(memory, i, rays.count, out.sh);
 }
 
+template <bool kNested, bool kCodes>
+auto kernel_for(const PackedGrid& grid, const Image<float>& image) {
+  return !image.rgb && !image.sh    ? render_packed_kernel<false, false, kNested, false>
+         : grid.clamps && image.rgb ? render_packed_kernel<true, true, kNested, kCodes>
+                                    : render_packed_kernel<true, false, kNested, kCodes>;
+}
+
 template <bool kNested>
 auto kernel_for(const PackedGrid& grid, const Image<float>& image) {
-  return !image.rgb && !image.sh    ? render_packed_kernel<false, false, kNested>
-         : grid.clamps && image.rgb ? render_packed_kernel<true, true, kNested>
-                                    : render_packed_kernel<true, false, kNested>;
+  return grid.scale ? kernel_for<kNested, true>(grid, image) : kernel_for<kNested, false>(grid, image);
 }
 
 }  // namespace
