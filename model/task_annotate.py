@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from dataloader import CameraList, Mesh, ViewStore, add_channel, load_scene
-from dataloader.label_mesh import group_files, label_files, load_label_mesh
+from dataloader.label_mesh import label_files, load_label_mesh
+from dataloader.object_groups import group_files
+from dataloader.sensors import SensorOptions
 from dataloader.view_channels import encode
 from dataloader.view_writer import channels_missing
 from model.annotation import LABEL_RULES, VALUES, annotate_vertices, annotate_views, count_labels
@@ -36,7 +38,7 @@ _LABEL_IMAGES, _INSTANCE_IMAGES = "label images", "instance images"
 
 
 @task(summary="rasterize the labelled meshes into the rendered views", inputs=("scans_dir", "views_dir"),
-      records="{views_dir}/run/annotate", configures=(SceneWorkers, label_set))  # fmt: skip
+      records="{views_dir}/run/annotate", configures=(SensorOptions, SceneWorkers, label_set))  # fmt: skip
 def annotate(
     scans_dir: str = gin.REQUIRED,
     views_dir: str = gin.REQUIRED,

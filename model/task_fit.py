@@ -11,6 +11,7 @@ import gin
 from dataloader.nested_field import NESTED_FILE
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.perfception_checkpoint import CHECKPOINT_FILES
+from dataloader.sensors import SensorOptions
 from lib.plenoxel.options import RenderOptions
 from model.fitting.options import (
     FitBackground,
@@ -36,7 +37,7 @@ from utils.tasks import task
     records="{fields_dir}/run",
     configures=(
         FitData, FitGrid, FitOptimization, FitRegularization, FitPoses, FitBackground, FitOpen, RenderOptions,
-        SceneWorkers,
+        SensorOptions, SceneWorkers,
     ),
 )
 def fit(
