@@ -129,7 +129,7 @@ def _read_phone(folder: Path) -> _Camera:
 def _model(folder: Path) -> ColmapModel:
     model = read_model(folder / "colmap")
     if not model.images:
-        raise UserError(f"{folder / 'colmap'} lists no photographs; {_DOWNLOAD}")
+        raise UserError(f"{folder / 'colmap'} lists no photographs in images.txt or images.bin; {_DOWNLOAD}")
     return model
 
 

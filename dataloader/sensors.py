@@ -31,8 +31,8 @@ class SensorOptions:
         UserError: a value that is none of these.
     """
 
-    scannetpp: str = DSLR
-    arkitscenes: str = _ARKITSCENES[0]
+    scannetpp: str = "dslr"
+    arkitscenes: str = "lowres_wide"
     least_confidence: int = 1
     largest_gap: float = 0.1
 
