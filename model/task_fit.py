@@ -59,7 +59,7 @@ def fit(
     ``tensorboard/``. Fields that are there without being made here, as PeRFception's, stay as they are.
 
     Args:
-        scans_dir: folder of scenes in ScanNet's, instant-ngp's, NSVF's or COLMAP's layout.
+        scans_dir: folder of scenes in ScanNet's, ScanNet++'s, ARKitScenes', instant-ngp's, NSVF's or COLMAP's layout.
         fields_dir: folder that receives one folder a scene.
         scenes: "all", a list of names, or a text file with one name a line.
         device: "auto", "cpu", "cuda" or "cuda:N".
