@@ -21,6 +21,7 @@ from analysis.surface import DEPTH_CHANNELS
 from dataloader import CameraList, Mesh, Scene, load_scene
 from dataloader.label_mesh import label_files, load_label_mesh
 from dataloader.perfception import FIELD_PREFIX
+from dataloader.sensors import SensorOptions
 from model.annotation import annotate_views
 from model.radiance_field import RadianceField
 from utils.device import choose_device
@@ -42,7 +43,7 @@ _SHEET_WIDTH = 1280
     summary="keep the dome cameras whose views show the target's class well",
     inputs=("domes_dir", "scans_dir", "views_dir", "fields_dir"),
     records="{filtered_dir}/run",
-    configures=(FilterOptions, QualityOptions, SceneWorkers, label_set),
+    configures=(FilterOptions, QualityOptions, SensorOptions, SceneWorkers, label_set),
 )
 def filter(
     domes_dir: str = gin.REQUIRED,

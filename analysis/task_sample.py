@@ -33,6 +33,7 @@ from analysis.targets import Target, TargetOptions, check_targets, find_targets,
 from dataloader import CameraList, Mesh, Scene, ViewStore, load_scene
 from dataloader.label_mesh import label_files, load_label_mesh
 from dataloader.perfception import FIELD_PREFIX
+from dataloader.sensors import SensorOptions
 from model.radiance_field import RadianceField
 from utils.errors import UserError, reading
 from utils.files import read_json, write_json
@@ -56,7 +57,7 @@ _OPTIONS = {
     summary="find objects of tail classes and place cameras around them where a camera can stand",
     inputs=("views_dir", "scans_dir", "fields_dir", "statistics"),
     records="{domes_dir}/run",
-    configures=(*_OPTIONS.values(), SceneWorkers, label_set),
+    configures=(*_OPTIONS.values(), SensorOptions, SceneWorkers, label_set),
 )
 def sample(
     views_dir: str = gin.REQUIRED,

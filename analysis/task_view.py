@@ -13,6 +13,7 @@ import gin
 
 from analysis.quality import QualityOptions
 from dataloader.perfception import FIELD_PREFIX
+from dataloader.sensors import SensorOptions
 from model import RenderOptions
 from utils.device import choose_device
 from utils.interrupts import Stopped
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 @task(
     summary="open a scene in the browser: field, mesh, cameras, stored views, predictions",
     inputs=("fields_dir", "checkpoint"),
-    configures=(RenderOptions, QualityOptions, label_set),
+    configures=(RenderOptions, QualityOptions, SensorOptions, label_set),
 )
 def view(
     scene: str = gin.REQUIRED,

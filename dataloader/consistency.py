@@ -252,7 +252,7 @@ def _of_mesh(scene: Scene, pairs: _Pairs, mesh: Mesh) -> Contradiction | None:
     if given > _OFF_MESH:
         return None
     text = (f"its depth maps and poses agree with each other, but {given:.0%} of their points lie on "
-            f"{scene.label_mesh_path.name}")
+            f"{_mesh_name(scene)}")
     for unit, name in ((1000.0, "millimetres"), (100.0, "centimetres"), (1 / 1000.0, "thousandths of the mesh's unit")):
         if _share_near(points, samples / unit) > _ON_MESH:
             return Contradiction(text, f"the mesh is in {name}" if unit > 1 else "poses and depth are in millimetres")
@@ -271,7 +271,7 @@ def _cameras_off_mesh(scene: Scene, mesh: Mesh) -> Contradiction | None:
     given = share_within(scene.camera_to_world)
     if given > _ON_MESH:
         return None
-    text = f"{given:.0%} of its cameras are within or near {scene.label_mesh_path.name}"
+    text = f"{given:.0%} of its cameras are within or near {_mesh_name(scene)}"
     tried = {f"the poses are {name}": change(scene.camera_to_world) for name, change in _POSES.items()}
     for unit, name in ((1000.0, "millimetres"), (100.0, "centimetres")):
         scaled = scene.camera_to_world.clone()
@@ -280,6 +280,10 @@ def _cameras_off_mesh(scene: Scene, mesh: Mesh) -> Contradiction | None:
     best, poses = max(tried.items(), key=lambda item: share_within(item[1]))
     found = share_within(poses)
     return Contradiction(text, f"{found:.0%} would be if {best}" if found > _ON_MESH else None)
+
+
+def _mesh_name(scene: Scene) -> str:
+    return (scene.label_mesh_path if scene.label_mesh_path.exists() else scene.mesh_path).name
 
 
 def _surface_samples(mesh: Mesh) -> np.ndarray:

@@ -52,6 +52,7 @@ class PosedImage:
         split: "train", "val", "test" or None.
         depth: its depth map, pixel by pixel of the same camera, of any size; None without.
         mask: white where pixels are of the scene; None for what ``masks/`` holds under the image's name.
+        problem: why the frame is left out in any case, such as "without a pose"; None where it is not.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class PosedImage:
     split: str | None = None
     depth: Path | None = None
     mask: Path | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ def _usable_images(images: list[PosedImage], skipped: dict[str, str]) -> tuple[l
         pose, scale = without_scale(image.camera_to_world)
         scales.append(scale)
         image = replace(image, camera_to_world=pose)
-        reason = pose_problem(pose)
+        reason = image.problem or pose_problem(pose)
         header = image_header(image.path) if reason is None else reason
         if isinstance(header, str):
             skipped[name] = header

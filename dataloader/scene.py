@@ -20,8 +20,11 @@ from utils.cameras import scale_intrinsics
 from utils.depth_images import MILLIMETRES, read_depth
 from utils.errors import UserError
 from utils.identity import tensor_identity, value_identity
+from utils.image_files import open_image
 from utils.images import one_large_image, read_alpha, read_image, resize_image
 from utils.names import is_system_name
+
+SCANNET, SCANNETPP, ARKITSCENES = "ScanNet", "ScanNet++", "ARKitScenes"
 
 
 class SparsePoints(NamedTuple):
@@ -49,7 +52,7 @@ class Scene:
         depth_to_color: float64 ``[4, 4]``, from the depth camera's coordinates to the colour camera's.
         skipped: {frame: reason} of the frames left out.
         mesh_path, label_mesh_path: where the meshes are or should be.
-        layout: "ScanNet", "NSVF", "instant-ngp" or "COLMAP".
+        layout: "ScanNet", "ScanNet++", "ARKitScenes", "NSVF", "instant-ngp" or "COLMAP".
         metric: whether the world's unit is a metre; otherwise it is unknown, and so is which way is up.
         lenses: the camera that took each frame, where its images have to be undistorted to match ``intrinsics``
             and ``image_size``; None for a frame that needs nothing, and as a whole when none does.
@@ -59,6 +62,8 @@ class Scene:
         points: of structure from motion, or None.
         bounds: float64 ``[2, 3]``, corners of the dataset's bounding box of the scene, or None.
         turned: whether images are turned as their EXIF tags say, or read as they are stored.
+        confidence_paths: picture of each depth map that says how sure each of its pixels is, or None; None without any.
+        least_confidence: depth of pixels that are less sure is no measurement.
         remarks: what else a user should know of how the folder was read, a sentence each.
     """
 
@@ -76,7 +81,7 @@ class Scene:
     mesh_path: Path
     label_mesh_path: Path
     skipped: dict[str, str] = field(default_factory=dict)
-    layout: str = "ScanNet"
+    layout: str = SCANNET
     metric: bool = True
     lenses: list[Lens | None] | None = None
     splits: list[str] | None = None
@@ -87,6 +92,8 @@ class Scene:
     turned: bool = True
     mask_paths: list[Path | None] | None = None
     depth_steps: float = MILLIMETRES
+    confidence_paths: list[Path | None] | None = None
+    least_confidence: int = 0
     remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -152,6 +159,7 @@ class Scene:
         if tuple(depth.shape) != self.depth_size:
             raise UserError(f"{path} is {size_text(depth.shape)}, the scene's other depth images are "
                             f"{size_text(self.depth_size)}; remove it or bring all depth images to one size")
+        depth = self._confident(depth, index)
         if size is None:
             return depth
         lens = self.lenses[index] if self.lenses else None
@@ -160,11 +168,25 @@ class Scene:
         intrinsics = scale_intrinsics(self.intrinsics, self.image_size, size)
         return register_depth(depth, self.depth_intrinsics, intrinsics, size, self.depth_to_color)
 
+    def _confident(self, depth: Tensor, index: int) -> Tensor:
+        """Depth without what is less sure than :attr:`least_confidence`."""
+        path = self.confidence_paths[index] if self.confidence_paths and self.least_confidence else None
+        if path is None:
+            return depth
+        with open_image(path, "confidence") as image:
+            confidence = torch.from_numpy(np.array(image))
+        if confidence.shape != depth.shape or confidence.is_floating_point():
+            raise UserError(f"{path} is {list(confidence.shape)}; expected one whole number for each pixel of its "
+                            f"depth map, which is {size_text(depth.shape)}: replace it, or set "
+                            "SensorOptions.least_confidence = 0")
+        return torch.where(confidence >= self.least_confidence, depth, 0.0)
+
     def geometry_identity(self) -> str:
         """The identity of poses, cameras, and whatever else is known of the scene besides its pictures and meshes."""
         lenses = [None if lens is None else {**asdict(lens), "source": None} for lens in self.lenses or ()]
         # Only what is not as usual, so that fields made before it could be otherwise stay valid.
         stored = ([] if self.turned else [False]) + ([] if self.depth_steps == MILLIMETRES else [self.depth_steps])
+        stored += [] if self.confidence_paths is None else [self.least_confidence]
         plain = value_identity([self.image_size, self.depth_size, lenses, self.splits, self.background, self.metric,
                                 *stored])  # fmt: skip
         points = self.points or SparsePoints(None, None)

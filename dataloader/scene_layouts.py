@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dataloader.arkitscenes import TRAJECTORY, is_arkitscenes, load_arkitscenes_scene
 from dataloader.colmap import load_colmap_scene, model_folders
 from dataloader.instant_ngp import SINGLE_FILE, SPLIT_FILES, load_transforms_scene
 from dataloader.nsvf import POSE_FOLDERS, load_nsvf_scene
 from dataloader.scannet import load_scannet_scene
 from dataloader.scannet_places import is_flat
+from dataloader.scannetpp import MESH, is_scannetpp, load_scannetpp_scene
 from dataloader.scene import Scene
 from utils.errors import UserError, reading
 
 
 def load_scene(path: str | Path, background: float = 1.0) -> Scene:
-    """Open a scene folder in ScanNet's, instant-ngp's, NSVF's or COLMAP's layout; reads no pixels.
+    """Open a scene folder in ScanNet's, ScanNet++'s, ARKitScenes', instant-ngp's, NSVF's or COLMAP's layout; reads no
+    pixels.
 
     A folder with the files of several layouts is taken for the first of these.
 
@@ -37,6 +40,10 @@ def _load(path: Path, background: float) -> Scene:
         return load_scannet_scene(path)
     if is_flat(path):
         return load_scannet_scene(path)
+    if is_scannetpp(path):
+        return load_scannetpp_scene(path, background)
+    if is_arkitscenes(path):
+        return load_arkitscenes_scene(path, background)
     if any((path / name).is_file() for name in (SINGLE_FILE, SPLIT_FILES["train"])):
         return load_transforms_scene(path, background)
     if (path / "intrinsics.txt").exists() or any((path / name).is_dir() for name in POSE_FOLDERS):
@@ -44,6 +51,7 @@ def _load(path: Path, background: float) -> Scene:
     if model_folders(path):
         return load_colmap_scene(path, background)
     raise UserError(f"{path} is in no known layout; looked for color/ (ScanNet), frame-N.color.jpg "
-                    f"(SensReader, 7-Scenes), {SINGLE_FILE} and "
-                    f"{SPLIT_FILES['train']} (instant-ngp), intrinsics.txt and pose/ (NSVF), and cameras.bin or "
-                    "cameras.txt in sparse/, sparse/0/ or the folder itself (COLMAP)")
+                    f"(SensReader, 7-Scenes), dslr/, iphone/ and {MESH} (ScanNet++), "
+                    f"{TRAJECTORY} (ARKitScenes), {SINGLE_FILE} and {SPLIT_FILES['train']} (instant-ngp), "
+                    "intrinsics.txt and pose/ (NSVF), and cameras.bin or cameras.txt in sparse/, sparse/0/ or the "
+                    "folder itself (COLMAP)")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dataloader.perfception import FIELD_PREFIX
+from dataloader.sensors import SensorOptions
 from dataloader.verification import (
     Finding,
     examine,
@@ -27,7 +28,7 @@ from utils.tasks import task
 logger = logging.getLogger(__name__)
 
 
-@task(summary="check that scans, fields and view stores are complete and sound", configures=(label_set,))
+@task(summary="check that scans, fields and view stores are complete and sound", configures=(label_set, SensorOptions))
 def verify(
     scans_dir: str | None = None,
     fields_dir: str | None = None,
@@ -40,7 +41,8 @@ def verify(
     """Print a table of all problems and their remedies; fail when data is broken.
 
     Args:
-        scans_dir: folder of scene folders (ScanNet, instant-ngp or nerfstudio, NSVF or COLMAP); None checks none.
+        scans_dir: folder of scene folders (ScanNet, ScanNet++, ARKitScenes, instant-ngp or nerfstudio, NSVF or COLMAP);
+            None checks none.
         fields_dir: folder of plenoxel_scannet_SCENE folders; not checked while it does not exist or is empty.
         views_dir: folder of view stores; not checked while it does not exist or is empty.
         scenes: "all" (whatever is in each folder), a list of names, or a text file of names.

@@ -11,10 +11,10 @@ from dataloader.consistency import find_contradiction
 from dataloader.exposures import load_exposures
 from dataloader.frame_checks import UNREADABLE
 from dataloader.hold_out import load_held_out
-from dataloader.label_mesh import has_labels, load_label_mesh
+from dataloader.label_mesh import has_labels, load_label_mesh, unlisted_objects, unread_labels
 from dataloader.mesh import Mesh, load_mesh
 from dataloader.perfception import FIELD_PREFIX, load_perfception_scene
-from dataloader.scene import Scene
+from dataloader.scene import SCANNET, Scene
 from dataloader.scene_layouts import load_scene
 from dataloader.view_dataset import check_labels
 from dataloader.view_store import ViewStore
@@ -70,8 +70,10 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labe
         report.note(remark)
     for index in range(len(scene)) if read_images else _one_of_each_kind(scene):
         report.attempt(lambda index=index: _read_frame(scene, index))
-    if scene.layout != "ScanNet" and not has_labels(scene):
-        report.compare(scene, None)
+    if scene.layout != SCANNET and not has_labels(scene):
+        if unread := unread_labels(scene):
+            report.note(f"its labels are not read: {unread}")
+        report.compare(scene, report.attempt(lambda: load_mesh(scene.mesh_path)) if scene.mesh_path.exists() else None)
         return report.findings
     if scene.mesh_path.exists() or (all(path is None for path in scene.depth_paths) and scene.points is None):
         report.attempt(lambda: load_mesh(scene.mesh_path))
@@ -84,6 +86,9 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labe
     if mesh is not None and mesh.unknown_labels():
         ids = ", ".join(f"{label} ({count} vertices)" for label, count in mesh.unknown_labels().items())
         report.note(f"label ids that {label_set().path.name} does not list, counted as unannotated: {ids}")
+    if mesh is not None and (unlisted := report.attempt(lambda: unlisted_objects(scene, mesh))):
+        report.note(f"{sum(unlisted.values())} objects have names that {label_set().path.name} does not list, and are "
+                    f"unannotated: {_few(unlisted)}")
     report.compare(scene, mesh)
     return report.findings
 
@@ -120,6 +125,11 @@ def examine(check: Callable[[Path], list[Finding]], path: Path, kind: str, name:
     """The findings of ``check(path)``; a failure of the check itself is a finding."""
     report = _Report(kind, name)
     return (report.attempt(lambda: check(path)) or []) + report.findings
+
+
+def _few(counts: dict[str, int], most: int = 10) -> str:
+    shown = ", ".join(f"{short(name)} ({count})" for name, count in list(counts.items())[:most])
+    return f"{shown}, ..." if len(counts) > most else shown
 
 
 def _unit_problem(scene: Scene) -> str | None:

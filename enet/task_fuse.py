@@ -9,6 +9,7 @@ from typing import Any
 import gin
 
 from dataloader.perfception import FIELD_PREFIX
+from dataloader.sensors import SensorOptions
 from lib.plenoxel.options import RenderOptions
 from model.fusion import FusionOptions
 from model.fusion_refinement import RefinementOptions
@@ -25,7 +26,7 @@ from utils.tasks import task
     summary="fuse predictions of a scene's views in its field, and render them back",
     inputs=("fields_dir", "views_dir"),
     records="{fused_dir}/run",
-    configures=(FusionOptions, RefinementOptions, RenderOptions, SceneWorkers, label_set),
+    configures=(FusionOptions, RefinementOptions, RenderOptions, SensorOptions, SceneWorkers, label_set),
 )
 def fuse(
     fields_dir: str = gin.REQUIRED,

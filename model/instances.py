@@ -1,4 +1,4 @@
-"""Objects of a labelled mesh: ScanNet's annotated ones, or connected surfaces of one id where there are none."""
+"""Objects of a labelled mesh: annotated ones, or connected surfaces of one id where there are none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dataloader import Mesh, Scene
-from dataloader.label_mesh import group_files, read_groups
+from dataloader.object_groups import group_files, read_groups
 from model.annotation import vertex_labels
 from utils.errors import UserError
 from utils.labels import label_set
@@ -22,26 +22,26 @@ class Instances(NamedTuple):
     """Objects of a mesh."""
 
     vertex: Tensor  # int32 [Nv]: 1.. for the objects, 0 for vertices of none
-    described: list[dict[str, str | int]]  # of each object: its number, its class, and ScanNet's category if known
+    described: list[dict[str, str | int]]  # of each object: its number and class; category and objectId if known
 
 
 def scene_instances(scene: Scene, mesh: Mesh) -> Instances:
     """Objects of a scan.
 
     Args:
-        scene: whose ``*.aggregation.json`` and ``*.segs.json`` are read, if both are there.
+        scene: whose files of objects (:func:`dataloader.object_groups.group_files`) are read, if both are there.
         mesh: of the scene, with labels.
 
     Raises:
         UserError: one of the two files is absent or damaged, or there are more objects than 16 bits number.
     """
-    categories: tuple[str, ...] | None = None
+    groups = None
     if any(path.is_file() for path in group_files(scene).values()):
         groups = read_groups(scene, len(mesh.vertices))
-        instance, categories = groups.instance, groups.categories
+        instance = groups.instance
     else:
         instance = connected_vertices(mesh)
-    count = int(instance.max(initial=0)) if categories is None else len(categories)
+    count = int(instance.max(initial=0)) if groups is None else len(groups.categories)
     if count > _MOST:
         raise UserError(f"{scene.path} has {count} objects; images of 16 bits number {_MOST}: leave "
                         "annotate.instances_dir empty for it")
@@ -49,8 +49,9 @@ def scene_instances(scene: Scene, mesh: Mesh) -> Instances:
     described: list[dict[str, str | int]] = [
         {"instance": number, "class": name} for number, name in enumerate(names, 1)
     ]
-    for entry, category in zip(described, categories or (), strict=False):
-        entry["category"] = category
+    if groups is not None:
+        for entry, category, number in zip(described, groups.categories, groups.object_ids, strict=True):
+            entry.update(category=category, object_id=number)
     return Instances(torch.from_numpy(instance), described)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,11 +14,15 @@ import torch
 from torch import Tensor
 
 from dataloader import CameraList, Mesh, ViewStore, add_channel, load_scene
-from dataloader.label_mesh import group_files, label_files, load_label_mesh
+from dataloader.label_images import LabelImages
+from dataloader.label_mesh import label_files, load_label_mesh
+from dataloader.object_groups import group_files
+from dataloader.sensors import SensorOptions
 from dataloader.view_channels import encode
 from dataloader.view_writer import channels_missing
 from model.annotation import LABEL_RULES, VALUES, annotate_vertices, annotate_views, count_labels
 from model.instances import Instances, scene_instances
+from model.label_agreement import compare_labels
 from utils.device import choose_device
 from utils.errors import UserError, check_choice
 from utils.files import write_json
@@ -31,12 +36,13 @@ from utils.scene_workers import SceneWorkers
 from utils.scenes import check_on_error, for_each_scene, require_scenes, resolve_scenes
 from utils.tasks import task
 
+logger = logging.getLogger(__name__)
 _PIXELS_PER_CHUNK = 2_000_000
 _LABEL_IMAGES, _INSTANCE_IMAGES = "label images", "instance images"
 
 
 @task(summary="rasterize the labelled meshes into the rendered views", inputs=("scans_dir", "views_dir"),
-      records="{views_dir}/run/annotate", configures=(SceneWorkers, label_set))  # fmt: skip
+      records="{views_dir}/run/annotate", configures=(SensorOptions, SceneWorkers, label_set))  # fmt: skip
 def annotate(
     scans_dir: str = gin.REQUIRED,
     views_dir: str = gin.REQUIRED,
@@ -47,6 +53,7 @@ def annotate(
     png_dir: str = "",
     png_labels: str = "classes",
     instances_dir: str = "",
+    compare_label_images: bool = False,
     device: str = "auto",
     on_error: str = "refuse",
     unlabelled: str | Sequence[str] = (),
@@ -68,6 +75,8 @@ def annotate(
         instances_dir: also write which object each pixel shows, to instances_dir/SCENE/VIEW.png of 16 bits, 0 for none,
             and what the objects are, to instances.json beside them: ScanNet's objects (SCENE.aggregation.json and
             *.segs.json), or connected surfaces of one id where the scan has neither; "" writes none.
+        compare_label_images: also rasterize at the poses and the size of ScanNet's own label images
+            (scans_dir/SCENE/label-filt/N.png) of the recorded views, and say in metrics.json how far they agree.
         device: "auto", "cpu" or "cuda".
         on_error: "refuse" stops at a bad scene, "skip" continues without it.
         unlabelled: scenes that have no labels, such as ScanNet's test scenes: a list of names, or a text file.
@@ -94,7 +103,8 @@ def annotate(
     def annotator(name: str) -> _SceneAnnotator:
         return _SceneAnnotator(Path(scans_dir) / name, Path(views_dir) / name, label_rule, near, with_depth,
                                Path(png_dir) / name if png_dir else None, png_labels,
-                               Path(instances_dir) / name if instances_dir else None, chosen_device, overwrite)
+                               Path(instances_dir) / name if instances_dir else None, compare_label_images,
+                               chosen_device, overwrite)
 
     def annotate_scene(name: str) -> dict[str, Any]:
         return annotator(name).run()
@@ -115,12 +125,13 @@ class _SceneAnnotator:
 
     def __init__(
         self, scan: Path, store: Path, label_rule: str, near: float, with_depth: bool, png_folder: Path | None,
-        png_labels: str, instance_folder: Path | None, device: torch.device, overwrite: bool,
+        png_labels: str, instance_folder: Path | None, compares: bool, device: torch.device, overwrite: bool,
     ):  # fmt: skip
         self._store = ViewStore(store)
         self._scan = load_scene(scan)
         self._label_rule, self._near, self._device, self._overwrite = label_rule, near, device, overwrite
         self._png_labels = png_labels
+        self._compared = self._frames_with_label_images() if compares else []
         self._image_folders = {what: folder for what, folder in
                                ((_LABEL_IMAGES, png_folder), (_INSTANCE_IMAGES, instance_folder)) if folder is not None}
         mesh_settings = {"near": near, "mesh": FileSet(label_files(self._scan))}
@@ -153,6 +164,16 @@ class _SceneAnnotator:
         for what, folder in self._image_folders.items():
             self._write_images(what, folder)
         return self.summary()
+
+    def _frames_with_label_images(self) -> list[str]:
+        """Those of the store's views that are recorded frames and have a label image."""
+        recorded, views = LabelImages(self._scan).frames, set(self._store.cameras.names)
+        frames = [frame for frame in recorded if frame in views]
+        if not frames:
+            raise UserError(f"{self._store.path} has no view of the {len(recorded)} frames that have label images in "
+                            f"{self._scan.path}; compare views of recorded frames, or set "
+                            "annotate.compare_label_images = False")
+        return frames
 
     @cached_property
     def _mesh(self) -> Mesh:
@@ -210,17 +231,28 @@ class _SceneAnnotator:
         return scene_instances(self._scan, self._mesh)
 
     def summary(self) -> dict[str, Any]:
-        """Views, share of unannotated pixels, and vertices without a valid label."""
+        """Views, share of unannotated pixels, vertices without a valid label, and agreement with label images."""
         label = ViewStore(self._store.path).tensor("label")
         counts = count_labels(self._mesh, self._store.scene)
         unannotated = sum(int((view == UNANNOTATED).sum()) for view in label)
+        agreement = self._agreement() if self._compared else {}
         return {
             "views": len(label),
             "unannotated_share": unannotated / label.numel(),
             "vertices": counts.vertices,
             "unlabelled_vertices": counts.unlabelled,
             "vertices_of_unknown_ids": {str(id): number for id, number in counts.outside.items()},
+            **agreement,
         }
+
+    def _agreement(self) -> dict[str, Any]:
+        found = compare_labels(
+            self._scan, self._mesh, self._compared, self._label_rule, self._near, self._device
+        ).figures()
+        logger.info("%s: rasterized labels and %d label images agree in %s of the %d pixels that both label",
+                    self._store.scene, found["images"],
+                    "none" if found["agreement"] is None else f"{found['agreement']:.1%}", found["compared"])
+        return {"label_images": found}
 
     def _annotate(self, cameras: CameraList, values: str = "classes"):
         return annotate_views(self._mesh, cameras, self._label_rule, values, self._near, self._device)

@@ -11,6 +11,7 @@ import gin
 from dataloader.nested_field import NESTED_FILE
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.perfception_checkpoint import CHECKPOINT_FILES
+from dataloader.sensors import SensorOptions
 from lib.plenoxel.options import RenderOptions
 from model.fitting.options import (
     FitBackground,
@@ -36,7 +37,7 @@ from utils.tasks import task
     records="{fields_dir}/run",
     configures=(
         FitData, FitGrid, FitOptimization, FitRegularization, FitPoses, FitBackground, FitOpen, RenderOptions,
-        SceneWorkers,
+        SensorOptions, SceneWorkers,
     ),
 )
 def fit(
@@ -58,7 +59,7 @@ def fit(
     ``tensorboard/``. Fields that are there without being made here, as PeRFception's, stay as they are.
 
     Args:
-        scans_dir: folder of scenes in ScanNet's, instant-ngp's, NSVF's or COLMAP's layout.
+        scans_dir: folder of scenes in ScanNet's, ScanNet++'s, ARKitScenes', instant-ngp's, NSVF's or COLMAP's layout.
         fields_dir: folder that receives one folder a scene.
         scenes: "all", a list of names, or a text file with one name a line.
         device: "auto", "cpu", "cuda" or "cuda:N".

@@ -10,6 +10,7 @@ from typing import Any
 import gin
 
 from dataloader.perfception import FIELD_PREFIX
+from dataloader.sensors import SensorOptions
 from lib.plenoxel.options import RenderOptions
 from utils.device import choose_device
 from utils.errors import UserError, reading
@@ -29,7 +30,7 @@ _NOTHING_ACCEPTED = "no camera list in {} has an accepted camera: nothing to ren
     summary="render each field's views (colour, SH, depth, alpha) into view stores",
     inputs=("fields_dir",),
     records="{views_dir}/run",
-    configures=(RenderOptions, SceneWorkers),
+    configures=(RenderOptions, SensorOptions, SceneWorkers),
 )
 def render(
     scans_dir: str = gin.REQUIRED,

@@ -107,6 +107,7 @@ class Scan(Protocol):
     color_paths: list[Path]
     depth_paths: list[Path | None]
     mask_paths: list[Path | None] | None
+    confidence_paths: list[Path | None] | None
     mesh_path: Path
 
     def geometry_identity(self) -> str: ...
@@ -131,6 +132,9 @@ def scan_inputs(scan: Scan, depth: bool = True, mesh: bool = True) -> dict[str, 
         inputs["depth_maps"] = FileSet(
             {name: path for name, path in zip(scan.frames, scan.depth_paths, strict=True) if path is not None}
         )
+    if depth and scan.confidence_paths is not None:
+        named = zip(scan.frames, scan.confidence_paths, strict=True)
+        inputs["confidence_maps"] = FileSet({name: path for name, path in named if path is not None})
     if mesh:
         inputs["mesh"] = FileSet({"mesh": scan.mesh_path} if scan.mesh_path.is_file() else {})
     return inputs

@@ -11,8 +11,8 @@ A table is a text file of tab-separated columns, ``configs/labels/*.tsv``::
 
 ``class`` names the row whose class the network learns for this id: left empty it is the row's own, ``-`` is
 unannotated. ``tail`` numbers the classes of ``sample.classes = 'paper'`` in their order. Id 0, and all that are not
-listed, are unannotated. ``ids`` says which numbers these are: ``nyu40`` (of ``*.labels.ply``), or ``scannet`` (raw
-categories).
+listed, are unannotated. ``ids`` says which numbers these are: ``nyu40`` (of ``*.labels.ply``), ``scannet`` (raw
+categories), or ``names``: the table's own, and objects are known by the names of their categories.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-ID_SYSTEMS = ("nyu40", "scannet")
+NAMES = "names"
+ID_SYSTEMS = ("nyu40", "scannet", NAMES)
 LARGEST_ID = 65535  # that a labelled mesh and a 16-bit image hold
 MOST_CLASSES = 255  # beside unannotated, that a label image of 8 bits holds
 UNANNOTATED_NAME = "unannotated"
@@ -60,7 +61,8 @@ def read_table(path: Path) -> tuple[str, list[LabelRow]]:
             else:
                 rows.append(_row(cells, number, len(header)))
     if ids not in ID_SYSTEMS:
-        raise ValueError(f"it says 'ids: {ids}'; expected a line '# ids: ' with {' or '.join(ID_SYSTEMS)}")
+        raise ValueError(f"it says 'ids: {ids}'; expected a line '# ids: ' with one of "
+                         f"{', '.join(ID_SYSTEMS)}")
     _check(rows)
     return ids, rows
 

@@ -64,7 +64,8 @@ def label_set(table: str = "configs/labels/scannet20.tsv") -> LabelSet:
     """The label set in use.
 
     Args:
-        table: the classes: a table of configs/labels (scannet20.tsv, nyu40.tsv, scannet200.tsv), or one's own.
+        table: the classes: a table of configs/labels (scannet20.tsv, nyu40.tsv, scannet200.tsv, scannetpp100.tsv), or
+            one's own.
 
     Raises:
         UserError: the table is absent or not one.

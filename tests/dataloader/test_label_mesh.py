@@ -7,7 +7,8 @@ import gin
 import numpy as np
 import pytest
 
-from dataloader.label_mesh import has_labels, label_files, load_label_mesh, read_groups
+from dataloader.label_mesh import has_labels, label_files, load_label_mesh
+from dataloader.object_groups import read_groups
 from dataloader.synthesis.scene_folder import write_ply
 from utils.errors import UserError
 from utils.labels import ids_to_classes, label_set
@@ -31,7 +32,7 @@ def scene(tmp_path):
     with gin.unlock_config():
         gin.bind_parameter("label_set.table", "configs/labels/scannet200.tsv")
     labels = folder / f"{NAME}_vh_clean_2.labels.ply"
-    yield SimpleNamespace(path=folder, name=NAME, mesh_path=mesh, label_mesh_path=labels)
+    yield SimpleNamespace(path=folder, name=NAME, mesh_path=mesh, label_mesh_path=labels, layout="ScanNet")
     gin.clear_config()
 
 

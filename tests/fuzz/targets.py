@@ -34,6 +34,7 @@ from tests.dataloader.scannet_fixture import write_scannet_scene
 from tests.dataloader.scene_exports import Capture, write_colmap, write_nsvf, write_transforms
 from tests.dataloader.sens_fixture import write_sens
 from tests.enet.old_networks import encoder, original_state
+from tests.fuzz.layout_targets import LAYOUTS
 from utils.arrays import read_npz
 from utils.cameras import look_at
 from utils.checkpoints import open_checkpoint
@@ -340,5 +341,7 @@ TARGETS: dict[str, Target] = {
     "nsvf_box": Target(_nsvf, "scene/bbox.txt", _read_scene),
     "held_out": Target(lambda folder: save_held_out(folder, "room", ["0", "8"]), "held_out.json", load_held_out),
     "scene_list": Target(_scene_list, "a.txt", lambda folder: resolve_scenes(str(folder / "a.txt"))),
+    **{name: Target(prepare, file, read, mend=_with_checksums if picture else lambda data: data)
+       for name, (prepare, file, read, picture) in LAYOUTS.items()},
     "json": Target(_json, "a.json", lambda folder: read_json(folder / "a.json")),
 }  # fmt: skip
