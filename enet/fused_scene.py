@@ -15,12 +15,14 @@ from torch.nn.functional import interpolate
 
 from dataloader import ViewStore, load_mesh, load_scene
 from dataloader.label_mesh import has_labels, label_files, load_label_mesh
+from dataloader.predicted_labels import CONFIDENCE_FILE, LABEL_FILE
 from dataloader.synthesis.scene_folder import write_ply
 from dataloader.view_channels import encode
 from enet.checkpoints import check_size, load_checkpoint
 from enet.field_fusion import class_of, fuse_predictions, fusion_inputs, render_labels
 from enet.metrics import confusion_matrix
 from enet.predictions import CheckpointPredictions, StoredPredictions
+from enet.self_training import SOURCE_FILE
 from model import RadianceField
 from model.annotation import vertex_labels
 from model.semantic_field import SEMANTIC_FILE, SemanticField
@@ -32,8 +34,7 @@ from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, plan_output
 
 logger = logging.getLogger(__name__)
-LABEL_FILE, CONFIDENCE_FILE, MESH_FILE = "label.npy", "confidence.npy", "mesh.ply"
-CONFUSION_FILE, SOURCE_FILE = "confusion.json", "source.json"
+MESH_FILE, CONFUSION_FILE = "mesh.ply", "confusion.json"
 _FILES = 2  # version of what is written beside the semantic field: increased when files are added or differ
 
 
