@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from analysis.rows import fused_row, single_row
 from utils.errors import UserError
 from utils.labels import label_set
 from utils.seeding import numpy_generator
 
 GROUPS = ("head", "common", "tail")
 _COUNTS = ("truth", "predicted", "hits")
-_FUSED = " (fused)"
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,6 @@ def _counts(by_scene: Mapping[str, Any], rooms: Sequence[str]) -> np.ndarray:
     if counts.shape != (len(rooms), len(_COUNTS), classes) or not rooms or (counts < 0).any():
         raise ValueError(f"its counts are {counts.shape}; expected three of {classes} classes for each room")
     return counts
-
-
-def fused_row(row: str) -> str:
-    """Name of the row that scores a row's predictions as fused in the fields."""
-    return row + _FUSED
-
-
-def single_row(row: str) -> str:
-    """The inverse; other names stay."""
-    return row.removesuffix(_FUSED)
 
 
 def with_fused_rows(runs: Sequence[RunScores]) -> list[RunScores]:

@@ -17,14 +17,13 @@ from analysis.experiment import (
     RowResult,
     RunScores,
     compare_rows,
-    single_row,
     with_fused_rows,
 )
-from analysis.rows import row_of, settings_identity
+from analysis.rows import fused_scores, row_of, settings_identity, single_row
 from utils.errors import UserError, reading
 from utils.files import read_json, read_text, write_json, write_text
 from utils.labels import label_set
-from utils.outputs import MAKE, REPLACE, finished_settings
+from utils.outputs import MAKE, REPLACE
 from utils.plans import Item, Plan
 from utils.tasks import task
 
@@ -114,27 +113,25 @@ def finished_runs(folder: Path, rows: Sequence[str] | None = None) -> list[RunSc
             }  # fmt: skip
             seed = _seed_of(run)
             content = {"row": row_of(run.name, seed), "seed": seed, "settings": settings_identity(settings),
-                       "by_scene": tested["by_scene"], **fused_scores(run / "test")}
+                       "by_scene": tested["by_scene"], **_fused_counts(run / "test")}
             found.append(RunScores.from_json({**content, **facts}))
     return found
 
 
-def fused_scores(test: Path) -> dict[str, Any]:
+def _fused_counts(test: Path) -> dict[str, Any]:
     """Counts of fused predictions in a test's folder, ``{"fused_by_scene": ...}``; empty where there are none.
 
     Raises:
         UserError: they are of another network or other views than the single views' scores.
     """
-    path = test / "fused" / "results.json"
-    if not path.is_file():
+    found, other = fused_scores(test)
+    if found is None:
         return {}
-    single, fused = (finished_settings(test / part) for part in ("scores", "fused"))
-    for what in ("checkpoint", "stores"):
-        if fused.get(what) != single.get(what):
-            raise UserError(f"{path} is of another {what} than {test / 'scores'}: run 'test' on {test.parent.name} "
-                            "with test.fused = True and test.overwrite = True")
-    with reading(path, "the scores of fused predictions", "test again"):
-        return {"fused_by_scene": read_json(path, kind=dict)["by_scene"]}
+    if other is not None:
+        raise UserError(f"{test / 'fused'} is of another {other} than {test / 'scores'}: run 'test' on "
+                        f"{test.parent.name} with test.fused = True and test.overwrite = True")
+    with reading(test / "fused" / "results.json", "the scores of fused predictions", "test again"):
+        return {"fused_by_scene": found["by_scene"]}
 
 
 def _seed_of(run: Path) -> int:
