@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from analysis.rows import fused_row, single_row
 from utils.errors import UserError
 from utils.labels import label_set
 from utils.seeding import numpy_generator
@@ -26,6 +27,7 @@ class RunScores:
         settings: digest of all that determines the training but its seed.
         counts: int64 [rooms, 3, classes]: true, predicted and correctly predicted pixels of each class.
         rooms: names, in the order of ``counts``.
+        fused: counts of the run's predictions fused in the rooms' fields; None where these were not scored.
         facts: what else is kept about the run, JSON-able.
     """
 
@@ -34,13 +36,18 @@ class RunScores:
     settings: str
     counts: np.ndarray
     rooms: tuple[str, ...]
+    fused: np.ndarray | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The inverse of :meth:`from_json`."""
-        rooms = {room: {name: counts[k].tolist() for k, name in enumerate(_COUNTS)}
-                 for room, counts in zip(self.rooms, self.counts, strict=True)}
-        return {"row": self.row, "seed": self.seed, "settings": self.settings, **self.facts, "by_scene": rooms}
+        def by_scene(counts: np.ndarray) -> dict[str, Any]:
+            return {room: {name: of_room[k].tolist() for k, name in enumerate(_COUNTS)}
+                    for room, of_room in zip(self.rooms, counts, strict=True)}  # fmt: skip
+
+        fused = {} if self.fused is None else {"fused_by_scene": by_scene(self.fused)}
+        return {"row": self.row, "seed": self.seed, "settings": self.settings, **self.facts,
+                "by_scene": by_scene(self.counts), **fused}  # fmt: skip
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RunScores:
@@ -49,13 +56,39 @@ class RunScores:
         Raises:
             KeyError, TypeError, ValueError: it is none.
         """
-        rooms, classes = tuple(sorted(content["by_scene"])), label_set().names[1:]
-        counts = np.array([[content["by_scene"][room][name] for name in _COUNTS] for room in rooms], dtype=np.int64)
-        if counts.shape != (len(rooms), len(_COUNTS), len(classes)) or not rooms or (counts < 0).any():
-            raise ValueError(f"its counts are {counts.shape}; expected three of {len(classes)} classes for each room")
-        known = ("row", "seed", "settings", "by_scene")
+        rooms = tuple(sorted(content["by_scene"]))
+        counts, fused = _counts(content["by_scene"], rooms), content.get("fused_by_scene")
+        known = ("row", "seed", "settings", "by_scene", "fused_by_scene")
         facts = {name: value for name, value in content.items() if name not in known}
-        return cls(str(content["row"]), int(content["seed"]), str(content["settings"]), counts, rooms, facts)
+        return cls(str(content["row"]), int(content["seed"]), str(content["settings"]), counts, rooms,
+                   None if fused is None else _counts(fused, rooms), facts)  # fmt: skip
+
+
+def _counts(by_scene: Mapping[str, Any], rooms: Sequence[str]) -> np.ndarray:
+    """int64 [rooms, 3, classes]; raises ``KeyError``, ``TypeError`` or ``ValueError`` where they are not."""
+    classes = len(label_set().names) - 1
+    counts = np.array([[by_scene[room][name] for name in _COUNTS] for room in rooms], dtype=np.int64)
+    if counts.shape != (len(rooms), len(_COUNTS), classes) or not rooms or (counts < 0).any():
+        raise ValueError(f"its counts are {counts.shape}; expected three of {classes} classes for each room")
+    return counts
+
+
+def with_fused_rows(runs: Sequence[RunScores]) -> list[RunScores]:
+    """The same, and after each row with fused scores the row of these.
+
+    Raises:
+        UserError: only some runs of a row have fused scores.
+    """
+    found: list[RunScores] = []
+    for row in dict.fromkeys(run.row for run in runs):
+        members = [run for run in runs if run.row == row]
+        scored = [run for run in members if run.fused is not None]
+        if scored and len(scored) < len(members):
+            missing = ", ".join(str(run.seed) for run in members if run.fused is None)
+            raise UserError(f"row {row!r} has no fused scores for the seeds {missing}, others have them; test these "
+                            "with test.fused = True")
+        found += members + [replace(run, row=fused_row(row), counts=run.fused, fused=None) for run in scored]
+    return found
 
 
 def class_iou(counts: np.ndarray) -> np.ndarray:
@@ -89,6 +122,8 @@ class RowResult:
         classes: IoU of each class, over seeds.
         difference: of mIoU to the baseline; None for the baseline itself.
         tail_difference: of the tail classes' mean IoU, likewise.
+        gain: of mIoU to the same row's single views; None but for rows of fused predictions.
+        tail_gain: of the tail classes' mean IoU, likewise.
     """
 
     row: str
@@ -99,6 +134,8 @@ class RowResult:
     classes: dict[str, float]
     difference: Difference | None
     tail_difference: Difference | None
+    gain: Difference | None = None
+    tail_gain: Difference | None = None
 
 
 def compare_rows(runs: Sequence[RunScores], baseline: str, draws: int = 2000, seed: int = 0) -> list[RowResult]:
@@ -119,31 +156,43 @@ def compare_rows(runs: Sequence[RunScores], baseline: str, draws: int = 2000, se
     rooms = len(runs[0].rooms)
     drawn = numpy_generator(seed, "bootstrap").integers(rooms, size=(draws, rooms))
     samples = {row: _bootstrapped(members, drawn) for row, members in rows.items()}
+    iou = {row: 100 * np.stack([class_iou(run.counts.sum(axis=0)) for run in members]) for row, members in rows.items()}
+
+    def differences(row: str, other: str | None) -> tuple[Difference | None, Difference | None]:
+        """Of all classes, and of the tail's."""
+        if other in (None, row):
+            return None, None
+        return tuple(_difference(iou[row], iou[other], samples[row], samples[other], classes)
+                     for classes in (present, groups["tail"]))  # fmt: skip
+
     results = []
     for row, members in rows.items():
-        iou = 100 * np.stack([class_iou(run.counts.sum(axis=0)) for run in members])
-        means = np.nanmean(iou[:, present], axis=1)
-        own, others = samples[row], samples[baseline]
-
-        def difference(classes: np.ndarray, own=own, others=others, row=row, iou=iou) -> Difference | None:
-            if row == baseline:
-                return None
-            base = 100 * np.stack([class_iou(run.counts.sum(axis=0)) for run in rows[baseline]])
-            mean = np.nanmean(iou[:, classes]) - np.nanmean(base[:, classes])
-            spread = 100 * (np.nanmean(own[..., classes], axis=(1, 2)) - np.nanmean(others[..., classes], axis=(1, 2)))
-            low, high = np.nanpercentile(spread, (2.5, 97.5))
-            return Difference(float(mean), float(low), float(high))
-
+        means = np.nanmean(iou[row][:, present], axis=1)
+        single = single_row(row)
         results.append(
             RowResult(
                 row, tuple(run.seed for run in members), float(means.mean()),
                 float(means.std(ddof=1)) if len(means) > 1 else float("nan"),
-                {name: float(np.nanmean(iou[:, index])) for name, index in groups.items()},
-                {label_set().names[1 + k]: float(np.nanmean(iou[:, k])) for k in present},
-                difference(present), difference(groups["tail"]),
+                {name: float(np.nanmean(iou[row][:, index])) for name, index in groups.items()},
+                {label_set().names[1 + k]: float(np.nanmean(iou[row][:, k])) for k in present},
+                *differences(row, baseline), *differences(row, single if single in rows else None),
             )  # fmt: skip
         )
     return results
+
+
+def _difference(
+    own: np.ndarray,  # [seeds, classes] IoU in per cent
+    others: np.ndarray,  # [seeds, classes]
+    own_samples: np.ndarray,  # [draws, seeds, classes] IoU
+    other_samples: np.ndarray,  # [draws, seeds, classes]
+    classes: np.ndarray,
+) -> Difference:
+    mean = np.nanmean(own[:, classes]) - np.nanmean(others[:, classes])
+    spread = 100 * (np.nanmean(own_samples[..., classes], axis=(1, 2)) -
+                    np.nanmean(other_samples[..., classes], axis=(1, 2)))  # fmt: skip
+    low, high = np.nanpercentile(spread, (2.5, 97.5))
+    return Difference(float(mean), float(low), float(high))
 
 
 def class_groups(truth: np.ndarray) -> dict[str, np.ndarray]:

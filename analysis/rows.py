@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from utils.files import read_json
 from utils.identity import value_identity
-from utils.outputs import first_difference
+from utils.outputs import finished_settings, first_difference
+
+_FUSED = " (fused)"
 
 
 def row_of(run: str, seed: int) -> str:
@@ -18,6 +22,30 @@ def row_of(run: str, seed: int) -> str:
     """
     row, _, ending = run.rpartition("_")
     return row if row and ending == str(seed) else run
+
+
+def fused_row(row: str) -> str:
+    """Name of the row that scores a row's predictions as fused in the fields."""
+    return row + _FUSED
+
+
+def single_row(row: str) -> str:
+    """The inverse of :func:`fused_row`; other names stay."""
+    return row.removesuffix(_FUSED)
+
+
+def fused_scores(test: Path) -> tuple[dict[str, Any] | None, str | None]:
+    """Scores of fused predictions beside those of single views in a test's folder, where there are some.
+
+    The second value says of what else than the single views' scores they are, "checkpoint" or "stores"; None of the
+    same.
+    """
+    path = test / "fused" / "results.json"
+    if not path.is_file():
+        return None, None
+    single, fused = (finished_settings(test / part) for part in ("scores", "fused"))
+    differs = (what for what in ("checkpoint", "stores") if single.get(what) != fused.get(what))
+    return read_json(path, kind=dict), next(differs, None)
 
 
 def settings_but_seed(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import gin
 
-from analysis.experiment import GROUPS, Difference, RowResult, RunScores, compare_rows
-from analysis.rows import row_of, settings_identity
+from analysis.experiment import (
+    GROUPS,
+    Difference,
+    RowResult,
+    RunScores,
+    compare_rows,
+    with_fused_rows,
+)
+from analysis.rows import fused_scores, row_of, settings_identity, single_row
 from utils.errors import UserError, reading
 from utils.files import read_json, read_text, write_json, write_text
 from utils.labels import label_set
@@ -39,7 +46,7 @@ def compare(
 
     A run belongs to the row that its name says: ``ROW_SEED``, or ``ROW`` where there is one seed. Rows that lack a seed
     that others have are refused, not averaged; so are runs that are not finished or not tested, unless ``rows`` leaves
-    them out.
+    them out. Where a row was tested with ``test.fused``, its fused predictions are a row beside it, ``ROW (fused)``.
 
     Args:
         output_dir: where the table goes.
@@ -60,7 +67,7 @@ def compare(
         if missing:
             raise UserError(f"compare.rows: no finished run of {', '.join(missing)}")
         runs = [run for name in wanted for run in runs if run.row == name]
-    results = compare_rows(runs, baseline, draws)
+    results = compare_rows(with_fused_rows(runs), baseline, draws)
     if document is not None:
         _inserted(document, "")
     target = Path(output_dir) / "table.md"
@@ -106,9 +113,25 @@ def finished_runs(folder: Path, rows: Sequence[str] | None = None) -> list[RunSc
             }  # fmt: skip
             seed = _seed_of(run)
             content = {"row": row_of(run.name, seed), "seed": seed, "settings": settings_identity(settings),
-                       "by_scene": tested["by_scene"]}
+                       "by_scene": tested["by_scene"], **_fused_counts(run / "test")}
             found.append(RunScores.from_json({**content, **facts}))
     return found
+
+
+def _fused_counts(test: Path) -> dict[str, Any]:
+    """Counts of fused predictions in a test's folder, ``{"fused_by_scene": ...}``; empty where there are none.
+
+    Raises:
+        UserError: they are of another network or other views than the single views' scores.
+    """
+    found, other = fused_scores(test)
+    if found is None:
+        return {}
+    if other is not None:
+        raise UserError(f"{test / 'fused'} is of another {other} than {test / 'scores'}: run 'test' on "
+                        f"{test.parent.name} with test.fused = True and test.overwrite = True")
+    with reading(test / "fused" / "results.json", "the scores of fused predictions", "test again"):
+        return {"fused_by_scene": found["by_scene"]}
 
 
 def _seed_of(run: Path) -> int:
@@ -135,9 +158,14 @@ def _machine(record: Path) -> dict[str, Any]:
 
 
 def as_markdown(results: Sequence[RowResult], baseline: str, rooms: int) -> str:
-    """The table, best row first after the baseline, with the classes' IoU below."""
-    first = [result for result in results if result.row == baseline]
-    ordered = first + sorted((r for r in results if r.row != baseline), key=lambda r: -r.mean)
+    """The table, best row first after the baseline, fused after single views, with the classes' IoU below."""
+    means = {result.row: result.mean for result in results}
+
+    def place(result: RowResult) -> tuple[bool, float, str, bool]:
+        single = result.row if result.gain is None else single_row(result.row)
+        return single != baseline, -means[single], single, result.gain is not None
+
+    ordered = sorted(results, key=place)
     lines = [
         f"mIoU in per cent over {rooms} test rooms and {len(ordered[0].seeds)} seeds; differences to `{baseline}` with "
         "95% intervals (rooms drawn again, paired); **bold** where the interval leaves out 0.",
@@ -150,11 +178,31 @@ def as_markdown(results: Sequence[RowResult], baseline: str, rooms: int) -> str:
         groups = " | ".join(f"{result.groups[name]:.1f}" for name in GROUPS)
         lines.append(f"| `{result.row}` | {result.mean:.2f}{deviation} | {_text(result.difference)} | {groups} | "
                      f"{_text(result.tail_difference)} |")
+    lines += _gains([result for result in ordered if result.gain is not None], means)
     names = list(ordered[0].classes)
     lines += ["", "| row | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
     for result in ordered:
         lines.append(f"| `{result.row}` | " + " | ".join(f"{result.classes[name]:.1f}" for name in names) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _gains(fused: Sequence[RowResult], means: Mapping[str, float]) -> list[str]:
+    """What fusing gains, row by row; nothing where no row has fused scores."""
+    if not fused:
+        return []
+    lines = [
+        "",
+        "Predictions of each row fused in the test rooms' fields, without labels, against the same predictions view by "
+        "view:",
+        "",
+        "| row | single views | fused | gain | gain in the tail |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for result in fused:
+        single = single_row(result.row)
+        lines.append(f"| `{single}` | {means[single]:.2f} | {result.mean:.2f} | {_text(result.gain)} | "
+                     f"{_text(result.tail_gain)} |")
+    return lines
 
 
 def _text(difference: Difference | None) -> str:

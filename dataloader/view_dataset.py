@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from dataloader.predicted_labels import PredictedLabels
+from dataloader.view_channels import decode
 from dataloader.view_store import ViewStore, channel_file
 from utils.errors import UserError
 from utils.identity import store_identity, value_identity
@@ -32,12 +34,15 @@ class StoreViews:
         indices: which views; None: all.
         color: which picture is their colour, "rgb" or "photo"; None: the dataset's.
         folder: number of the folder of views that the store belongs to, where folders are mixed by shares.
+        predicted: labels that stand in place of the store's own, which are not read, and their confidence in place of
+            its quality; None: the store's own.
     """
 
     path: Path
     indices: tuple[int, ...] | None = None
     color: str | None = None
     folder: int = 0
+    predicted: PredictedLabels | None = None
 
     def __len__(self) -> int:
         return len(ViewStore(self.path)) if self.indices is None else len(self.indices)
@@ -51,10 +56,13 @@ class StoreViews:
     def identity(self, channels: Iterable[str]) -> dict[str, Any]:
         """JSON-able identity of the views, as far as a run uses ``channels``."""
         views = None if self.indices is None else value_identity(list(self.indices))
+        if self.predicted is not None:
+            channels = [name for name in channels if name not in ("label", "quality")]
         return {
             "folder": self.path.absolute().parent.name, "scene": ViewStore(self.path).scene,
             "store": store_identity(self.path, channels), "views": views,
             **({} if self.color is None else {"color": self.color}),
+            **({} if self.predicted is None else {"predicted_labels": self.predicted.identity()}),
         }  # fmt: skip
 
 
@@ -62,7 +70,8 @@ class ViewDataset(Dataset):
     """Annotated views of any number of stores that share one image size, without those that the filter refused.
 
     An item is a dict: ``color`` float32 ``[3, H, W]`` in 0..1; ``sh`` float32 ``[27, H, W]`` with inputs "rgb+sh";
-    ``label`` int64 ``[H, W]``; ``weight`` float32 ``[H, W]`` in 0..1, the render quality, where :attr:`weighted`; and
+    ``label`` int64 ``[H, W]``; ``weight`` float32 ``[H, W]`` in 0..1, the render quality, where :attr:`weighted` (the
+    confidence of predicted labels); and
     ``further`` channels of the stores by their own names.
     Whole batches are read as stored, see :meth:`stored_batch`.
 
@@ -112,6 +121,8 @@ class ViewDataset(Dataset):
         if inputs == "rgb+sh":
             self._channels["sh"] = "sh"
         self._channels |= {name: name for name in further}
+        self._predicted = [None if entry.predicted is None else entry.predicted.open(store)
+                           for entry, store in zip(self.selections, self.stores, strict=True)]  # fmt: skip
         self._check_stores()
         kept = [_kept_views(store, entry.indices) for store, entry in zip(self.stores, self.selections, strict=True)]
         self.index_in_store = torch.cat(kept)
@@ -150,10 +161,9 @@ class ViewDataset(Dataset):
         store, view = self._place(index)
         channels = self._channels_of(int(self.store_of_view[index]))
         sample = {key: store.read(channel, view) for key, channel in channels.items()}
-        check_labels(sample["label"], store, view)
-        if self.weighted:
-            sample["weight"] = store.read("quality", view) if _is_rated(store) else torch.ones(store.size)
-        return sample
+        label, weight = self._label_and_weight(index)
+        sample["label"] = decode("label", label)
+        return sample if weight is None else {**sample, "weight": decode("quality", weight)}
 
     def stored_batch(
         self,
@@ -174,15 +184,24 @@ class ViewDataset(Dataset):
         store, view = self._place(index)
         channels = self._channels_of(int(self.store_of_view[index]))
         sample = {key: store.read_stored(channel, view) for key, channel in channels.items()}
-        check_labels(sample["label"], store, view)
+        sample["label"], weight = self._label_and_weight(index)
         # PyTorch computes little with uint16.
         sample |= {key: values.int() for key, values in sample.items() if values.dtype == torch.uint16}
         if self.has_sh and store.sh_range is not None:
             sample["sh_range"] = store.sh_range
-        if self.weighted:
-            full = torch.full(store.size, 255, dtype=torch.uint8)
-            sample["weight"] = store.read_stored("quality", view) if _is_rated(store) else full
-        return sample
+        return sample if weight is None else {**sample, "weight": weight}
+
+    def _label_and_weight(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """As stored, uint8 ``[H, W]``; no weight where none are asked for."""
+        (store, view), predicted = self._place(index), self._predicted[int(self.store_of_view[index])]
+        if predicted is not None:
+            return predicted.label(view), predicted.confidence(view) if self.weighted else None
+        label = store.read_stored("label", view)
+        check_labels(label, store, view)
+        if not self.weighted:
+            return label, None
+        full = torch.full(store.size, 255, dtype=torch.uint8)
+        return label, store.read_stored("quality", view) if _is_rated(store) else full
 
     def describe(self, index: int) -> str:
         """Which view an item is, for people."""
@@ -195,13 +214,15 @@ class ViewDataset(Dataset):
         return self.stores[int(self.store_of_view[index])], int(self.index_in_store[index])
 
     def _channels_of(self, number: int) -> dict[str, str]:
-        """The channel of one store that each entry of an item is read from."""
-        return {**self._channels, "color": self._colors[number]}
+        """The channel of one store that each entry of an item is read from, but for label and weight."""
+        channels = {**self._channels, "color": self._colors[number]}
+        return {key: channel for key, channel in channels.items() if key != "label"}
 
     def _check_stores(self) -> None:
         first = self.stores[0]
         for number, store in enumerate(self.stores):
-            for channel in self._channels_of(number).values():
+            labels = ["label"] if self._predicted[number] is None else []
+            for channel in (*self._channels_of(number).values(), *labels):
                 store.check_channel(channel)
             if store.size != first.size:
                 raise UserError(f"{store.path} has views of {store.size[1]}x{store.size[0]}, {first.path} of "
@@ -213,10 +234,11 @@ class ViewDataset(Dataset):
             self._check_weights()
 
     def _check_weights(self) -> None:
-        rated = [store for store in self.stores if _is_rated(store)]
+        own = [store for store, labels in zip(self.stores, self._predicted, strict=True) if labels is None]
+        rated = [store for store in own if _is_rated(store)]
         for store in rated:
             store.check_channel("quality")
-        if not rated:
+        if not rated and len(own) == len(self.stores):
             raise UserError(
                 f"neither {self.stores[0].path} nor another store has a quality channel; run the 'rate' task on the "
                 "novel views, or switch LossOptions.quality off"

@@ -43,8 +43,8 @@ def channel_file(folder: Path, name: str) -> Path:
 
 
 @dataclass(frozen=True)
-class _ArrayFile:
-    """Where in a ``.npy`` file the numbers of an array lie."""
+class ArrayFile:
+    """A checked array of views; reads one at a time. Where in a ``.npy`` file the numbers of an array lie."""
 
     path: Path
     dtype: np.dtype
@@ -52,7 +52,7 @@ class _ArrayFile:
     offset: int
 
     @classmethod
-    def open(cls, path: Path, dtype: str, shape: tuple[int, ...]) -> _ArrayFile:
+    def open(cls, path: Path, dtype: str, shape: tuple[int, ...]) -> ArrayFile:
         """Read the header and check it and the file's length, without reading the numbers."""
         advice = "make the store again"
         regular_file(path, "an array that the store lists", advice)
@@ -106,7 +106,7 @@ class ViewStore:
         meta = read_json(meta_path)
         with reading(meta_path, "a view store's description", "render the views again"):
             self._read_meta(meta, meta_path)
-        self._arrays: dict[str, _ArrayFile] = {}
+        self._arrays: dict[str, ArrayFile] = {}
 
     def _read_meta(self, meta: dict[str, Any], path: Path) -> None:
         if meta["version"] != FORMAT_VERSION:
@@ -183,11 +183,11 @@ class ViewStore:
         """One view, decoded: images and alpha 0..1, SH dequantized, depth in metres, labels int64."""
         return decode(name, self.read_stored(name, index), self.sh_range)
 
-    def _array(self, name: str) -> _ArrayFile:
+    def _array(self, name: str) -> ArrayFile:
         if name not in self._arrays:
             self._require(name)
             shape = (self._views, *self._shapes[name])
-            self._arrays[name] = _ArrayFile.open(channel_file(self.path, name), self._dtypes[name], shape)
+            self._arrays[name] = ArrayFile.open(channel_file(self.path, name), self._dtypes[name], shape)
         return self._arrays[name]
 
     def _require(self, name: str) -> None:

@@ -64,18 +64,33 @@ def confusion_of(
     module.eval()
     iou = ScanNetIoU().to(module.device)
     steps = source.ordered_steps(batch_size)
-    per_batch = -(-samples // max(len(steps), 1))
+    shown = set(sampled_views(len(source), batch_size, samples))
     written = 0
-    for batch in source.batches(steps, module.device):
+    for step, batch in zip(steps, source.batches(steps, module.device), strict=True):
         views = batch.resolve()
         prediction = module.classify(views)
         iou.update(prediction, views.label)
-        count = min(per_batch, samples - written)
+        count = len(shown.intersection(step.views.tolist()))
         if count > 0:
             for picture in triplets(views.first(count), prediction[:count]):
                 write_image(samples_dir / f"{first_sample + written:03d}.png", picture)
                 written += 1
     return iou.confusion.cpu()
+
+
+def sampled_views(views: int, batch_size: int, samples: int) -> list[int]:
+    """Numbers of the views that sample pictures show, ascending: as many of the first of each batch."""
+    starts = range(0, views, batch_size)
+    per_batch = -(-samples // max(len(starts), 1))
+    return [view for start in starts for view in range(start, min(start + min(per_batch, batch_size), views))][:samples]
+
+
+def samples_of_scenes(samples: int, views: Sequence[int]) -> list[int]:
+    """How many sample pictures each scene gets, of which there are so many views."""
+    counts: list[int] = []
+    for number, available in enumerate(views):
+        counts.append(min(-(-(samples - sum(counts)) // (len(views) - number)), available))
+    return counts
 
 
 def _annotated(confusion: Tensor, source: ViewSource) -> Tensor:
@@ -125,6 +140,10 @@ class CheckpointTest:
         detail = f"{len(source)} views of {width}x{height} of {len(self.scenes)} scenes"
         return plan_output(self.output.parent.name, self.output, self._inputs(source), overwrite, detail)
 
+    def inputs(self) -> dict[str, Any]:
+        """What determines the scores, as settings of an output."""
+        return self._inputs(self._source(load_checkpoint(self.checkpoint, color=self.color)))
+
     def run(self, overwrite: bool) -> dict[str, Any]:
         """The scores, kept in the folder with sample pictures."""
         module = load_checkpoint(self.checkpoint, self.device, self.color)
@@ -143,7 +162,7 @@ class CheckpointTest:
         results = {**scores, "views": len(source), "scenes": list(self.scenes), "rooms_seen_in_training": seen,
                    "by_scene": {scene: pixel_counts(confusion) for scene, confusion in by_scene.items()}}
         write_json(partial / "results.json", results)
-        _log_scores(partial / "tensorboard", results)
+        log_scores(partial / "tensorboard", results)
         commit_output(self.output)
         logger.info("%s: mIoU %.4f on %d views", self.output, scores["mean_iou"] or 0.0, len(source))
         return results
@@ -156,13 +175,16 @@ class CheckpointTest:
     def _confusions(self, module: SegmentationModule, samples_dir: Path) -> dict[str, Tensor]:
         """Of each scene; sample pictures are spread over the scenes."""
         found, written = {}, 0
-        for number, scene in enumerate(self.scenes):
-            stores = [views for views in self.views if views.path.name == scene]
-            source = self._source(module, stores)
-            samples = min(-(-(self.samples - written) // (len(self.scenes) - number)), len(source))
+        sources = {scene: self._source(module, self.views_of(scene)) for scene in self.scenes}
+        counts = samples_of_scenes(self.samples, [len(source) for source in sources.values()])
+        for (scene, source), samples in zip(sources.items(), counts, strict=True):
             found[scene] = confusion_of(module, source, self.batch_size, samples, samples_dir, written)
             written += samples
         return found
+
+    def views_of(self, scene: str) -> list[StoreViews]:
+        """One scene's views, of all stores."""
+        return [views for views in self.views if views.path.name == scene]
 
     def _source(self, module: SegmentationModule, views: Sequence[StoreViews] | None = None) -> ViewSource:
         options = replace(ViewOptions(**module.hparams["views"]), cache=False, workers=0)  # each view is needed once
@@ -171,18 +193,18 @@ class CheckpointTest:
         return StoredViews(chosen, options, beside.uses_sh, geometry=beside.geometry)
 
 
-def _log_scores(folder: Path, results: dict[str, Any]) -> None:
-    """Scores and confusion matrix for TensorBoard."""
+def log_scores(folder: Path, results: dict[str, Any], kind: str = "test") -> None:
+    """Scores and confusion matrix for TensorBoard, under names that begin with ``kind``."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(folder) as writer:
         for name in ("mean_iou", "mean_accuracy", "pixel_accuracy"):
             if results[name] is not None:
-                writer.add_scalar(f"test/{name}", results[name])
+                writer.add_scalar(f"{kind}/{name}", results[name])
         for name, iou in results["class_iou"].items():
             if iou is not None:
-                writer.add_scalar(f"test_iou/{name}", iou)
-        writer.add_image("test/confusion", confusion_picture(torch.tensor(results["confusion"])))
+                writer.add_scalar(f"{kind}_iou/{name}", iou)
+        writer.add_image(f"{kind}/confusion", confusion_picture(torch.tensor(results["confusion"])))
 
 
 def views_to_test(

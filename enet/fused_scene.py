@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,27 @@ from torch.nn.functional import interpolate
 
 from dataloader import ViewStore, load_mesh, load_scene
 from dataloader.label_mesh import has_labels, label_files, load_label_mesh
+from dataloader.predicted_labels import CONFIDENCE_FILE, LABEL_FILE
 from dataloader.synthesis.scene_folder import write_ply
+from dataloader.view_channels import encode
 from enet.checkpoints import check_size, load_checkpoint
+from enet.field_fusion import class_of, fuse_predictions, fusion_inputs, render_labels
 from enet.metrics import confusion_matrix
 from enet.predictions import CheckpointPredictions, StoredPredictions
-from lib.plenoxel.options import RenderOptions
-from model import RadianceField, render_features
+from enet.self_training import SOURCE_FILE
+from model import RadianceField
 from model.annotation import vertex_labels
-from model.fusion import FusionOptions, accumulate_views, mean_of
-from model.fusion_refinement import RefinementOptions, refine_fused
 from model.semantic_field import SEMANTIC_FILE, SemanticField
 from utils.errors import UserError
 from utils.files import atomic_path, read_json, write_json
 from utils.identity import FileSet, field_inputs, file_identity, store_identity
-from utils.labels import UNANNOTATED, label_set, label_settings
+from utils.labels import label_set
 from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, plan_output
 
 logger = logging.getLogger(__name__)
-LABEL_FILE, MESH_FILE, CONFUSION_FILE = "label.npy", "mesh.ply", "confusion.json"
-_VERSION = 1  # of the computation: increased whenever the same settings give other bytes
-_RAYS_AT_ONCE = 1 << 18
+MESH_FILE, CONFUSION_FILE = "mesh.ply", "confusion.json"
+_FILES = 2  # version of what is written beside the semantic field: increased when files are added or differ
 
 
 @dataclass(frozen=True)
@@ -94,20 +94,15 @@ class FusedScene:
             return read_json(self.output / CONFUSION_FILE, kind=dict)
         field = RadianceField.load(self.field, self.device)
         single = _SingleViews(store)
-        cameras = store.cameras
-        sums, evidence = accumulate_views(
-            field.grid, single.watch(self._source(store)), cameras.camera_to_world, cameras.intrinsics, store.size,
-            field.transform,
-        )  # fmt: skip
-        mean = mean_of(sums, evidence)
-        refined = refine_fused(field.grid, mean, evidence, field.transform.scene_scale)
-        SemanticField(refined, evidence).save(partial / SEMANTIC_FILE, field.grid)
+        source = self._source(store)
+        fuse_predictions(field, [(store.cameras, single.watch(source))]).save(partial / SEMANTIC_FILE, field.grid)
         semantic = SemanticField.load(partial / SEMANTIC_FILE, field.grid)  # as readers will see it
-        fused = self._write_labels(partial / LABEL_FILE, field, semantic, store)
+        fused = self._write_labels(partial, field, semantic, store)
         vertices = None if self.scan is None else self._write_mesh(partial / MESH_FILE, field, semantic)
         counts = {"single": single.confusion, "fused": fused, "vertices": vertices}
         counts = {name: None if value is None else value.tolist() for name, value in counts.items()}
         write_json(partial / CONFUSION_FILE, {**counts, "views": len(store)})
+        write_json(partial / SOURCE_FILE, {"trained_on": source.trained_on})
         commit_output(self.output)
         return {**counts, "views": len(store)}
 
@@ -121,9 +116,7 @@ class FusedScene:
     def _inputs(self, store: ViewStore) -> dict[str, Any]:
         inputs: dict[str, Any] = {
             "field": field_inputs(self.field), "cameras": file_identity(self.views / "cameras.json"),
-            "fusion": asdict(FusionOptions()), "refinement": asdict(RefinementOptions()),
-            "options": asdict(RenderOptions()), "device": self.device.type, "version": _VERSION,
-            **label_settings(),
+            "files": _FILES, **fusion_inputs(self.device),
         }  # fmt: skip
         if self.predictions is not None:
             inputs["predictions"] = FileSet({"predictions": self.predictions})
@@ -141,19 +134,25 @@ class FusedScene:
         return inputs
 
     def _write_labels(
-        self, path: Path, field: RadianceField, semantic: SemanticField, store: ViewStore
+        self, folder: Path, field: RadianceField, semantic: SemanticField, store: ViewStore
     ) -> Tensor | None:
-        """Fused label images ``[N, H, W]`` of all views; returns their confusion matrix, where there are labels."""
-        height, width = store.size
+        """Fused classes and their confidence, ``[N, H, W]``; returns the confusion matrix, where there are labels."""
+        shape = len(store), *store.size
         confusion = _no_confusion(store)
-        with atomic_path(path, flushed=False) as temporary:
-            labels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(store), height, width))
-            for views, label in render_labels(field, semantic, store):
+        with (
+            atomic_path(folder / LABEL_FILE, flushed=False) as label_path,
+            atomic_path(folder / CONFIDENCE_FILE, flushed=False) as confidence_path,
+        ):
+            labels, confidences = (np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+                                   for path in (label_path, confidence_path))  # fmt: skip
+            for views, label, confidence in render_labels(field, semantic, store.cameras):
                 labels[views.start : views.stop] = label.cpu().numpy()
+                confidences[views.start : views.stop] = encode("quality", confidence, "uint8")[0].cpu().numpy()
                 if confusion is not None:
                     confusion += confusion_matrix(label.cpu(), _truth(store, views))
             labels.flush()
-            del labels
+            confidences.flush()
+            del labels, confidences
         return confusion
 
     def _write_mesh(self, path: Path, field: RadianceField, semantic: SemanticField) -> Tensor | None:
@@ -167,28 +166,6 @@ class FusedScene:
         ids = np.array(label_set().ids, np.uint16)[classes.numpy()]
         write_ply(path, mesh.vertices.numpy(), label_set().colors[classes.numpy()], mesh.faces.numpy(), ids)
         return None if mesh.labels is None else confusion_matrix(classes, vertex_labels(mesh.labels))
-
-
-def render_labels(
-    field: RadianceField, semantic: SemanticField, store: ViewStore
-) -> Iterator[tuple[range, Tensor]]:
-    """Fused classes uint8 ``[n, H, W]`` of a store's views, and which views these are; 0 where nothing was fused."""
-    height, width = store.size
-    at_once = max(1, _RAYS_AT_ONCE // (height * width))
-    for first in range(0, len(store), at_once):
-        views = range(first, min(first + at_once, len(store)))
-        poses, intrinsics = (values[first : views.stop] for values in
-                             (store.cameras.camera_to_world, store.cameras.intrinsics))  # fmt: skip
-        origins, directions = (rays.flatten(0, 1) for rays in field.view_rays(poses, intrinsics, store.size))
-        seen = render_features(field.grid, semantic.probabilities, origins, directions)
-        yield views, class_of(seen).reshape(len(views), height, width)
-
-
-def class_of(probabilities: Tensor) -> Tensor:
-    """The most probable class uint8 ``[...]`` of ``[..., C]``; 0 only where nothing else is known."""
-    return torch.where(probabilities[..., 1:].amax(-1) > 0, probabilities[..., 1:].argmax(-1) + 1, UNANNOTATED).to(
-        torch.uint8
-    )
 
 
 def classes_at(
@@ -217,14 +194,14 @@ def classes_at(
 
 
 class _SingleViews:
-    """Counts what single views were predicted to show, as the predictions pass by, and drops what is no class."""
+    """Counts what single views were predicted to show, as the predictions pass by."""
 
     def __init__(self, store: ViewStore):
         self._store = store
         self.confusion = _no_confusion(store)
 
     def watch(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
-        """The predictions ``[n, C, h, w]``, as probabilities of the classes alone."""
+        """The predictions ``[n, C, h, w]``, unchanged."""
         first = 0
         for batch in batches:
             if self.confusion is not None:
@@ -232,9 +209,7 @@ class _SingleViews:
                 full = interpolate(batch.float(), size=self._store.size, mode="bilinear", align_corners=False)
                 self.confusion += confusion_matrix(class_of(full.movedim(1, -1)).cpu(), _truth(self._store, views))
             first += len(batch)
-            classes = batch.float().clone()
-            classes[:, UNANNOTATED] = 0
-            yield classes / classes.sum(1, keepdim=True).clamp(min=1e-6)
+            yield batch
 
 
 def _no_confusion(store: ViewStore) -> Tensor | None:

@@ -58,6 +58,30 @@ class SplitOptions:
 
 @gin.configurable
 @dataclass(frozen=True)
+class SelfTrainingOptions:
+    """Scenes that are trained on with predicted labels. Their own are not read, and they are in no other list.
+
+    The labels' confidence stands for the views' render quality: LossOptions.quality weighs pixels by it, and
+    LossOptions.min_quality leaves out those below.
+
+    Attributes:
+        scenes: whose labels are predicted: a list of names, or a text file; None: none.
+        fused_dir: what 'fuse' wrote for these scenes, with a network that has seen neither them nor the test scenes.
+    """
+
+    scenes: str | Sequence[str] | None = None
+    fused_dir: str = ""
+
+    def __post_init__(self) -> None:
+        _require(
+            (self.scenes is None) == (not self.fused_dir),
+            f"SelfTrainingOptions.scenes = {self.scenes!r} and .fused_dir = {self.fused_dir!r}; set both or neither",
+        )
+        _require(self.scenes != "all", "SelfTrainingOptions.scenes = 'all': name the scenes, or a text file of names")
+
+
+@gin.configurable
+@dataclass(frozen=True)
 class NetworkOptions:
     """Which network.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +29,14 @@ _SUM_TOLERANCE = 0.02  # of probabilities in half precision
 class StoredPredictions:
     """Predictions ``[1, C, h, w]``, view by view, from a ``.npy`` file.
 
+    Attributes:
+        trained_on: None: which scenes the network was trained on is not known.
+
     Raises:
         UserError: absent, damaged, of another shape, or not probabilities.
     """
+
+    trained_on = None
 
     def __init__(self, path: Path, views: int):
         self._path = path
@@ -67,12 +72,25 @@ class StoredPredictions:
 class CheckpointPredictions:
     """A network's predictions ``[n, C, H, W]`` of a store's views; the views need no labels.
 
+    Args:
+        module: the network.
+        store: its views.
+        batch_size: of them at a time.
+        views: which ones; None: all.
+
+    Attributes:
+        trained_on: names of the scenes that the network was trained or validated on.
+
     Raises:
         UserError: the store lacks a channel that the network takes.
     """
 
-    def __init__(self, module: SegmentationModule, store: ViewStore, batch_size: int):
+    def __init__(
+        self, module: SegmentationModule, store: ViewStore, batch_size: int, views: Sequence[int] | None = None
+    ):
         self._module, self._store, self._batch_size = module, store, batch_size
+        self._views = list(range(len(store)) if views is None else views)
+        self.trained_on: list[str] = list(module.hparams["scenes"])
         self._options = ViewOptions(**module.hparams["views"])
         store.check_channel(self._options.color)
         self._matrices = None
@@ -96,8 +114,8 @@ class CheckpointPredictions:
 
     def __iter__(self) -> Iterator[Tensor]:
         device = self._module.device
-        for first in range(0, len(self._store), self._batch_size):
-            views = range(first, min(first + self._batch_size, len(self._store)))
+        for first in range(0, len(self._views), self._batch_size):
+            views = self._views[first : first + self._batch_size]
             inputs = {"color": blurred(self._read(self._options.color, views).to(device), self._options.blur)}
             if self._beside.uses_sh:
                 inputs["sh"] = self._sh(views, device)
@@ -105,11 +123,11 @@ class CheckpointPredictions:
                 inputs["geometry"] = self._geometry(views, device)
             yield self._module.predict(**inputs).clone()
 
-    def _sh(self, views: range, device: torch.device) -> Tensor:
+    def _sh(self, views: Sequence[int], device: torch.device) -> Tensor:
         sh = self._read("sh", views).to(device)
         return sh if self._matrices is None else transform_sh_image(sh, self._matrices[views].to(device))
 
-    def _geometry(self, views: range, device: torch.device) -> Tensor:
+    def _geometry(self, views: Sequence[int], device: torch.device) -> Tensor:
         channels = stored_channels(self._beside.geometry)
         stored = {channel: self._read(channel, views).to(device) for channel in channels}
         cameras = self._store.cameras
@@ -118,5 +136,5 @@ class CheckpointPredictions:
             self._beside.geometry, stored.get("depth"), stored["alpha"], to_gravity, self._options.surface_alpha
         )
 
-    def _read(self, channel: str, views: range) -> Tensor:
+    def _read(self, channel: str, views: Sequence[int]) -> Tensor:
         return torch.stack([self._store.read(channel, view) for view in views])

@@ -121,9 +121,17 @@ def hold_out_views(stores: Sequence[StoreViews], num_first: int, every: int = 0)
 
 
 def choose_views(
-    folders: Sequence[str | Path], split: SplitOptions, seed: int, colors: Sequence[str] | None = None
-) -> tuple[list[StoreViews], list[StoreViews]]:
+    folders: Sequence[str | Path], split: SplitOptions, seed: int, colors: Sequence[str] | None = None,
+    left_out: Sequence[str] = (),
+) -> tuple[list[StoreViews], list[StoreViews]]:  # fmt: skip
     """Training and validation views, as :class:`SplitOptions` describes them; the latter come from the first folder.
+
+    Args:
+        folders: of view stores.
+        split: see there.
+        seed: of what is drawn.
+        colors: as in :func:`stores_of`.
+        left_out: scenes that "all" training scenes do not mean.
 
     Raises:
         UserError: stores are missing, or splits share a room.
@@ -131,6 +139,8 @@ def choose_views(
     training = resolve_scenes(split.train_scenes, folders[0])
     require_scenes(training, folders[0])
     take_all = split.train_scenes == "all"
+    if take_all:
+        training = [scene for scene in training if scene not in left_out]
     if split.test_scenes is not None:
         test = resolve_scenes(split.test_scenes, folders[0])
         if take_all:

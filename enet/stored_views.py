@@ -70,7 +70,7 @@ class StoredViews(ViewSource):
         self._matrices = _matrices_of(self._dataset, options.sh_frame, mirroring)
         self._to_gravity = _pixels_of(self._dataset) if self.geometry else None
         self._on_device: dict[torch.device, _DeviceViews] = {}
-        self.scenes, self.size = self._dataset.scenes, self._dataset.size
+        self.scenes, self.size = _seen(self._dataset), self._dataset.size
         self.has_sh, self.has_weight = uses_sh, weighted
 
     def __getstate__(self) -> dict[str, Any]:
@@ -240,6 +240,12 @@ def _pixels_of(dataset: ViewDataset) -> Tensor:
         views = dataset.index_in_store[chosen]
         to_gravity[chosen] = pixel_to_gravity(store.cameras.camera_to_world[views], store.cameras.intrinsics[views])
     return to_gravity
+
+
+def _seen(dataset: ViewDataset) -> list[str]:
+    """The scenes of a dataset, and those that networks whose predictions it takes as labels have learned from."""
+    predicted = (entry.predicted for entry in dataset.selections)
+    return sorted({*dataset.scenes, *(scene for labels in predicted if labels for scene in labels.trained_on)})
 
 
 def _world_to_grid(store: ViewStore) -> Tensor:

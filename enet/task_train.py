@@ -15,6 +15,7 @@ from enet.options import (
     LossOptions,
     NetworkOptions,
     OptimizerOptions,
+    SelfTrainingOptions,
     SplitOptions,
     ViewOptions,
 )
@@ -30,8 +31,8 @@ from utils.tasks import task
     inputs=("views",),
     records="{runs_dir}/{name}",
     configures=(
-        SplitOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions, OptimizerOptions, MixOptions,
-        label_set,
+        SplitOptions, SelfTrainingOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions,
+        OptimizerOptions, MixOptions, label_set,
     ),  # fmt: skip
 )
 def train(
@@ -74,6 +75,7 @@ def train(
         precision: "32", "bf16" or "16" (mixed), or "64" for checking arithmetic.
         overwrite: train again although a finished run with other settings is there.
     """
+    from enet.self_training import describe_predicted, predicted_scenes, predicted_views
     from enet.splits import choose_views, refuse_shared_views
     from enet.stored_views import StoredViews
     from enet.training import Budget, TrainingOptions, plan_training, train_once
@@ -83,8 +85,12 @@ def train(
     if colors is not None and len(colors) != len(views):
         raise UserError(f"train.colors has {len(colors)} entries, train.views has {len(views)} folders; give one for "
                         "each")
-    training, validation = choose_views(views, SplitOptions(), seed, colors)
+    split, itself = SplitOptions(), SelfTrainingOptions()
+    predicted = predicted_scenes(itself, views[0])
+    training, validation = choose_views(views, split, seed, colors, predicted)
     refuse_shared_views(training, validation)
+    color = colors[0] if colors else None
+    training += predicted_views(itself, predicted, views[0], training, validation, split, color)
     originals = (entry for entry in training if entry.folder == 0)
     budget = Budget(
         epochs=epochs, batch_size=batch_size, epoch_views=epoch_views or sum(map(len, originals)),
@@ -102,7 +108,7 @@ def train(
     chosen = choose_device(device)
 
     def work() -> dict[str, Any]:
-        results = train_once(folder, *sources, options, budget, chosen, overwrite)
+        results = train_once(folder, *sources, options, budget, chosen, overwrite, describe_predicted(training))
         used = {"stem": options.network.stem, "inputs": options.network.beside.names, "color": options.views.color}
         return {"name": name, **results, **used, "budget": asdict(budget)}
 

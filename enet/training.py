@@ -146,11 +146,12 @@ def train_once(
     budget: Budget,
     device: torch.device,
     overwrite: bool = False,
+    facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train into ``folder`` unless it holds the finished run of equal settings; returns the run's results.
 
-    The folder holds best.ckpt (by validation mIoU), last.ckpt, results.json, seconds.json (until the end of each
-    epoch), tensorboard/ and samples/.
+    The folder holds best.ckpt (by validation mIoU), last.ckpt, results.json with ``facts``, seconds.json (until the end
+    of each epoch), tensorboard/ and samples/.
     """
     partial = prepare_output(folder, training_inputs(training, validation, options, budget), overwrite)
     if partial is None:
@@ -161,6 +162,7 @@ def train_once(
     seconds, epochs = _fit(partial, module, data, options, budget, device)
     results = {
         **_measure(partial, validation, device, budget),
+        **(facts or {}),
         "training_views": len(training),
         "validation_views": len(validation),
         "epochs": epochs,

@@ -41,13 +41,22 @@ class SemanticField:
 
     def save(self, path: str | Path, grid: PlenoxelGrid) -> None:
         """Write the file atomically; the same field gives the same bytes."""
-        levels, low, scale = quantize_columns(self.probabilities.float().cpu(), 8)
-        evidence = self.evidence.float().clamp(max=_MOST_EVIDENCE).half().cpu()
+        levels, low, scale, evidence = (values.cpu() for values in self._stored())
         with atomic_path(path) as temporary:
             np.savez(
                 temporary, levels=levels.numpy(), low=low.numpy(), scale=scale.numpy(), evidence=evidence.numpy(),
                 grid=np.array(grid_identity(grid)), checksum=np.array(tensor_identity(levels, low, scale, evidence)),
             )  # fmt: skip
+
+    def as_stored(self) -> SemanticField:
+        """What :meth:`load` gives of the file that :meth:`save` writes, without a file."""
+        levels, low, scale, evidence = self._stored()
+        return SemanticField(dequantize_columns(levels, low, scale, 8, len(levels)), evidence.float())
+
+    def _stored(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Levels, their minimum and scale, and evidence, in the types of the file."""
+        evidence = self.evidence.float().clamp(max=_MOST_EVIDENCE).half()
+        return *quantize_columns(self.probabilities.float(), 8), evidence
 
     @classmethod
     def load(cls, path: str | Path, grid: PlenoxelGrid) -> SemanticField:

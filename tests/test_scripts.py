@@ -103,3 +103,20 @@ def test_shipped_models(call, tmp_path):
     assert f"WORK = '{tmp_path}/elsewhere/out'" in calls[0]
     call("shipped_models.sh", "out", "two", code=2)
     assert "'two' is no number of rooms" in call.errors
+
+
+def test_experiment_labels_by_the_teachers_network_before_the_student_is_trained(call, tmp_path):
+    (tmp_path / "elsewhere" / "out").mkdir()
+    rows = "rendered_rgb self_training_rgb"
+    calls = call("experiment.sh", "--work", "out", "--rows", rows, "--seeds", "7", "--small", "--fused")
+    runs = [line.split(" run.py ")[1] for line in calls if " run.py " in line]
+    made = [line.split()[0] for line in runs]
+    assert made[:6] == ["synthesize", "synthesize", "synthesize", "fit", "render", "annotate"] and made[-1] == "compare"
+    rows = [(line.split()[0], next(word for word in line.split() if "configs/exp/" in word)) for line in runs[6:-1]]
+    assert rows == [(task, f"configs/exp/{row}.gin") for row, tasks in (
+        ("rendered_rgb", ("train", "test")), ("half_of_the_rooms", ("train", "test")),
+        ("self_training_rgb", ("fuse", "train", "test")),
+    ) for task in tasks]  # fmt: skip
+    assert all("test.fused = True" in line and "SEED = 7" in line and "small.gin" in line for line in runs[6:-1])
+    assert all("TEACHER = 'half_of_the_rooms_7'" in line for line in runs[-4:-1])
+    assert "compare.rows = ['rendered_rgb','self_training_rgb',]" in runs[-1]

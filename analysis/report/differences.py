@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,19 +26,32 @@ def differences(groups: Sequence[RunGroup]) -> dict[str, Any] | None:
         return None
     names = [group.name for group in tested]
     base = tested[next((names.index(name) for name in BASELINES if name in names), 0)]
+    return _chart(base.title, [(base, group, group.title) for group in tested if group is not base])
+
+
+def gains(groups: Sequence[RunGroup]) -> dict[str, Any] | None:
+    """What fusing a row's predictions in the fields changes, in the form of :func:`differences`; None without any.
+
+    Args:
+        groups: of :func:`analysis.report.runs.with_fused`: fused ones after those of single views.
+    """
+    pairs = [(single, fused, single.title) for single, fused in itertools.pairwise(groups) if fused.first.is_fused]
+    return _chart("single views", pairs) if pairs else None
+
+
+def _chart(baseline: str, pairs: Sequence[tuple[RunGroup, RunGroup, str]]) -> dict[str, Any]:
+    """Differences of the second group of each pair to the first, under a title."""
     found, refused = [], []
-    for group in tested:
-        if group is base:
-            continue
+    for base, group, title in pairs:
         try:
             scores = [_scores(run, each.name) for each in (base, group) for run in each.runs]
             result = next(row for row in compare_rows(scores, base.name) if row.row == group.name)
         except UserError as error:
-            refused.append(f"{group.title}: {error}")
+            refused.append(f"{title}: {error}")
             continue
         single = len(scores[0].rooms) < 2
         low, high = (None, None) if single else (result.difference.low, result.difference.high)
-        found.append({"title": group.title, "row": group.name, "mean": result.difference.mean, "low": low, "high": high,
+        found.append({"title": title, "row": group.name, "mean": result.difference.mean, "low": low, "high": high,
                       "resolved": not single and result.difference.resolved})  # fmt: skip
     extent = max((abs(value) for row in found for value in (row["mean"], row["low"], row["high"]) if value is not None),
                  default=0.0)
@@ -45,9 +59,10 @@ def differences(groups: Sequence[RunGroup]) -> dict[str, Any] | None:
     for row in found:
         row["at"] = {key: None if row[key] is None else round(50 + 50 * row[key] / extent, 2)
                      for key in ("mean", "low", "high")}
+    first = pairs[0][0]
     return {
-        "baseline": base.title, "rows": found, "extent": extent, "not_compared": refused,
-        "scenes": len(base.first.scores.get("by_scene", {})), "seeds": len(base.runs),
+        "baseline": baseline, "rows": found, "extent": extent, "not_compared": refused,
+        "scenes": len(first.first.scores.get("by_scene", {})), "seeds": len(first.runs),
     }  # fmt: skip
 
 

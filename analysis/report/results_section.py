@@ -10,10 +10,19 @@ from torch import Tensor
 
 from analysis.dome_plots import pick_evenly
 from analysis.report.curves import plot_curves
-from analysis.report.differences import differences
+from analysis.report.differences import differences, gains
 from analysis.report.embedding import embed_drawing, embed_figure
 from analysis.report.links import raw_files
-from analysis.report.runs import Run, RunGroup, find_runs, fusion_table, group_runs, known_classes, unequal_budgets
+from analysis.report.runs import (
+    Run,
+    RunGroup,
+    find_runs,
+    fusion_table,
+    group_runs,
+    known_classes,
+    unequal_budgets,
+    with_fused,
+)
 from analysis.report.summary import summary
 from utils.images import read_image
 
@@ -32,19 +41,21 @@ def results_section(runs_dir: Path, page_dir: Path) -> dict[str, Any] | None:
         return None
     groups, remarks = group_runs(runs)
     curves = plot_curves(runs)
-    compared = differences(groups)
+    every, of_fused = with_fused(groups)
+    compared = differences(every)
     return {
         "summary": summary(groups, compared),
         "differences": compared,
-        "classes": known_classes(groups),
-        "rows": [describe(group.title, group, page_dir) for group in groups],
+        "gains": gains(every),
+        "classes": known_classes(every),
+        "rows": [describe(group.title, group, page_dir) for group in every],
         "fusion": [describe(group.first.stem, group, page_dir) for group in fusion_table(groups)],
-        "left_out": left_out + remarks,
+        "left_out": left_out + remarks + of_fused,
         "untested": [run.name for run in runs if not run.tested],
         "seen_rooms": sorted({room for run in runs for room in run.scores.get("rooms_seen_in_training", [])}),
         "unequal": unequal_budgets([group for group in groups if group.paper]),
         "curves": embed_figure(curves) if curves is not None else None,
-        "predictions": prediction_grids([group.first for group in groups]),
+        "predictions": prediction_grids([group.first for group in every]),
     }
 
 

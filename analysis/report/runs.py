@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.rows import row_of, why_not_one_row
+from analysis.rows import fused_row, fused_scores, row_of, why_not_one_row
 from utils.errors import reading
 from utils.files import read_json
 from utils.labels import label_set
@@ -63,7 +63,11 @@ _ROWS = {row.name: row for row in (*PAPER_ROWS, *FUSION_ROWS)}
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training run and its scores on the test views, or on the validation views if it was not tested."""
+    """A finished training run and its scores on the test views, or on the validation views if it was not tested.
+
+    ``fused``: scores of its predictions fused in the tested scenes' fields, where there are some; ``is_fused``: whether
+    ``scores`` are those.
+    """
 
     name: str
     folder: Path
@@ -71,6 +75,8 @@ class Run:
     training: dict[str, Any]
     scores: dict[str, Any]
     tested: bool
+    fused: dict[str, Any] | None = None
+    is_fused: bool = False
 
     @property
     def stem(self) -> str:
@@ -95,7 +101,14 @@ class Run:
     @property
     def sample_folder(self) -> Path:
         """Pictures of image, truth and prediction."""
+        if self.is_fused:
+            return self.folder / "test/fused/samples"
         return self.folder / ("test/scores/samples" if self.tested else "training/samples")
+
+    def as_fused(self) -> Run:
+        """The same run with its fused scores."""
+        views = {name: self.scores[name] for name in ("views", "scenes") if name in self.scores}
+        return replace(self, name=fused_row(self.name), scores={**views, **self.fused}, is_fused=True)
 
     def check(self) -> None:
         """Raise an exception of any kind where its files lack what a report reads; see :mod:`utils.errors`."""
@@ -157,6 +170,20 @@ class RunGroup:
         return _mean_and_deviation(known) if known else None
 
 
+def with_fused(groups: Sequence[RunGroup]) -> tuple[list[RunGroup], list[str]]:
+    """The groups, after each whose runs all have fused scores the group of these; and where only some runs have."""
+    found, remarks = [], []
+    for group in groups:
+        found.append(group)
+        missing = [run.name for run in group.runs if run.fused is None]
+        if not missing:
+            found.append(RunGroup(fused_row(group.title), tuple(run.as_fused() for run in group.runs)))
+        elif len(missing) < len(group.runs):
+            remarks.append(f"Fused scores of {group.title} are left out: {', '.join(missing)} has none; test it with "
+                           "test.fused = True.")
+    return found, remarks
+
+
 def _mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
@@ -176,11 +203,18 @@ def find_runs(runs_dir: str | Path) -> tuple[list[Run], list[str]]:
         settings = read_json(folder / "training" / "settings.json")
         with reading(results, "the results of a training", "train again, or remove the run's folder"):
             scores = read_json(tested) if tested.exists() else training["validation"]
-            run = Run(folder.name, folder, settings, training, scores, tested.exists())
+            fused, other = fused_scores(folder / "test")
+            if other is not None:
+                left_out.append(f"Fused scores of {folder.name} are left out: they are of another {other} than those "
+                                "of single views; test again with test.fused = True.")
+                fused = None
+            run = Run(folder.name, folder, settings, training, scores, tested.exists(), fused)
             if scores.get("mean_iou") is None:
                 left_out.append(f"Run {folder.name} is left out: it has no mIoU; run 'test' on annotated views.")
                 continue
             run.check()
+            if run.fused is not None:
+                run.as_fused().check()
             runs.append(run)
     return runs, left_out
 

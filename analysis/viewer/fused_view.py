@@ -29,7 +29,7 @@ def fused_labels(
     abandoned: Callable[[], bool] = lambda: False,
 ) -> Tensor | None:  # fmt: skip
     """The same at any camera."""
-    from enet.fused_scene import class_of
+    from enet.field_fusion import class_of
 
     field = state.field
     origins, directions = (rays.reshape(-1, 3) for rays in field.view_rays(camera_to_world, intrinsics, size))

@@ -2,12 +2,13 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from analysis.experiment import RunScores, class_groups, class_iou, compare_rows
-from analysis.task_compare import compare, finished_runs
+from analysis.experiment import RunScores, class_groups, class_iou, compare_rows, with_fused_rows
+from analysis.task_compare import as_markdown, compare, finished_runs
 from utils.errors import UserError
 from utils.labels import label_set
 
@@ -111,6 +112,66 @@ def test_the_task_reads_what_it_keeps_and_writes_into_a_document(tmp_path):
         compare(str(tmp_path / "out"), results_dir=str(results), document=str(page))
     with pytest.raises(UserError, match="no finished run of worse"):
         compare(str(tmp_path / "out"), results_dir=str(results), rows=["worse"])
+
+
+def fused(run: RunScores, accuracy: float) -> RunScores:
+    """With fused scores of the same rooms."""
+    return replace(run, fused=scores(run.row + "f", run.seed, accuracy).counts)
+
+
+def test_fused_predictions_are_a_row_beside_the_single_views():
+    runs = [fused(scores(row, seed, accuracy), accuracy + 0.15) for row, accuracy in (("base", 0.5), ("better", 0.6))
+            for seed in range(2)]  # fmt: skip
+    every = with_fused_rows([*runs, *(scores("plain", seed, 0.4) for seed in range(2))])
+    results = {result.row: result for result in compare_rows(every, "base", draws=200)}
+    assert list(results) == ["base", "base (fused)", "better", "better (fused)", "plain"]
+    single, gained = results["better"], results["better (fused)"]
+    expected = [100 * class_iou(run.fused.sum(axis=0)).mean() for run in runs if run.row == "better"]
+    assert gained.mean == pytest.approx(np.mean(expected))
+    assert gained.gain.mean == pytest.approx(gained.mean - single.mean) and gained.gain.resolved
+    assert gained.difference.mean == pytest.approx(gained.mean - results["base"].mean)
+    assert single.gain is None and results["plain"].gain is None and results["base (fused)"].difference.mean > 5
+    pairs = [replace(run, row=row, counts=counts, fused=None) for run in runs if run.row == "better"
+             for row, counts in (("better", run.counts), ("again", run.fused))]  # fmt: skip
+    alone = compare_rows(pairs, "better", draws=200)
+    assert (alone[1].difference, alone[1].tail_difference) == (gained.gain, gained.tail_gain)
+    text = as_markdown(list(results.values()), "base", len(ROOMS))
+    rows = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert rows[:5] == ["base", "base (fused)", "better", "better (fused)", "plain"] and rows[5:7] == ["base", "better"]
+    assert f"| `better` | {single.mean:.2f} | {gained.mean:.2f} | **{gained.gain.mean:+.2f} (" in text
+
+
+def test_fused_scores_of_some_seeds_alone_are_refused():
+    runs = [fused(scores("base", 0, 0.5), 0.6), scores("base", 1, 0.5)]
+    with pytest.raises(UserError, match="row 'base' has no fused scores for the seeds 1, others have them"):
+        with_fused_rows(runs)
+
+
+def test_fused_scores_are_kept_and_read_again():
+    run = fused(scores("base", 0, 0.5), 0.6)
+    again = RunScores.from_json(json.loads(json.dumps(run.to_json())))
+    assert np.array_equal(again.fused, run.fused) and np.array_equal(again.counts, run.counts)
+    assert RunScores.from_json(scores("base", 0, 0.5).to_json()).fused is None
+    damaged = run.to_json()
+    del damaged["fused_by_scene"]["c"]
+    with pytest.raises(KeyError):
+        RunScores.from_json(damaged)
+
+
+def test_fused_scores_of_another_test_are_refused(tmp_path):
+    write_run(tmp_path, "base_0", 0)
+    test = tmp_path / "base_0/test"
+    (test / "fused").mkdir()
+    content = {"by_scene": scores("other", 0, 0.7).to_json()["by_scene"]}
+    (test / "fused/results.json").write_text(json.dumps(content))
+    made_from = {"checkpoint": "sha256:1", "stores": ["a"], "samples": 12}
+    for part in ("scores", "fused"):
+        (test / part / "settings.json").write_text(json.dumps(made_from))
+    (run,) = finished_runs(tmp_path)
+    assert run.fused[0, 0].tolist() == content["by_scene"]["a"]["truth"] and run.fused.sum() != run.counts.sum()
+    (test / "scores/settings.json").write_text(json.dumps({**made_from, "checkpoint": "sha256:2"}))
+    with pytest.raises(UserError, match="is of another checkpoint than .*run 'test' on base_0"):
+        finished_runs(tmp_path)
 
 
 def write_run(folder, name, seed, tested=True, finished=True):

@@ -86,3 +86,27 @@ def test_smoke_configs_shorten_a_row_and_leave_it_what_it_is(extra, epochs):
     assert values["train.epochs"] == epochs
     for name in (STEM, COLOR, VIEWS, *NAMES):
         assert values[name] == row[name], name
+
+
+def test_self_training_differs_from_its_teacher_in_labels_and_weights_alone():
+    scenes, folder = "SelfTrainingOptions.scenes", "SelfTrainingOptions.fused_dir"
+    added = {scenes, folder, "LossOptions.quality", "LossOptions.min_quality"}
+    assert differences("half_of_the_rooms", "self_training_rgb") == added
+    assert differences("half_of_the_rooms_geometry", "self_training_geometry") == added
+    assert differences("rendered_rgb_geometry", "half_of_the_rooms_geometry") == {"SplitOptions.train_scenes"}
+    row = resolved("self_training_rgb")
+    assert row[folder] == "w/self_labels/half_of_the_rooms"
+    half, other, every = (set((ROOT / f"configs/benchmark/{name}.txt").read_text().split())
+                          for name in ("half", "other_half", "train"))  # fmt: skip
+    assert row[scenes] == "configs/benchmark/other_half.txt" and not half & other and half | other == every
+
+
+def test_one_file_says_which_rooms_are_labelled_and_where_the_labels_are_read():
+    gin.clear_config()
+    parse(["configs/stage/fuse.gin", "configs/exp/self_training_rgb.gin"],
+          ["DATA = 'd'", "WORK = 'w'", "TEACHER = 'half_of_the_rooms_2'"])  # fmt: skip
+    labels = resolved_parameters(get_task("fuse").plan)
+    options = resolved_parameters(get_task("train").configures[1])
+    assert labels["fused_dir"] == options["fused_dir"] == "w/self_labels/half_of_the_rooms_2"
+    assert labels["scenes"] == options["scenes"] and labels["fields_dir"] == "w/fields"
+    assert labels["checkpoint"] == "w/runs/half_of_the_rooms_2/training/best.ckpt"

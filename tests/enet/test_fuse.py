@@ -196,7 +196,7 @@ def test_a_checkpoint_predicts(fields, tmp_path, monkeypatch):
         def __init__(self):
             torch.nn.Module.__init__(self)
             self.network = Network()
-            self._set_hparams({"views": ViewOptions().__dict__, "size": size})
+            self._set_hparams({"views": ViewOptions().__dict__, "size": size, "scenes": ["scene0009_00"]})
 
         device = torch.device("cpu")
 
@@ -231,7 +231,7 @@ def test_sh_images_reach_the_network_in_its_axes(fields):
     class Module:
         device = torch.device("cpu")
         network = type("Network", (), {"beside": Beside(uses_sh=True)})
-        hparams = {"views": {**ViewOptions(sh_frame="camera").__dict__}}
+        hparams = {"views": {**ViewOptions(sh_frame="camera").__dict__}, "scenes": []}
 
         def predict(self, color, sh):
             seen.append(sh)
