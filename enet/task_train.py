@@ -9,6 +9,7 @@ from typing import Any
 
 import gin
 
+from enet.jitter import JitteredPoses
 from enet.live_options import data
 from enet.mixing import MixOptions
 from enet.options import (
@@ -32,7 +33,7 @@ from utils.tasks import task
     records="{runs_dir}/{name}",
     configures=(
         data, SplitOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions, OptimizerOptions, MixOptions,
-        label_set, RenderOptions,
+        label_set, RenderOptions, JitteredPoses,
     ),  # fmt: skip
 )
 def train(

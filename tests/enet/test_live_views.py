@@ -154,3 +154,19 @@ def test_jitter_stays_within_its_limits():
     assert 0.19 < shift.max() <= 0.2 + 1e-9 and 0.28 < angle.max() <= 0.3 + 1e-9
     assert (turn @ turn.mT - torch.eye(3).double()).abs().max() < 1e-12
     assert float((shift < 0.1).double().mean()) == pytest.approx(1 / 8, abs=0.05)  # evenly over the ball
+
+
+@needs_gpu
+@pytest.mark.parametrize("poses", [None, JitteredPoses()])
+def test_a_gpu_is_not_waited_for_once_scenes_are_there(folder, poses):
+    source = live(folder, augmentation=AUGMENTATION, poses=poses)
+    steps = source.training_steps(TrainingOrder(epoch_views=36, batch_size=6), 0)
+    batches = source.batches(steps, torch.device("cuda"))
+    for _ in range(2):
+        next(batches).resolve()  # both scenes are read
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        rest = [batch.resolve() for batch in batches]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(rest) == 4 and all(batch.color.std() > 0.05 for batch in rest)
