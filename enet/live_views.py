@@ -17,7 +17,7 @@ from enet.live_cameras import BatchCameras, LiveCameras
 from enet.live_options import DataOptions
 from enet.live_scenes import LiveScene
 from enet.options import AugmentationOptions, ViewOptions
-from enet.resident_scenes import ResidentScenes
+from enet.resident_scenes import SHARE_OF_COMPACT, ResidentScenes
 from enet.scene_order import visiting_steps
 from enet.view_source import DeferredBatch, Step, TrainingOrder, ViewSource, in_order
 from lib.plenoxel.options import RenderOptions
@@ -25,8 +25,6 @@ from model.annotated_field import AnnotatedField, AnnotatedViews
 from model.view_rendering import RENDERER_VERSIONS
 from utils.device import exact_device
 from utils.errors import UserError
-
-_SHARE_OF_GROUP = 0.5  # of the memory that scenes may take: where two groups meet, both are needed
 
 
 class LiveViews(ViewSource):
@@ -113,7 +111,7 @@ class LiveViews(ViewSource):
     def training_steps(self, order: TrainingOrder, epoch: int) -> Sequence[Step]:
         if self.fits:
             return super().training_steps(order, epoch)
-        most = self._data.resident_bytes * _SHARE_OF_GROUP
+        most = self._data.resident_bytes * (1 - SHARE_OF_COMPACT)
         return visiting_steps(self.cameras.scene, self.nbytes, most, order, self.num_draws, epoch)
 
     def statistics_steps(self, batch_size: int) -> Sequence[Step]:
@@ -161,11 +159,11 @@ class LiveViews(ViewSource):
             views = annotated.look(placed.of(rows), self.size, self._render, self._outputs, self._data.near)
             parts.append(views)
             weights.append(self._quality(cameras, scene, rows, views, annotated) if self.has_weight else None)
-        whole = AnnotatedViews(*(_joined(values, placed.order) for values in zip(*parts, strict=True)))
-        return ViewImages(
-            whole.rgb, whole.label, whole.sh, whole.depth, whole.alpha, _joined(weights, placed.order),
-            placed.sh_matrices, placed.to_gravity,
-        )  # fmt: skip
+        images = [
+            _joined([getattr(part, name) for part in parts], placed.order)
+            for name in ("rgb", "label", "sh", "depth", "alpha")
+        ]
+        return ViewImages(*images, _joined(weights, placed.order), placed.sh_matrices, placed.to_gravity)
 
     def _quality(
         self, cameras: BatchCameras, scene: int, rows: slice, views: AnnotatedViews, annotated: AnnotatedField

@@ -14,6 +14,7 @@ from dataloader.label_mesh import load_label_mesh
 from dataloader.scene import Scene
 from lib.plenoxel.options import RenderOptions
 from model.annotation import LabelledSurface, vertex_labels
+from model.compact_field import CompactField
 from model.radiance_field import PlacedViews, RadianceField
 
 _CELL_BYTES = 4 + 1 + 8 + 0.25  # of a voxel, empty or not: link, distance, and the table of cells
@@ -67,15 +68,17 @@ class AnnotatedField:
         """
         mesh = load_label_mesh(scan)
         surface = LabelledSurface.of(mesh, vertex_labels(mesh.labels), label_rule, device)
-        loaded = RadianceField.load(field, device).to(device)
-        if device.type == "cuda":
-            loaded.grid.handle.packed  # noqa: B018  (made now, so that no view waits for it and its size is known)
-        return cls(loaded, surface)
+        return cls(_ready(RadianceField.load(field, device).to(device)), surface)
 
     @property
     def nbytes(self) -> int:
         """Bytes on the device."""
-        return sum(self.field.grid.memory().values()) + self.surface.nbytes
+        return self.field_bytes + self.surface.nbytes
+
+    @property
+    def field_bytes(self) -> int:
+        """Those of the field."""
+        return sum(self.field.grid.memory().values())
 
     @torch.no_grad()
     def look(
@@ -97,6 +100,36 @@ class AnnotatedField:
         return AnnotatedViews(
             rendered.rgb.clamp(0, 1), rendered.sh, rendered.depth, rendered.alpha, seen.label, seen.depth
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CompactScene:
+    """The same in few bytes, on the same device, to be unpacked when it is needed; see :mod:`model.compact_field`."""
+
+    field: CompactField
+    surface: LabelledSurface
+
+    @classmethod
+    def of(cls, scene: AnnotatedField) -> CompactScene | None:
+        """Of a scene, with which it shares the mesh; None where the field cannot be told in few bytes."""
+        compact = CompactField.of(scene.field)
+        return None if compact is None else cls(compact, scene.surface)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the device, those of the mesh included."""
+        return self.field.nbytes + self.surface.nbytes
+
+    def unpack(self) -> AnnotatedField:
+        """The scene, which renders the same bits."""
+        return AnnotatedField(_ready(self.field.unpack()), self.surface)
+
+
+def _ready(field: RadianceField) -> RadianceField:
+    """The field with all that rendering needs: made now, so that no view waits for it and its size is known."""
+    if field.grid.device.type == "cuda":
+        field.grid.handle.packed  # noqa: B018
+    return field
 
 
 def needed_bytes(field: Path, mesh: Path) -> int:
