@@ -6,10 +6,12 @@ epoch decide: never on what was drawn before, so that a resumed training sees th
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from dataloader import CameraList, Mesh
@@ -68,3 +70,10 @@ class FreshPoses(ABC):
             load_mesh: reads its mesh, with labels.
             cameras: the recorded ones that may be trained on, at the views' size.
         """
+
+
+def directions_of(uniform: Tensor) -> Tensor:
+    """Unit vectors ``[B, 3]``, evenly over the sphere, of numbers ``[B, 2]`` in [0, 1)."""
+    height, angle = 2 * uniform[:, 0] - 1, 2 * math.pi * uniform[:, 1]
+    radius = (1 - height**2).sqrt()
+    return torch.stack((radius * angle.cos(), radius * angle.sin(), height), dim=-1)

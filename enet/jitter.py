@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dataloader import CameraList, Mesh
-from enet.fresh_poses import FreshPoses, Poses, ScenePoses
+from enet.fresh_poses import FreshPoses, Poses, ScenePoses, directions_of
 from utils.errors import UserError
 from utils.rotations import axis_angle_to_matrix
 
@@ -48,17 +48,10 @@ class JitteredPoses(FreshPoses, ScenePoses):
     def draw(self, recorded: Poses, draws: Tensor) -> tuple[Poses, Tensor]:
         draws = draws.double()
         chosen = draws[:, 0] < self.share
-        shift = self.metres * draws[:, 3, None] ** (1 / 3) * _on_sphere(draws[:, 1:3])
-        turn = axis_angle_to_matrix(self.radians * draws[:, 6, None] * _on_sphere(draws[:, 4:6]))
+        shift = self.metres * draws[:, 3, None] ** (1 / 3) * directions_of(draws[:, 1:3])
+        turn = axis_angle_to_matrix(self.radians * draws[:, 6, None] * directions_of(draws[:, 4:6]))
         moved = recorded.camera_to_world.clone()
         moved[:, :3, :3] = moved[:, :3, :3] @ turn
         moved[:, :3, 3] += shift
         poses = torch.where(chosen[:, None, None], moved, recorded.camera_to_world)
         return Poses(poses, recorded.intrinsics), chosen
-
-
-def _on_sphere(uniform: Tensor) -> Tensor:
-    """Unit vectors ``[B, 3]``, evenly over the sphere, of numbers ``[B, 2]`` in [0, 1)."""
-    height, angle = 2 * uniform[:, 0] - 1, 2 * math.pi * uniform[:, 1]
-    radius = (1 - height**2).sqrt()
-    return torch.stack((radius * angle.cos(), radius * angle.sin(), height), dim=-1)
