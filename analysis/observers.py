@@ -14,8 +14,10 @@ from torch import Tensor
 
 from analysis.surface import surface_depth
 from dataloader import SceneTransform, ViewStore
-from utils.cameras import pixel_grid, project, unproject
+from utils.cameras import pixel_grid, unproject
 from utils.errors import UserError
+
+_POINTS_AT_ONCE = 1 << 21
 
 
 class Observation(NamedTuple):
@@ -32,11 +34,12 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True)
 class Observers:
-    """The views that the field was fitted to, with their depth."""
+    """The views that the field was fitted to, with their depth, on one device."""
 
     camera_to_world: Tensor  # float32 [K, 4, 4]
     intrinsics: Tensor  # float32 [K, 3, 3]
     depth: Tensor  # float32 [K, H, W], metres along the optical axis, 0 = unknown
+    each: float = 1.0  # how many views each stands for
 
     @staticmethod
     def from_store(
@@ -63,19 +66,22 @@ class Observers:
     def observe(
         self,
         points: Tensor,  # float32 [P, 3]
-        eye: Tensor,  # float32 [3]
+        eye: Tensor,  # float32 [3] or [P, 3]
         angle_scale: float,
         depth_tolerance: float,
     ) -> Observation:
         """How ``points``, looked at from ``eye``, were observed; a view from there gives a support of 1."""
         direction = F.normalize(eye - points, dim=-1)
-        support, smallest = torch.zeros(len(points)), torch.full((len(points),), math.pi)
-        for pose, intrinsics, depth in zip(self.camera_to_world, self.intrinsics, self.depth, strict=True):
-            seen = was_seen(points, pose, intrinsics, depth, depth_tolerance)
-            cosine = (F.normalize(pose[:3, 3] - points, dim=-1) * direction).sum(-1)
+        support = torch.zeros(len(points), device=points.device)
+        smallest = torch.full_like(support, math.pi)
+        at_once = max(1, _POINTS_AT_ONCE // max(1, len(points)))
+        parts = (values.split(at_once) for values in (self.camera_to_world, self.intrinsics, self.depth))
+        for pose, intrinsics, depth in zip(*parts, strict=True):
+            seen = was_seen(points, pose, intrinsics, depth, depth_tolerance)  # [k, P]
+            cosine = (F.normalize(pose[:, None, :3, 3] - points, dim=-1) * direction).sum(-1)
             angle = torch.acos(cosine.clamp(-1, 1))
-            support += torch.where(seen, torch.exp(-((angle / angle_scale) ** 2)), 0.0)
-            smallest = torch.where(seen, torch.minimum(smallest, angle), smallest)
+            support += self.each * torch.where(seen, torch.exp(-((angle / angle_scale) ** 2)), 0.0).sum(0)
+            smallest = torch.minimum(smallest, torch.where(seen, angle, math.pi).amin(0))
         return Observation(support, smallest)
 
     def observed_share(
@@ -114,12 +120,19 @@ def frames_not_fitted(field: str | Path, store: str | Path) -> frozenset[str]:
     return names - fitted if fitted else frozenset()
 
 
-def was_seen(points: Tensor, pose: Tensor, intrinsics: Tensor, depth: Tensor, tolerance: float) -> Tensor:
-    """Whether each of ``points [P, 3]`` is the surface that a view's ``depth [H, W]`` shows at its pixel."""
-    height, width = depth.shape
-    uv, point_depth = project(points, intrinsics, pose)
-    column, row = uv[:, 0].floor(), uv[:, 1].floor()
+def was_seen(
+    points: Tensor,  # [P, 3]
+    pose: Tensor,  # [..., 4, 4]
+    intrinsics: Tensor,  # [..., 3, 3]
+    depth: Tensor,  # [..., H, W]
+    tolerance: float,
+) -> Tensor:  # bool [..., P]
+    """Whether each point is the surface that a view's depth shows at its pixel."""
+    height, width = depth.shape[-2:]
+    local = (points - pose[..., None, :3, 3]) @ pose[..., :3, :3]
+    homogeneous, point_depth = local @ intrinsics.mT, local[..., 2]
+    column, row = (homogeneous[..., :2] / homogeneous[..., 2:]).floor().unbind(-1)
     inside = (point_depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     index = torch.where(inside, row * width + column, 0.0).long()
-    surface = depth.flatten()[index]
+    surface = depth.flatten(-2).gather(-1, index)
     return inside & (surface > 0) & ((point_depth - surface).abs() <= tolerance * surface)

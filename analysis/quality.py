@@ -78,15 +78,16 @@ class QualityOptions:
 
 @dataclass(frozen=True)
 class View:
-    """A view that a field renders.
+    """A view that a field renders, or without photographs' evidence several, with a leading dimension.
 
     Attributes:
-        color: float32 ``[3, H, W]``.
-        alpha: float32 ``[H, W]``, the field's opacity.
-        field: float32 ``[H, W]``, metres along the optical axis, the field's depth; 0 = none.
-        surface: float32 ``[H, W]``, the mesh's depth if there is a mesh, else the field's; 0 = none, and no quality.
-        camera_to_world: ``[4, 4]``.
-        intrinsics: ``[3, 3]``.
+        color: float32 ``[..., 3, H, W]``.
+        alpha: float32 ``[..., H, W]``, the field's opacity.
+        field: float32 ``[..., H, W]``, metres along the optical axis, the field's depth; 0 = none.
+        surface: float32 ``[..., H, W]``, the mesh's depth if there is a mesh, else the field's; 0 = none, and no
+            quality.
+        camera_to_world: ``[..., 4, 4]``.
+        intrinsics: ``[..., 3, 3]``.
     """
 
     color: Tensor
@@ -142,45 +143,52 @@ class QualityEstimator:
 
         return QualityEstimator(observers, options, measure)
 
-    def estimate(self, view: View) -> Tensor:  # float32 [H, W] in 0..1
+    def estimate(self, view: View) -> Tensor:  # float32 [..., H, W] in 0..1
         """Estimated render quality of every pixel; 0 where there is no surface."""
         quality = torch.exp(-self.error(view) / self.options.error_scale)
         return torch.where(view.surface > 0, quality, 0.0)
 
-    def error(self, view: View) -> Tensor:  # float32 [H, W]
+    def error(self, view: View) -> Tensor:  # float32 [..., H, W]
         """The predicted root-mean-square error of colour around each pixel."""
-        features = self.features(view)
         intercept, *slopes = (self.options.coefficients if self.evidence is not None
                               else (*self.options.coefficients_without_photographs[:1], 0.0,
                                     *self.options.coefficients_without_photographs[1:]))  # fmt: skip
-        predicted = intercept + (features * features.new_tensor(slopes)[:, None, None]).sum(0)
+        features = self.features(view).unbind(-3)
+        predicted = sum(slope * feature for slope, feature in zip(slopes, features, strict=True)) + intercept
         return predicted.clamp(max=0.0).exp()
 
-    def features(self, view: View) -> Tensor:  # float32 [5, H, W]
+    def features(self, view: View) -> Tensor:  # float32 [..., 5, H, W]
         """What is known of every pixel, in the order of ``FEATURES``; the residual is 0 where it is not known."""
-        size, options = view.surface.shape, self.options
-        known = view.surface > 0
-        depth = torch.where(view.field > 0, view.field, view.surface)[known]  # what is rendered, right or wrong
-        points = unproject(pixel_grid(*size)[known], depth, view.intrinsics.float(), view.camera_to_world.float())
-        eye = view.camera_to_world[:3, 3].float()
-        support, angle = self.observers.observe(points, eye, options.angle_scale, options.depth_tolerance)
-        maps = torch.zeros(len(FEATURES), *size)
+        options, surface = self.options, view.surface
+        residual = torch.zeros_like(surface)
         if self.evidence is not None:
             residual = self.evidence.render(view.camera_to_world, view.intrinsics, view.alpha)
-            maps[0] = residual.clamp(min=_LEAST_RESIDUAL).log()
-        maps[1] = _smoothed(_gradient(view.color.mean(0)), options.smoothing).clamp(min=_LEAST_TEXTURE).log()
-        maps[2] = (1 - view.alpha).clamp(0, 1)
-        maps[3, known] = support.log1p()
-        maps[4] = torch.pi
-        maps[4, known] = angle
-        maps[[0, 2, 3, 4]] = _smoothed(maps[[0, 2, 3, 4]], options.smoothing)
-        return maps
+            residual = residual.clamp(min=_LEAST_RESIDUAL).log()
+        texture = _smoothed(_gradient(view.color.mean(-3)), options.smoothing).clamp(min=_LEAST_TEXTURE).log()
+        support, angle = self._observation(view)
+        others = torch.stack((residual, (1 - view.alpha).clamp(0, 1), support, angle), dim=-3)
+        residual, transparency, support, angle = _smoothed(others, options.smoothing).unbind(-3)
+        return torch.stack((residual, texture, transparency, support, angle), dim=-3)
+
+    def _observation(self, view: View) -> tuple[Tensor, Tensor]:
+        """Logarithm of each pixel's support, and its smallest angle; 0 and pi where there is no surface."""
+        surface, options = view.surface, self.options
+        known = surface > 0
+        depth = torch.where(view.field > 0, view.field, surface)  # what is rendered, right or wrong
+        pose = view.camera_to_world.float()[..., None, None, :, :]
+        pixels = pixel_grid(*surface.shape[-2:], device=surface.device)
+        points = unproject(pixels, depth, view.intrinsics.float()[..., None, None, :, :], pose)
+        eyes = pose[..., :3, 3].expand_as(points)
+        flat = (values.reshape(-1, 3) for values in (points, eyes))
+        support, angle = self.observers.observe(*flat, options.angle_scale, options.depth_tolerance)
+        return (torch.where(known, support.log1p().view(surface.shape), 0.0),
+                torch.where(known, angle.view(surface.shape), torch.pi))  # fmt: skip
 
 
 def _gradient(values: Tensor) -> Tensor:
-    """Absolute slope ``[H, W]`` a pixel, by central differences; 0 across the border."""
-    across = F.pad((values[:, 2:] - values[:, :-2]).abs() / 2, (1, 1))
-    down = F.pad((values[2:] - values[:-2]).abs() / 2, (0, 0, 1, 1))
+    """Absolute slope ``[..., H, W]`` a pixel, by central differences; 0 across the border."""
+    across = F.pad((values[..., 2:] - values[..., :-2]).abs() / 2, (1, 1))
+    down = F.pad((values[..., 2:, :] - values[..., :-2, :]).abs() / 2, (0, 0, 1, 1))
     return torch.hypot(across, down)
 
 

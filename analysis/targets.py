@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import gin
@@ -13,8 +13,9 @@ from torch import Tensor
 from analysis.instances import Instance, find_instances
 from analysis.observers import was_seen
 from analysis.surface import surface_depth
-from dataloader import Mesh, ViewStore
+from dataloader import CameraList, Mesh, ViewStore
 from dataloader.hold_out import held_out_views
+from utils.cameras import scale_intrinsics
 from utils.errors import UserError
 
 _LEAST_MERGE_DISTANCE = 0.005
@@ -94,14 +95,27 @@ def find_targets(mesh: Mesh, store: ViewStore, classes: Sequence[int], options: 
     if mesh.labels is None:
         raise UserError(f"the mesh of {store.scene} has no labels; give the scene's labelled mesh")
     views = usable_views(store, options)
+    depths = (surface_depth(store, view) for view in views)
+    return targets_seen(mesh, store.cameras.select(views), depths, classes, options)
+
+
+def targets_seen(
+    mesh: Mesh, cameras: CameraList, depths: Iterable[Tensor], classes: Sequence[int], options: TargetOptions
+) -> list[Target]:
+    """As :func:`find_targets`, of objects that these cameras see.
+
+    Args:
+        mesh: with labels.
+        depths: float32 ``[H, W]`` of each camera, metres along the optical axis, 0 = unknown; of any size.
+    """
     instances = find_instances(mesh, classes, options.merge_distance, options.min_area)
-    shares = _seen_shares(store, views, [_some_points(instance) for instance in instances], options.depth_tolerance)
+    shares = _seen_shares(cameras, depths, [_some_points(instance) for instance in instances], options.depth_tolerance)
     targets: list[Target] = []
     for instance, seen in zip(instances, shares, strict=True):
         number = sum(target.instance.class_index == instance.class_index for target in targets)
         count = int((seen >= options.min_seen).sum())
         if count >= options.min_views and not (options.max_per_class and number >= options.max_per_class):
-            best = store.cameras.names[views[int(seen.argmax())]] if views else ""
+            best = cameras.names[int(seen.argmax())] if len(cameras) else ""
             targets.append(Target(instance, number, best, count))
     return targets
 
@@ -114,13 +128,14 @@ def _some_points(instance: Instance) -> Tensor:
 
 
 def _seen_shares(
-    store: ViewStore, views: Sequence[int], objects: Sequence[Tensor], tolerance: float
+    cameras: CameraList, depths: Iterable[Tensor], objects: Sequence[Tensor], tolerance: float
 ) -> Tensor:  # float32 [objects, views]
     """Share of each object's points that each view shows."""
-    shares = torch.zeros(len(objects), len(views))
-    for column, view in enumerate(views if objects else ()):
-        depth = surface_depth(store, view)
-        pose, intrinsics = store.cameras.camera_to_world[view].float(), store.cameras.intrinsics[view].float()
+    shares = torch.zeros(len(objects), len(cameras))
+    for column, depth in enumerate(depths if objects else ()):
+        size = tuple(depth.shape)
+        pose = cameras.camera_to_world[column].float()
+        intrinsics = scale_intrinsics(cameras.intrinsics[column], cameras.image_size, size).float()
         for row, points in enumerate(objects):
             shares[row, column] = was_seen(points, pose, intrinsics, depth, tolerance).float().mean()
     return shares

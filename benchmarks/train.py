@@ -1,14 +1,20 @@
-"""Training speed end to end: stored views, augmentation, network, loss, optimiser and training IoU.
+"""Training speed end to end: views, augmentation, network, loss, optimiser and training IoU.
 
     python benchmarks/train.py                          # all variants for this machine, one process each
     python benchmarks/train.py --variant rgb bf16 graph   # one variant: stem, precision, and how steps run
     python benchmarks/train.py --together 4             # four runs at a time on one device
+    python benchmarks/train.py --rooms 8                # stored beside live views of the same scans
+    python benchmarks/train.py --rooms 8 --resident 1   # these in 1 GB: scenes come and go
+    python benchmarks/train.py --scenes 1513            # memory of so many scenes, nothing is trained
 
 Steps run as "graph" (recorded once, replayed as one CUDA graph, as the train task does on one GPU) or "eager" (kernels
-launched one by one). A run goes through the same code as the train task, from a cached store of random views. "first"
-are the seconds from the start of Python to the end of the first step; "million" those to a million images at the rate
-of whole epochs after the first; busy is the share of the time in which the GPU computes or copies, from a profile of 20
-steps; the loss is that of the last epoch, for comparing variants. Each variant runs in its own process.
+launched one by one). A run goes through the same code as the train task, from a cached store of random views; with
+--rooms, from views of made-up scans of real size (benchmarks/live_scans.py), their fields of random numbers.
+
+"first" are the seconds from the start of Python to the end of the first step; "million" those to a million images at
+the rate of whole epochs after the first; GB is the most memory that was taken (without a GPU, by the whole process);
+busy is the share of the time in which the GPU computes or copies, from a profile of 20 steps; the loss is that of the
+last epoch, for comparing variants. Each variant runs in its own process.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.live import SOURCES, make_scans, measure_memory, open_views, peak_gigabytes  # noqa: E402
 from dataloader import CameraList, ViewStoreWriter  # noqa: E402
 from enet.data_module import SegmentationDataModule  # noqa: E402
 from enet.module import SegmentationModule  # noqa: E402
@@ -132,12 +139,16 @@ def _synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def measure(stem: str, precision: str, mode: str, arguments: argparse.Namespace) -> str:
+def measure(source: str, stem: str, precision: str, mode: str, arguments: argparse.Namespace) -> str:
     """Train a few epochs; a row of the table."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
-    views = StoredViews([arguments.store], ViewOptions(), stem != "rgb", AugmentationOptions(mirror=arguments.mirror))
+    augmentation = AugmentationOptions(mirror=arguments.mirror)
+    if arguments.rooms:
+        views = open_views(source, arguments.store, stem != "rgb", augmentation, SIZE, arguments.resident)
+    else:
+        views = StoredViews([arguments.store], ViewOptions(), stem != "rgb", augmentation)
     epoch_views = arguments.batch_size * arguments.steps
     data = SegmentationDataModule(views, views, arguments.batch_size, epoch_views, seed=0)
     module = SegmentationModule(network={"stem": stem})
@@ -158,8 +169,8 @@ def measure(stem: str, precision: str, mode: str, arguments: argparse.Namespace)
     first = watch.first - arguments.started
     milliseconds = 1e3 * min(timed) / arguments.steps
     return (
-        f"{stem:<12} {precision:<6} {mode:<16} {max(rates):10.0f} {min(rates):10.0f} {milliseconds:9.2f} "
-        f"{watch.busy:6.0%} {first:7.1f} {first + 1e6 / max(rates):8.0f} "
+        f"{source:<9} {stem:<9} {precision:<5} {mode:<6} {max(rates):10.0f} {min(rates):10.0f} {milliseconds:9.2f} "
+        f"{peak_gigabytes():6.2f} {watch.busy:6.0%} {first:7.1f} {first + 1e6 / max(rates):8.0f} "
         f"{float(trainer.callback_metrics['train/loss']):8.4f}"
     )
 
@@ -175,24 +186,42 @@ def main() -> None:
     parser.add_argument("--profiles", type=Path, help="folder for tables of the kernels")
     parser.add_argument("--mirror", type=float, default=0.0, help="probability of mirroring a view")
     parser.add_argument("--together", type=int, default=1, help="runs of a variant at the same time")
+    parser.add_argument("--rooms", type=int, default=0, help="scans whose views are trained on, stored and live")
+    parser.add_argument("--resident", type=float, default=0.0, help="GB that scenes may take; 0 is no limit")
+    parser.add_argument("--scenes", type=int, default=0, help="load so many scenes, and say what they take")
+    parser.add_argument("--faces", type=int, default=130_000 if on_gpu else 10_000, help="of a scan's mesh")
+    parser.add_argument("--resolution", type=int, default=256 if on_gpu else 64, help="of its field")
+    parser.add_argument("--source", default="stored", help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
-        print(measure(*arguments.variant[0], arguments))
+        print(measure(arguments.source, *arguments.variant[0], arguments))
+        return
+    if arguments.scenes:
+        free = torch.cuda.mem_get_info()[0] if on_gpu else 4e9
+        arguments.resident = arguments.resident or round(0.8 * free / 1e9, 1)
+        with tempfile.TemporaryDirectory() as folder:
+            measure_memory(Path(folder), arguments.scenes, arguments)
         return
     variants = arguments.variant or (GPU_VARIANTS if on_gpu else CPU_VARIANTS)
-    passed_on = ["views", "batch_size", "steps", "epochs", "mirror"] + ["profiles"] * (arguments.profiles is not None)
+    variants = [(source, *variant) for variant in variants for source in (SOURCES if arguments.rooms else SOURCES[:1])]
+    passed_on = ["views", "batch_size", "steps", "epochs", "mirror", "rooms", "resident"]
+    passed_on += ["profiles"] * (arguments.profiles is not None)
     row = [sys.executable, __file__, "--row"]
     row += [f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in passed_on]
     print(f"batches of {arguments.batch_size} views of {SIZE[0]}x{SIZE[1]}, {arguments.together} at a time")
-    print(f"{'stem':<12} {'prec.':<6} {'steps':<16} {'best im/s':>10} {'worst im/s':>10} {'ms/step':>9} {'busy':>6} "
-          f"{'first s':>7} {'million':>8} {'loss':>8}", flush=True)  # fmt: skip
+    print(f"{'views':<9} {'stem':<9} {'prec.':<5} {'steps':<6} {'best im/s':>10} {'worst im/s':>10} {'ms/step':>9} "
+          f"{'GB':>6} {'busy':>6} {'first s':>7} {'million':>8} {'loss':>8}", flush=True)  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        row.append(f"--store={make_store(Path(folder), arguments.views)}")
-        for variant in variants:
-            command = [*row, f"--started={time.time()}", "--variant", *variant]
+        if arguments.rooms:
+            make_scans(Path(folder), arguments, SIZE)
+            row.append(f"--store={folder}")
+        else:
+            row.append(f"--store={make_store(Path(folder), arguments.views)}")
+        for source, *variant in variants:
+            command = [*row, f"--started={time.time()}", "--source", source, "--variant", *variant]
             runs = [subprocess.Popen(command) for _ in range(arguments.together)]
             for run in runs:
                 run.wait()

@@ -70,30 +70,37 @@ def held_out_of(store: ViewStore) -> frozenset[str] | None:
 
 
 def held_out_views(store: ViewStore, every: int = 0) -> list[int]:
-    """The views of a store that are held out, ascending.
+    """The views of a store of recorded frames that are held out, ascending; as :func:`held_out_frames`."""
+    return held_out_frames(store.cameras.names, held_out_of(store), every, store.path)
+
+
+def held_out_frames(names: Sequence[str], fact: Collection[str] | None, every: int, place: Path) -> list[int]:
+    """Which of a scene's frames are held out, as numbers, ascending.
 
     Args:
-        store: of recorded frames.
-        every: for a field without a record of its held-out frames: views 0, every, 2 * every, ... are. With a field
-            that does, it must mean the same views.
+        names: of the frames.
+        fact: those held out of the field; None without a record.
+        every: for a field without a record of its held-out frames: frames 0, every, 2 * every, ... are. With a field
+            that has one, it must mean the same frames.
+        place: the store or the field, for messages.
 
     Raises:
-        UserError: there is no record of what is held out, no view or every view is, or ``every`` contradicts the field.
+        UserError: there is no record of what is held out, no frame or every frame is, or ``every`` contradicts the
+            field.
     """
-    names, fact = store.cameras.names, held_out_of(store)
     by_number = list(range(0, len(names), every)) if every else None
     if fact is None:
         if by_number is None:
-            raise UserError(f"{store.path} does not say which frames were held out of its field, as with downloaded "
+            raise UserError(f"{place} does not say which frames were held out of its field, as with downloaded "
                             "fields; hold out every n-th view instead: SplitOptions.val_every = n")
         views = by_number
     else:
         views = [index for index, name in enumerate(names) if name in fact]
         if views and by_number is not None and by_number != views:
-            raise UserError(f"{store.path}: every {every}th view is not what was held out of its field, which is "
+            raise UserError(f"{place}: every {every}th view is not what was held out of its field, which is "
                             f"{_few(views, names)}; scores would be too good: use SplitOptions.val_frames = 'held_out'")
     if not views or len(views) == len(names):
-        raise UserError(f"{store.path}: {len(views)} of its {len(names)} views are held out; hold out some, not all "
+        raise UserError(f"{place}: {len(views)} of its {len(names)} views are held out; hold out some, not all "
                         "(FitData.holdout_every)")
     return views
 

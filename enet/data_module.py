@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import gin
 import pytorch_lightning as pl
 import torch
 
 from enet.view_source import DeferredBatch, Step, TrainingOrder, ViewSource
 
 _DESCRIBED = 3  # views in a message
+_CONFIG = "gin config"
 
 
 class ViewLoader:
@@ -63,6 +65,16 @@ class SegmentationDataModule(pl.LightningDataModule):
         super().__init__()
         self._training, self._validation = training, validation
         self._batch_size, self._epoch_views, self._seed = batch_size, epoch_views, seed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, _CONFIG: gin.config_str()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a process that shares the training, option groups and the label set are then as configured here."""
+        config = state.pop(_CONFIG)
+        if config != gin.config_str():
+            gin.parse_config(config, skip_unknown=True)  # it was read strictly before
+        self.__dict__.update(state)
 
     def train_dataloader(self) -> ViewLoader:
         order = self._order()

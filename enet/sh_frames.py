@@ -11,7 +11,7 @@ from utils.spherical_harmonics import grid_to_frame, mirror_matrix, sh_transform
 def sh_matrices(
     frame: str,
     camera_to_world: Tensor,  # [N, 3, 3] rotations
-    world_to_grid: Tensor,  # [3, 3] rotation from world axes to the field's, which the coefficients are in
+    world_to_grid: Tensor,  # [3, 3] or [N, 3, 3] rotations from world axes to the fields', in which coefficients are
 ) -> Tensor:
     """Transforms float32 [N, 2, 9, 9] of the coefficients of views: into ``frame``, plain and mirrored left to right.
 

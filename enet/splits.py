@@ -120,6 +120,43 @@ def hold_out_views(stores: Sequence[StoreViews], num_first: int, every: int = 0)
     return [*training, *others], validation
 
 
+def choose_scenes(
+    split: SplitOptions, seed: int, root: str | Path, prefix: str = "", left_out: Sequence[str] = ()
+) -> tuple[list[str], list[str] | None]:
+    """Scenes that train, and those that validate; None for the latter where frames of the former do.
+
+    Args:
+        split: which they are.
+        seed: of the rooms held out where no scenes are named.
+        root: folder of all scenes' stores or fields.
+        prefix: what its sub-folders' names carry before the scene's name.
+        left_out: scenes that "all" training scenes do not mean.
+
+    Raises:
+        UserError: a list is absent, or splits share a room.
+    """
+    training = resolve_scenes(split.train_scenes, root, prefix)
+    take_all = split.train_scenes == "all"
+    if take_all:
+        training = [scene for scene in training if scene not in left_out]
+    if split.test_scenes is not None:
+        test = resolve_scenes(split.test_scenes, root, prefix)
+        if take_all:
+            training = [scene for scene in training if scene not in test]
+        refuse_overlap({"train_scenes": training, "test_scenes": test})
+    if split.by_frames:
+        return training, None
+    if split.val_scenes is None:
+        return hold_out_rooms(training, split.val_rooms, seed)
+    validation = resolve_scenes(split.val_scenes, root, prefix)
+    if take_all:
+        training = [scene for scene in training if scene not in validation]
+    refuse_overlap({"train_scenes": training, "val_scenes": validation})
+    if split.test_scenes is not None:
+        refuse_overlap({"val_scenes": validation, "test_scenes": test})
+    return training, validation
+
+
 def choose_views(
     folders: Sequence[str | Path], split: SplitOptions, seed: int, colors: Sequence[str] | None = None,
     left_out: Sequence[str] = (),
@@ -136,25 +173,8 @@ def choose_views(
     Raises:
         UserError: stores are missing, or splits share a room.
     """
-    training = resolve_scenes(split.train_scenes, folders[0])
-    require_scenes(training, folders[0])
-    take_all = split.train_scenes == "all"
-    if take_all:
-        training = [scene for scene in training if scene not in left_out]
-    if split.test_scenes is not None:
-        test = resolve_scenes(split.test_scenes, folders[0])
-        if take_all:
-            training = [scene for scene in training if scene not in test]
-        refuse_overlap({"train_scenes": training, "test_scenes": test})
-    if split.by_frames:
+    require_scenes(resolve_scenes(split.train_scenes, folders[0]), folders[0])
+    training, validation = choose_scenes(split, seed, folders[0], left_out=left_out)
+    if validation is None:
         return hold_out_views(stores_of(training, folders, colors), len(training), split.val_every)
-    if split.val_scenes is None:
-        training, validation = hold_out_rooms(training, split.val_rooms, seed)
-    else:
-        validation = resolve_scenes(split.val_scenes, folders[0])
-        if take_all:
-            training = [scene for scene in training if scene not in validation]
-        refuse_overlap({"train_scenes": training, "val_scenes": validation})
-        if split.test_scenes is not None:
-            refuse_overlap({"val_scenes": validation, "test_scenes": test})
     return stores_of(training, folders, colors), stores_of(validation, folders[:1], colors and colors[:1])

@@ -13,17 +13,15 @@ from torch.utils.data import DataLoader
 
 from dataloader import StoreViews, ViewDataset, ViewStore
 from dataloader.view_channels import decode
-from enet.augmentation import augment, mirrored
-from enet.draws import NUM_DRAWS, Draws
-from enet.geometry import geometry_images, mirror_signs, pixel_to_gravity, stored_channels
+from enet.decoding import ViewFinisher, ViewImages
+from enet.draws import NUM_DRAWS
+from enet.geometry import mirror_signs, pixel_to_gravity, stored_channels
 from enet.mixing import MixOptions
 from enet.options import AugmentationOptions, ViewOptions
-from enet.picture import blurred
 from enet.sh_frames import sh_matrices
 from enet.view_source import DeferredBatch, Step, TrainingOrder, ViewBatch, ViewSource
 from utils.device import exact_device
 from utils.errors import UserError
-from utils.spherical_harmonics import transform_sh_image
 
 _VIEWS_AT_ONCE = 256  # read and copied to the device at a time
 
@@ -119,7 +117,8 @@ class StoredViews(ViewSource):
                 None if values is None else values.to(device) for values in (self._matrices, self._to_gravity)
             )  # fmt: skip
             signs = mirror_signs(self.geometry).to(device)
-            decoder = _Decoder(self._options, matrices, self.geometry, to_gravity, signs, self._augmentation)
+            finish = ViewFinisher(self._options, self.geometry, signs, self._augmentation)
+            decoder = _Decoder(finish, matrices, to_gravity)
             self._on_device[device] = _DeviceViews(self._dataset, device, decoder, self._options)
         return self._on_device[device]
 
@@ -161,48 +160,26 @@ class _Decoder:
     """Decodes the stored values of a step's views into a :class:`ViewBatch`, on one device.
 
     Attributes:
-        options: of the network's input.
-        sh_matrices: of every view, see :func:`enet.sh_frames.sh_matrices`; None where nothing is rotated or mirrored.
-        geometry: kinds of it that the network takes.
-        to_gravity: of every view, see :func:`enet.geometry.pixel_to_gravity`; None without geometry.
-        mirror_signs: of the geometry's channels.
-        augmentation: of views with random numbers; None changes nothing.
+        finish: makes the batch of decoded images.
+        sh_matrices: of every view, see :class:`enet.decoding.ViewImages`.
+        to_gravity: likewise.
     """
 
-    options: ViewOptions
+    finish: ViewFinisher
     sh_matrices: Tensor | None
-    geometry: tuple[str, ...]
     to_gravity: Tensor | None
-    mirror_signs: Tensor
-    augmentation: AugmentationOptions | None
 
     def __call__(self, values: dict[str, Tensor], step: Step) -> ViewBatch:
-        random = step.draws is not None and self.augmentation is not None
-        draws = Draws.split(step.draws) if random else None
-        batch = ViewBatch(
-            blurred(decode("rgb", values["color"]), self.options.blur),
-            self._decode_sh(values, step.views, draws) if "sh" in values else None,
+        images = ViewImages(
+            decode("rgb", values["color"]),
             values["label"],
+            decode("sh", values["sh"], values.get("sh_range")) if "sh" in values else None,
+            decode("depth", values["depth"]) if "depth" in values else None,
+            decode("alpha", values["alpha"]) if "alpha" in values else None,
             decode("quality", values["weight"]) if "weight" in values else None,
-            self._geometry(values, step.views, draws) if self.geometry else None,
+            *(None if of_all is None else of_all[step.views] for of_all in (self.sh_matrices, self.to_gravity)),
         )
-        return batch if draws is None else augment(batch, draws, self.augmentation)
-
-    def _decode_sh(self, values: dict[str, Tensor], views: Tensor, draws: Draws | None) -> Tensor:
-        sh = decode("sh", values["sh"], values.get("sh_range"))
-        if self.sh_matrices is None or (draws is None and self.options.sh_frame == "grid"):
-            return sh
-        flipped = torch.zeros_like(views) if draws is None else mirrored(draws, self.augmentation).to(views.dtype)
-        return transform_sh_image(sh, self.sh_matrices[views, flipped])
-
-    def _geometry(self, values: dict[str, Tensor], views: Tensor, draws: Draws | None) -> Tensor:
-        depth = decode("depth", values["depth"]) if "depth" in values else None
-        alpha, to_gravity = decode("alpha", values["alpha"]), self.to_gravity[views]
-        images = geometry_images(self.geometry, depth, alpha, to_gravity, self.options.surface_alpha)
-        if draws is None:
-            return images
-        flipped = mirrored(draws, self.augmentation)[:, None, None, None]
-        return torch.where(flipped, images * self.mirror_signs[:, None, None], images)
+        return self.finish(images, step.draws)
 
 
 @dataclass(frozen=True)

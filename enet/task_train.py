@@ -1,4 +1,4 @@
-"""Task ``train``: a segmentation network from stored views."""
+"""Task ``train``: a segmentation network from stored views, or from views rendered live."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import gin
 
+from enet.jitter import JitteredPoses
+from enet.live_options import data
 from enet.mixing import MixOptions
 from enet.options import (
     AugmentationOptions,
@@ -19,26 +21,26 @@ from enet.options import (
     SplitOptions,
     ViewOptions,
 )
+from lib.plenoxel.options import RenderOptions
 from utils.device import choose_device
-from utils.errors import UserError
 from utils.labels import label_set
 from utils.plans import Plan
 from utils.tasks import task
 
 
 @task(
-    summary="train the segmentation network on stored views",
+    summary="train the segmentation network on stored views, or on views rendered live",
     inputs=("views",),
     records="{runs_dir}/{name}",
     configures=(
-        SplitOptions, SelfTrainingOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions,
-        OptimizerOptions, MixOptions, label_set,
+        data, SplitOptions, SelfTrainingOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions,
+        OptimizerOptions, MixOptions, label_set, RenderOptions, JitteredPoses,
     ),  # fmt: skip
 )
 def train(
-    views: Sequence[str] = gin.REQUIRED,
     runs_dir: str = gin.REQUIRED,
     name: str = gin.REQUIRED,
+    views: Sequence[str] = (),
     colors: Sequence[str] | None = None,
     epochs: int = 1000,
     batch_size: int = 160,
@@ -57,7 +59,8 @@ def train(
 
     Args:
         views: folders of view stores that are trained on together. The first holds every scene, also those of the
-            validation; the others, such as novel views, add what they have.
+            validation; the others, such as novel views, add what they have. None are needed with data.source =
+            "live".
         runs_dir: folder of all runs.
         name: of this run, and of its folder.
         colors: the colour of each folder's views, "rgb" or "photo"; None: ViewOptions.color, which tests and other
@@ -66,7 +69,7 @@ def train(
         epochs: most epochs.
         batch_size: views of a batch, over all devices.
         epoch_views: views drawn in an epoch; by default as many as the first folder has for training, so that runs
-            with and without novel views take the same number of steps.
+            with and without novel views take the same number of steps; live, as many as there are recorded poses.
         val_interval: epochs between validations.
         patience: stop after so many epochs without a better validation mIoU; 0 never stops.
         seed: of weights, order, augmentation and dropout.
@@ -75,41 +78,24 @@ def train(
         precision: "32", "bf16" or "16" (mixed), or "64" for checking arithmetic.
         overwrite: train again although a finished run with other settings is there.
     """
-    from enet.self_training import describe_predicted, predicted_scenes, predicted_views
-    from enet.splits import choose_views, refuse_shared_views
-    from enet.stored_views import StoredViews
+    from enet.sources import choose_sources
     from enet.training import Budget, TrainingOptions, plan_training, train_once
 
-    mix = MixOptions()
-    mix.check(views)
-    if colors is not None and len(colors) != len(views):
-        raise UserError(f"train.colors has {len(colors)} entries, train.views has {len(views)} folders; give one for "
-                        "each")
-    split, itself = SplitOptions(), SelfTrainingOptions()
-    predicted = predicted_scenes(itself, views[0])
-    training, validation = choose_views(views, split, seed, colors, predicted)
-    refuse_shared_views(training, validation)
-    color = colors[0] if colors else None
-    training += predicted_views(itself, predicted, views[0], training, validation, split, color)
-    originals = (entry for entry in training if entry.folder == 0)
+    options = TrainingOptions(
+        NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions(), MixOptions()
+    )
+    sources = choose_sources(views, colors, data(), options, seed)
     budget = Budget(
-        epochs=epochs, batch_size=batch_size, epoch_views=epoch_views or sum(map(len, originals)),
+        epochs=epochs, batch_size=batch_size, epoch_views=epoch_views or sources.epoch_views,
         val_interval=val_interval, patience=patience, seed=seed, precision=precision, devices=devices,
     )  # fmt: skip
-    options = TrainingOptions(
-        NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions(), mix
-    )
-    uses_sh, geometry = options.network.uses_sh, options.network.beside.geometry
-    sources = (
-        StoredViews(training, options.views, uses_sh, options.augmentation, options.loss.uses_quality, geometry, mix),
-        StoredViews(validation, options.views, uses_sh, geometry=geometry),
-    )
+    both = sources.training, sources.validation
     folder = Path(runs_dir) / name / "training"
     chosen = choose_device(device)
 
     def work() -> dict[str, Any]:
-        results = train_once(folder, *sources, options, budget, chosen, overwrite, describe_predicted(training))
+        results = train_once(folder, *both, options, budget, chosen, overwrite, sources.remarks)
         used = {"stem": options.network.stem, "inputs": options.network.beside.names, "color": options.views.color}
         return {"name": name, **results, **used, "budget": asdict(budget)}
 
-    return Plan(work, [plan_training(folder, *sources, options, budget, overwrite)])
+    return Plan(work, [plan_training(folder, *both, options, budget, overwrite)], sources.notes)

@@ -7,7 +7,7 @@ to the pixel at any size. Labels are nominal: they are never interpolated.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -123,50 +123,71 @@ def annotate_vertices(
     Raises:
         ValueError: an unknown rule.
     """
-    if label_rule not in LABEL_RULES:
-        raise ValueError(f"label_rule {label_rule!r} is unknown; use one of {', '.join(LABEL_RULES)}")
-    vertices, faces, labels = mesh.vertices.to(device), mesh.faces.to(device), labels.to(device)
-    table = face_labels(labels, faces)
-    wanted = ("face", "depth") if label_rule == "majority" else ("face", "depth", "barycentric")
-    label, depth = [], []
-    for fragments in _rasterize_views(vertices, faces, cameras, near, wanted):
-        if label_rule == "majority":
-            label.append(_look_up(table, fragments.face))
-        else:
-            label.append(_nearest_vertex_labels(labels, vertices, faces, fragments))
-        depth.append(fragments.depth)
-    shape = (0, *cameras.image_size)
-    return Annotation(
-        torch.cat([torch.empty(shape, dtype=labels.dtype, device=device), *label]),
-        torch.cat([torch.empty(shape, device=device), *depth]),
+    surface = LabelledSurface.of(mesh, labels, label_rule, device)
+    world_to_camera, intrinsics = (
+        values.to(device) for values in (rigid_inverse(cameras.camera_to_world), cameras.intrinsics)
     )
-
-
-def _rasterize_views(
-    vertices: Tensor, faces: Tensor, cameras: CameraList, near: float, outputs: tuple[str, ...]
-) -> Iterator[Fragments]:
-    """Fragments of a few views at a time, so that memory does not grow with their number."""
     height, width = cameras.image_size
     step = max(1, _PIXELS_PER_CHUNK // (height * width))
-    world_to_camera = rigid_inverse(cameras.camera_to_world)
+    empty = torch.empty(0, height, width, device=device)
+    parts = [Annotation(empty.to(labels.dtype), empty)]
     for start in range(0, len(cameras), step):
         chunk = slice(start, start + step)
-        yield rasterize(
-            vertices, faces, world_to_camera[chunk], cameras.intrinsics[chunk], height, width, near, outputs=outputs
-        )
+        parts.append(surface.annotate(world_to_camera[chunk], intrinsics[chunk], cameras.image_size, near))
+    return Annotation(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
-def _look_up(table: Tensor, face: Tensor) -> Tensor:
-    """Entries of a table by face ``[N, H, W]``; 0 where there is no face, which is number -1."""
-    return torch.cat((table, table.new_zeros(1)))[face.long()]
+@dataclass(frozen=True)
+class LabelledSurface:
+    """A mesh with labels on a device, ready to be looked at from anywhere.
 
+    Attributes:
+        vertices: float32 ``[Nv, 3]``, world.
+        faces: int32 ``[F, 3]``, which name vertices of it.
+        table: ``[F + 1]``, the label of each face, the last one for none; or, where a pixel has its nearest vertex's
+            label, ``[Nv + 1]``, those of the vertices.
+        label_rule: see :func:`annotate_vertices`.
+    """
 
-def _nearest_vertex_labels(labels: Tensor, vertices: Tensor, faces: Tensor, fragments: Fragments) -> Tensor:
-    hit = fragments.face >= 0
-    corners = faces[fragments.face[hit].long()].long()  # [P, 3]
-    positions = vertices[corners]  # [P, 3 corners, xyz]
-    points = (fragments.barycentric[hit][..., None] * positions).sum(1, keepdim=True)
-    nearest = (positions - points).square().sum(-1).argmin(-1, keepdim=True)
-    image = torch.full_like(fragments.face, UNANNOTATED, dtype=labels.dtype)
-    image[hit] = labels[corners.gather(1, nearest)[:, 0]]
-    return image
+    vertices: Tensor
+    faces: Tensor
+    table: Tensor
+    label_rule: str
+
+    @classmethod
+    def of(cls, mesh: Mesh, labels: Tensor, label_rule: str, device: torch.device | str) -> LabelledSurface:
+        """Of a mesh that was read and a label ``[Nv]`` of each vertex; raises ValueError for an unknown rule."""
+        if label_rule not in LABEL_RULES:
+            raise ValueError(f"label_rule {label_rule!r} is unknown; use one of {', '.join(LABEL_RULES)}")
+        table = face_labels(labels, mesh.faces) if label_rule == "majority" else labels
+        table = torch.cat((table, table.new_full((1,), UNANNOTATED)))
+        return cls(mesh.vertices.to(device), mesh.faces.to(device), table.to(device), label_rule)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on its device."""
+        return self.vertices.nbytes + self.faces.nbytes + self.table.nbytes
+
+    def annotate(
+        self,
+        world_to_camera: Tensor,  # [B, 4, 4]
+        intrinsics: Tensor,  # [B, 3, 3], in pixels of the images
+        size: tuple[int, int],
+        near: float = 0.01,
+    ) -> Annotation:
+        """All views at once; where cameras are on the surface's device, the host does not wait for it."""
+        nearest = self.label_rule == "nearest_vertex"
+        fragments = rasterize(
+            self.vertices, self.faces, world_to_camera, intrinsics, *size, near, faces_checked=True,
+            outputs=("face", "depth", "barycentric") if nearest else ("face", "depth"),
+        )  # fmt: skip
+        index = self._nearest_vertices(fragments) if nearest else fragments.face.long()
+        return Annotation(self.table[index], fragments.depth)
+
+    def _nearest_vertices(self, fragments: Fragments) -> Tensor:
+        """The vertex of its face that is nearest to what each pixel shows, int64 ``[B, H, W]``; -1 for none."""
+        corners = self.faces[fragments.face.clamp(min=0).long()].long()  # [B, H, W, 3]
+        positions = self.vertices[corners]  # [B, H, W, 3 corners, xyz]
+        points = (fragments.barycentric[..., None] * positions).sum(-2, keepdim=True)
+        nearest = (positions - points).square().sum(-1).argmin(-1, keepdim=True)
+        return torch.where(fragments.face < 0, -1, corners.gather(-1, nearest)[..., 0])

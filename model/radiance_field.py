@@ -36,6 +36,34 @@ class RenderedView(NamedTuple):
     alpha: Tensor | None
 
 
+class PlacedViews(NamedTuple):
+    """Cameras of B views as a field renders them; may be cut along the first dimension.
+
+    pose: float64 ``[B, 4, 4]``, camera to the grid's frame; intrinsics ``[B, 3, 3]``, in pixels of the images; gain and
+    offset: float32 ``[B, 3]``, exposures that are applied to rendered colours, or both None.
+    """
+
+    pose: Tensor
+    intrinsics: Tensor
+    gain: Tensor | None
+    offset: Tensor | None
+
+    def to(self, device: torch.device | str) -> PlacedViews:
+        """The same on ``device``."""
+        return PlacedViews(*(None if values is None else values.to(device) for values in self))
+
+
+def place_views(
+    transform: SceneTransform,
+    capture: CaptureModel | None,
+    camera_to_world: Tensor,  # [B, 4, 4]
+    intrinsics: Tensor,  # [B, 3, 3]
+) -> PlacedViews:
+    """Cameras in the frame of a field of that transform and capture, on their own device but for the exposures."""
+    exposure = (None, None) if capture is None else capture.exposure(camera_to_world)
+    return PlacedViews(transform.to_grid(camera_to_world.double()), intrinsics, *exposure)
+
+
 @dataclass
 class RadianceField:
     """A grid, its placement in the scene's world (metres), and the exposures of its training cameras.
@@ -112,9 +140,25 @@ class RadianceField:
         Returns:
             Outputs with a leading dimension of B views.
         """
+        placed = place_views(self.transform, self.capture, camera_to_world, intrinsics)
+        return self.render_placed(placed.to(self.grid.device), size, options, outputs, backend)
+
+    @torch.no_grad()
+    def render_placed(
+        self,
+        views: PlacedViews,
+        size: tuple[int, int],
+        options: RenderOptions | None = None,
+        outputs: tuple[str, ...] = OUTPUTS,
+        backend: str = "auto",
+    ) -> RenderedView:
+        """As :meth:`render_views`, of cameras that :func:`place_views` placed and that are on the grid's device.
+
+        The host does not wait for the device.
+        """
         height, width = size
-        count = len(camera_to_world)
-        origins, directions = self.view_rays(camera_to_world, intrinsics, size)
+        count = len(views.pose)
+        origins, directions = camera_rays(views.pose, views.intrinsics, height, width)
         origins, directions = (rays.reshape(count * height, width, 3) for rays in (origins, directions))
         rows = max(1, RAYS_AT_ONCE // width)
         blocks = [
@@ -125,17 +169,13 @@ class RadianceField:
             torch.cat(parts).reshape(count, height, width, *parts[0].shape[2:]) if parts[0] is not None else None
             for parts in zip(*blocks, strict=True)
         )
-        if rgb is not None:
-            rgb = self.expose(rgb.movedim(-1, 1), camera_to_world).movedim(1, -1)
+        rgb = None if rgb is None else rgb.movedim(-1, 1)
+        if rgb is not None and views.gain is not None:
+            rgb = rgb * views.gain[..., None, None] + views.offset[..., None, None]
         depth = None
         if distance is not None:
-            depth = ray_length_to_depth(distance / self.transform.scene_scale, intrinsics.to(distance.device))
-        return RenderedView(
-            rgb=None if rgb is None else rgb.movedim(-1, 1),
-            sh=None if sh is None else sh.movedim(-1, 1),
-            depth=depth,
-            alpha=alpha,
-        )
+            depth = ray_length_to_depth(distance / self.transform.scene_scale, views.intrinsics)
+        return RenderedView(rgb, None if sh is None else sh.movedim(-1, 1), depth, alpha)
 
     def render_cameras(
         self,

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SH_DTYPES = ("uint8", "float16")
 _RENDERED = ("rgb", "sh", "depth", "alpha")
 _RANGE_QUANTILE = 0.001
-_RENDERER_VERSIONS = {"cpu": 2, "cuda": 4}
+RENDERER_VERSIONS = {"cpu": 2, "cuda": 4}
 """Increased whenever the same settings give other bytes, so that no store mixes views of two versions."""
 
 
@@ -82,7 +82,7 @@ def store_inputs(
     """What determines a store: the field, the settings and, where ``source`` is given, cameras and photographs."""
     inputs: dict[str, Any] = {
         "size": list(request.size), "field": field_inputs(request.field_path), "options": asdict(options),
-        "device": device.type, "renderer": _RENDERER_VERSIONS[device.type],
+        "device": device.type, "renderer": RENDERER_VERSIONS[device.type],
     }  # fmt: skip
     if source is not None and source.scene is not None:
         scene = source.scene

@@ -1,8 +1,10 @@
 """A second source of views, in memory instead of in stores, trains by the same path, without being a special case."""
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 
+import gin
 import pytest
 import torch
 from pytorch_lightning.plugins.precision import DoublePrecision, MixedPrecision
@@ -12,6 +14,7 @@ from dataloader import ViewStore
 from enet.augmentation import augment
 from enet.data_module import SegmentationDataModule
 from enet.draws import NUM_DRAWS, Draws
+from enet.mixing import MixOptions
 from enet.module import SegmentationModule
 from enet.options import AugmentationOptions, LossOptions, NetworkOptions, OptimizerOptions, ViewOptions
 from enet.stored_views import StoredViews
@@ -19,6 +22,7 @@ from enet.training import Budget, TrainingOptions, train_once
 from enet.view_source import DeferredBatch, Step, TrainingOrder, ViewBatch, ViewSource, in_order
 from tests.enet.conftest import SIZE
 from utils.files import read_json
+from utils.labels import label_set
 
 CPU = torch.device("cpu")
 AUGMENTATION = AugmentationOptions(
@@ -194,3 +198,15 @@ def test_what_a_network_needs_and_a_source_lacks_is_refused(rooms, tmp_path):
     validation.has_sh, training.has_weight = True, False
     with pytest.raises(ValueError, match="no weights"):
         train(tmp_path / "run", training, validation)
+
+
+def test_a_process_that_shares_a_training_has_its_config(rooms):
+    """Option groups that a source asks for there, and the label set, are those of the process that started it."""
+    module = SegmentationDataModule(painted(rooms[:1]), painted(rooms[:1]), 2, 16, 0)
+    gin.bind_parameter("label_set.table", "configs/labels/nyu40.tsv")
+    gin.bind_parameter("MixOptions.shares", (0.25, 0.75))
+    data = pickle.dumps(module)
+    gin.clear_config()
+    pickle.loads(data)
+    assert label_set().path.name == "nyu40.tsv" and MixOptions().shares == (0.25, 0.75)
+    gin.clear_config()

@@ -107,7 +107,7 @@ def test_finished_stores_are_left_alone_and_other_settings_refused(work, tmp_pat
     with pytest.raises(UserError, match=r"other settings \(size = \[31, 40\] there, \[20, 30\] now\)"):
         call(work, tmp_path, size=(20, 30))
     gin.bind_parameter("RenderOptions.step_size", 0.5)
-    monkeypatch.setattr(view_rendering, "_RENDERER_VERSIONS", {"cpu": 3})
+    monkeypatch.setattr(view_rendering, "RENDERER_VERSIONS", {"cpu": 3})
     with pytest.raises(UserError, match=r"other settings \(renderer = 2 there, 3 now\)"):
         call(work, tmp_path)
 

@@ -1,0 +1,48 @@
+"""Fields in few bytes: the same numbers in the same rows."""
+
+import pytest
+import torch
+
+from dataloader import SceneTransform
+from model import RadianceField
+from model.compact_field import CodedColumn, CompactField
+from model.sphere_layers import SphereLayers
+from tests.lib.cuda_parity import needs_gpu
+from tests.model.grid_fixture import filled
+
+TRANSFORM = SceneTransform(torch.eye(4), torch.tensor([0.1, 0.2, 0.3]), 0.5)
+
+
+def stored_field(folder, bits: int) -> RadianceField:
+    generator = torch.Generator().manual_seed(0)
+    grid = filled(torch.rand(20, 24, 28, generator=generator) < 0.3, density=3.0)
+    grid.density[:] = torch.rand(grid.density.shape, generator=generator) * 50
+    grid.sh[:] = torch.randn(grid.sh.shape, generator=generator)
+    grid.save(folder, TRANSFORM, bits=bits)
+    return RadianceField.load(folder)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_stored_fields_come_back_exactly(tmp_path, bits, device):
+    field = stored_field(tmp_path, bits).to(device)
+    field.grid.background = SphereLayers(torch.rand(4, 8, 2, 4, device=device))
+    compact = CompactField.of(field)
+    rows = field.grid.num_voxels
+    assert compact.nbytes <= rows * (4 + 4 + 27) + 27 * 256 * 4 + 4 * 8 * 2 * 4 * 4
+    found = compact.unpack()
+    for name in ("links", "density", "sh"):
+        assert torch.equal(getattr(found.grid, name), getattr(field.grid, name)), name
+    assert found.grid.background is field.grid.background and found.transform is field.transform
+    assert found.grid.device == field.grid.device
+
+
+def test_fields_of_more_bits_are_left_as_they_are(tmp_path):
+    assert CompactField.of(stored_field(tmp_path, 32)) is None
+
+
+def test_at_most_256_numbers_are_coded():
+    values = torch.arange(300.0)[torch.randperm(300, generator=torch.Generator().manual_seed(0))]
+    assert CodedColumn.of(values) is None
+    column = CodedColumn.of(values.remainder(256))
+    assert len(column.numbers) == 256 and torch.equal(column.values(), values.remainder(256))
