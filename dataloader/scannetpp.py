@@ -95,10 +95,14 @@ def _read_dslr(folder: Path, undistorted: bool) -> _Camera:
             problem=f"in neither list of {_LISTS}" if splits and name not in splits else None,
         ))  # fmt: skip
     unknown = sorted(splits.keys() - {image.relative for image in images})
+    there = {file.name for file in frame_files(folder / pictures, IMAGE_SUFFIXES).values()}
+    extra = there - {image.path.name for image in images}
     remarks = [*files.remarks(), *([] if splits else [f"{path} is absent: nothing says which photographs to hold out"])]
     if unknown:
         remarks.append(f"{len(unknown)} photographs of {path.name} have no pose in colmap/ and are left out (such as "
                        f"{short(unknown[0])})")
+    if extra:
+        remarks.append(f"{len(extra)} of {len(there)} photographs of {pictures}/ have no pose and are not read")
     return _Camera(images, model, remarks + _announced(model))
 
 

@@ -210,8 +210,9 @@ def test_what_is_listed_is_read_or_left_out_with_a_reason(folder):
     dslr = folder / "dslr"
     edit(dslr / "train_test_lists.json", lambda content: content["train"].remove("DSC00001.JPG"))
     edit(dslr / "train_test_lists.json", lambda content: content["test"].append("DSC00099.JPG"))
-    (dslr / "resized_images" / "DSC00003.JPG").unlink()
+    (dslr / "resized_images" / "DSC00003.JPG").rename(dslr / "resized_images" / "DSC00098.JPG")
     scene = load_scene(folder)
+    assert "1 of 10 photographs of resized_images/ have no pose and are not read" in scene.remarks
     assert len(scene) + len(scene.skipped) == COUNT
     assert scene.skipped["DSC00001"] == "in neither list of train_test_lists.json"
     assert scene.skipped["DSC00003"].startswith("without colour image: ")

@@ -61,6 +61,15 @@ def test_exact_images_agree_but_for_pixels_on_borders(scan):
     assert set(found["class_iou"]) <= set(label_set().names[1:]) and len(found["class_iou"]) > 10
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_counts_the_same_pixels(scan):
+    scene = load_scene(scan)
+    mesh, frames = load_label_mesh(scene), LabelImages(scene).frames
+    counts = compare_labels(scene, mesh, frames, device="cuda").counts
+    on_cpu = compare_labels(scene, mesh, frames).counts
+    assert (counts - on_cpu).abs().sum() <= 0.002 * on_cpu.sum()  # pixels whose centres lie on edges
+
+
 def test_shifted_images_agree_less_the_further_they_are(scan):
     agreement = []
     for shift in (1, 4, 12):
