@@ -18,6 +18,7 @@ SMALL = {
     "render": ("DEVICE = 'cpu'", "SIZE = (24, 32)"),
     "annotate": ("DEVICE = 'cpu'",),
     "verify": (),
+    "analyze": (),
 }  # fmt: skip
 
 
@@ -52,6 +53,10 @@ def test_scannetpp(tmp_path, sensor):
     for view in range(COUNT):
         exact, _ = trace_room_labels(cameras.camera_to_world[view], cameras.intrinsics[view], store.size)
         assert (class_of[exact] == labels[view]).double().mean() > 0.98
+    assert run(tmp_path, "analyze", "scannetpp") == 0
+    counted = read_json(tmp_path / "WORK" / "analysis" / "run" / "metrics.json")
+    assert counted["num_frames"] == COUNT and list(counted["share"])[1:] == list(table.names[1:])
+    assert counted["share"]["wall"] == pytest.approx(float((labels == 1).double().mean()))
 
 
 def test_arkitscenes(tmp_path):

@@ -26,7 +26,7 @@ START, STEP = 3418.0, 0.05  # seconds of the first photograph and between two; p
 
 
 def write_scannetpp(root: Path, name: str = "a1b2c3d4e5", model: str = "PINHOLE") -> Path:
-    """Write ``root/data/NAME`` and the metadata beside it; returns the scene's folder."""
+    """Write ``root/data/NAME``, and splits and metadata beside it; returns the scene's folder."""
     scene = root / "data" / name
     poses, intrinsics = fixture_poses(COUNT), fixture_intrinsics(SIZE)
     photographs = [trace_room(pose, intrinsics, SIZE)[0] for pose in poses]
@@ -42,6 +42,8 @@ def write_scannetpp(root: Path, name: str = "a1b2c3d4e5", model: str = "PINHOLE"
     _write_transforms(scene / "dslr" / "nerfstudio" / "transforms_undistorted.json", intrinsics)
     _write_phone(scene / "iphone", poses, intrinsics, photographs)
     _write_scans(scene / "scans", root / "metadata")
+    (root / "splits").mkdir(exist_ok=True)
+    (root / "splits" / "nvs_sem_train.txt").write_text(f"{name}\n")
     return scene
 
 
