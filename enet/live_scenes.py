@@ -11,7 +11,7 @@ from typing import Any
 
 from dataloader import CameraList, Scene, load_scene
 from dataloader.hold_out import held_out_frames, load_held_out
-from dataloader.label_mesh import has_labels, label_files
+from dataloader.label_mesh import has_labels, label_files, unread_labels
 from dataloader.perfception import FIELD_PREFIX
 from enet.live_options import DataOptions
 from enet.options import SplitOptions
@@ -118,7 +118,7 @@ def _open_scene(name: str, data: DataOptions) -> LiveScene:
         raise UserError(f"{name} has no poses: no frame of {folder} has one; check it with 'verify'")
     if not has_labels(scan):
         files = ", ".join(str(path) for path in label_files(scan).values() if not path.is_file())
-        raise UserError(f"{name} has no labelled mesh: {files} is absent; download it")
+        raise UserError(f"{name} has no labelled mesh: {unread_labels(scan) or f'{files} is absent; download it'}")
     cameras = scan.cameras(data.size, range(0, len(scan), data.every))
     mesh = next(iter(label_files(scan).values()))
     return LiveScene(name, field, _without_frames(scan), cameras, needed_bytes(field, mesh))
@@ -127,8 +127,8 @@ def _open_scene(name: str, data: DataOptions) -> LiveScene:
 def _without_frames(scan: Scene) -> Scene:
     """A thousand scenes' lists of files would take gigabytes."""
     return replace(
-        scan, frames=[], color_paths=[], depth_paths=[], mask_paths=None, lenses=None, splits=None, points=None,
-        camera_to_world=scan.camera_to_world[:0], skipped={},
+        scan, frames=[], color_paths=[], depth_paths=[], mask_paths=None, confidence_paths=None, lenses=None,
+        splits=None, points=None, camera_to_world=scan.camera_to_world[:0], skipped={},
     )  # fmt: skip
 
 

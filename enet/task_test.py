@@ -8,6 +8,7 @@ from typing import Any
 
 import gin
 
+from dataloader.sensors import SensorOptions
 from lib.plenoxel.options import RenderOptions
 from model.fusion import FusionOptions
 from model.fusion_refinement import RefinementOptions
@@ -23,7 +24,7 @@ from utils.tasks import task
     summary="evaluate a trained network on any scenes",
     inputs=("checkpoint", "views"),
     records="{output_dir}",
-    configures=(FusionOptions, RefinementOptions, RenderOptions, label_set),
+    configures=(FusionOptions, RefinementOptions, RenderOptions, SensorOptions, label_set),
 )
 def test(
     checkpoint: str = gin.REQUIRED,

@@ -9,6 +9,7 @@ from typing import Any
 
 import gin
 
+from dataloader.sensors import SensorOptions
 from enet.jitter import JitteredPoses
 from enet.live_options import data
 from enet.mixing import MixOptions
@@ -34,7 +35,7 @@ from utils.tasks import task
     records="{runs_dir}/{name}",
     configures=(
         data, SplitOptions, SelfTrainingOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions,
-        OptimizerOptions, MixOptions, label_set, RenderOptions, JitteredPoses,
+        OptimizerOptions, MixOptions, SensorOptions, label_set, RenderOptions, JitteredPoses,
     ),  # fmt: skip
 )
 def train(

@@ -16,7 +16,7 @@ from analysis.viewer.figures import scene_figures
 from analysis.viewer.live_quality import LiveQuality
 from analysis.viewer.predictor import Predictor
 from dataloader import CameraList, Mesh, ViewStore, load_scene
-from dataloader.label_mesh import label_files, load_label_mesh
+from dataloader.label_mesh import label_files, load_label_mesh, unread_labels
 from dataloader.perfception import FIELD_PREFIX
 from model import RadianceField, RenderOptions
 from model.semantic_field import SEMANTIC_FILE, SemanticField
@@ -199,6 +199,9 @@ def _mesh(paths: ScenePaths) -> Mesh | None:
     if paths.scan is None or not paths.scan.exists():
         return None
     scene = load_scene(paths.scan)
+    if unread := unread_labels(scene):
+        logger.info("without the labelled mesh: %s", unread)
+        return None
     path = _existing(label_files(scene)["mesh"], "the labelled mesh")
     return None if path is None else load_label_mesh(scene)
 
