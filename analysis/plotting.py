@@ -54,6 +54,20 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         figure.savefig(temporary, metadata={"Software": None} if temporary.suffix == ".png" else None)
 
 
+def shown_classes(counts: np.ndarray, most: int = 40) -> np.ndarray:
+    """The classes that a figure has room for, ascending: all of a set of at most ``most``; of a larger one those that
+    occur, and of these the most frequent.
+
+    Args:
+        counts: ``[C]`` or shares, by class index; unannotated, the first, is never among them.
+    """
+    classes = np.arange(1, len(counts))
+    if len(classes) <= most:
+        return classes
+    frequent = classes[np.argsort(-counts[1:], kind="stable")][:most]
+    return np.sort(frequent[counts[frequent] > 0])
+
+
 def class_color(index: int) -> np.ndarray:
     """The label set's colour of a class as RGB in 0..1; black for unannotated pixels."""
     return label_set().colors[index] / 255.0

@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plotting import INK, MUTED, class_color, class_legend, house_style, new_figure
+from analysis.plotting import INK, MUTED, class_color, class_legend, house_style, new_figure, shown_classes
 from analysis.sh_classes import PixelSample, principal_components
 from analysis.statistics import from_names
 from utils.labels import label_set
@@ -21,7 +21,8 @@ _MAX_POINTS_SHOWN = 6000
 
 def _class_bars(axes: Axes, shares: np.ndarray, tail: set[str]) -> None:
     """Horizontal bars in class colours on a logarithmic axis, values written beside, tail classes in bold."""
-    order = np.argsort(-shares, kind="stable")
+    shown = np.concatenate(([0], shown_classes(shares)))
+    order = shown[np.argsort(-shares[shown], kind="stable")]
     positions = np.arange(len(order))
     axes.barh(positions, shares[order] * 100, color=[class_color(k) for k in order], edgecolor=INK, linewidth=0.6)
     for position, k in zip(positions, order, strict=True):
@@ -69,7 +70,7 @@ def plot_scene_distribution(scenes: dict[str, dict[str, Any]]) -> Figure:
     axes.grid(visible=False, axis="y")
     hidden = len(scenes) - len(shown)
     axes.set_title("Classes in each scene" + (f" (the first {len(shown)}; {hidden} more)" if hidden else ""))
-    class_legend(axes, [*range(1, label_set().num_classes), 0], loc="upper left", bbox_to_anchor=(1.0, 1.0),
+    class_legend(axes, [*shown_classes(shares.sum(0), 20), 0], loc="upper left", bbox_to_anchor=(1.0, 1.0),
                  fontsize=10, ncols=1 if len(shown) > 8 else 2)
     return figure
 
@@ -83,16 +84,17 @@ def plot_window_coverage(scenes: dict[str, dict[str, Any]], window: float) -> Fi
             for name, share in shares.items():
                 counts[:, label_set().names.index(name)] += [share >= level for level in _COVERAGE_LEVELS]
     figure, axes = new_figure(height=5.6)
-    positions = np.arange(1, label_set().num_classes)
+    shown = shown_classes(counts.sum(0))
+    positions = np.arange(1, len(shown) + 1)
     for number, level in enumerate(_COVERAGE_LEVELS):
-        bars = axes.bar(positions + (number - 1) * 0.27, counts[number, 1:], width=0.25, edgecolor=INK, linewidth=0.5,
-                        color=[class_color(k) for k in positions], alpha=(0.35, 0.65, 1.0)[number])
+        bars = axes.bar(positions + (number - 1) * 0.27, counts[number, shown], width=0.25, edgecolor=INK,
+                        linewidth=0.5, color=[class_color(k) for k in shown], alpha=(0.35, 0.65, 1.0)[number])
         axes.bar_label(bars, fontsize=8, color=INK)
         axes.bar(0, 0, color=MUTED, alpha=(0.35, 0.65, 1.0)[number], label=f"at least {level:.0%} of the window")
     axes.set_yscale("symlog", linthresh=10)
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_xticks(positions, [label_set().names[k] for k in positions], rotation=35, ha="right")
-    axes.set_xlim(0.4, label_set().num_classes - 0.4)
+    axes.set_xticks(positions, [label_set().names[k] for k in shown], rotation=35, ha="right")
+    axes.set_xlim(0.4, len(shown) + 0.6)
     axes.set_ylabel("frames")
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside upper right", ncols=3)
@@ -134,23 +136,24 @@ def plot_sh_classes(sample: PixelSample, information: dict[str, Any]) -> Figure:
 @house_style
 def plot_before_and_after(before: torch.Tensor, after: torch.Tensor, tail: set[str]) -> Figure:
     """Share of annotated pixels of every class without (``before [C]``) and with novel views (``after [C]``)."""
-    shares = [(100 * counts[1:].double() / counts[1:].sum().clamp(min=1)).numpy() for counts in (before, after)]
+    shown = shown_classes((before + after).numpy())
+    shares = [(100 * counts.double() / counts[1:].sum().clamp(min=1)).numpy()[shown] for counts in (before, after)]
     figure, axes = new_figure(height=5.0)
-    positions = np.arange(1, label_set().num_classes)
-    colors = [class_color(k) for k in positions]
+    positions = np.arange(1, len(shown) + 1)
+    colors = [class_color(k) for k in shown]
     axes.bar(positions - 0.2, shares[0], 0.36, color=colors, edgecolor=INK, linewidth=0.5, alpha=0.4)
     axes.bar(positions + 0.2, shares[1], 0.36, color=colors, edgecolor=INK, linewidth=0.5)
-    for k, (old, new) in enumerate(zip(*shares, strict=True), start=1):
+    for position, k, old, new in zip(positions, shown, *shares, strict=True):
         if old > 0:
-            axes.annotate(f"×{new / old:.1f}", (k, max(old, new)), xytext=(0, 4), textcoords="offset points",
+            axes.annotate(f"×{new / old:.1f}", (position, max(old, new)), xytext=(0, 4), textcoords="offset points",
                           ha="center", fontsize=10, fontweight="bold" if label_set().names[k] in tail else "normal")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("per cent of annotated pixels")
-    axes.set_xticks(positions, [label_set().names[k] for k in positions], rotation=35, ha="right")
-    for tick, k in zip(axes.get_xticklabels(), positions, strict=True):
+    axes.set_xticks(positions, [label_set().names[k] for k in shown], rotation=35, ha="right")
+    for tick, k in zip(axes.get_xticklabels(), shown, strict=True):
         tick.set_fontweight("bold" if label_set().names[k] in tail else "normal")
-    axes.set_xlim(0.4, label_set().num_classes - 0.4)
+    axes.set_xlim(0.4, len(shown) + 0.6)
     axes.grid(visible=False, axis="x")
     axes.set_title("Original views (pale) and with novel views (full colour); tail classes in bold")
     return figure

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from analysis.plotting import shown_classes
 from analysis.statistics import scene_statistics, summarize_scenes, tail_classes
 from analysis.task_analyze import analyze
 from tests.analysis.box_room import SIZE, ray_cast, trajectory, write_store
@@ -93,3 +95,11 @@ def test_analyze_writes_statistics_and_plots_once(tmp_path):
 def test_analyze_needs_no_sh(tmp_path):
     write_store(tmp_path / "views" / "a", with_sh=False)
     assert analyze(str(tmp_path / "views"), str(tmp_path / "out"))["sh"] is None
+
+
+def test_figures_show_all_classes_of_a_small_set_and_the_most_frequent_of_a_large_one():
+    assert shown_classes(np.zeros(21)).tolist() == list(range(1, 21))
+    counts = np.zeros(101)
+    counts[[0, 7, 50, 99]] = 1000, 3, 9, 1
+    assert shown_classes(counts).tolist() == [7, 50, 99]
+    assert shown_classes(np.arange(101)).tolist() == list(range(61, 101))
