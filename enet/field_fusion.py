@@ -20,6 +20,7 @@ from utils.labels import UNANNOTATED, label_set, label_settings
 
 _VERSION = 1  # of the computation: increased whenever the same settings give other classes
 _RAYS_AT_ONCE = 1 << 18
+_ENOUGH = 0.5  # of a ray's weight
 
 
 def fusion_inputs(device: torch.device) -> dict[str, Any]:
@@ -87,13 +88,14 @@ def class_of(
 def confidence_of(
     rendered: Tensor,  # [..., C]
 ) -> Tensor:  # [...]
-    """How sure rendered classes are, 0 to 1: what of the ray ends where something was fused, times 1 - entropy.
+    """How sure rendered classes are, 0 to 1: 1 - entropy of the rendered distribution, as a share of the uniform one's.
 
-    The entropy is that of the rendered distribution, as a share of the uniform one's.
+    Less, in proportion, where less than half of a ray ends where something was fused. More of it says nothing of a
+    label: it is how thin the field's surfaces are (docs/fusion.md).
     """
     classes = rendered[..., 1:]
     total = classes.sum(-1)
     share = classes / total[..., None].clamp(min=1e-6)
     uniform = math.log(max(label_set().num_classes - 1, 2))
     unsure = entropy(share.movedim(-1, 0)[None])[0] / uniform
-    return (total.clamp(0, 1) * (1 - unsure)).clamp(0, 1)
+    return (total / _ENOUGH).clamp(0, 1) * (1 - unsure).clamp(0, 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.viewer.camera_math import BrowserCamera
-from analysis.viewer.pictures import ANNOTATION, FUSED, MODES, PREDICTION, QUALITY
+from analysis.viewer.pictures import ANNOTATION, CONFIDENCE, FUSED, MODES, PREDICTION, QUALITY
 from analysis.viewer.reason_labels import ReasonLabels
 from analysis.viewer.render_loop import RenderLoop
 from analysis.viewer.scene_nodes import REJECTED_KIND, CameraMark, ClassMesh, Frusta
@@ -79,7 +79,7 @@ class Display:
     def modes(self) -> tuple[str, ...]:
         """Modes that this scene offers."""
         needed = {QUALITY: self.state.quality, ANNOTATION: self.state.mesh, FUSED: self.state.semantic,
-                  PREDICTION: self.settings.network}  # fmt: skip
+                  CONFIDENCE: self.state.semantic, PREDICTION: self.settings.network}  # fmt: skip
         return tuple(mode for mode in MODES if mode not in needed or needed[mode] is not None)
 
     @property

@@ -11,6 +11,7 @@ from analysis.viewer.pictures import (
     ALPHA,
     ANNOTATION,
     COLOR,
+    CONFIDENCE,
     DEPTH,
     FUSED,
     PREDICTION,
@@ -50,6 +51,8 @@ def mode_legend(mode: str, sh_limit: float, depth_limit: float, classes: Sequenc
         return _bar(mode, "0, transparent", "", "1, opaque")
     if mode == QUALITY:
         return _bar(mode, "0, unseen", "", "1, seen well")
+    if mode == CONFIDENCE:
+        return _NOTE.format("how sure the fused labels are") + _bar(mode, "0, nothing fused", "", "1, sure")
     if mode == SH_GRADIENT:
         names = {"brighter towards +y": (255, 128, 128), "brighter towards +z": (128, 255, 128),
                  "brighter towards +x": (128, 128, 255), "alike from everywhere": (128, 128, 128)}  # fmt: skip

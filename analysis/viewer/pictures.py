@@ -16,11 +16,11 @@ from utils.cameras import opaque_depth
 from utils.images import resize_image, resize_nearest
 from utils.labels import UNANNOTATED, colorize
 
-COLOR, SH_CHANNEL, SH_GRADIENT, DEPTH, ALPHA, QUALITY, ANNOTATION, PREDICTION, FUSED, NOTHING = MODES = (
+COLOR, SH_CHANNEL, SH_GRADIENT, DEPTH, ALPHA, QUALITY, ANNOTATION, PREDICTION, FUSED, CONFIDENCE, NOTHING = MODES = (
     "colour", "SH channel", "SH gradient", "depth", "alpha", "quality", "annotation", "prediction", "fused labels",
-    "nothing",
+    "fused confidence", "nothing",
 )  # fmt: skip
-_COLORMAPS = {SH_CHANNEL: "coolwarm", DEPTH: "viridis_r", QUALITY: "viridis", ALPHA: "gray"}
+_COLORMAPS = {SH_CHANNEL: "coolwarm", DEPTH: "viridis_r", QUALITY: "viridis", CONFIDENCE: "viridis", ALPHA: "gray"}
 _OUTPUTS = {COLOR: ("rgb",), QUALITY: ("rgb",), SH_CHANNEL: ("sh",), SH_GRADIENT: ("sh",)}
 _CAPTION_HEIGHT = 22
 _GAP = 4
@@ -75,7 +75,7 @@ def signed_picture(
 def quality_picture(
     quality: Tensor,  # float32 [H, W] 0..1
 ) -> Tensor:  # uint8 [3, H, W]
-    """Dark violet for quality 0, yellow for quality 1."""
+    """Dark violet for quality 0, yellow for quality 1; a confidence likewise."""
     return _VIRIDIS[(quality.clamp(0, 1) * 255).round().long()].movedim(-1, 0)
 
 

@@ -16,6 +16,7 @@ from analysis.viewer.mesh_view import mesh_view
 from analysis.viewer.pictures import (
     ANNOTATION,
     COLOR,
+    CONFIDENCE,
     FUSED,
     NOTHING,
     PREDICTION,
@@ -89,9 +90,8 @@ class ViewRenderer:
             return self._class_picture(resize_nearest(self._predict(camera), camera.size(height)))
         if mode == ANNOTATION:
             return self._annotate(camera, camera.size(height))
-        if mode == FUSED:
-            labels = fused_view(self._state, camera, camera.size(height), abandoned)
-            return None if labels is None else self._class_picture(labels)
+        if mode in (FUSED, CONFIDENCE):
+            return self._fuse(camera, camera.size(height), abandoned)
         size = camera.size(min(height, _QUALITY_ROWS) if mode == QUALITY else height)
         view = self._render(camera, size, outputs_of(mode), abandoned)
         if view is None:
@@ -110,6 +110,16 @@ class ViewRenderer:
     def _class_picture(self, labels: Tensor, depth: Tensor | None = None) -> DrawnView:
         picture = class_picture(labels, self._settings.hidden)
         return DrawnView(_channels_last(picture), None if depth is None else self._occluder(depth), exact=True)
+
+    def _fuse(
+        self, camera: BrowserCamera, size: tuple[int, int], abandoned: Callable[[], bool]
+    ) -> DrawnView | None:
+        view = fused_view(self._state, camera, size, abandoned)
+        if view is None:
+            return None
+        if self._settings.mode == FUSED:
+            return self._class_picture(view.labels)
+        return DrawnView(_channels_last(quality_picture(view.confidence)))
 
     def _annotate(self, camera: BrowserCamera, size: tuple[int, int]) -> DrawnView:
         device = self._state.field.grid.device

@@ -4,6 +4,7 @@ import itertools
 import logging
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,11 +17,15 @@ from analysis.viewer.camera_math import (
     vertical_fov,
     view_aspect,
 )
+from analysis.viewer.pictures import quality_picture
 from analysis.viewer.reason_labels import legible_labels
 from analysis.viewer.render_loop import RenderLoop
 from analysis.viewer.schedule import INITIAL_COST, ResolutionSchedule
 from analysis.viewer.view_renderer import DisplaySettings, ViewRenderer
+from model import render_features
+from model.semantic_field import SemanticField
 from utils.cameras import camera_rays, look_at, project, scale_intrinsics
+from utils.labels import label_set
 
 SECONDS = 20
 
@@ -238,6 +243,28 @@ def test_bands_of_rows_make_the_same_picture_as_one_rendering(monkeypatch):
     assert np.all(picture.depth[(whole.alpha < 0.49).numpy()] == 0)
     calls = iter([False, True])
     assert renderer.draw(browser, 30, lambda: next(calls)) is None
+
+
+def test_fused_labels_and_how_sure_they_are_seen_from_a_camera():
+    """All voxels have the same two classes: their entropy is that of every ray that ends in voxels."""
+    state = small_state()
+    grid = state.field.grid
+    probabilities = torch.zeros(grid.num_voxels, label_set().num_classes)
+    probabilities[:, 6], probabilities[:, 1] = 0.75, 0.25
+    state = replace(state, semantic=SemanticField(probabilities, torch.ones(grid.num_voxels)))
+    eye = torch.tensor([0.2, -2.5, 0.3], dtype=torch.float64)
+    browser = BrowserCamera(look_at(eye, torch.zeros(3, dtype=torch.float64)), 0.9, 1.5)
+    labels, sure = (ViewRenderer(state, DisplaySettings(mode)).draw(browser, 30)
+                    for mode in ("fused labels", "fused confidence"))  # fmt: skip
+    rays = (values.reshape(-1, 3) for values in
+            state.field.view_rays(browser.camera_to_world, browser.intrinsics((30, 45)), (30, 45)))  # fmt: skip
+    ends = render_features(grid, torch.ones(grid.num_voxels, 1), *rays).reshape(30, 45).numpy()
+    opaque = ends > 0.5
+    assert opaque.sum() > 20 and (labels.image[opaque] == label_set().colors[6]).all() and labels.exact
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(20)
+    expected = quality_picture(torch.full((1, 1), 1 - entropy))[:, 0, 0].numpy().astype(int)
+    assert np.abs(sure.image[opaque].astype(int) - expected).max() <= 4  # a step of the colours
+    assert (sure.image[ends == 0] == quality_picture(torch.zeros(1, 1))[:, 0, 0].numpy()).all()
 
 
 def test_rays_of_the_browsers_camera_pass_its_corners():

@@ -303,7 +303,8 @@ def test_the_panel_has_figures_and_a_legend_for_each_mode(viewer, page):
     press(page, "View")
     assert page.wait_for(page.shows("12.34 dB"), SECONDS)
     legends = {"depth": "m or more", "alpha": "opaque", "SH gradient": "alike from everywhere", "annotation": "chair",
-               "fused labels": "fused in the field", "colour": "what the field looks like"}  # fmt: skip
+               "fused labels": "fused in the field", "fused confidence": "how sure the fused labels are",
+               "colour": "what the field looks like"}  # fmt: skip
     for mode, text in legends.items():
         viewer.panels.set_mode(mode)
         assert page.wait_for(page.shows(text), SECONDS), mode

@@ -1,6 +1,7 @@
 """The task ``fuse``: perfect predictions give the annotation back; outputs, refusals, interruptions, checkpoints."""
 
 import json
+import math
 
 import gin
 import numpy as np
@@ -10,6 +11,7 @@ from torch.nn.functional import max_pool2d, one_hot
 
 from dataloader import SceneTransform, ViewStore, load_mesh
 from enet import fused_scene, predictions
+from enet.field_fusion import confidence_of
 from enet.inputs import Beside
 from enet.task_fuse import fuse
 from model import PlenoxelGrid, RadianceField
@@ -68,6 +70,29 @@ def test_perfect_predictions_give_the_annotation(fields, tmp_path):
     assert metrics["scenes"][SCENE]["fused"] == metrics["fused"] and metrics["scenes"][SCENE]["views"] == 6
     assert set(metrics["fused"]["class_iou"]) == set(metrics["single"]["class_iou"])
     assert metrics["vertices"] is None
+
+
+def test_confidence_by_hand():
+    """Certain, uniform, two classes alike, certain at a quarter of the ray, and nothing; channel 0 is no class."""
+    rendered = torch.zeros(5, 21)
+    rendered[0, 3], rendered[1, 1:], rendered[2, [4, 7]], rendered[3, 3] = 0.6, 0.05, 0.4, 0.25
+    rendered[0, 0] = 0.4
+    expected = torch.tensor([1.0, 0.0, 1 - math.log(2) / math.log(20), 0.5, 0.0])
+    torch.testing.assert_close(confidence_of(rendered), expected, atol=1e-5, rtol=0)
+
+
+def test_confidence_is_stored_beside_the_labels(fields, tmp_path):
+    """Of perfect predictions within patches, not much larger than voxels, it is high; of uniform ones 0 everywhere."""
+    gin.bind_parameter("RefinementOptions.steps", 0)
+    run(fields, tmp_path / "perfect")
+    values = np.load(fields / "predictions" / f"{SCENE}.npy")
+    np.save(tmp_path / f"{SCENE}.npy", np.full_like(values, 1 / 21))
+    run(fields, tmp_path / "uniform", predictions=str(tmp_path))
+    sure, unsure = (np.load(tmp_path / name / SCENE / "confidence.npy") for name in ("perfect", "uniform"))
+    truth = ViewStore(fields / "views" / SCENE).tensor("label")
+    assert sure.shape == truth.shape and sure.dtype == np.uint8
+    assert np.median(sure[away_from_edges(truth).numpy()]) > 120 and unsure.max() <= 1
+    assert json.loads((tmp_path / "perfect" / SCENE / "source.json").read_text()) == {"trained_on": None}
 
 
 def test_the_mesh_is_labelled_in_scannets_colours(fields, tmp_path):
@@ -212,6 +237,8 @@ def test_a_checkpoint_predicts(fields, tmp_path, monkeypatch):
     np.save(tmp_path / f"{SCENE}.npy", Constant().predict(color).numpy())
     by_file = run(fields, tmp_path / "file", predictions=str(tmp_path))
     assert json.dumps(by_network) == json.dumps(by_file)
+    source = json.loads((tmp_path / "network" / SCENE / "source.json").read_text())
+    assert source == {"trained_on": ["scene0009_00"]}
     labels = [(tmp_path / name / SCENE / "label.npy").read_bytes() for name in ("network", "file")]
     assert labels[0] == labels[1]
     size = (124, 124)
