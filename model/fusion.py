@@ -6,6 +6,7 @@ there, by how certain its prediction is, and by its distance. No labels are used
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,15 +38,20 @@ class FusionOptions:
         certainty: a ray counts in proportion to exp(-certainty * entropy of its probabilities); 0: all alike.
         context_distance: metres; up to it a ray counts in proportion to the distance that it looks. A near view fills
             a voxel with many pixels, and shows little of what is around. 0: all alike.
+        temperature: logits are divided by it, that is, probabilities raised to its inverse and brought to the sum of 1,
+            before anything else; more than 1 for a network that is too sure of itself.
     """
 
     certainty: float = 1.0
     context_distance: float = 3.0
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("certainty", "context_distance"):
             if getattr(self, name) < 0:
                 raise ValueError(f"FusionOptions.{name} must not be negative, found {getattr(self, name)}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"FusionOptions.temperature must be a positive number, found {self.temperature}")
 
 
 def fuse_views(
@@ -109,7 +115,7 @@ def accumulate_views(
     poses = transform.to_grid(camera_to_world.double()).to(grid.device)
     total, first = None, 0
     for part in _batches(probabilities, len(poses)):
-        part = part.to(grid.device).float()
+        part = tempered(part.to(grid.device).float(), options.temperature)
         views = slice(first, first + len(part))
         height, width = part.shape[-2:]
         scaled = scale_intrinsics(intrinsics[views].to(grid.device), size, (height, width))
@@ -143,6 +149,18 @@ def _counts(
         distance = render_rays(grid, *rays, rendering, outputs=("depth",)).depth / transform.scene_scale
         counts = counts * (distance.reshape(counts.shape) / options.context_distance).clamp(max=1)
     return counts
+
+
+def tempered(
+    probabilities: Tensor,  # [N, C, ...]
+    temperature: float,
+) -> Tensor:  # [N, C, ...]
+    """Probabilities of logits that are divided by ``temperature``; what is 0 stays 0."""
+    if temperature == 1:
+        return probabilities
+    largest = probabilities.amax(1, keepdim=True).clamp(min=_LEAST_PROBABILITY)
+    powers = (probabilities / largest) ** (1 / temperature)  # which do not vanish all at once
+    return powers / powers.sum(1, keepdim=True).clamp(min=_LEAST_PROBABILITY)
 
 
 def entropy(

@@ -114,6 +114,19 @@ def test_permuting_the_views_changes_only_rounding():
     torch.testing.assert_close(*refined, atol=1e-4, rtol=1e-4)
 
 
+def test_temperature_divides_logits():
+    logits = torch.randn(3, 5, 4, 6, generator=torch.Generator().manual_seed(0)) * 3
+    expected = fuse(ball(), (logits / 2.5).softmax(1).repeat(2, 1, 1, 1)[:5], options=FusionOptions())
+    found = fuse(ball(), logits.softmax(1).repeat(2, 1, 1, 1)[:5], options=FusionOptions(temperature=2.5))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    without = torch.tensor([[0.0, 0.64, 0.36]])
+    torch.testing.assert_close(fusion.tempered(without, 2.0), torch.tensor([[0, 0.8 / 1.4, 0.6 / 1.4]]))
+    torch.testing.assert_close(fusion.tempered(without, 0.01), torch.tensor([[0.0, 1.0, 0.0]]))
+    for bad in (0.0, -1.0, float("inf")):
+        with pytest.raises(ValueError, match="temperature must be a positive number"):
+            FusionOptions(temperature=bad)
+
+
 @pytest.mark.parametrize("count", [4, 6])
 def test_other_numbers_of_views_are_refused(count):
     with pytest.raises(ValueError, match="5 views"):
