@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dataloader import StoreViews, ViewDataset
+from dataloader import StoreViews, ViewDataset, ViewStore
 from dataloader.perfception import FIELD_PREFIX
 from enet.callbacks import triplets
 from enet.checkpoints import load_checkpoint
@@ -21,6 +22,7 @@ from enet.metrics import confusion_matrix, pixel_counts, summarize_confusion
 from enet.module import SegmentationModule
 from enet.options import ViewOptions
 from enet.predictions import CheckpointPredictions
+from enet.temperature import TemperatureFit
 from enet.view_source import ViewBatch
 from model import RadianceField
 from utils.errors import UserError
@@ -81,21 +83,22 @@ class FusedTest:
 
     def run(self, overwrite: bool) -> dict[str, Any]:
         """The scores, kept in the folder with sample pictures."""
-        partial = prepare_output(self.output, self._inputs(), overwrite)
-        if partial is None:
+        folder = prepare_output(self.output, self._inputs(), overwrite)
+        if folder is None:
             logger.info("%s is finished; nothing to do", self.output)
             return read_json(self.output / "results.json", kind=dict)
         module = load_checkpoint(self.single.checkpoint, self.single.device, self.single.color)
         tested = [_TestedScene(self.single.views_of(scene), module) for scene in self.fields]
         samples = samples_of_scenes(self.single.samples, [len(scene) for scene in tested])
-        pictures, by_scene = _Pictures(partial / "samples"), {}
-        for (name, folder), scene, count in zip(progress(self.fields.items(), "fusing"), tested, samples, strict=True):
-            field = RadianceField.load(folder, self.single.device)
-            by_scene[name] = scene.fuse(field, module, self.single.batch_size, count, pictures)
+        pictures, by_scene, temperature = _Pictures(folder / "samples"), {}, TemperatureFit()
+        for (name, path), scene, count in zip(progress(self.fields.items(), "fusing"), tested, samples, strict=True):
+            field = RadianceField.load(path, self.single.device)
+            by_scene[name] = scene.fuse(field, module, self.single.batch_size, count, pictures, temperature)
         scores = summarize_confusion(sum(by_scene.values()))
-        results = {**scores, "by_scene": {scene: pixel_counts(confusion) for scene, confusion in by_scene.items()}}
-        write_json(partial / "results.json", results)
-        log_scores(partial / "tensorboard", results, "test_fused")
+        results = {**scores, "calibration": temperature.fit(),
+                   "by_scene": {scene: pixel_counts(confusion) for scene, confusion in by_scene.items()}}
+        write_json(folder / "results.json", results)
+        log_scores(folder / "tensorboard", results, "test_fused")
         commit_output(self.output)
         logger.info("%s: mIoU %.4f of predictions fused in %d fields", self.output, scores["mean_iou"] or 0.0,
                     len(self.fields))  # fmt: skip
@@ -125,24 +128,32 @@ class _TestedScene:
         return sum(map(len, self._indices))
 
     def fuse(
-        self, field: RadianceField, module: SegmentationModule, batch_size: int, samples: int, pictures: _Pictures
-    ) -> Tensor:
+        self, field: RadianceField, module: SegmentationModule, batch_size: int, samples: int, pictures: _Pictures,
+        temperature: TemperatureFit,
+    ) -> Tensor:  # fmt: skip
         """Confusion matrix int64 [C, C] of the fused classes; so many samples are added to the pictures."""
         cameras = [store.cameras.select(indices) for store, indices in zip(self._stores, self._indices, strict=True)]
-        predictions = [CheckpointPredictions(module, store, batch_size, indices)
-                       for store, indices in zip(self._stores, self._indices, strict=True)]  # fmt: skip
+        predictions = [
+            temperature.watch(CheckpointPredictions(module, store, batch_size, chosen), partial(_label, store, chosen))
+            for store, chosen in zip(self._stores, self._indices, strict=True)
+        ]
         semantic = fuse_predictions(field, list(zip(cameras, predictions, strict=True))).as_stored()
         shown = set(sampled_views(len(self), batch_size, samples))
         total, first = torch.zeros(label_set().num_classes, label_set().num_classes, dtype=torch.int64), 0
         for store, indices, of_store in zip(self._stores, self._indices, cameras, strict=True):
             for views, labels, _ in render_labels(field, semantic, of_store):
-                truth = torch.stack([store.read("label", indices[view]) for view in views])
+                truth = torch.stack([_label(store, indices, view) for view in views])
                 total += confusion_matrix(labels.cpu(), truth)
                 for view in (view for view in views if first + view in shown):
                     at = view - views.start
                     pictures.add(store.read(self._color, indices[view]), truth[at], labels[at])
             first += len(indices)
         return total
+
+
+def _label(store: ViewStore, indices: Sequence[int], view: int) -> Tensor:
+    """Of one of the chosen views, by its number among these."""
+    return store.read("label", indices[view])
 
 
 class _Pictures:

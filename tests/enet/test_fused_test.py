@@ -63,6 +63,7 @@ def test_scores_are_those_of_fuse(made, tmp_path):
     assert counts["truth"] == single["truth"] and sum(counts["truth"]) > 1000
     assert counts["hits"] == [fused["confusion"][k][k] for k in range(1, 21)]
     assert read_json(tmp_path / "test/fused/results.json") == found["fused"]
+    assert found["fused"]["calibration"]["log_loss_at_temperature"] <= found["fused"]["calibration"]["log_loss"]
     scalars = read_events(tmp_path / "test/fused/tensorboard").scalars
     assert scalars["test_fused/mean_iou"] == [pytest.approx(fused["mean_iou"])]
 
