@@ -96,7 +96,8 @@ def _live(views: Sequence[str], data: DataOptions, options: TrainingOptions, see
                             f"{validation.size}; choose one size, or data.validation = 'live'")
     else:
         validation = LiveViews(
-            selection.validation, data, options.views, network.uses_sh, geometry=network.beside.geometry
+            selection.validation, data, options.views, network.uses_sh, geometry=network.beside.geometry,
+            pool=training.pool,
         )  # fmt: skip
     return Sources(training, validation, len(training), _notes(training, selection, data))
 

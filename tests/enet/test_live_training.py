@@ -1,5 +1,6 @@
 """The train task on live views: the stores' order, exact resuming, hold-out, refusals, scenes that come and go."""
 
+import pickle
 import shutil
 
 import gin
@@ -10,10 +11,19 @@ from enet.jitter import JitteredPoses
 from enet.live_scenes import choose_live
 from enet.live_views import LiveViews
 from enet.module import SegmentationModule
-from enet.options import SplitOptions, ViewOptions
+from enet.options import (
+    AugmentationOptions,
+    LossOptions,
+    NetworkOptions,
+    OptimizerOptions,
+    SplitOptions,
+    ViewOptions,
+)
 from enet.resident_scenes import ResidentScenes
 from enet.scene_order import group_scenes, visiting_steps
+from enet.sources import choose_sources
 from enet.task_train import train
+from enet.training import TrainingOptions
 from enet.view_source import TrainingOrder
 from tests.enet.bindings import bind_split
 from tests.enet.live_fixture import FRAMES, SCENES, SIZE, write_scenes, write_stores
@@ -217,21 +227,38 @@ def read_twice(source: LiveViews) -> ResidentScenes:
     for _ in range(2):
         for _ in source.batches(source.ordered_steps(FRAMES), CPU):
             pass
-    return source._on_device[CPU]
+    return source.pool.on(CPU)
 
 
 def test_a_scene_is_read_once_while_it_fits(folder):
     scenes = selection(folder, SplitOptions(train_scenes=SCENES[:3], val_scenes=SCENES[3:])).training
     everything = read_twice(LiveViews(scenes, options(folder), ViewOptions(), False))
-    assert (everything.reads, everything.unpacked, everything.numbers) == (3, 0, [0, 1, 2])
+    assert (everything.reads, everything.unpacked, everything.names) == (3, 0, list(SCENES[:3]))
     assert everything.compact_bytes == 0
     size = everything.ready_bytes // 3
     tight = read_twice(LiveViews(scenes, options(folder, resident=2.6e-9 * size), ViewOptions(), False))
     assert (tight.reads, tight.unpacked) == (3, 3), "what had to go was made again without reading it"
-    assert tight.numbers[-1] == 2 and tight.ready_bytes + tight.compact_bytes <= 2.6 * size
+    assert tight.names[-1] == SCENES[2] and tight.ready_bytes + tight.compact_bytes <= 2.6 * size
     assert 0 < tight.compact_bytes < 1.3 * size, "three compact scenes take little more than one"
     tiny = read_twice(LiveViews(scenes, options(folder, resident=1e-9), ViewOptions(), False))
-    assert (tiny.reads, tiny.unpacked, tiny.numbers) == (6, 0, [2]), "no room even for compact scenes"
+    assert (tiny.reads, tiny.unpacked, tiny.names) == (6, 0, [SCENES[2]]), "no room even for compact scenes"
+
+
+def test_sources_of_a_training_share_their_scenes(folder):
+    """Frames of the same scenes train and validate: each scene is read once."""
+    gin.bind_parameter("SplitOptions.train_scenes", SCENES[:2])
+    gin.bind_parameter("SplitOptions.val_frames", "held_out")
+    chosen = TrainingOptions(
+        NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions()
+    )  # fmt: skip
+    sources = pickle.loads(pickle.dumps(choose_sources((), None, options(folder), chosen, seed=0)))
+    assert (len(sources.training), len(sources.validation), sources.epoch_views) == (2 * 4, 2 * 2, 8)
+    for source in (sources.training, sources.validation):
+        for _ in source.batches(source.ordered_steps(3), CPU):
+            pass
+    assert sources.training.pool.on(CPU).reads == 2
+    sources.validation.release()
+    assert sources.training.pool.on(CPU).reads == 0
 
 
 def test_groups_fit_or_are_one_scene():
