@@ -34,8 +34,8 @@ from utils.tasks import task
     inputs=("views",),
     records="{runs_dir}/{name}",
     configures=(
-        data, SplitOptions, SelfTrainingOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions,
-        OptimizerOptions, MixOptions, SensorOptions, label_set, RenderOptions, JitteredPoses,
+        SplitOptions, SelfTrainingOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions,
+        OptimizerOptions, MixOptions, SensorOptions, label_set, data, RenderOptions, JitteredPoses,
     ),  # fmt: skip
 )
 def train(

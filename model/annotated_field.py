@@ -18,7 +18,7 @@ from model.compact_field import CompactField
 from model.radiance_field import PlacedViews, RadianceField
 
 _CELL_BYTES = 4 + 1 + 8 + 0.25  # of a voxel, empty or not: link, distance, and the table of cells
-_VOXEL_BYTES = 4 * 28 + 4 * 32 + 1.6 * 64  # of an occupied one: values, packed row, and packed cells around it
+_VOXEL_BYTES = 4 * 28 + 32 + 1.6 * 64  # of an occupied one: values, packed row of bytes, and packed cells around it
 
 
 class SceneCameras(NamedTuple):
