@@ -83,9 +83,6 @@ def _live(views: Sequence[str], data: DataOptions, options: TrainingOptions, see
     if options.mix.shares is not None:
         raise UserError("MixOptions.shares mixes folders of train.views; with data.source = 'live' the share of new "
                         "poses is that of data.poses: leave MixOptions.shares out")
-    if SelfTrainingOptions().scenes is not None:
-        raise UserError("SelfTrainingOptions.scenes are trained on with predicted labels, which are read with stores; "
-                        "leave it out, or set data.source = 'stored'")
     selection = choose_live(data, SplitOptions(), seed)
     network = options.network
     training = LiveViews(

@@ -195,7 +195,7 @@ def test_the_plan_says_what_is_resident(folder, tmp_path):
     ("data.resident", -1.0, "data.resident = -1"), ("ViewOptions.color", "photo", "live views are renders"),
     ("LossOptions.quality", True, "data.poses = @DomePoses"), ("MixOptions.shares", (1.0,), "MixOptions.shares"),
     ("data.validation", "stored", "needs a folder of stores"),
-    ("SelfTrainingOptions.scenes", ("scene0003_00",), "SelfTrainingOptions.scenes are trained on"),
+    ("SelfTrainingOptions.scenes", ("scene0003_00",), "gives stored views predicted labels"),
 ])  # fmt: skip
 def test_settings_that_cannot_be_are_refused(folder, tmp_path, binding, value, message):
     bind(folder)
