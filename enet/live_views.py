@@ -140,7 +140,7 @@ class LiveViews(ViewSource):
     @torch.no_grad()
     def _render_step(self, step: Step, resident: ResidentScenes, device: torch.device) -> ViewImages:
         cameras = self.cameras.of_step(step)
-        placed = cameras.to(device)
+        placed = cameras.to(device, self.size)
         parts: list[AnnotatedViews] = []
         weights: list[Tensor | None] = []
         for scene, rows in cameras.by_scene:
