@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dataloader.perfception import PerfceptionScene
 from dataloader.quantization import dequantize_columns
 from model.capture import CaptureModel
 from model.grid import PlenoxelGrid
@@ -30,7 +31,8 @@ class CompactField:
     """What a field is made from, on its device.
 
     Attributes:
-        resolution: of its grid.
+        resolution: of its grid, or of each of nested ones.
+        levels: how many grids are nested.
         voxels: int32 ``[V]``, the number of each occupied voxel.
         density: float32 ``[V]``.
         codes: uint8 ``[V, 27]``, the coefficients as they were stored.
@@ -39,6 +41,7 @@ class CompactField:
     """
 
     resolution: tuple[int, int, int]
+    levels: int
     voxels: Tensor
     density: Tensor
     codes: Tensor
@@ -49,14 +52,14 @@ class CompactField:
 
     @classmethod
     def of(cls, field: RadianceField) -> CompactField | None:
-        """Of a field; None where it cannot be told in few bytes: nested grids, or coefficients of more than 8 bits."""
+        """Of a field; None where it cannot be told in few bytes: coefficients were not stored in bytes, or changed."""
         grid, quantization = field.grid, field.grid.handle.quantization
-        if quantization is None or grid.levels > 1 or grid.links.numel() >= 2**31:
+        if quantization is None or grid.links.numel() >= 2**31:
             return None
         codes = ((grid.sh - quantization[0]) / quantization[1].clamp(min=torch.finfo(torch.float32).tiny)).round()
         codes = codes.clamp(0, _HIGHEST).to(torch.uint8)
-        compact = cls(grid.resolution, grid.links_idx.int(), grid.density, codes, quantization, grid.background,
-                      field.transform, field.capture)  # fmt: skip
+        compact = cls(grid.resolution, grid.levels, grid.links_idx.int(), grid.density, codes, quantization,
+                      grid.background, field.transform, field.capture)  # fmt: skip
         return compact if torch.equal(compact._sh(), grid.sh) else None
 
     @property
@@ -68,9 +71,10 @@ class CompactField:
 
     def unpack(self) -> RadianceField:
         """The field, with the same numbers in the same rows."""
-        grid = PlenoxelGrid.from_sparse(
-            self.resolution, self.voxels.long(), self.density, self._sh(), quantization=self.quantization
-        )
+        grid = PlenoxelGrid.from_scene(PerfceptionScene(
+            self.resolution, self.voxels.long(), self.density, self._sh(), self.transform, levels=self.levels,
+            quantization=self.quantization,
+        ))  # fmt: skip
         grid.background = self.background
         return RadianceField(grid, self.transform, self.capture)
 

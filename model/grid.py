@@ -80,7 +80,6 @@ class PlenoxelGrid:
         sh: Tensor,
         center: Sequence[float] = (0.0, 0.0, 0.0),
         radius: Sequence[float] = (1.0, 1.0, 1.0),
-        quantization: Tensor | None = None,
     ) -> PlenoxelGrid:
         """A grid from a list of its occupied voxels.
 
@@ -89,14 +88,12 @@ class PlenoxelGrid:
             links_idx: int64 ``[V]``, ``(i * Ry + j) * Rz + k`` of each occupied voxel, each at most once.
             density: float32 ``[V]``.
             sh: float32 ``[V, 27]``.
-            quantization: float32 ``[2, 27]``, minimum and scale of each column of ``sh``, where it came from bytes.
 
         Raises:
             ValueError: shapes disagree, an index is outside the grid or occurs twice, or a value is not finite.
         """
         density, sh, links_idx = _sparse_values(density, sh, links_idx)
-        index = VoxelIndex.from_voxels(resolution, links_idx, center, radius)
-        return cls._of(GridHandle(index, density, sh, quantization))
+        return cls._of(GridHandle(VoxelIndex.from_voxels(resolution, links_idx, center, radius), density, sh))
 
     @classmethod
     def from_mask(

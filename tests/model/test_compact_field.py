@@ -6,6 +6,7 @@ import torch
 from dataloader import SceneTransform
 from model import RadianceField
 from model.compact_field import CompactField
+from model.nested_grids import nest_grids, shell_mask
 from model.sphere_layers import SphereLayers
 from tests.lib.cuda_parity import needs_gpu
 from tests.model.grid_fixture import filled
@@ -39,6 +40,19 @@ def test_stored_fields_come_back_exactly(tmp_path, bits, device):
     if device == "cuda":
         assert all(torch.equal(one, other) for one, other in
                    zip(found.grid.handle.packed, field.grid.handle.packed, strict=True))  # fmt: skip
+
+
+def test_nested_grids_come_back_exactly(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    grids = []
+    for mask in (torch.rand(8, 8, 8, generator=generator) < 0.5, shell_mask(8)):
+        grids.append(filled(mask, density=3.0))
+        grids[-1].sh[:] = torch.randn(grids[-1].sh.shape, generator=generator)
+    nest_grids(grids).save(tmp_path, TRANSFORM)
+    field = RadianceField.load(tmp_path)
+    found = CompactField.of(field).unpack()
+    assert found.grid.levels == 2 and torch.equal(found.grid.links, field.grid.links)
+    assert torch.equal(found.grid.sh, field.grid.sh) and torch.equal(found.grid.density, field.grid.density)
 
 
 def test_values_that_are_no_longer_those_of_the_bytes_are_left_as_they_are(tmp_path):
