@@ -254,7 +254,7 @@ def test_sources_of_a_training_share_their_scenes(folder):
     chosen = TrainingOptions(
         NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions()
     )  # fmt: skip
-    sources = pickle.loads(pickle.dumps(choose_sources((), None, options(folder), chosen, seed=0)))
+    sources = pickle.loads(pickle.dumps(choose_sources((), None, options(folder), chosen, seed=0, device=CPU)))
     assert (len(sources.training), len(sources.validation), sources.epoch_views) == (2 * 4, 2 * 2, 8)
     for source in (sources.training, sources.validation):
         for _ in source.batches(source.ordered_steps(3), CPU):
@@ -262,6 +262,20 @@ def test_sources_of_a_training_share_their_scenes(folder):
     assert sources.training.pool.on(CPU).reads == 2
     sources.validation.release()
     assert sources.training.pool.on(CPU).reads == 0
+
+
+def test_more_than_a_gpu_holds_is_refused_before_anything_is_made(folder, monkeypatch):
+    gin.bind_parameter("SplitOptions.val_scenes", SCENES[3:])
+    scenes = selection(folder, SplitOptions(val_scenes=SCENES[3:])).training
+    need = sum(scene.nbytes for scene in scenes)
+    chosen = TrainingOptions(
+        NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions()
+    )  # fmt: skip
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, need - 1))
+    gpu = torch.device("cuda")
+    with pytest.raises(UserError, match="set data.resident to what the network leaves"):
+        choose_sources((), None, options(folder), chosen, 0, gpu)
+    assert len(choose_sources((), None, options(folder, resident=need / 2e9), chosen, 0, gpu).training) == 3 * FRAMES
 
 
 def test_groups_fit_or_are_one_scene():
