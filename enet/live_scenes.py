@@ -117,8 +117,6 @@ def _open_scene(name: str, data: DataOptions) -> LiveScene:
     if not len(scan):
         raise UserError(f"{name} has no poses: no frame of {folder} has one; check it with 'verify'")
     if not has_labels(scan):
-        if problem := unread_labels(scan):
-            raise UserError(f"{name} cannot be annotated: {problem}")
         files = ", ".join(str(path) for path in label_files(scan).values() if not path.is_file())
         raise UserError(f"{name} has no labelled mesh: {unread_labels(scan) or f'{files} is absent; download it'}")
     cameras = scan.cameras(data.size, range(0, len(scan), data.every))
