@@ -83,7 +83,7 @@ def measure_memory(folder: Path, scenes: int, arguments: argparse.Namespace) -> 
             _synchronize(device)
             milliseconds = 1e3 * (time.perf_counter() - started) / (number + 1 - since)
             few, ready = loaded.compact_bytes / 1e9, loaded.ready_bytes / 1e9
-            print(f"{number + 1:7d} {few:13.2f} {len(loaded.numbers):6d} {ready:9.2f} {peak_gigabytes():8.2f} "
+            print(f"{number + 1:7d} {few:13.2f} {len(loaded.names):6d} {ready:9.2f} {peak_gigabytes():8.2f} "
                   f"{milliseconds:11.1f}", flush=True)  # fmt: skip
             started, since = time.perf_counter(), number + 1
     _measure_unpacking(loaded, scenes, device)
@@ -91,7 +91,7 @@ def measure_memory(folder: Path, scenes: int, arguments: argparse.Namespace) -> 
 
 def _measure_unpacking(loaded: ResidentScenes, scenes: int, device: torch.device) -> None:
     before, started = (loaded.unpacked, loaded.reads), time.perf_counter()
-    absent = [number for number in range(scenes) if number not in loaded.numbers][:50]
+    absent = [number for number in range(scenes) if number not in loaded.names][:50]
     for number in absent:
         loaded[number]  # noqa: B018
     _synchronize(device)

@@ -24,6 +24,8 @@ from model.capture import CaptureModel
 from model.radiance_field import PlacedViews, place_views
 from utils.cameras import rigid_inverse
 
+_RAYS_AT_ONCE = 1 << 22  # of all scenes of a batch, which saves a GPU many small kernels; more are made scene by scene
+
 
 class LiveCameras:
     """The recorded cameras of all scenes, numbered through, and what draws new poses.
@@ -136,8 +138,8 @@ class BatchCameras:
         """A scene's part of the poses."""
         return _cut(self.poses, rows)
 
-    def to(self, device: torch.device) -> DeviceCameras:
-        """The same on a device, in one copy that the host does not wait for."""
+    def to(self, device: torch.device, size: tuple[int, int]) -> DeviceCameras:
+        """The same on a device, in one copy that the host does not wait for, with rays of views of ``size``."""
         place = self.order.argsort()  # of each view of the batch among these
         in_batch = (None if values is None else values[place] for values in (self.sh_matrices, self.to_gravity))
         values = (*self.placed, rigid_inverse(self.poses.camera_to_world), *in_batch)
@@ -146,8 +148,10 @@ class BatchCameras:
         pose, intrinsics, gain, offset = placed
         exposure = (None, None) if gain is None else (gain.float(), offset.float())
         in_order = bool((place[1:] > place[:-1]).all())
+        views = PlacedViews(pose, intrinsics, *exposure)
+        at_once = len(place) * size[0] * size[1] <= _RAYS_AT_ONCE
         return DeviceCameras(
-            SceneCameras(PlacedViews(pose, intrinsics, *exposure), world_to_camera),
+            SceneCameras(views, world_to_camera, views.rays(size) if at_once else None),
             None if in_order else place_there.long(), sh, to_gravity,
         )  # fmt: skip
 
@@ -164,7 +168,8 @@ class DeviceCameras(NamedTuple):
     def of(self, rows: slice) -> SceneCameras:
         """A scene's part."""
         placed = PlacedViews(*(None if values is None else values[rows] for values in self.cameras.placed))
-        return SceneCameras(placed, self.cameras.world_to_camera[rows])
+        rays = None if self.cameras.rays is None else tuple(values[rows] for values in self.cameras.rays)
+        return SceneCameras(placed, self.cameras.world_to_camera[rows], rays)
 
 
 def _runs(scene: Tensor) -> list[tuple[int, slice]]:

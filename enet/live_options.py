@@ -72,8 +72,9 @@ def data(
         poses: None: the recorded ones; @JitteredPoses() or @DomePoses(): new ones in every epoch.
         validation: "live": the validation scenes' recorded poses, rendered live; "stored": the stores of the first
             folder of train.views.
-        resident: GB of each device's memory that scenes may take; 0 is no limit. Where they need more, scenes are
-            visited in groups that fit, and each of several processes has scenes of its own.
+        resident: GB of each device's memory that scenes may take, those of the validation included; 0 is no limit.
+            Where training scenes need more, they are visited in groups that fit, and each of several processes has
+            scenes of its own.
         statistics_views: most views that class frequencies and normalisation are computed from, evenly spread; 0 takes
             all.
         on_missing: "refuse" stops at a scene without field, mesh or poses; "skip" leaves it out and says so.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,13 +17,12 @@ from enet.live_cameras import BatchCameras, LiveCameras
 from enet.live_options import DataOptions
 from enet.live_scenes import LiveScene
 from enet.options import AugmentationOptions, ViewOptions
-from enet.resident_scenes import SHARE_OF_COMPACT, ResidentScenes
+from enet.resident_scenes import SHARE_OF_COMPACT, ResidentScenes, ScenePool
 from enet.scene_order import visiting_steps
 from enet.view_source import DeferredBatch, Step, TrainingOrder, ViewSource, in_order
 from lib.plenoxel.options import RenderOptions
 from model.annotated_field import AnnotatedField, AnnotatedViews
 from model.view_rendering import RENDERER_VERSIONS
-from utils.device import exact_device
 from utils.errors import UserError
 
 
@@ -44,6 +43,7 @@ class LiveViews(ViewSource):
         weighted: bool = False,
         geometry: Sequence[str] = (),
         poses: FreshPoses | None = None,
+        pool: ScenePool | None = None,
     ):
         """Take over the scenes, without reading fields or meshes.
 
@@ -56,6 +56,7 @@ class LiveViews(ViewSource):
             weighted: whether pixels are weighted by render quality: that of ``poses``, 1 at recorded ones.
             geometry: kinds of geometry that the network takes, in the order of :data:`enet.inputs.GEOMETRY`.
             poses: new poses of views that get random numbers; None leaves them the recorded ones.
+            pool: what keeps the scenes on devices, also for other sources; None makes one.
 
         Raises:
             UserError: photographs are asked for, or a weight that ``poses`` do not have.
@@ -76,10 +77,8 @@ class LiveViews(ViewSource):
         self.cameras = LiveCameras(self._scenes, poses, options.sh_frame if turned else None, bool(self.geometry))
         channels = stored_channels(self.geometry)
         self._outputs = ("rgb", *(("sh",) if uses_sh else ()), *(("depth", "alpha") if weighted else channels))
-        self._on_device: dict[torch.device, ResidentScenes] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_on_device": {}}  # another process fills its own device
+        self.pool = pool or ScenePool(data)
+        self.pool.add(self._scenes)
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -127,8 +126,7 @@ class LiveViews(ViewSource):
         Raises:
             UserError: a field or a mesh cannot be read.
         """
-        device = exact_device(device)
-        resident = self._resident_on(device)
+        resident = self.pool.on(device)
         finish = ViewFinisher(
             self._options, self.geometry, mirror_signs(self.geometry).to(device), self._augmentation
         )  # fmt: skip
@@ -137,25 +135,16 @@ class LiveViews(ViewSource):
             yield DeferredBatch(finish, self._render_step(step, resident, device), numbers)
 
     def release(self) -> None:
-        self._on_device.clear()
-
-    def _resident_on(self, device: torch.device) -> ResidentScenes:
-        if device not in self._on_device:
-            self._on_device[device] = ResidentScenes(partial(self._load, device), self._data.resident_bytes)
-        return self._on_device[device]
-
-    def _load(self, device: torch.device, number: int) -> AnnotatedField:
-        scene = self._scenes[number]
-        return AnnotatedField.load(scene.field, scene.scan, self._data.label_rule, device)
+        self.pool.release()
 
     @torch.no_grad()
     def _render_step(self, step: Step, resident: ResidentScenes, device: torch.device) -> ViewImages:
         cameras = self.cameras.of_step(step)
-        placed = cameras.to(device)
+        placed = cameras.to(device, self.size)
         parts: list[AnnotatedViews] = []
         weights: list[Tensor | None] = []
         for scene, rows in cameras.by_scene:
-            annotated = resident[scene]
+            annotated = resident[self._scenes[scene].name]
             views = annotated.look(placed.of(rows), self.size, self._render, self._outputs, self._data.near)
             parts.append(views)
             weights.append(self._quality(cameras, scene, rows, views, annotated) if self.has_weight else None)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from dataloader import StoreViews
 from enet.live_options import DataOptions
 from enet.live_scenes import LiveSelection, choose_live
@@ -40,20 +42,24 @@ class Sources:
 
 
 def choose_sources(
-    views: Sequence[str], colors: Sequence[str] | None, data: DataOptions, options: TrainingOptions, seed: int
-) -> Sources:
+    views: Sequence[str], colors: Sequence[str] | None, data: DataOptions, options: TrainingOptions, seed: int,
+    device: torch.device,
+) -> Sources:  # fmt: skip
     """Open what the train task is asked to train and validate on.
 
     Args:
         views, colors, seed: parameters of the train task.
         data: where training views come from.
         options: of the training.
+        device: that is trained on.
 
     Raises:
-        UserError: something is missing, or views are trained and validated on.
+        UserError: something is missing, views are trained and validated on, or the device has too little memory.
     """
     if data.is_live:
-        return _live(views, data, options, seed)
+        sources = _live(views, data, options, seed)
+        _check_memory(sources.training, data, device)
+        return sources
     if not views:
         raise UserError("train.views names no folder of views; give those that 'render' wrote, or set data.source = "
                         "'live'")
@@ -96,9 +102,20 @@ def _live(views: Sequence[str], data: DataOptions, options: TrainingOptions, see
                             f"{validation.size}; choose one size, or data.validation = 'live'")
     else:
         validation = LiveViews(
-            selection.validation, data, options.views, network.uses_sh, geometry=network.beside.geometry
+            selection.validation, data, options.views, network.uses_sh, geometry=network.beside.geometry,
+            pool=training.pool,
         )  # fmt: skip
     return Sources(training, validation, len(training), _notes(training, selection, data))
+
+
+def _check_memory(training: LiveViews, data: DataOptions, device: torch.device) -> None:
+    """Raise :class:`UserError` where the scenes that are to be on a GPU at once are more than it can hold."""
+    if device.type != "cuda":
+        return
+    there, need = torch.cuda.mem_get_info(device)[1], min(sum(training.nbytes), data.resident_bytes)
+    if need > there:
+        raise UserError(f"live scenes would take about {need / 1e9:.1f} GB on a GPU that has {there / 1e9:.1f}; set "
+                        f"data.resident to what the network leaves of these, such as {0.6 * there / 1e9:.0f}")
 
 
 def _stored_validation(chosen: Sequence[StoreViews], options: TrainingOptions) -> StoredViews:

@@ -34,8 +34,8 @@ from utils.tasks import task
     inputs=("views",),
     records="{runs_dir}/{name}",
     configures=(
-        data, SplitOptions, SelfTrainingOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions,
-        OptimizerOptions, MixOptions, SensorOptions, label_set, RenderOptions, JitteredPoses,
+        SplitOptions, SelfTrainingOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions,
+        OptimizerOptions, MixOptions, SensorOptions, label_set, data, RenderOptions, JitteredPoses,
     ),  # fmt: skip
 )
 def train(
@@ -85,14 +85,14 @@ def train(
     options = TrainingOptions(
         NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions(), MixOptions()
     )
-    sources = choose_sources(views, colors, data(), options, seed)
+    chosen = choose_device(device)
+    sources = choose_sources(views, colors, data(), options, seed, chosen)
     budget = Budget(
         epochs=epochs, batch_size=batch_size, epoch_views=epoch_views or sources.epoch_views,
         val_interval=val_interval, patience=patience, seed=seed, precision=precision, devices=devices,
     )  # fmt: skip
     both = sources.training, sources.validation
     folder = Path(runs_dir) / name / "training"
-    chosen = choose_device(device)
 
     def work() -> dict[str, Any]:
         results = train_once(folder, *both, options, budget, chosen, overwrite, sources.remarks)

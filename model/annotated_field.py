@@ -18,17 +18,19 @@ from model.compact_field import CompactField
 from model.radiance_field import PlacedViews, RadianceField
 
 _CELL_BYTES = 4 + 1 + 8 + 0.25  # of a voxel, empty or not: link, distance, and the table of cells
-_VOXEL_BYTES = 4 * 28 + 4 * 32 + 1.6 * 64  # of an occupied one: values, packed row, and packed cells around it
+_VOXEL_BYTES = 4 * 28 + 32 + 1.6 * 64  # of an occupied one: values, packed row of bytes, and packed cells around it
 
 
 class SceneCameras(NamedTuple):
     """Cameras of B views of one scene, on its device.
 
-    placed: as its field renders them; world_to_camera: float64 ``[B, 4, 4]``.
+    placed: as its field renders them; world_to_camera: float64 ``[B, 4, 4]``; rays: of all pixels in the grid's frame,
+    float32 ``[B, H, W, 3]`` each, or None to make them.
     """
 
     placed: PlacedViews
     world_to_camera: Tensor
+    rays: tuple[Tensor, Tensor] | None = None
 
 
 class AnnotatedViews(NamedTuple):
@@ -95,7 +97,7 @@ class AnnotatedField:
             outputs: of the field: "rgb", and any of "sh", "depth" and "alpha".
             near: metres; surfaces of the mesh that are closer to the camera are invisible.
         """
-        rendered = self.field.render_placed(cameras.placed, size, options, outputs)
+        rendered = self.field.render_placed(cameras.placed, size, options, outputs, rays=cameras.rays)
         seen = self.surface.annotate(cameras.world_to_camera, cameras.placed.intrinsics, size, near)
         return AnnotatedViews(
             rendered.rgb.clamp(0, 1), rendered.sh, rendered.depth, rendered.alpha, seen.label, seen.depth

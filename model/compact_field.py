@@ -1,7 +1,7 @@
 """A field in few bytes, without loss, from which it is made again much faster than from its files.
 
-Published and fitted fields store their coefficients in 8 bits, so that a column has at most 256 different numbers. Kept
-as these numbers and a byte for each voxel, a room takes some megabytes; laid out for rendering, it takes hundreds.
+Published and fitted fields store their coefficients in bytes. Kept so, a room takes some megabytes; laid out for
+rendering, it takes hundreds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dataloader.perfception import PerfceptionScene
+from dataloader.quantization import dequantize_columns
 from model.capture import CaptureModel
 from model.grid import PlenoxelGrid
 from model.radiance_field import RadianceField
@@ -20,25 +22,8 @@ from model.sphere_layers import SphereLayers
 if TYPE_CHECKING:
     from dataloader import SceneTransform
 
-_MOST_NUMBERS = 256  # that a byte tells apart
-
-
-@dataclass(frozen=True)
-class CodedColumn:
-    """A list of numbers: the different ones, float32 ``[K]``, K up to 256, and which each is, codes uint8 ``[V]``."""
-
-    numbers: Tensor
-    codes: Tensor
-
-    @classmethod
-    def of(cls, values: Tensor) -> CodedColumn | None:
-        """Of float32 ``[V]``; None where too many numbers are different."""
-        numbers, codes = values.unique(return_inverse=True)
-        return cls(numbers, codes.to(torch.uint8)) if len(numbers) <= _MOST_NUMBERS else None
-
-    def values(self) -> Tensor:
-        """The numbers, float32 ``[V]``."""
-        return self.numbers[self.codes.int()]
+_BITS = 8
+_HIGHEST = 2**_BITS - 1
 
 
 @dataclass(frozen=True)
@@ -46,51 +31,52 @@ class CompactField:
     """What a field is made from, on its device.
 
     Attributes:
-        resolution: of its grid.
+        resolution: of its grid, or of each of nested ones.
+        levels: how many grids are nested.
         voxels: int32 ``[V]``, the number of each occupied voxel.
-        density: float32 ``[V]``, or coded.
-        sh: 27 columns.
+        density: float32 ``[V]``.
+        codes: uint8 ``[V, 27]``, the coefficients as they were stored.
+        quantization: float32 ``[2, 27]``, minimum and scale of their columns.
         background, transform, capture: the field's.
     """
 
     resolution: tuple[int, int, int]
+    levels: int
     voxels: Tensor
-    density: Tensor | CodedColumn
-    sh: list[CodedColumn]
+    density: Tensor
+    codes: Tensor
+    quantization: Tensor
     background: SphereLayers | None
     transform: SceneTransform
     capture: CaptureModel | None
 
     @classmethod
     def of(cls, field: RadianceField) -> CompactField | None:
-        """Of a field; None where it cannot be told in few bytes: nested grids, or coefficients of more than 8 bits."""
-        grid = field.grid
-        if grid.levels > 1 or grid.center != (0.0, 0.0, 0.0) or grid.radius != (1.0, 1.0, 1.0):
+        """Of a field; None where it cannot be told in few bytes: coefficients were not stored in bytes, or changed."""
+        grid, quantization = field.grid, field.grid.handle.quantization
+        if quantization is None or grid.links.numel() >= 2**31:
             return None
-        columns = []
-        for values in grid.sh.T:
-            column = CodedColumn.of(values)
-            if column is None:
-                return None
-            columns.append(column)
-        density = CodedColumn.of(grid.density) or grid.density
-        return cls(grid.resolution, grid.links_idx.int(), density, columns, grid.background, field.transform,
-                   field.capture)  # fmt: skip
+        codes = ((grid.sh - quantization[0]) / quantization[1].clamp(min=torch.finfo(torch.float32).tiny)).round()
+        codes = codes.clamp(0, _HIGHEST).to(torch.uint8)
+        compact = cls(grid.resolution, grid.levels, grid.links_idx.int(), grid.density, codes, quantization,
+                      grid.background, field.transform, field.capture)  # fmt: skip
+        return compact if torch.equal(compact._sh(), grid.sh) else None
 
     @property
     def nbytes(self) -> int:
         """Bytes on the device."""
-        coded = [*self.sh, *([self.density] if isinstance(self.density, CodedColumn) else [])]
-        plain = [self.voxels, *([self.density] if isinstance(self.density, Tensor) else [])]
-        plain += [] if self.background is None else [self.background.texture]
-        return sum(tensor.nbytes for column in coded for tensor in (column.numbers, column.codes)) + sum(
-            tensor.nbytes for tensor in plain
-        )
+        tensors = [self.voxels, self.density, self.codes, self.quantization]
+        tensors += [] if self.background is None else [self.background.texture]
+        return sum(tensor.nbytes for tensor in tensors)
 
     def unpack(self) -> RadianceField:
         """The field, with the same numbers in the same rows."""
-        density = self.density if isinstance(self.density, Tensor) else self.density.values()
-        sh = torch.stack([column.values() for column in self.sh], dim=1)
-        grid = PlenoxelGrid.from_sparse(self.resolution, self.voxels.long(), density, sh)
+        grid = PlenoxelGrid.from_scene(PerfceptionScene(
+            self.resolution, self.voxels.long(), self.density, self._sh(), self.transform, levels=self.levels,
+            quantization=self.quantization,
+        ))  # fmt: skip
         grid.background = self.background
         return RadianceField(grid, self.transform, self.capture)
+
+    def _sh(self) -> Tensor:
+        return dequantize_columns(self.codes, *self.quantization, _BITS, len(self.codes))

@@ -52,6 +52,10 @@ class PlacedViews(NamedTuple):
         """The same on ``device``."""
         return PlacedViews(*(None if values is None else values.to(device) for values in self))
 
+    def rays(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Origins and unit directions float32 ``[B, H, W, 3]`` in the grid's frame."""
+        return camera_rays(self.pose, self.intrinsics, *size)
+
 
 def place_views(
     transform: SceneTransform,
@@ -151,14 +155,18 @@ class RadianceField:
         options: RenderOptions | None = None,
         outputs: tuple[str, ...] = OUTPUTS,
         backend: str = "auto",
+        rays: tuple[Tensor, Tensor] | None = None,
     ) -> RenderedView:
         """As :meth:`render_views`, of cameras that :func:`place_views` placed and that are on the grid's device.
 
         The host does not wait for the device.
+
+        Args:
+            rays: of the views (:meth:`PlacedViews.rays`) where they were made before, for several fields at once.
         """
         height, width = size
         count = len(views.pose)
-        origins, directions = camera_rays(views.pose, views.intrinsics, height, width)
+        origins, directions = views.rays(size) if rays is None else rays
         origins, directions = (rays.reshape(count * height, width, 3) for rays in (origins, directions))
         rows = max(1, RAYS_AT_ONCE // width)
         blocks = [

@@ -61,6 +61,16 @@ def test_rows_differ_only_in_what_they_say():
         assert differences(f"{family}_rgb", f"{family}_rgb_sh") == {STEM}
 
 
+def test_live_rows_differ_from_stored_ones_only_in_where_views_come_from():
+    source = {"data.source", "data.fields_dir", "data.scans_dir"}
+    assert differences("rendered_rgb_sh", "live_rgb_sh") == {VIEWS, *source}
+    assert differences("live_rgb_sh", "live_jittered_rgb_sh") == {"data.poses"}
+    assert differences("live_rgb_sh", "live_fresh_rgb_sh") == {"data.poses", "LossOptions.quality"}
+    values = resolved("live_rgb_sh")
+    assert (values["data.fields_dir"], values["data.scans_dir"]) == ("w/fields", "d/scans")
+    assert values[VIEWS] == [] and values["test.views"] == ["w/views/original"]
+
+
 def test_rows_with_geometry_say_which():
     geometry = ("depth", "normal", "height", "alpha")
     assert resolved("rendered_rgb_geometry")[INPUTS] == geometry

@@ -1,5 +1,6 @@
 """The train task on live views: the stores' order, exact resuming, hold-out, refusals, scenes that come and go."""
 
+import pickle
 import shutil
 
 import gin
@@ -10,10 +11,19 @@ from enet.jitter import JitteredPoses
 from enet.live_scenes import choose_live
 from enet.live_views import LiveViews
 from enet.module import SegmentationModule
-from enet.options import SplitOptions, ViewOptions
+from enet.options import (
+    AugmentationOptions,
+    LossOptions,
+    NetworkOptions,
+    OptimizerOptions,
+    SplitOptions,
+    ViewOptions,
+)
 from enet.resident_scenes import ResidentScenes
 from enet.scene_order import group_scenes, visiting_steps
+from enet.sources import choose_sources
 from enet.task_train import train
+from enet.training import TrainingOptions
 from enet.view_source import TrainingOrder
 from tests.enet.bindings import bind_split
 from tests.enet.live_fixture import FRAMES, SCENES, SIZE, write_scenes, write_stores
@@ -90,9 +100,9 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("resident", [0.0, 1e-6])
-def test_killed_and_resumed_equals_uninterrupted(folder, tmp_path, monkeypatch, resume, resident):
-    bind(folder, poses=JitteredPoses(share=0.7), resident=resident)
+def test_killed_and_resumed_equals_uninterrupted(folder, tmp_path, monkeypatch, resume):
+    """With new poses, and scenes that come and go."""
+    bind(folder, poses=JitteredPoses(share=0.7), resident=1e-6)
     start(tmp_path, "whole")
     training_step = SegmentationModule.training_step
 
@@ -185,10 +195,13 @@ def test_the_plan_says_what_is_resident(folder, tmp_path):
     ("data.resident", -1.0, "data.resident = -1"), ("ViewOptions.color", "photo", "live views are renders"),
     ("LossOptions.quality", True, "data.poses = @DomePoses"), ("MixOptions.shares", (1.0,), "MixOptions.shares"),
     ("data.validation", "stored", "needs a folder of stores"),
+    ("SelfTrainingOptions.scenes", ("scene0003_00",), "gives stored views predicted labels"),
 ])  # fmt: skip
 def test_settings_that_cannot_be_are_refused(folder, tmp_path, binding, value, message):
     bind(folder)
     gin.bind_parameter(binding, value)
+    if binding.startswith("Self"):
+        gin.bind_parameter("SelfTrainingOptions.fused_dir", "fused")
     with pytest.raises(UserError, match=message):
         start(tmp_path, "run", plan=True)
 
@@ -217,21 +230,52 @@ def read_twice(source: LiveViews) -> ResidentScenes:
     for _ in range(2):
         for _ in source.batches(source.ordered_steps(FRAMES), CPU):
             pass
-    return source._on_device[CPU]
+    return source.pool.on(CPU)
 
 
 def test_a_scene_is_read_once_while_it_fits(folder):
     scenes = selection(folder, SplitOptions(train_scenes=SCENES[:3], val_scenes=SCENES[3:])).training
     everything = read_twice(LiveViews(scenes, options(folder), ViewOptions(), False))
-    assert (everything.reads, everything.unpacked, everything.numbers) == (3, 0, [0, 1, 2])
+    assert (everything.reads, everything.unpacked, everything.names) == (3, 0, list(SCENES[:3]))
     assert everything.compact_bytes == 0
     size = everything.ready_bytes // 3
     tight = read_twice(LiveViews(scenes, options(folder, resident=2.6e-9 * size), ViewOptions(), False))
     assert (tight.reads, tight.unpacked) == (3, 3), "what had to go was made again without reading it"
-    assert tight.numbers[-1] == 2 and tight.ready_bytes + tight.compact_bytes <= 2.6 * size
+    assert tight.names[-1] == SCENES[2] and tight.ready_bytes + tight.compact_bytes <= 2.6 * size
     assert 0 < tight.compact_bytes < 1.3 * size, "three compact scenes take little more than one"
     tiny = read_twice(LiveViews(scenes, options(folder, resident=1e-9), ViewOptions(), False))
-    assert (tiny.reads, tiny.unpacked, tiny.numbers) == (6, 0, [2]), "no room even for compact scenes"
+    assert (tiny.reads, tiny.unpacked, tiny.names) == (6, 0, [SCENES[2]]), "no room even for compact scenes"
+
+
+def test_sources_of_a_training_share_their_scenes(folder):
+    """Frames of the same scenes train and validate: each scene is read once."""
+    gin.bind_parameter("SplitOptions.train_scenes", SCENES[:2])
+    gin.bind_parameter("SplitOptions.val_frames", "held_out")
+    chosen = TrainingOptions(
+        NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions()
+    )  # fmt: skip
+    sources = pickle.loads(pickle.dumps(choose_sources((), None, options(folder), chosen, seed=0, device=CPU)))
+    assert (len(sources.training), len(sources.validation), sources.epoch_views) == (2 * 4, 2 * 2, 8)
+    for source in (sources.training, sources.validation):
+        for _ in source.batches(source.ordered_steps(3), CPU):
+            pass
+    assert sources.training.pool.on(CPU).reads == 2
+    sources.validation.release()
+    assert sources.training.pool.on(CPU).reads == 0
+
+
+def test_more_than_a_gpu_holds_is_refused_before_anything_is_made(folder, monkeypatch):
+    gin.bind_parameter("SplitOptions.val_scenes", SCENES[3:])
+    scenes = selection(folder, SplitOptions(val_scenes=SCENES[3:])).training
+    need = sum(scene.nbytes for scene in scenes)
+    chosen = TrainingOptions(
+        NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions()
+    )  # fmt: skip
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, need - 1))
+    gpu = torch.device("cuda")
+    with pytest.raises(UserError, match="set data.resident to what the network leaves"):
+        choose_sources((), None, options(folder), chosen, 0, gpu)
+    assert len(choose_sources((), None, options(folder, resident=need / 2e9), chosen, 0, gpu).training) == 3 * FRAMES
 
 
 def test_groups_fit_or_are_one_scene():
