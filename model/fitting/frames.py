@@ -125,7 +125,7 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
     map_shape = (len(indices), *depth_size)
     depths = torch.zeros(map_shape if scene.depth_size else (), dtype=torch.int16, device=device).expand(map_shape)
     alphas = torch.zeros(len(indices), *size, dtype=torch.uint8, device=device) if scene.transparent else None
-    masked = scene.mask_paths is not None
+    masked = scene.masked
     valid = torch.ones(len(indices), *size, dtype=torch.bool, device=device) if masked else None
     kept: list[int] = []
 
