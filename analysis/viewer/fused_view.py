@@ -10,6 +10,7 @@ from torch import Tensor
 
 from analysis.viewer.camera_math import BrowserCamera
 from model import render_features
+from utils.lenses import Lens
 
 if TYPE_CHECKING:
     from analysis.viewer.scene_state import SceneState
@@ -26,13 +27,13 @@ def fused_view(
 
 def fused_labels(
     state: SceneState, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int],
-    abandoned: Callable[[], bool] = lambda: False,
+    abandoned: Callable[[], bool] = lambda: False, lens: Lens | None = None,
 ) -> Tensor | None:  # fmt: skip
     """The same at any camera."""
     from enet.field_fusion import class_of
 
     field = state.field
-    origins, directions = (rays.reshape(-1, 3) for rays in field.view_rays(camera_to_world, intrinsics, size))
+    origins, directions = (rays.reshape(-1, 3) for rays in field.view_rays(camera_to_world, intrinsics, size, lens))
     labels = []
     for chosen in torch.arange(len(origins), device=origins.device).split(_RAYS_AT_ONCE[origins.device.type]):
         if abandoned():
