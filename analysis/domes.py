@@ -20,9 +20,10 @@ from torch import Tensor
 from analysis.instances import Instance
 from analysis.surface_points import area_vectors
 from dataloader import CameraList
-from utils.cameras import look_at
+from utils.cameras import look_at, pixel_directions
 from utils.errors import check_choice
 from utils.labels import label_set
+from utils.lenses import Lens
 
 
 @gin.configurable
@@ -66,6 +67,7 @@ class Trajectory:
         distances: float64 ``[V]``, metres, of the surfaces that some of them saw.
         floor: the floor's height.
         image_size: (height, width).
+        lens: of all of them; None for pinholes.
     """
 
     heights: Tensor
@@ -74,6 +76,7 @@ class Trajectory:
     distances: Tensor
     floor: float
     image_size: tuple[int, int]
+    lens: Lens | None = None
 
     @staticmethod
     def of(cameras: CameraList, depth: Tensor, floor: float) -> Trajectory:
@@ -82,7 +85,8 @@ class Trajectory:
         known = [view[view > 0] for view in depth]
         distances = torch.stack([view.double().median() for view in known if len(view)] or [torch.tensor(math.inf)])
         return Trajectory(
-            poses[:, 2, 3] - floor, roll_of(poses), cameras.intrinsics, distances, floor, cameras.image_size
+            poses[:, 2, 3] - floor, roll_of(poses), cameras.intrinsics, distances, floor, cameras.image_size,
+            cameras.lens,
         )
 
 
@@ -141,7 +145,8 @@ def draw_candidates(
     pixels = intrinsics[:, :2, 2] + noise * half
     rolls = trajectory.rolls[(uniform[:, 7] * len(trajectory.rolls)).astype(np.int64)]
     targets = torch.from_numpy(points)
-    poses = aim(torch.from_numpy(points + radius[:, None] * directions), targets, pixels, intrinsics, rolls)
+    eyes = torch.from_numpy(points + radius[:, None] * directions)
+    poses = aim(eyes, targets, pixels, intrinsics, rolls, trajectory.lens)
     return Candidates(poses, intrinsics, targets, pixels)
 
 
@@ -151,11 +156,11 @@ def aim(
     pixels: Tensor,  # float64 [M, 2]
     intrinsics: Tensor,  # float64 [M, 3, 3]
     rolls: Tensor,  # float64 [M], radians about the line of sight to the point
+    lens: Lens | None = None,
 ) -> Tensor:  # float64 [M, 4, 4]
     """Camera-to-world poses at ``eyes`` in which each of ``points`` appears at its pixel."""
     poses = look_at(eyes, points)
-    homogeneous = torch.cat((pixels, torch.ones_like(pixels[:, :1])), dim=1)
-    direction = torch.linalg.solve(intrinsics, homogeneous[..., None])[..., 0]
+    direction = pixel_directions(pixels, intrinsics, lens)
     to_axis = _rotation_to_axis(direction / direction.norm(dim=1, keepdim=True))
     cosine, sine = rolls.cos(), rolls.sin()
     zero, one = torch.zeros_like(rolls), torch.ones_like(rolls)
