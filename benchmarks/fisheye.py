@@ -1,7 +1,7 @@
 """A fisheye capture and its pinhole twin: one room from the same poses, each fitted, each measured at both cameras.
 
-    python benchmarks/fisheye.py OUT [--field-of-view 150] [--size 180 240] [--frames 48] [--resolution 96]
-                                 [--steps 1200] [--rays 4096]
+    python benchmarks/fisheye.py OUT [--field-of-view 150] [--size 120 160] [--frames 32] [--resolution 64]
+                                 [--steps 400] [--rays 4096]
 
 OUT receives two folders of scans. Frames 0, 8, 16, ... are held out of both fits. Pictures have the same number of
 pixels, so the fisheye's show each surface at fewer of them. Annotations of the fisheye's held-out cameras are compared
@@ -36,6 +36,7 @@ from utils.device import choose_device  # noqa: E402
 DATA = FitData()
 RAYS_CHECKED = 2000
 FACES_AT_ONCE = 2000
+NEAR = 0.01  # metres, as annotate.near
 
 
 def fitted(scene: Scene, options: FitOptions, device: torch.device) -> tuple[RadianceField, float]:
@@ -54,7 +55,8 @@ def measured(field: RadianceField, scene: Scene) -> dict[str, float | None]:
 
 
 def nearest_faces(corners: np.ndarray, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Face [R] (-1: none) and distance [R] that rays hit first, by Möller and Trumbore's test of every face.
+    """Face [R] (-1: none) and distance [R] that rays from one point hit first, by Möller and Trumbore's test of every
+    face; their determinants are linear in the directions.
 
     Args:
         corners: float64 [F, 3, 3].
@@ -64,14 +66,14 @@ def nearest_faces(corners: np.ndarray, origin: np.ndarray, directions: np.ndarra
     face, distance = np.full(len(directions), -1), np.full(len(directions), np.inf)
     for first in range(0, len(corners), FACES_AT_ONCE):
         a, b, c = corners[first : first + FACES_AT_ONCE].transpose(1, 0, 2)
-        across = np.cross(directions[:, None], (c - a)[None])  # [R, F, 3]
+        edge1, edge2, offset = b - a, c - a, origin - a
+        turned = np.cross(offset, edge1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            inverse = 1 / np.einsum("fk,rfk->rf", b - a, across)
-            u = np.einsum("fk,rfk->rf", origin - a, across) * inverse
-            turned = np.cross(origin - a, b - a)
+            inverse = 1 / (directions @ np.cross(edge2, edge1).T)
+            u = directions @ np.cross(edge2, offset).T * inverse
             v = directions @ turned.T * inverse
-            t = ((c - a) * turned).sum(1) * inverse
-            t = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 1e-2), t, np.inf)
+            t = (edge2 * turned).sum(1) * inverse
+            t = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > NEAR), t, np.inf)
         best = t.argmin(1)
         nearer = t[np.arange(len(t)), best] < distance
         distance = np.where(nearer, t[np.arange(len(t)), best], distance)
@@ -105,11 +107,11 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--field-of-view", type=float, default=150.0, help="of the fisheye's image circle, degrees")
     parser.add_argument("--pinhole", type=float, default=90.0, help="horizontal field of view of the twin, degrees")
-    parser.add_argument("--size", type=int, nargs=2, default=(180, 240), help="height and width of the pictures")
-    parser.add_argument("--frames", type=int, default=48)
+    parser.add_argument("--size", type=int, nargs=2, default=(120, 160), help="height and width of the pictures")
+    parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--room", type=int, default=0)
-    parser.add_argument("--resolution", type=int, default=96)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--resolution", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--rays", type=int, default=4096)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
