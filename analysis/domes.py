@@ -25,6 +25,7 @@ from utils.errors import check_choice
 from utils.labels import label_set
 from utils.lenses import Lens
 
+_WITHIN_EDGE = 0.98  # of the image circle's radius
 
 @gin.configurable
 @dataclass(frozen=True)
@@ -142,12 +143,22 @@ def draw_candidates(
     height, width = trajectory.image_size
     half = torch.tensor([width, height], dtype=torch.float64) / 2
     noise = torch.from_numpy(2 * uniform[:, 5:7] - 1) * options.aim_noise
-    pixels = intrinsics[:, :2, 2] + noise * half
+    pixels = _within_lens(intrinsics[:, :2, 2] + noise * half, intrinsics, trajectory.lens)
     rolls = trajectory.rolls[(uniform[:, 7] * len(trajectory.rolls)).astype(np.int64)]
     targets = torch.from_numpy(points)
     eyes = torch.from_numpy(points + radius[:, None] * directions)
     poses = aim(eyes, targets, pixels, intrinsics, rolls, trajectory.lens)
     return Candidates(poses, intrinsics, targets, pixels)
+
+
+def _within_lens(pixels: Tensor, intrinsics: Tensor, lens: Lens | None) -> Tensor:
+    """Pixels ``[M, 2]``, moved towards the principal point where the lens does not see them."""
+    if lens is None:
+        return pixels
+    center, focal = intrinsics[:, :2, 2], intrinsics[:, [0, 1], [0, 1]]
+    edge = lens.distort(torch.tensor([lens.reach, 0.0], dtype=torch.float64)).norm()
+    distance = ((pixels - center) / focal).norm(dim=1, keepdim=True)
+    return center + (pixels - center) * (_WITHIN_EDGE * edge / distance.clamp(min=1e-9)).clamp(max=1)
 
 
 def aim(

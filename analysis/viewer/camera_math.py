@@ -86,8 +86,8 @@ def view_shape(cameras: CameraList, index: int) -> tuple[float, float]:
     intrinsics, (height, width) = cameras.intrinsics[index], cameras.image_size
     if cameras.lens is None:
         return vertical_fov(intrinsics, height), view_aspect(intrinsics, (height, width))
-    edges = torch.tensor([[width / 2 / float(intrinsics[0, 0]), 0.0], [0.0, height / 2 / float(intrinsics[1, 1])]])
-    directions, found = cameras.lens.directions(edges.double())
+    across, down = width / 2 / float(intrinsics[0, 0]), height / 2 / float(intrinsics[1, 1])
+    directions, found = cameras.lens.directions(torch.tensor([[across, 0.0], [0.0, down]], dtype=torch.float64))
     reach = cameras.lens.reach if cameras.lens.is_fisheye else math.atan(cameras.lens.reach)
     angles = torch.where(found, torch.atan2(directions[:, :2].norm(dim=1), directions[:, 2]), reach)
     across, down = torch.tan(angles.clamp(max=_WIDEST_SHOWN / 2)).tolist()
