@@ -57,13 +57,13 @@ class CalibratedCamera:
     source: str = ""
 
     def __post_init__(self) -> None:
-        coefficients = (*self.lens.radial, *self.lens.tangential, *self.lens.prism)
-        numbers = torch.tensor([*self.focal, *self.center, *coefficients], dtype=torch.float64)
+        numbers = torch.tensor([*self.focal, *self.center, *self.lens.coefficients], dtype=torch.float64)
         sound = 1 <= min(self.size) and max(self.size) <= LARGEST_SIDE and float(numbers.abs().max()) < _LARGEST_NUMBER
         if not sound or not is_plausible_focal(self.focal, self.size):
             raise UserError(f"{self.source}: a camera of {short(self.size[1])}x{short(self.size[0])} pixels with focal "
-                            f"lengths {self.focal}, principal point {self.center} and distortion {coefficients}; "
-                            "expected finite numbers and focal lengths of about the pictures' size")
+                            f"lengths {self.focal}, principal point {self.center} and distortion "
+                            f"{self.lens.coefficients}; expected finite numbers and focal lengths of about the "
+                            "pictures' size")
 
     @property
     def intrinsics(self) -> Tensor:

@@ -20,6 +20,7 @@ _READ = {
     "SIMPLE_RADIAL": (4, (0, 0, 1, 2), {"radial": (3,)}),
     "RADIAL": (5, (0, 0, 1, 2), {"radial": (3, 4)}),
     "OPENCV": (8, (0, 1, 2, 3), {"radial": (4, 5), "tangential": (6, 7)}),
+    "FULL_OPENCV": (12, (0, 1, 2, 3), {"radial": (4, 5, 8), "tangential": (6, 7), "divisor": (9, 10, 11)}),
     "OPENCV_FISHEYE": (8, (0, 1, 2, 3), {"radial": (4, 5, 6, 7)}),
     "SIMPLE_RADIAL_FISHEYE": (4, (0, 0, 1, 2), {"radial": (3,)}),
     "RADIAL_FISHEYE": (5, (0, 0, 1, 2), {"radial": (3, 4)}),
@@ -54,7 +55,7 @@ class ColmapCamera:
     parameters: tuple[float, ...]
 
     def calibrated(self) -> CalibratedCamera:
-        """Raises :class:`UserError` when the model is none of those above: rational, or of another projection."""
+        """Raises :class:`UserError` when the model is none of those above."""
         if self.model not in _READ:
             raise UserError(f"{self.source}: camera {self.number} has the model {short(self.model)}; expected one of "
                             f"{', '.join(_READ)}: undistort the images with COLMAP's image_undistorter, or choose one "

@@ -15,7 +15,7 @@ from tests.dataloader.scene_exports import random_capture, transforms, write_col
 from utils.cameras import pixel_grid, project, unproject, view_directions
 from utils.depth_images import write_depth
 from utils.errors import UserError
-from utils.lenses import FISHEYE
+from utils.lenses import FISHEYE, Lens
 
 EYE = torch.eye(4, dtype=torch.float64)
 F, FY, CX, CY = 11.0, 12.0, 15.2, 12.7  # of a picture of 32 x 24 pixels, which reaches 88 degrees to the left
@@ -81,6 +81,16 @@ def test_colmaps_fisheye_models_project_as_its_documentation_says(model, tmp_pat
     assert scene.lens.projection == FISHEYE and scene.image_size == (24, 32) and scene.resampled_from is None
     assert all(torch.equal(scene.read_color(k), image) for k, image in enumerate(random_capture().images))
     assert any("fisheye lens is kept" in remark for remark in scene.remarks)
+
+
+def test_colmaps_rational_model_is_undistorted_or_kept(tmp_path):
+    folder = write_colmap(tmp_path, random_capture(), binary=False)
+    numbers = (40.0, 37.5, 15.2, 12.7, 0.4, -0.1, 1e-3, -2e-3, 0.02, 0.6, 0.05, 0.01)
+    (folder / "sparse/0/cameras.txt").write_text(f"7 FULL_OPENCV 32 24 {' '.join(map(repr, numbers))}\n")
+    assert load_scene(folder).lens is None and all(load_scene(folder).resampled_from)
+    gin.bind_parameter("LensOptions.keep", "all")
+    lens = load_scene(folder).lens
+    assert lens == Lens(radial=(0.4, -0.1, 0.02, 0.0), tangential=(1e-3, -2e-3), divisor=(0.6, 0.05, 0.01))
 
 
 @pytest.mark.parametrize("named", [{}, {"camera_model": "EQUIDISTANT"}, {"camera_model": "OPENCV", "is_fisheye": True}])
