@@ -13,23 +13,30 @@ from lib.raster import RayTree
 from model import PlenoxelGrid, RadianceField, RenderOptions, fuse_views, render_rays
 from model.annotation import annotate_views, face_labels, vertex_labels
 from model.fitting.carving import project_cells
+from model.fitting.evaluation import mean_measurements, render_held_out
 from model.fitting.exposure import ExposureEstimate
 from model.fitting.fitter import FitOptions
-from model.fitting.frames import Frames, load_training_frames
+from model.fitting.frames import Frames, load_training_frames, split_frames
 from model.fitting.options import FitData, FitGrid, FitOptimization, FitPoses, FitRegularization
 from model.fitting.poses import PoseRefinement, _motion_jacobian, _rigid_motion
+from model.fitting.preparation import prepare_fitter
 from model.fitting.ray_sampler import RaySampler
 from model.fitting.scene_fit import FitSettings, fit_scene
 from model.task_annotate import annotate
 from model.task_render import render
 from model.view_rays import grid_rays
-from tests.dataloader.fisheye_fixture import SIZE, write_fisheye_room
+from tests.dataloader.fisheye_fixture import SIZE, write_fisheye_room, write_pinhole_twin
 from utils.cameras import camera_rays, pixel_grid, project, seen_pixels, unproject
 from utils.errors import UserError
 from utils.lenses import FISHEYE, Lens
 from utils.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 CPU = torch.device("cpu")
+DATA = FitData(holdout_every=6)
+OPTIONS = FitOptions(
+    FitGrid(resolutions=(40,)), FitOptimization(steps=(96,), rays_per_step=(2048,)),
+    FitRegularization(depth=1.0, free_space=0.1), poses=FitPoses(rounds=2, tracked_only=False),
+)  # fmt: skip
 NAME = "scene9000_00"
 FISH = Lens(FISHEYE, (-0.02, 0.004, -0.001, 1e-4), limit=1.4)
 THIN = Lens(FISHEYE, (-0.02, 0.004, 0.0, 0.0), (1e-3, -2e-3), (3e-3, 1e-3), 1.4)
@@ -51,12 +58,7 @@ def folder(tmp_path_factory):
     """scans/, fields/ and views/ of one room, as the tasks make them."""
     folder = tmp_path_factory.mktemp("fisheye")
     write_fisheye_room(folder / "scans" / NAME)
-    options = FitOptions(
-        FitGrid(resolutions=(40,)), FitOptimization(steps=(96,), rays_per_step=(2048,)),
-        FitRegularization(depth=1.0, free_space=0.1), poses=FitPoses(rounds=2, tracked_only=False),
-    )  # fmt: skip
-    fit_scene(folder / "scans" / NAME, folder / "fields" / f"plenoxel_scannet_{NAME}",
-              FitSettings(FitData(holdout_every=6), options), CPU)
+    fit_scene(folder / "scans" / NAME, folder / "fields" / f"plenoxel_scannet_{NAME}", FitSettings(DATA, OPTIONS), CPU)
     render(str(folder / "scans"), str(folder / "fields"), str(folder / "views"), size=SIZE, device="cpu")
     annotate(str(folder / "scans"), str(folder / "views"), with_depth=True, device="cpu")
     return folder
@@ -94,6 +96,18 @@ def small_grid(device="cpu"):
 def test_the_fit_says_how_good_it_is_through_the_lens(folder):
     results = json.loads((folder / "fields" / f"plenoxel_scannet_{NAME}" / "results.json").read_text())
     assert results["psnr"] > 26 and results["image_size"] == list(SIZE)  # 13.4 where rays ignore the lens
+
+
+def test_its_field_is_as_good_at_pinhole_cameras_as_that_of_the_pinhole_twin(field, tmp_path):
+    twin = load_scene(write_pinhole_twin(tmp_path / "twin"))
+    frames = load_training_frames(twin, DATA, CPU)
+    fitter, placement = prepare_fitter(twin, frames, DATA, OPTIONS)
+    fitter.run()
+    fields = {"twin": RadianceField(fitter.grid, placement.transform(), fitter.capture()), "fisheye": field}
+    _, held_out = split_frames(twin.frames, DATA)
+    psnr = {name: mean_measurements([view.measurements() for view in render_held_out(
+        each, twin, held_out, SIZE, RenderOptions())])["psnr_given_pose"] for name, each in fields.items()}  # fmt: skip
+    assert psnr["fisheye"] > psnr["twin"] - 0.5 and psnr["fisheye"] > 26, psnr
 
 
 def test_stores_record_the_lens_and_hold_nothing_beyond_it(scene, store, seen):
@@ -277,7 +291,7 @@ def test_moved_fisheye_cameras_come_back(field, scene, seen):
 def test_the_frames_depth_lies_on_the_mesh(scene):
     from model.fitting.point_cloud import depth_point_cloud
 
-    frames = load_training_frames(scene, FitData(holdout_every=6), CPU)
+    frames = load_training_frames(scene, DATA, CPU)
     assert frames.lens == scene.lens and torch.equal(frames.valid[0], frames.valid[3]) and not frames.valid.all()
     points = depth_point_cloud(frames).points
     mesh = load_mesh(scene.label_mesh_path)
