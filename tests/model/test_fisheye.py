@@ -304,6 +304,16 @@ def test_the_frames_depth_lies_on_the_mesh(scene):
     assert torch.where(near, gap, torch.inf).amin(1).quantile(0.98) < 1e-3
 
 
+def test_live_training_is_refused(folder):
+    from enet.live_options import DataOptions
+    from enet.live_scenes import _open_scene
+
+    data = DataOptions("live", folder / "fields", folder / "scans", SIZE, 1, "majority", 0.01, None, "live", 0.0, 1,
+                       "refuse")  # fmt: skip
+    with pytest.raises(UserError, match="photographed through a lens, and views that are rendered live are pinholes'"):
+        _open_scene(NAME, data)
+
+
 def test_transparent_pictures_through_a_lens_are_refused(tmp_path):
     from tests.dataloader.scene_exports import random_capture, transforms, write_transforms
 
