@@ -13,12 +13,13 @@ from torch.nn.functional import grid_sample
 
 from dataloader.calibrated_camera import CalibratedCamera, Rectangle
 from dataloader.lens_options import LensOptions
-from utils.cameras import pixel_grid, seen_pixels, view_directions
+from utils.cameras import pixel_grid, scale_intrinsics, seen_pixels, view_directions
 from utils.errors import UserError, reading
 from utils.images import resize_image
 from utils.lenses import Lens
 
 _SMALLEST_SHARE = 0.5
+_COMPARED_SIDE = 96  # pixels, of the picture in which cameras' views are compared
 _LARGEST_GROWTH = 16
 _MAPS_KEPT = 8
 _SAME = 1e-9
@@ -48,11 +49,13 @@ def common_camera(cameras: list[CalibratedCamera], options: LensOptions) -> Comm
     if not options.keeps(main.lens):
         intrinsics, size, covers = common_pinhole(cameras)
         return CommonCamera(intrinsics, size, None, covers)
-    seen = seen_pixels(main.intrinsics, main.size, main.lens)
+    small = tuple(max(1, round(side * min(1.0, _COMPARED_SIDE / max(main.size)))) for side in main.size)
+    intrinsics = scale_intrinsics(main.intrinsics, main.size, small)
+    seen = seen_pixels(intrinsics, small, main.lens)
     if not bool(seen.any()):
         raise UserError(f"{main.source}: its lens sees no pixel of its pictures (distortion {main.lens.radial}); "
                         "calibrate the camera again, or enlarge LensOptions.widest")
-    shares = {camera: float(covered_pixels(camera, main.intrinsics, main.size, main.lens)[seen].double().mean())
+    shares = {camera: float(covered_pixels(camera, intrinsics, small, main.lens)[seen].double().mean())
               for camera in set(cameras)}  # fmt: skip
     covers = [shares[camera] >= _SMALLEST_SHARE for camera in cameras]
     return CommonCamera(main.intrinsics, main.size, main.lens, covers)
