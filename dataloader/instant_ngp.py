@@ -189,7 +189,7 @@ def _camera_to_world(matrix: Any) -> Tensor:
 def _camera(file: Path, relative: str, values: Mapping[str, Any], size: tuple[int, int]) -> CalibratedCamera:
     """The camera of one frame, for its image's size."""
     source = f"{file} ({relative})"
-    fisheye = values.get("is_fisheye") is True or values.get("camera_model") in _FISHEYE_MODELS
+    fisheye = bool(values.get("is_fisheye")) or values.get("camera_model") in _FISHEYE_MODELS
     width, height = (_number(source, values, name, side) for name, side in (("w", size[1]), ("h", size[0])))
     focal = _focal(source, values, width, height, fisheye)
     center = (_number(source, values, "cx", width / 2), _number(source, values, "cy", height / 2))

@@ -93,7 +93,7 @@ def test_colmaps_rational_model_is_undistorted_or_kept(tmp_path):
     assert lens == Lens(radial=(0.4, -0.1, 0.02, 0.0), tangential=(1e-3, -2e-3), divisor=(0.6, 0.05, 0.01))
 
 
-@pytest.mark.parametrize("named", [{}, {"camera_model": "EQUIDISTANT"}, {"camera_model": "OPENCV", "is_fisheye": True}])
+@pytest.mark.parametrize("named", [{}, {"camera_model": "EQUIDISTANT"}, {"camera_model": "OPENCV", "is_fisheye": 1}])
 def test_transforms_json_and_colmap_give_the_same_scene(named, tmp_path):
     capture = random_capture()
     one = load_scene(fisheye_capture(tmp_path / "one"))
