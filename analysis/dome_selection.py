@@ -188,7 +188,8 @@ class DomeSelector:
         small = cameras.resized(tuple(self._selection.size))
         fragments = rasterize(
             self._mesh.vertices, self._mesh.faces, rigid_inverse(small.camera_to_world), small.intrinsics,
-            *small.image_size, outputs=("face", "depth"),
+            *small.image_size, outputs=("face", "depth"), lens=small.lens,
+            tree=self._mesh.ray_tree() if small.lens else None,
         )  # fmt: skip
         own = torch.zeros(len(self._labels) + 1, dtype=torch.bool)  # the last one is for face -1
         own[torch.from_numpy(target.instance.faces)] = True
@@ -204,7 +205,7 @@ class DomeSelector:
             if not reason:
                 observed = self._observers.observed_share(
                     fragments.depth[view], small.intrinsics[view].float(), small.camera_to_world[view].float(),
-                    self._quality.angle_scale, self._quality.depth_tolerance,
+                    self._quality.angle_scale, self._quality.depth_tolerance, small.lens,
                 )  # fmt: skip
                 info["observed"] = round(observed, 4)
                 reason = "unobserved" if observed < self._selection.min_observed else ""
@@ -231,6 +232,7 @@ class DomeSelector:
         return CameraList(
             scene=self._originals.scene, names=[str(index) for index in chosen], camera_to_world=poses,
             intrinsics=batch.intrinsics[chosen], image_size=self._trajectory.image_size, info=info,
+            lens=self._trajectory.lens,
         )  # fmt: skip
 
 
@@ -251,7 +253,7 @@ def selected_cameras(
         intrinsics += [matrix[None] for matrix in selection.intrinsics[number][:count]]
     return CameraList(
         scene=originals.scene, names=names, camera_to_world=torch.cat(poses), intrinsics=torch.cat(intrinsics),
-        image_size=originals.image_size, info=info,
+        image_size=originals.image_size, info=info, lens=originals.lens,
     )  # fmt: skip
 
 

@@ -20,10 +20,12 @@ from torch import Tensor
 from analysis.instances import Instance
 from analysis.surface_points import area_vectors
 from dataloader import CameraList
-from utils.cameras import look_at
+from utils.cameras import look_at, pixel_directions
 from utils.errors import check_choice
 from utils.labels import label_set
+from utils.lenses import Lens
 
+_WITHIN_EDGE = 0.98  # of the image circle's radius
 
 @gin.configurable
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Trajectory:
         distances: float64 ``[V]``, metres, of the surfaces that some of them saw.
         floor: the floor's height.
         image_size: (height, width).
+        lens: of all of them; None for pinholes.
     """
 
     heights: Tensor
@@ -74,6 +77,7 @@ class Trajectory:
     distances: Tensor
     floor: float
     image_size: tuple[int, int]
+    lens: Lens | None = None
 
     @staticmethod
     def of(cameras: CameraList, depth: Tensor, floor: float) -> Trajectory:
@@ -82,7 +86,8 @@ class Trajectory:
         known = [view[view > 0] for view in depth]
         distances = torch.stack([view.double().median() for view in known if len(view)] or [torch.tensor(math.inf)])
         return Trajectory(
-            poses[:, 2, 3] - floor, roll_of(poses), cameras.intrinsics, distances, floor, cameras.image_size
+            poses[:, 2, 3] - floor, roll_of(poses), cameras.intrinsics, distances, floor, cameras.image_size,
+            cameras.lens,
         )
 
 
@@ -138,11 +143,22 @@ def draw_candidates(
     height, width = trajectory.image_size
     half = torch.tensor([width, height], dtype=torch.float64) / 2
     noise = torch.from_numpy(2 * uniform[:, 5:7] - 1) * options.aim_noise
-    pixels = intrinsics[:, :2, 2] + noise * half
+    pixels = _within_lens(intrinsics[:, :2, 2] + noise * half, intrinsics, trajectory.lens)
     rolls = trajectory.rolls[(uniform[:, 7] * len(trajectory.rolls)).astype(np.int64)]
     targets = torch.from_numpy(points)
-    poses = aim(torch.from_numpy(points + radius[:, None] * directions), targets, pixels, intrinsics, rolls)
+    eyes = torch.from_numpy(points + radius[:, None] * directions)
+    poses = aim(eyes, targets, pixels, intrinsics, rolls, trajectory.lens)
     return Candidates(poses, intrinsics, targets, pixels)
+
+
+def _within_lens(pixels: Tensor, intrinsics: Tensor, lens: Lens | None) -> Tensor:
+    """Pixels ``[M, 2]``, moved towards the principal point where the lens does not see them."""
+    if lens is None:
+        return pixels
+    center, focal = intrinsics[:, :2, 2], intrinsics[:, [0, 1], [0, 1]]
+    edge = lens.distort(torch.tensor([lens.reach, 0.0], dtype=torch.float64)).norm()
+    distance = ((pixels - center) / focal).norm(dim=1, keepdim=True)
+    return center + (pixels - center) * (_WITHIN_EDGE * edge / distance.clamp(min=1e-9)).clamp(max=1)
 
 
 def aim(
@@ -151,11 +167,11 @@ def aim(
     pixels: Tensor,  # float64 [M, 2]
     intrinsics: Tensor,  # float64 [M, 3, 3]
     rolls: Tensor,  # float64 [M], radians about the line of sight to the point
+    lens: Lens | None = None,
 ) -> Tensor:  # float64 [M, 4, 4]
     """Camera-to-world poses at ``eyes`` in which each of ``points`` appears at its pixel."""
     poses = look_at(eyes, points)
-    homogeneous = torch.cat((pixels, torch.ones_like(pixels[:, :1])), dim=1)
-    direction = torch.linalg.solve(intrinsics, homogeneous[..., None])[..., 0]
+    direction = pixel_directions(pixels, intrinsics, lens)
     to_axis = _rotation_to_axis(direction / direction.norm(dim=1, keepdim=True))
     cosine, sine = rolls.cos(), rolls.sin()
     zero, one = torch.zeros_like(rolls), torch.ones_like(rolls)

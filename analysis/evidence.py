@@ -16,6 +16,7 @@ from analysis.observers import spread_views
 from dataloader import ViewStore
 from model import render_features, spread_features
 from model.radiance_field import RadianceField
+from utils.lenses import Lens
 
 CHANNELS = ("rgb", "photo")  # of the store of training views
 _LEAST_ALPHA = 0.05
@@ -52,7 +53,10 @@ class Evidence:
         for view in spread_views(store, max_views, exclude):
             render, photo = store.read("rgb", view), store.read("photo", view)
             difference = (matched_colors(render, photo) - photo).abs().mean(0)[..., None].to(device)
-            rays = field.view_rays(store.cameras.camera_to_world[view], store.cameras.intrinsics[view], store.size)
+            cameras = store.cameras
+            rays = field.view_rays(
+                cameras.camera_to_world[view], cameras.intrinsics[view], store.size, cameras.lens
+            )
             values, weights = spread_features(grid, difference.contiguous(), *rays)
             total, weight = total + values, weight + weights
         mean = total.sum() / weight.sum().clamp(min=1e-9)
@@ -60,10 +64,13 @@ class Evidence:
 
     @torch.no_grad()
     def render(
-        self, camera_to_world: Tensor, intrinsics: Tensor, alpha: Tensor
+        self, camera_to_world: Tensor, intrinsics: Tensor, alpha: Tensor, lens: Lens | None = None
     ) -> Tensor:  # float32 [H, W], on the CPU
-        """The residual of what a camera sees; ``alpha [H, W]`` is the field's opacity there."""
-        rays = self.field.view_rays(camera_to_world, intrinsics, tuple(alpha.shape))
+        """The residual of what a camera sees; ``alpha [H, W]`` is the field's opacity there.
+
+        Where it is not opaque, as in pixels that a lens does not see, the residual goes to 0.
+        """
+        rays = self.field.view_rays(camera_to_world, intrinsics, tuple(alpha.shape), lens)
         rendered = render_features(self.field.grid, self.residual, *rays)[..., 0].cpu()
         return rendered / alpha.cpu().clamp(min=_LEAST_ALPHA)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from analysis.coverage import class_pixels
 from dataloader import CameraList
-from utils.cameras import project
+from utils.cameras import project, seen_pixels
 from utils.labels import UNANNOTATED
 
 REASONS = {
@@ -64,17 +64,21 @@ def judge_views(
 ) -> list[dict[str, Any]]:
     """``info`` of each camera with the decision added: accepted, reason, coverage and the numbers behind it.
 
+    Shares are of the pixels that the cameras' lens sees.
+
     The reason is the first that applies, in the order of :data:`REASONS`; an accepted view's reason is empty.
     """
-    num_pixels = labels.shape[-2] * labels.shape[-1]
+    seen = seen_pixels(cameras.intrinsics, cameras.image_size, cameras.lens)
+    unseen = torch.zeros(len(labels), dtype=torch.float64) if seen is None else (~seen).flatten(1).sum(1).double()
+    num_pixels = labels.shape[-2] * labels.shape[-1] - unseen
     counts = class_pixels(labels)
     nearest = torch.where(depth > 0, depth, torch.inf).flatten(1).amin(1)
-    hits = (depth > 0).flatten(1).float().mean(1)
+    hits = (depth > 0).flatten(1).sum(1) / num_pixels
     judged = []
     for view, info in enumerate(cameras.info):
         target_class = info["target_class_index"]
-        coverage = float(counts[view, target_class]) / num_pixels
-        unannotated = float(counts[view, UNANNOTATED]) / num_pixels
+        coverage = float(counts[view, target_class] / num_pixels[view])
+        unannotated = float((counts[view, UNANNOTATED] - unseen[view]) / num_pixels[view])
         failed = {
             "too_close": float(nearest[view]) < options.min_distance,
             "few_hits": float(hits[view]) < options.min_hits,
@@ -103,7 +107,7 @@ def _is_occluded(labels: Tensor, depth: Tensor, cameras: CameraList, view: int, 
     info = cameras.info[view]
     point = torch.tensor(info["target_point"], dtype=torch.float64)
     uv, target_depth = project(
-        point, cameras.intrinsics[view], cameras.camera_to_world[view]
+        point, cameras.intrinsics[view], cameras.camera_to_world[view], cameras.lens
     )
     height, width = depth.shape
     column, row = (int(value) for value in uv.floor())

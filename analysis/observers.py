@@ -14,8 +14,9 @@ from torch import Tensor
 
 from analysis.surface import surface_depth
 from dataloader import SceneTransform, ViewStore
-from utils.cameras import pixel_grid, unproject
+from utils.cameras import pixel_grid, project_local, seen_pixels, unproject
 from utils.errors import UserError
+from utils.lenses import Lens
 
 _POINTS_AT_ONCE = 1 << 21
 
@@ -38,8 +39,9 @@ class Observers:
 
     camera_to_world: Tensor  # float32 [K, 4, 4]
     intrinsics: Tensor  # float32 [K, 3, 3]
-    depth: Tensor  # float32 [K, H, W], metres along the optical axis, 0 = unknown
+    depth: Tensor  # float32 [K, H, W], metres along the optical axis (a fisheye lens's along the ray), 0 = unknown
     each: float = 1.0  # how many views each stands for
+    lens: Lens | None = None  # of all views
 
     @staticmethod
     def from_store(
@@ -61,6 +63,7 @@ class Observers:
             camera_to_world=store.cameras.camera_to_world[chosen].float(),
             intrinsics=store.cameras.intrinsics[chosen].float(),
             depth=torch.stack([depth_of(store, index) for index in chosen]),
+            lens=store.cameras.lens,
         )
 
     def observe(
@@ -77,7 +80,7 @@ class Observers:
         at_once = max(1, _POINTS_AT_ONCE // max(1, len(points)))
         parts = (values.split(at_once) for values in (self.camera_to_world, self.intrinsics, self.depth))
         for pose, intrinsics, depth in zip(*parts, strict=True):
-            seen = was_seen(points, pose, intrinsics, depth, depth_tolerance)  # [k, P]
+            seen = was_seen(points, pose, intrinsics, depth, depth_tolerance, self.lens)  # [k, P]
             cosine = (F.normalize(pose[:, None, :3, 3] - points, dim=-1) * direction).sum(-1)
             angle = torch.acos(cosine.clamp(-1, 1))
             support += self.each * torch.where(seen, torch.exp(-((angle / angle_scale) ** 2)), 0.0).sum(0)
@@ -86,17 +89,19 @@ class Observers:
 
     def observed_share(
         self,
-        surface: Tensor,  # float32 [H, W], metres along the optical axis, 0 = no surface
+        surface: Tensor,  # float32 [H, W], metres along the optical axis (a fisheye lens's along the ray), 0 = none
         intrinsics: Tensor,  # float32 [3, 3]
         camera_to_world: Tensor,  # float32 [4, 4]
         angle_scale: float,
         depth_tolerance: float,
+        lens: Lens | None = None,
     ) -> float:
-        """Mean saturated support (1 - exp(-support)) of a view's pixels, those without a surface as 0."""
+        """Mean saturated support (1 - exp(-support)) of the pixels that a view sees, those without a surface as 0."""
         known = surface > 0
-        points = unproject(pixel_grid(*surface.shape)[known], surface[known], intrinsics, camera_to_world)
+        points = unproject(pixel_grid(*surface.shape)[known], surface[known], intrinsics, camera_to_world, lens)
         support = self.observe(points, camera_to_world[:3, 3], angle_scale, depth_tolerance).support
-        return float((1 - torch.exp(-support)).sum()) / surface.numel()
+        seen = seen_pixels(intrinsics, tuple(surface.shape), lens)
+        return float((1 - torch.exp(-support)).sum()) / (surface.numel() if seen is None else max(1, int(seen.sum())))
 
 
 def spread_views(store: ViewStore, most: int, exclude: frozenset[str] = frozenset()) -> list[int]:
@@ -126,12 +131,17 @@ def was_seen(
     intrinsics: Tensor,  # [..., 3, 3]
     depth: Tensor,  # [..., H, W]
     tolerance: float,
+    lens: Lens | None = None,
 ) -> Tensor:  # bool [..., P]
     """Whether each point is the surface that a view's depth shows at its pixel."""
     height, width = depth.shape[-2:]
     local = (points - pose[..., None, :3, 3]) @ pose[..., :3, :3]
-    homogeneous, point_depth = local @ intrinsics.mT, local[..., 2]
-    column, row = (homogeneous[..., :2] / homogeneous[..., 2:]).floor().unbind(-1)
+    if lens is None:
+        homogeneous, point_depth = local @ intrinsics.mT, local[..., 2]
+        uv = homogeneous[..., :2] / homogeneous[..., 2:]
+    else:
+        uv, point_depth = project_local(local, intrinsics[..., None, :, :], lens)
+    column, row = uv.floor().unbind(-1)
     inside = (point_depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     index = torch.where(inside, row * width + column, 0.0).long()
     surface = depth.flatten(-2).gather(-1, index)

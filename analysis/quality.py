@@ -35,6 +35,7 @@ from model.radiance_field import RadianceField
 from utils.cameras import opaque_depth, pixel_grid, unproject
 from utils.errors import UserError
 from utils.identity import store_identity
+from utils.lenses import Lens
 from utils.progress import progress
 
 FEATURES = ("residual", "texture", "transparency", "support", "angle")
@@ -83,11 +84,13 @@ class View:
     Attributes:
         color: float32 ``[..., 3, H, W]``.
         alpha: float32 ``[..., H, W]``, the field's opacity.
-        field: float32 ``[..., H, W]``, metres along the optical axis, the field's depth; 0 = none.
+        field: float32 ``[..., H, W]``, metres along the optical axis (a fisheye lens's along the ray), the field's
+            depth; 0 = none.
         surface: float32 ``[..., H, W]``, the mesh's depth if there is a mesh, else the field's; 0 = none, and no
             quality.
         camera_to_world: ``[..., 4, 4]``.
         intrinsics: ``[..., 3, 3]``.
+        lens: of all; None for pinholes.
     """
 
     color: Tensor
@@ -96,6 +99,7 @@ class View:
     surface: Tensor
     camera_to_world: Tensor
     intrinsics: Tensor
+    lens: Lens | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ class QualityEstimator:
         options, surface = self.options, view.surface
         residual = torch.zeros_like(surface)
         if self.evidence is not None:
-            residual = self.evidence.render(view.camera_to_world, view.intrinsics, view.alpha)
+            residual = self.evidence.render(view.camera_to_world, view.intrinsics, view.alpha, view.lens)
             residual = residual.clamp(min=_LEAST_RESIDUAL).log()
         texture = _smoothed(_gradient(view.color.mean(-3)), options.smoothing).clamp(min=_LEAST_TEXTURE).log()
         support, angle = self._observation(view)
@@ -177,7 +181,7 @@ class QualityEstimator:
         depth = torch.where(view.field > 0, view.field, surface)  # what is rendered, right or wrong
         pose = view.camera_to_world.float()[..., None, None, :, :]
         pixels = pixel_grid(*surface.shape[-2:], device=surface.device)
-        points = unproject(pixels, depth, view.intrinsics.float()[..., None, None, :, :], pose)
+        points = unproject(pixels, depth, view.intrinsics.float()[..., None, None, :, :], pose, view.lens)
         eyes = pose[..., :3, 3].expand_as(points)
         flat = (values.reshape(-1, 3) for values in (points, eyes))
         support, angle = self.observers.observe(*flat, options.angle_scale, options.depth_tolerance)
@@ -205,7 +209,7 @@ def stored_view(store: ViewStore, view: int) -> View:
     cameras = store.cameras
     return View(
         store.read("rgb", view), alpha, field_depth(store, view), surface, cameras.camera_to_world[view],
-        cameras.intrinsics[view],
+        cameras.intrinsics[view], cameras.lens,
     )  # fmt: skip
 
 
@@ -218,10 +222,11 @@ def expected_quality(
     means = []
     for surface, pose, intrinsics in zip(surfaces, cameras.camera_to_world, cameras.intrinsics, strict=True):
         rendered = field.render_view(
-            pose.to(device), intrinsics.to(device), cameras.image_size, outputs=("rgb", "depth", "alpha")
+            pose.to(device), intrinsics.to(device), cameras.image_size, outputs=("rgb", "depth", "alpha"),
+            lens=cameras.lens,
         )
         color, alpha, depth = (values.float().cpu() for values in (rendered.rgb, rendered.alpha, rendered.depth))
-        view = View(color, alpha, opaque_depth(depth, alpha), surface, pose, intrinsics)
+        view = View(color, alpha, opaque_depth(depth, alpha), surface, pose, intrinsics, cameras.lens)
         means.append(float(estimator.estimate(view).mean()))
     return means
 

@@ -137,5 +137,6 @@ def _seen_shares(
         pose = cameras.camera_to_world[column].float()
         intrinsics = scale_intrinsics(cameras.intrinsics[column], cameras.image_size, size).float()
         for row, points in enumerate(objects):
-            shares[row, column] = was_seen(points, pose, intrinsics, depth, tolerance).float().mean()
+            seen = was_seen(points, pose, intrinsics, depth, tolerance, cameras.lens)
+            shares[row, column] = seen.float().mean()
     return shares

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import gin
 
 from analysis.quality import QualityOptions
+from dataloader.lens_options import LensOptions
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.sensors import SensorOptions
 from model import RenderOptions
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 @task(
     summary="open a scene in the browser: field, mesh, cameras, stored views, predictions",
     inputs=("fields_dir", "checkpoint"),
-    configures=(RenderOptions, QualityOptions, SensorOptions, label_set),
+    configures=(RenderOptions, QualityOptions, SensorOptions, LensOptions, label_set),
 )
 def view(
     scene: str = gin.REQUIRED,

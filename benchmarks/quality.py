@@ -62,7 +62,7 @@ def measure(work: Path, name: str) -> Scene:
         photo = store.read("photo", index)
         squared = ((matched_colors(view.color, photo) - photo) ** 2).mean(0)
         error = F.avg_pool2d(squared[None], options.smoothing, 1, options.smoothing // 2, count_include_pad=False)[0]
-        rays = field.view_rays(view.camera_to_world, view.intrinsics, store.size)
+        rays = field.view_rays(view.camera_to_world, view.intrinsics, store.size, view.lens)
         rendered = render_features(field.grid, voxels, *rays) / view.alpha.clamp(min=0.05)[..., None]
         known = view.surface > 0
         features.append(estimator.features(view)[:, known].T)
@@ -80,7 +80,8 @@ def baseline_features(field: RadianceField, store: ViewStore, views: list[int]) 
     grid = field.grid
     weight = torch.zeros(grid.num_voxels)
     for view in views:
-        rays = field.view_rays(store.cameras.camera_to_world[view], store.cameras.intrinsics[view], store.size)
+        rays = field.view_rays(store.cameras.camera_to_world[view], store.cameras.intrinsics[view], store.size,
+                               store.cameras.lens)  # fmt: skip
         weight += spread_features(grid, torch.ones(*store.size, 1), *rays)[1]
     color = grid.sh.reshape(grid.num_voxels, 3, -1)[:, :, 0].float() * float(sh_basis(torch.eye(3)[:1])[0, 0]) + 0.5
     squares = (color**2).sum(1, keepdim=True)

@@ -38,6 +38,9 @@ def read_cameras(path: str | Path) -> Cameras:
         scene = str(content["scene"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no camera list ({type(error).__name__}: {error}); {_PARTS}") from None
+    if "lens" in content:
+        raise ValueError(f"{path} holds cameras with a lens, which Blender's cameras here have not; make the list with "
+                         "LensOptions.keep = 'none'")
     if len(poses) != len(names) or not names:
         raise ValueError(f"{path} holds {len(names)} cameras with {len(poses)} names; each needs a name of its own")
     return Cameras(scene, height, width, poses, intrinsics)

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataloader.calibrated_camera import CalibratedCamera
 from dataloader.file_finder import IMAGE_SUFFIXES
 from dataloader.frame_checks import UNREADABLE
-from dataloader.lens import Lens
 from dataloader.posed_images import PosedImage, build_scene
 from dataloader.scannet_files import frame_files
 from dataloader.scene import ARKITSCENES, Scene, mesh_path
@@ -151,7 +151,7 @@ def _posed_image(file: Path, trajectory: Trajectory, cameras: _Timed, largest_ga
     """A photograph with its pose and camera, or with what is wrong with it."""
     seconds = _seconds(file.stem)
     camera = cameras.at(seconds)
-    pose, problem, lens = None, None, None
+    pose, problem, calibrated = None, None, None
     if seconds is None:
         problem = "whose name does not end in a time (VIDEO_SECONDS)"
     elif (pose := trajectory.at(seconds, largest_gap)) is None:
@@ -160,20 +160,21 @@ def _posed_image(file: Path, trajectory: Trajectory, cameras: _Timed, largest_ga
         problem = "without intrinsics of its time (.pincam)"
     else:
         try:
-            lens = read_pincam(camera).resized
+            calibrated = read_pincam(camera).resized
         except UserError as error:
             problem = f"with intrinsics that {UNREADABLE}: {error}"
     pose = torch.eye(4, dtype=torch.float64) if pose is None else pose
-    return PosedImage(file, file.name, pose, lens, problem=problem)
+    return PosedImage(file, file.name, pose, calibrated, problem=problem)
 
 
-def read_pincam(path: Path) -> Lens:
+def read_pincam(path: Path) -> CalibratedCamera:
     """The pinhole camera of one photograph; raises :class:`UserError` where the file is damaged."""
     with reading(path, "a camera's intrinsics", _DOWNLOAD):
         width, height, *numbers = (float(word) for word in read_text(path).split())
         if len(numbers) != 4:
             raise ValueError(f"{len(numbers) + 2} numbers; expected width, height, focal lengths and principal point")
-        return Lens((int(height), int(width)), tuple(numbers[:2]), tuple(numbers[2:]), source=str(path))
+        size = (int(height), int(width))
+        return CalibratedCamera(size, tuple(numbers[:2]), tuple(numbers[2:]), source=str(path))
 
 
 class _Timed:

@@ -13,6 +13,7 @@ from torch import Tensor
 from utils.cameras import scale_intrinsics
 from utils.errors import reading, short
 from utils.files import read_json, write_json
+from utils.lenses import Lens
 from utils.limits import LARGEST_SIDE
 from utils.names import plain_name
 
@@ -22,7 +23,7 @@ _EXPECTED = ("expected scene, image_size and cameras with name, camera_to_world 
 
 @dataclass
 class CameraList:
-    """Cameras that share one image size.
+    """Cameras that share one image size and one lens.
 
     Attributes:
         scene: name of the scene.
@@ -31,6 +32,7 @@ class CameraList:
         intrinsics: float64 ``[N, 3, 3]`` in pixels of ``image_size``.
         image_size: (height, width).
         info: one JSON-able dict of further facts per camera (target class, accepted, ...).
+        lens: of all cameras; None for pinholes.
     """
 
     scene: str
@@ -39,6 +41,7 @@ class CameraList:
     intrinsics: Tensor
     image_size: tuple[int, int]
     info: list[dict[str, Any]] = field(default_factory=list)
+    lens: Lens | None = None
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -85,6 +88,7 @@ class CameraList:
         return {
             "scene": self.scene,
             "image_size": list(self.image_size),
+            **({} if self.lens is None else {"lens": self.lens.to_json()}),
             "cameras": [
                 {"name": name, "camera_to_world": pose, "intrinsics": intrinsics, "info": info}
                 for name, pose, intrinsics, info in zip(
@@ -116,6 +120,7 @@ class CameraList:
                 intrinsics=_matrices(cameras, "intrinsics", 3),
                 image_size=_image_size(content["image_size"]),
                 info=[dict(camera.get("info", {})) for camera in cameras],
+                lens=Lens.from_json(content["lens"]) if "lens" in content else None,
             )
 
 

@@ -52,11 +52,12 @@ def load_colmap_scene(path: Path, background: float) -> Scene:
                        len(models), folder.relative_to(path), len(model.images))
     if not model.images:
         raise UserError(f"{folder} has no registered image; reconstruct the scene again")
-    lenses = {number: model.cameras[number].lens() for number in sorted({image.camera for image in model.images})}
+    used = sorted({image.camera for image in model.images})
+    cameras = {number: model.cameras[number].calibrated() for number in used}
     images = _image_folder(path, model)
     files = FileFinder(images)
     posed = [
-        PosedImage(files.find(image.name), image.name, image.camera_to_world, lenses[image.camera].resized)
+        PosedImage(files.find(image.name), image.name, image.camera_to_world, cameras[image.camera].resized)
         for image in model.images
     ]
     points = model.points if model.points is not None and len(model.points.positions) else None

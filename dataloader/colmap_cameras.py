@@ -1,4 +1,4 @@
-"""The camera models of COLMAP: which become a :class:`Lens`, and what is said of the others.
+"""The camera models of COLMAP: which become a :class:`CalibratedCamera`, and what is said of the others.
 
 https://colmap.github.io/cameras.html. A camera is made when an image uses it: rigs and databases hold cameras that no
 image of the model was taken with, and these do not matter.
@@ -9,16 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataloader.lens import Lens
-from utils.errors import UserError, short
+from dataloader.calibrated_camera import CalibratedCamera
+from utils.errors import UserError, reading, short
+from utils.lenses import FISHEYE, PERSPECTIVE, Lens
 
-# Number of parameters, and where among them are fx, fy, cx, cy, then the distortion (k1, k2, p1, p2).
+# Number of parameters, and where among them are fx, fy, cx, cy, then those of the lens (:class:`Lens`) by their names.
 _READ = {
-    "SIMPLE_PINHOLE": (3, (0, 0, 1, 2), ()),
-    "PINHOLE": (4, (0, 1, 2, 3), ()),
-    "SIMPLE_RADIAL": (4, (0, 0, 1, 2), (3,)),
-    "RADIAL": (5, (0, 0, 1, 2), (3, 4)),
-    "OPENCV": (8, (0, 1, 2, 3), (4, 5, 6, 7)),
+    "SIMPLE_PINHOLE": (3, (0, 0, 1, 2), {}),
+    "PINHOLE": (4, (0, 1, 2, 3), {}),
+    "SIMPLE_RADIAL": (4, (0, 0, 1, 2), {"radial": (3,)}),
+    "RADIAL": (5, (0, 0, 1, 2), {"radial": (3, 4)}),
+    "OPENCV": (8, (0, 1, 2, 3), {"radial": (4, 5), "tangential": (6, 7)}),
+    "FULL_OPENCV": (12, (0, 1, 2, 3), {"radial": (4, 5, 8), "tangential": (6, 7), "divisor": (9, 10, 11)}),
+    "OPENCV_FISHEYE": (8, (0, 1, 2, 3), {"radial": (4, 5, 6, 7)}),
+    "SIMPLE_RADIAL_FISHEYE": (4, (0, 0, 1, 2), {"radial": (3,)}),
+    "RADIAL_FISHEYE": (5, (0, 0, 1, 2), {"radial": (3, 4)}),
+    "THIN_PRISM_FISHEYE": (12, (0, 1, 2, 3), {"radial": (4, 5, 8, 9), "tangential": (6, 7), "prism": (10, 11)}),
+    "SIMPLE_FISHEYE": (3, (0, 0, 1, 2), {}),
+    "FISHEYE": (4, (0, 1, 2, 3), {}),
 }
 # In the order of their numbers in binary files, with the number of their parameters.
 _NUMBERED = (
@@ -46,19 +54,27 @@ class ColmapCamera:
     size: tuple[int, int]
     parameters: tuple[float, ...]
 
-    def lens(self) -> Lens:
-        """Raises :class:`UserError` when the model is no pinhole with at most OpenCV's four distortion parameters."""
+    def calibrated(self) -> CalibratedCamera:
+        """Raises :class:`UserError` when the model is none of those above."""
         if self.model not in _READ:
             raise UserError(f"{self.source}: camera {self.number} has the model {short(self.model)}; expected one of "
                             f"{', '.join(_READ)}: undistort the images with COLMAP's image_undistorter, or choose one "
                             "of these models")
-        count, pinhole, distortion = _READ[self.model]
+        count, pinhole, named = _READ[self.model]
         if len(self.parameters) != count:
             raise UserError(f"{self.source}: camera {self.number} of model {self.model} has {len(self.parameters)} "
                             f"parameters instead of {count}; export the model again")
         fx, fy, cx, cy = (self.parameters[index] for index in pinhole)
-        k1, k2, p1, p2 = [self.parameters[index] for index in distortion] + [0.0] * (4 - len(distortion))
-        return Lens(self.size, (fx, fy), (cx, cy), (k1, k2, 0.0, 0.0), (p1, p2), source=str(self.source))
+        coefficients = {name: tuple(self.parameters[index] for index in where) for name, where in named.items()}
+        projection = FISHEYE if self.model.endswith("FISHEYE") else PERSPECTIVE
+        with reading(self.source, "the calibration of a camera", "export the model again"):
+            lens = Lens(projection, **{**coefficients, "radial": _padded(coefficients.get("radial", ()))})
+        return CalibratedCamera(self.size, (fx, fy), (cx, cy), lens, source=str(self.source))
+
+
+def _padded(radial: tuple[float, ...]) -> tuple[float, float, float, float]:
+    """Radial coefficients with those that a model does not have as 0."""
+    return (*radial, *(0.0,) * (4 - len(radial)))
 
 
 def model_of_number(number: int, camera: int) -> tuple[str, int]:

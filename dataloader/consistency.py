@@ -21,8 +21,9 @@ from torch import Tensor
 
 from dataloader.mesh import Mesh
 from dataloader.scene import Scene
-from utils.cameras import pixel_grid, rigid_inverse, scale_intrinsics
+from utils.cameras import pixel_directions, pixel_grid, project_local, rigid_inverse, scale_intrinsics
 from utils.errors import UserError
+from utils.lenses import Lens
 from utils.seeding import generator
 from utils.threads import ordered_map
 
@@ -67,6 +68,7 @@ class _Pairs(NamedTuple):
     points: float64 ``[P, K, 3]``, the pixels' points in the first camera's frame, in depth's unit.
     depths: float32 ``[P, h, w]`` of the second frames, 0 = none.
     intrinsics: float64 ``[3, 3]`` of these.
+    lens: of all frames; None for pinholes.
     """
 
     first: Tensor
@@ -74,6 +76,7 @@ class _Pairs(NamedTuple):
     points: Tensor
     depths: Tensor
     intrinsics: Tensor
+    lens: Lens | None
 
 
 def find_contradiction(scene: Scene, mesh: Mesh | None = None) -> Contradiction | None:
@@ -133,15 +136,15 @@ def _choose_pairs(scene: Scene) -> _Pairs | None:
     if not chosen or sum(int((depth > 0).sum()) for depth in depths.values()) < _FEWEST_PIXELS:
         return None
     intrinsics = scale_intrinsics(scene.intrinsics, scene.image_size, size)
-    points = {index: _points_of(depths[index], intrinsics) for index in {first for first, _ in chosen}}
+    points = {index: _points_of(depths[index], intrinsics, scene.lens) for index in {first for first, _ in chosen}}
     return _Pairs(
         torch.tensor([first for first, _ in chosen]), torch.tensor([second for _, second in chosen]),
         torch.stack([points[first] for first, _ in chosen]), torch.stack([depths[second] for _, second in chosen]),
-        intrinsics,
+        intrinsics, scene.lens,
     )  # fmt: skip
 
 
-def _points_of(depth: Tensor, intrinsics: Tensor) -> Tensor:
+def _points_of(depth: Tensor, intrinsics: Tensor, lens: Lens | None) -> Tensor:
     """Points ``[K, 3]`` in the camera's frame of pixels spread over the depth map; NaN where there are fewer."""
     known = (depth > 0).nonzero()
     points = torch.full((_POINTS, 3), torch.nan, dtype=torch.float64)
@@ -149,8 +152,7 @@ def _points_of(depth: Tensor, intrinsics: Tensor) -> Tensor:
         return points
     rows, columns = known[torch.linspace(0, len(known) - 1, min(_POINTS, len(known))).round().long()].unbind(1)
     uv = pixel_grid(*depth.shape, dtype=torch.float64)[rows, columns]
-    homogeneous = torch.cat((uv, torch.ones_like(uv[:, :1])), dim=1)
-    points[: len(rows)] = (torch.linalg.inv(intrinsics) @ homogeneous.T).T * depth[rows, columns, None].double()
+    points[: len(rows)] = pixel_directions(uv, intrinsics, lens) * depth[rows, columns, None].double()
     return points
 
 
@@ -159,16 +161,16 @@ def _agreement(pairs: _Pairs, poses: Tensor, ratios: np.ndarray) -> np.ndarray:
     measured, weighted by how many there are, the share that lies at the measured depth."""
     relative = rigid_inverse(poses[pairs.second]) @ poses[pairs.first]
     turned = pairs.points @ relative[:, :3, :3].transpose(1, 2)
-    still, _ = _project(turned, pairs.intrinsics)
+    still, still_depth = _project(turned, pairs)
     height, width = pairs.depths.shape[1:]
     known = torch.isfinite(pairs.points[..., 0])
     which = torch.arange(len(pairs.depths))[:, None].expand(known.shape)
     shares = np.zeros(len(ratios))
     for number, ratio in enumerate(ratios):
         moved = turned + relative[:, None, :3, 3] / ratio
-        uv, depth = _project(moved, pairs.intrinsics)
+        uv, depth = _project(moved, pairs)
         displaced = (uv - still).abs().amax(-1) > _DISPLACED * max(height, width)
-        displaced |= (depth / turned[..., 2] - 1).abs() > 2 * _SAME_DEPTH
+        displaced |= (depth / still_depth - 1).abs() > 2 * _SAME_DEPTH
         inside = known & (depth > 0) & (uv[..., 0] >= 0) & (uv[..., 1] >= 0) & (uv[..., 0] < width) & (
             uv[..., 1] < height
         )  # fmt: skip
@@ -182,11 +184,10 @@ def _agreement(pairs: _Pairs, poses: Tensor, ratios: np.ndarray) -> np.ndarray:
     return shares
 
 
-def _project(points: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels ``[..., 2]`` and depth of points in the camera's frame; not finite where they are not in front."""
-    homogeneous = points @ intrinsics.T
-    depth = points[..., 2]
-    return (homogeneous[..., :2] / depth[..., None]).nan_to_num(-1e6, -1e6, -1e6).clamp(-1e6, 1e6), depth
+def _project(points: Tensor, pairs: _Pairs) -> tuple[Tensor, Tensor]:
+    """Pixels ``[..., 2]`` and depth of points in the camera's frame; pixels far outside where they are not seen."""
+    uv, depth = project_local(points, pairs.intrinsics, pairs.lens)
+    return torch.where(depth[..., None] > 0, uv, -1e6).nan_to_num(-1e6, -1e6, -1e6).clamp(-1e6, 1e6), depth
 
 
 def _best(pairs: _Pairs, poses: Tensor) -> _Found:

@@ -2,8 +2,10 @@
 
 One file, or ``transforms_train.json``, ``_val`` and ``_test``. Intrinsics (``fl_x``, ``fl_y``, ``cx``, ``cy``, ``w``,
 ``h``, or ``camera_angle_x``) and distortion (``k1``..``k4``, ``p1``, ``p2``, in OpenCV's sense) are at the top level or
-in single frames, which take precedence. ``transform_matrix`` is camera-to-world with OpenGL's axes (y up, z backwards);
-the world stays as it is. ``file_path`` is relative to the file; :mod:`dataloader.file_finder` finds it.
+in single frames, which take precedence. Where ``is_fisheye`` or the ``camera_model`` says so, they are Kannala and
+Brandt's, ``fisheye_crop_radius`` is how many pixels from the middle the picture ends, and depth maps hold distances
+along the rays. ``transform_matrix`` is camera-to-world with OpenGL's axes (y up, z backwards); the world stays as it
+is. ``file_path`` is relative to the file; :mod:`dataloader.file_finder` finds it.
 
 nerfstudio's additions are read: ``depth_file_path`` (whole numbers times ``depth_unit_scale_factor``, 0.001 unless
 given, are units of the world), ``mask_path`` (white is kept), ``ply_file_path`` (sparse points), and the lists
@@ -18,6 +20,7 @@ from __future__ import annotations
 import math
 from collections import ChainMap
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +28,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataloader.calibrated_camera import CalibratedCamera
 from dataloader.file_finder import FileFinder
-from dataloader.lens import Lens
 from dataloader.ply import read_ply
 from dataloader.posed_images import PosedImage, build_scene
 from dataloader.scene import Scene, SparsePoints
 from utils.depth_images import MILLIMETRES
 from utils.errors import UserError, reading, short
 from utils.files import read_json
+from utils.lenses import FISHEYE, PERSPECTIVE, Lens
 from utils.limits import FARTHEST
 from utils.names import readable_path
 
 SINGLE_FILE = "transforms.json"
 SPLIT_FILES = {split: f"transforms_{split}.json" for split in ("train", "val", "test")}
 _CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "SIMPLE_RADIAL", "RADIAL")
-_OTHER_PROJECTIONS = ("is_fisheye", "ftheta_p0", "latlong", "equirectangular")
+_FISHEYE_MODELS = ("OPENCV_FISHEYE", "EQUIDISTANT", "FISHEYE")
+_OTHER_PROJECTIONS = ("ftheta_p0", "latlong", "equirectangular")
 _DEFAULT_SCALE = 0.33
 _DEFAULT_OFFSET = 0.5
 _EXPORT_AGAIN = "write it again with the program that made it"
@@ -148,17 +153,18 @@ def _posed_image(
     path = readable_path(frame["file_path"], file, "path of an image")
     other = [name for name in _OTHER_PROJECTIONS if values.get(name)]
     model = values.get("camera_model", "OPENCV")
-    if other or model not in _CAMERA_MODELS:
-        raise UserError(f"{file}: the camera of {path} is no perspective camera "
-                        f"({other[0] if other else short(model)}); expected one of {', '.join(_CAMERA_MODELS)}: "
-                        "undistort the images first")
+    known = (*_CAMERA_MODELS, *_FISHEYE_MODELS)
+    if other or model not in known:
+        raise UserError(f"{file}: the camera of {path} is neither a perspective nor a fisheye camera "
+                        f"({other[0] if other else short(model)}); expected one of {', '.join(known)}: undistort the "
+                        "images first")
     relative = _relative(path)
     name = f"{split}/{relative}" if split else relative
     return PosedImage(
         path=files.find(path),
         relative=name,
         camera_to_world=_camera_to_world(frame.get("transform_matrix")),
-        lens=lambda size: _lens(file, relative, values, size),
+        camera=lambda size: _camera(file, relative, values, size),
         split=split or splits.get(relative),
         depth=_listed_file(frame, ("depth_file_path", "depth_path"), file, files),
         mask=_listed_file(frame, ("mask_path",), file, files),
@@ -180,30 +186,44 @@ def _camera_to_world(matrix: Any) -> Tensor:
     return pose
 
 
-def _lens(file: Path, relative: str, values: Mapping[str, Any], size: tuple[int, int]) -> Lens:
+def _camera(file: Path, relative: str, values: Mapping[str, Any], size: tuple[int, int]) -> CalibratedCamera:
     """The camera of one frame, for its image's size."""
     source = f"{file} ({relative})"
+    fisheye = bool(values.get("is_fisheye")) or values.get("camera_model") in _FISHEYE_MODELS
     width, height = (_number(source, values, name, side) for name, side in (("w", size[1]), ("h", size[0])))
-    focal = _focal(source, values, width, height)
+    focal = _focal(source, values, width, height, fisheye)
     center = (_number(source, values, "cx", width / 2), _number(source, values, "cy", height / 2))
     k1, k2, k3, k4, p1, p2 = (_number(source, values, name, 0.0) for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
-    lens = Lens((round(height), round(width)), focal, center, (k1, k2, k3, k4), (p1, p2), source=str(file))
-    return lens.resized(size)
+    lens = Lens(FISHEYE if fisheye else PERSPECTIVE, (k1, k2, k3, k4), (0.0, 0.0) if fisheye else (p1, p2))
+    if fisheye and values.get("fisheye_crop_radius") is not None:
+        lens = _cropped(source, lens, _number(source, values, "fisheye_crop_radius") / focal[0])
+    return CalibratedCamera((round(height), round(width)), focal, center, lens, source=str(file)).resized(size)
 
 
-def _focal(source: str, values: Mapping[str, Any], width: float, height: float) -> tuple[float, float]:
-    """(fx, fy) from focal lengths or angles of view; one of the two serves for both."""
+def _cropped(source: str, lens: Lens, radius: float) -> Lens:
+    """The lens seeing no farther than a circle on its image plane, whose radius is in focal lengths."""
+    if not radius > 0:
+        raise UserError(f"{source}: fisheye_crop_radius is {radius:g} focal lengths; expected pixels above 0")
+    edge, found = lens.undistort(torch.tensor([radius, 0.0], dtype=torch.float64))
+    return replace(lens, limit=float(edge.norm())) if bool(found) else lens
+
+
+def _focal(
+    source: str, values: Mapping[str, Any], width: float, height: float, fisheye: bool
+) -> tuple[float, float]:
+    """(fx, fy) from focal lengths or, of a perspective camera, angles of view; one of the two serves for both."""
     focal: dict[str, float] = {}
     for axis, extent in (("x", width), ("y", height)):
         if f"fl_{axis}" in values:
             focal[axis] = _number(source, values, f"fl_{axis}")
-        elif f"camera_angle_{axis}" in values:
+        elif f"camera_angle_{axis}" in values and not fisheye:
             angle = _number(source, values, f"camera_angle_{axis}")
             if not 0 < angle < math.pi:
                 raise UserError(f"{source}: camera_angle_{axis} is {angle:g}; expected radians between 0 and pi")
             focal[axis] = extent / 2 / math.tan(angle / 2)
     if not focal:
-        raise UserError(f"{source} has no focal length; expected fl_x or camera_angle_x in the file or the frame")
+        raise UserError(f"{source} has no focal length; expected fl_x or, of a perspective camera, camera_angle_x in "
+                        "the file or the frame")
     return focal.get("x", focal.get("y")), focal.get("y", focal.get("x"))
 
 

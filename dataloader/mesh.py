@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dataloader.ply import PlyList, read_ply
+from lib.raster import RayTree
 from utils.errors import UserError, short
 from utils.labels import label_set
 
@@ -33,6 +35,17 @@ class Mesh:
     faces: Tensor
     colors: Tensor | None = None
     labels: Tensor | None = None
+
+    @cached_property
+    def _ray_trees(self) -> dict[torch.device, RayTree]:
+        return {}
+
+    def ray_tree(self, device: torch.device | str = "cpu") -> RayTree:
+        """The mesh made ready for rays on a device, once."""
+        device = torch.device(device)
+        if device not in self._ray_trees:
+            self._ray_trees[device] = RayTree(self.vertices.to(device), self.faces.to(device))
+        return self._ray_trees[device]
 
     def unknown_labels(self) -> dict[int, int]:
         """Vertices per label id that the label set's table does not list; they count as unannotated.

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dataloader.calibrated_camera import CalibratedCamera
 from dataloader.file_finder import IMAGE_SUFFIXES
-from dataloader.lens import Lens
 from dataloader.posed_images import PosedImage, build_scene
 from dataloader.scannet_files import frame_files, read_intrinsics, read_numbers
 from dataloader.scene import Scene
@@ -41,10 +41,10 @@ def load_nsvf_scene(path: Path, background: float) -> Scene:
     """
     images = _first_folder(path, IMAGE_FOLDERS, IMAGE_SUFFIXES)
     poses = _first_folder(path, POSE_FOLDERS, (".txt",))
-    read_lens = _lens_reader(path / "intrinsics.txt")
+    read_camera = _camera_reader(path / "intrinsics.txt")
     splits = {name: _SPLITS.get(name[:2]) for name in images}
     posed = [
-        PosedImage(file, file.name, _read_pose(poses.get(name)), read_lens, splits[name])
+        PosedImage(file, file.name, _read_pose(poses.get(name)), read_camera, splits[name])
         for name, file in images.items()
     ]
     return build_scene(path, "NSVF", posed, background, bounds=_read_bounds(path / "bbox.txt"))
@@ -67,30 +67,30 @@ def _read_pose(path: Path | None) -> Tensor:
     return torch.tensor(numbers[:12] + (numbers[12:] or bottom), dtype=torch.float64).reshape(4, 4)
 
 
-def _lens_reader(path: Path) -> Callable[[tuple[int, int]], Lens]:
+def _camera_reader(path: Path) -> Callable[[tuple[int, int]], CalibratedCamera]:
     """The camera of ``intrinsics.txt``, for images of a (height, width)."""
     rows = _number_rows(path)
     if sum(map(len, rows)) in (9, 16):
-        return lambda size: _matrix_lens(path, size)
+        return lambda size: _matrix_camera(path, size)
     if len(rows[0]) < 3:
         raise UserError(f"{path} holds {sum(map(len, rows))} numbers; expected a 4x4 or 3x3 matrix, or a first line "
                         "'focal cx cy 0'")
     focal, center_x, center_y = rows[0][:3]
     written_size = tuple(int(side) for side in rows[-1]) if len(rows) > 1 and len(rows[-1]) == 2 else None
 
-    def lens_of(size: tuple[int, int]) -> Lens:
-        lens = Lens(written_size or size, (focal, focal), (center_x, center_y), source=str(path))
-        return lens.resized(size)
+    def camera_of(size: tuple[int, int]) -> CalibratedCamera:
+        camera = CalibratedCamera(written_size or size, (focal, focal), (center_x, center_y), source=str(path))
+        return camera.resized(size)
 
-    return lens_of
+    return camera_of
 
 
-def _matrix_lens(path: Path, size: tuple[int, int]) -> Lens:
+def _matrix_camera(path: Path, size: tuple[int, int]) -> CalibratedCamera:
     matrix = read_intrinsics(path, size)
     (fx, skew, cx), (_, fy, cy) = matrix[:2].tolist()
     if abs(skew) > 1e-6 * fx:
         raise UserError(f"{path}: its pixels are skewed ({skew:g} in the first row); expected 0 there")
-    return Lens(size, (fx, fy), (cx, cy), source=str(path))
+    return CalibratedCamera(size, (fx, fy), (cx, cy), source=str(path))
 
 
 def _number_rows(path: Path) -> list[list[float]]:

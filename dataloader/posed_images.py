@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
+from dataloader.calibrated_camera import CalibratedCamera
 from dataloader.file_finder import image_stem
 from dataloader.frame_checks import (
     UNREADABLE,
@@ -25,19 +26,19 @@ from dataloader.frame_checks import (
     turn_remark,
     without_scale,
 )
-from dataloader.lens import Lens
+from dataloader.lens_options import LensOptions
 from dataloader.scannet_files import numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path, scene_name
-from dataloader.undistortion import common_pinhole, needs_resampling
+from dataloader.undistortion import common_camera, needs_resampling
 from utils.cameras import scale_intrinsics
 from utils.depth_images import MILLIMETRES, depth_size
 from utils.errors import UserError
+from utils.lenses import Lens
 from utils.limits import FARTHEST
 from utils.names import plain_name
 from utils.pictures import PictureHeader
 
 logger = logging.getLogger(__name__)
-
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class PosedImage:
         path: of the image.
         relative: its path as the dataset writes it, which names the frame.
         camera_to_world: float64 ``[4, 4]``, OpenCV axes; finite and rigid, or the frame is left out.
-        lens: the camera, given the (height, width) of the image.
+        camera: that took it, given the (height, width) of the image.
         split: "train", "val", "test" or None.
         depth: its depth map, pixel by pixel of the same camera, of any size; None without.
         mask: white where pixels are of the scene; None for what ``masks/`` holds under the image's name.
@@ -58,7 +59,7 @@ class PosedImage:
     path: Path
     relative: str
     camera_to_world: Tensor
-    lens: Callable[[tuple[int, int]], Lens]
+    camera: Callable[[tuple[int, int]], CalibratedCamera]
     split: str | None = None
     depth: Path | None = None
     mask: Path | None = None
@@ -71,9 +72,9 @@ class _Usable:
     image: PosedImage
     header: PictureHeader
 
-    def lens(self, turned: bool) -> Lens:
+    def camera(self, turned: bool) -> CalibratedCamera:
         """Raises :class:`UserError` where the camera is not one for the image's size."""
-        return self.image.lens(self.header.size if turned else self.header.stored_size)
+        return self.image.camera(self.header.size if turned else self.header.stored_size)
 
 
 def build_scene(
@@ -96,19 +97,22 @@ def build_scene(
     skipped.update(lost_poses({one.name: one.image.camera_to_world for one in usable}))
     usable = [one for one in usable if one.name not in skipped]
     turned = shared_turn([one.header for one in usable], _fitting(usable))
-    cameras = {one.name: one.lens(turned) for one in usable}
+    options = LensOptions()
+    cameras = {one.name: _limited(one.camera(turned), options) for one in usable}
     if usable:
-        intrinsics, size, covers = common_pinhole(list(cameras.values()))
+        intrinsics, size, lens, covers = common_camera(list(cameras.values()), options)
         for one, covered in zip(usable, covers, strict=True):
             if not covered:
                 skipped[one.name] = "from a camera with a much smaller field of view than the others"
         usable = [one for one in usable if one.name not in skipped]
     report_skipped(path, layout, skipped, len(images))
     used = [cameras[one.name] for one in usable]
-    lenses = [lens if needs_resampling(lens, intrinsics, size) else None for lens in used]
-    if any(lenses):
-        logger.info("%s: %d of %d images are undistorted to one pinhole camera of %dx%d pixels", path.name,
-                    sum(lens is not None for lens in lenses), len(lenses), size[1], size[0])
+    resampled = [camera if needs_resampling(camera, intrinsics, size, lens) else None for camera in used]
+    if any(resampled):
+        logger.info("%s: %d of %d images are %s of %dx%d pixels", path.name,
+                    sum(camera is not None for camera in resampled), len(resampled),
+                    "undistorted to one pinhole camera" if lens is None else "resampled to one camera with a lens",
+                    size[1], size[0])
     splits = [one.image.split for one in usable]
     depth_paths, depth_shape, unread = _depth_maps({one.name: one.image.depth for one in usable})
     masks = find_masks(path, {one.name: (one.image.relative, one.image.mask) for one in usable})
@@ -129,7 +133,8 @@ def build_scene(
         skipped=skipped,
         layout=layout,
         metric=False,
-        lenses=lenses if any(lenses) else None,
+        lens=lens,
+        resampled_from=resampled if any(resampled) else None,
         splits=splits if all(splits) else None,
         background=background,
         transparent=any(one.header.transparent for one in usable),
@@ -138,8 +143,15 @@ def build_scene(
         turned=turned,
         mask_paths=masks,
         depth_steps=depth_steps,
-        remarks=(*remarks, *unread, *mask_remark(masks), *scaled, *turn_remark([one.header for one in usable], turned)),
+        remarks=(
+            *remarks, *lens_remark(lens), *unread, *mask_remark(masks), *scaled,
+            *turn_remark([one.header for one in usable], turned),
+        ),
     )
+
+
+def _limited(camera: CalibratedCamera, options: LensOptions) -> CalibratedCamera:
+    return replace(camera, lens=options.limited(camera.lens))
 
 
 def _depth_maps(listed: dict[str, Path | None]) -> tuple[list[Path | None], tuple[int, int] | None, list[str]]:
@@ -186,6 +198,14 @@ def find_masks(path: Path, images: dict[str, tuple[str, Path | None]]) -> list[P
     return found if any(found) else None
 
 
+def lens_remark(lens: Lens | None) -> tuple[str, ...]:
+    """That a lens is kept, so that nobody takes its pictures for a pinhole's; empty for a pinhole."""
+    if lens is None:
+        return ()
+    kind = "fisheye" if lens.is_fisheye else "distorting"
+    return (f"its {kind} lens is kept: rays go through it, and no picture is undistorted (LensOptions.keep)",)
+
+
 def mask_remark(masks: list[Path | None] | None) -> tuple[str, ...]:
     """That there are masks, so that nobody is surprised by what they do; empty without any."""
     if masks is None:
@@ -202,7 +222,7 @@ def _fitting(usable: list[_Usable]) -> Callable[[PictureHeader, bool], bool]:
 
     def fits(header: PictureHeader, turned: bool) -> bool:
         try:
-            of_header[id(header)].lens(turned)
+            of_header[id(header)].camera(turned)
         except UserError:
             return False
         return True

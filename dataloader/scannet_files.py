@@ -10,8 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dataloader.calibrated_camera import is_plausible_focal
 from dataloader.frame_checks import is_rigid, lost_poses, pose_problem, scale_remark, without_scale
-from dataloader.lens import is_plausible_focal
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError, reading
 from utils.files import read_text

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dataloader.calibrated_camera import CalibratedCamera
 from dataloader.colmap_model import ColmapModel, model_suffix, read_model
 from dataloader.file_finder import IMAGE_SUFFIXES, FileFinder
-from dataloader.lens import Lens
 from dataloader.posed_images import PosedImage, build_scene
 from dataloader.scannet_files import frame_files, read_intrinsics
 from dataloader.scene import SCANNETPP, Scene
@@ -35,7 +35,7 @@ _LISTS, _UNDISTORTED, _TRACKED = (
 )  # fmt: skip
 _MARKS = ("dslr/colmap", "dslr/resized_images", "iphone/colmap", f"iphone/{_TRACKED}", MESH)
 _DOWNLOAD = "download it again"
-_LensOfSize = Callable[[tuple[int, int]], Lens]
+_CameraOfSize = Callable[[tuple[int, int]], CalibratedCamera]
 
 
 def is_scannetpp(path: Path) -> bool:
@@ -85,12 +85,12 @@ def _read_dslr(folder: Path, undistorted: bool) -> _Camera:
                         f"{DSLR_UNDISTORTED if undistorted else DSLR!r} reads photographs there{made}")
     pinhole = _pinhole(folder / _UNDISTORTED).resized if undistorted else None
     files, images = FileFinder(folder / pictures), []
-    lenses = {} if undistorted else _lenses(model)
+    cameras = {} if undistorted else _cameras(model)
     for image in model.images:
         name = PurePosixPath(image.name).name
         mask = folder / masks / f"{PurePosixPath(name).stem}.png"
         images.append(PosedImage(
-            files.find(name), name, image.camera_to_world, pinhole or lenses[image.camera], splits.get(name),
+            files.find(name), name, image.camera_to_world, pinhole or cameras[image.camera], splits.get(name),
             mask=mask if has_masks or mask.is_file() else None,
             problem=f"in neither list of {_LISTS}" if splits and name not in splits else None,
         ))  # fmt: skip
@@ -115,9 +115,9 @@ def _read_phone(folder: Path) -> _Camera:
     posed = _posed_by_colmap(model) if model is not None else _posed_by_phone(folder / _TRACKED)
     depths, masks = frame_files(folder / "depth", DEPTH_SUFFIXES), frame_files(folder / "rgb_masks", IMAGE_SUFFIXES)
     images = []
-    for name, pose, lens in posed:
+    for name, pose, camera in posed:
         file = pictures.get(name, folder / "rgb" / f"{name}.jpg")
-        images.append(PosedImage(file, file.name, pose, lens, depth=depths.get(name), mask=masks.get(name)))
+        images.append(PosedImage(file, file.name, pose, camera, depth=depths.get(name), mask=masks.get(name)))
     remarks = [f"poses and intrinsics are the phone's own ({_TRACKED}), since there is no colmap/"] if model is None \
         else _announced(model)
     names = [name for name, _, _ in posed]
@@ -137,10 +137,10 @@ def _model(folder: Path) -> ColmapModel:
     return model
 
 
-def _lenses(model: ColmapModel) -> dict[int, _LensOfSize]:
+def _cameras(model: ColmapModel) -> dict[int, _CameraOfSize]:
     used = sorted({image.camera for image in model.images})
     try:
-        return {number: model.cameras[number].lens().resized for number in used}
+        return {number: model.cameras[number].calibrated().resized for number in used}
     except UserError as error:
         raise UserError(f"{error}; or read what the toolbox's dslr.undistort makes: SensorOptions.scannetpp = "
                         f"{DSLR_UNDISTORTED!r}") from None
@@ -152,9 +152,9 @@ def _announced(model: ColmapModel) -> list[str]:
     return [f"colmap/ says that it has {model.announced} photographs and lists {len(model.images)}"]
 
 
-def _posed_by_colmap(model: ColmapModel) -> list[tuple[str, Tensor, _LensOfSize]]:
-    lenses = _lenses(model)
-    return [(PurePosixPath(image.name).stem, image.camera_to_world, lenses[image.camera]) for image in model.images]
+def _posed_by_colmap(model: ColmapModel) -> list[tuple[str, Tensor, _CameraOfSize]]:
+    cameras = _cameras(model)
+    return [(PurePosixPath(image.name).stem, image.camera_to_world, cameras[image.camera]) for image in model.images]
 
 
 @dataclass(frozen=True)
@@ -177,20 +177,20 @@ class _IntrinsicEntry:
         numbers = _matrix(self.rows).reshape(-1).tolist()
         return numbers or None
 
-    def lens(self, size: tuple[int, int]) -> Lens:
+    def camera(self, size: tuple[int, int]) -> CalibratedCamera:
         """The frame's pinhole camera, for pictures of ``size`` (height, width)."""
         (fx, _, cx), (_, fy, cy) = read_intrinsics(self, size)[:2].tolist()
-        return Lens(size, (fx, fy), (cx, cy), source=str(self))
+        return CalibratedCamera(size, (fx, fy), (cx, cy), source=str(self))
 
 
-def _posed_by_phone(path: Path) -> list[tuple[str, Tensor, _LensOfSize]]:
+def _posed_by_phone(path: Path) -> list[tuple[str, Tensor, _CameraOfSize]]:
     content = read_json(path, _DOWNLOAD, dict)
     posed = []
     for name, entry in content.items():
         if not isinstance(entry, dict):
             raise UserError(f"{path}: {short(name)} is {short(entry)}; expected its pose and intrinsics: {_DOWNLOAD}")
-        lens = _IntrinsicEntry(path, plain_name(name, path, "frame's name"), entry.get("intrinsic")).lens
-        posed.append((name, _matrix(entry.get("aligned_pose")), lens))
+        camera = _IntrinsicEntry(path, plain_name(name, path, "frame's name"), entry.get("intrinsic")).camera
+        posed.append((name, _matrix(entry.get("aligned_pose")), camera))
     return posed
 
 
@@ -216,7 +216,7 @@ def _read_lists(path: Path) -> tuple[dict[str, str], bool]:
     return splits, bool(content.get("has_masks"))
 
 
-def _pinhole(path: Path) -> Lens:
+def _pinhole(path: Path) -> CalibratedCamera:
     """The camera of the undistorted photographs."""
     content = read_json(path, "run the toolbox's dslr.undistort again", dict)
     with reading(path, "the camera of undistorted photographs", "run the toolbox's dslr.undistort again"):
@@ -224,4 +224,5 @@ def _pinhole(path: Path) -> Lens:
         if content.get("camera_model") != "PINHOLE" or any(content.get(name) for name in ("k1", "k2", "k3", "k4")):
             raise ValueError(f"its camera_model is {short(content.get('camera_model'))} with distortion "
                              f"{[content.get(name) for name in ('k1', 'k2', 'k3', 'k4')]}, and no pinhole")
-        return Lens((int(height), int(width)), tuple(numbers[:2]), tuple(numbers[2:]), source=str(path))
+        size = (int(height), int(width))
+        return CalibratedCamera(size, tuple(numbers[:2]), tuple(numbers[2:]), source=str(path))

@@ -1,10 +1,10 @@
-"""A recorded scene in any layout: posed photographs of one pinhole camera, and depth, meshes or points if available."""
+"""A recorded scene in any layout: posed photographs of one camera, and depth, meshes or points if available."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataloader.calibrated_camera import CalibratedCamera
 from dataloader.camera_list import CameraList
 from dataloader.depth_registration import register_depth
-from dataloader.lens import Lens
-from dataloader.undistortion import undistort_image, undistort_nearest
-from utils.cameras import scale_intrinsics
+from dataloader.undistortion import covered_pixels, undistort_depth, undistort_image
+from utils.cameras import scale_intrinsics, seen_pixels
 from utils.depth_images import MILLIMETRES, read_depth
 from utils.errors import UserError
 from utils.identity import tensor_identity, value_identity
 from utils.image_files import open_image
 from utils.images import one_large_image, read_alpha, read_image, resize_image
+from utils.lenses import Lens
 from utils.names import is_system_name
 
 SCANNET, SCANNETPP, ARKITSCENES = "ScanNet", "ScanNet++", "ARKitScenes"
@@ -54,8 +55,10 @@ class Scene:
         mesh_path, label_mesh_path: where the meshes are or should be.
         layout: "ScanNet", "ScanNet++", "ARKitScenes", "NSVF", "instant-ngp" or "COLMAP".
         metric: whether the world's unit is a metre; otherwise it is unknown, and so is which way is up.
-        lenses: the camera that took each frame, where its images have to be undistorted to match ``intrinsics``
-            and ``image_size``; None for a frame that needs nothing, and as a whole when none does.
+        lens: what rays go through, of all frames; None for a pinhole. Depth is then the lens's (:mod:`utils.lenses`).
+        resampled_from: the camera that took each frame, where its images have to be undistorted or resampled to match
+            ``intrinsics``, ``image_size`` and ``lens``; None for a frame that needs nothing, and as a whole when none
+            does.
         splits: "train", "val" or "test" of each frame, where the dataset says so.
         background: grey level, 0 to 1, put behind transparent pixels; None ignores transparency.
         transparent: whether the images have an alpha channel, which ``background`` is used for.
@@ -83,7 +86,8 @@ class Scene:
     skipped: dict[str, str] = field(default_factory=dict)
     layout: str = SCANNET
     metric: bool = True
-    lenses: list[Lens | None] | None = None
+    lens: Lens | None = None
+    resampled_from: list[CalibratedCamera | None] | None = None
     splits: list[str] | None = None
     background: float | None = None
     transparent: bool = False
@@ -107,45 +111,65 @@ class Scene:
         """
         with one_large_image(self.image_size):
             image = read_image(self.color_paths[index], self.background, self.turned)
-            return self._as_pinhole(image, index, size)
+            return self._resampled(image, index, size)
 
     def read_alpha(self, index: int, size: tuple[int, int] | None = None) -> Tensor | None:
         """Opacity uint8 ``[1, H, W]``, resampled as :meth:`read_color` is; None where images have no alpha channel."""
         if not self.transparent:
             return None
         with one_large_image(self.image_size):
-            return self._as_pinhole(read_alpha(self.color_paths[index], self.turned), index, size)
+            return self._resampled(read_alpha(self.color_paths[index], self.turned), index, size)
+
+    @property
+    def masked(self) -> bool:
+        """Whether there may be pixels that are not of the scene: masked, or outside of what the lens sees."""
+        return self.mask_paths is not None or self.lens is not None
 
     def read_mask(self, index: int, size: tuple[int, int] | None = None) -> Tensor | None:
-        """Whether pixels are of the scene, bool ``[H, W]``, as :meth:`read_color` has them; None without a mask.
+        """Whether pixels are of the scene, bool ``[H, W]``, as :meth:`read_color` has them; None where all are.
 
-        A pixel that is averaged from several is, where all of them are.
+        A pixel that is averaged from several is, where all of them are. One that the lens does not see is not.
         """
         path = None if self.mask_paths is None else self.mask_paths[index]
+        seen = self._seen(index, tuple(size) if size is not None else self.image_size)
         if path is None:
-            return None
+            return seen
         mask = read_image(path, turned=self.turned).amax(0, keepdim=True)
         white = torch.where(mask > 127, 255, 0).to(torch.uint8)
-        return self._as_pinhole(white, index, size, path)[0] == 255
+        kept = self._resampled(white, index, size, path)[0] == 255
+        return kept if seen is None else kept & seen
 
-    def _as_pinhole(
+    def _seen(self, index: int, size: tuple[int, int]) -> Tensor | None:
+        """Which pixels the lens, and the camera that took the frame, see, bool ``[H, W]``; None where all are."""
+        if self.lens is None:
+            return None
+        intrinsics = scale_intrinsics(self.intrinsics, self.image_size, size)
+        camera = self.resampled_from[index] if self.resampled_from else None
+        seen = seen_pixels(intrinsics, size, self.lens)
+        if camera is not None:
+            seen = seen & covered_pixels(camera, intrinsics, size, self.lens)
+        return None if bool(seen.all()) else seen
+
+    def _resampled(
         self, image: Tensor, index: int, size: tuple[int, int] | None, path: Path | None = None
     ) -> Tensor:
-        lens = self.lenses[index] if self.lenses else None
-        expected = lens.size if lens else self.image_size
+        camera = self.resampled_from[index] if self.resampled_from else None
+        expected = camera.size if camera else self.image_size
         if tuple(image.shape[-2:]) != expected:
             found = size_text(image.shape[-2:])
             raise UserError(f"{path or self.color_paths[index]} is {found}, the scene's other images "
                             f"are {size_text(expected)}; remove the frame or bring all images to one size")
         size = tuple(size) if size is not None else self.image_size
-        if lens is not None:
+        if camera is not None:
             intrinsics = scale_intrinsics(self.intrinsics, self.image_size, size)
-            return undistort_image(image, lens, intrinsics, size)
+            return undistort_image(image, camera, intrinsics, size, self.lens)
         # Planes, by NumPy: many threads read frames at a time, and each would start PyTorch's own threads for this.
         return torch.from_numpy(np.ascontiguousarray(resize_image(image, size).numpy()))
 
     def read_depth(self, index: int, size: tuple[int, int] | None = None) -> Tensor | None:
         """Depth in metres along the optical axis, float32, 0 = none; None where the frame has no depth image.
+
+        With a fisheye lens it is the distance along the ray.
 
         Args:
             index: of the frame.
@@ -162,9 +186,9 @@ class Scene:
         depth = self._confident(depth, index)
         if size is None:
             return depth
-        lens = self.lenses[index] if self.lenses else None
-        if lens is not None:
-            depth = undistort_nearest(depth, lens.resized(self.depth_size), self.depth_intrinsics)
+        camera = self.resampled_from[index] if self.resampled_from else None
+        if camera is not None:
+            depth = undistort_depth(depth, camera.resized(self.depth_size), self.depth_intrinsics, self.lens)
         intrinsics = scale_intrinsics(self.intrinsics, self.image_size, size)
         return register_depth(depth, self.depth_intrinsics, intrinsics, size, self.depth_to_color)
 
@@ -183,11 +207,12 @@ class Scene:
 
     def geometry_identity(self) -> str:
         """The identity of poses, cameras, and whatever else is known of the scene besides its pictures and meshes."""
-        lenses = [None if lens is None else {**asdict(lens), "source": None} for lens in self.lenses or ()]
+        taken_by = [None if camera is None else camera.identity() for camera in self.resampled_from or ()]
         # Only what is not as usual, so that fields made before it could be otherwise stay valid.
         stored = ([] if self.turned else [False]) + ([] if self.depth_steps == MILLIMETRES else [self.depth_steps])
         stored += [] if self.confidence_paths is None else [self.least_confidence]
-        plain = value_identity([self.image_size, self.depth_size, lenses, self.splits, self.background, self.metric,
+        stored += [] if self.lens is None else [self.lens.to_json()]
+        plain = value_identity([self.image_size, self.depth_size, taken_by, self.splits, self.background, self.metric,
                                 *stored])  # fmt: skip
         points = self.points or SparsePoints(None, None)
         return value_identity([plain, tensor_identity(
@@ -196,7 +221,9 @@ class Scene:
 
     def cameras(self, size: tuple[int, int] | None = None, frames: Sequence[int] | None = None) -> CameraList:
         """The recorded trajectory at ``size`` (default: the colour images'), or its ``frames`` (indices) only."""
-        cameras = CameraList(self.name, list(self.frames), self.camera_to_world, self.intrinsics, self.image_size)
+        cameras = CameraList(
+            self.name, list(self.frames), self.camera_to_world, self.intrinsics, self.image_size, lens=self.lens
+        )
         if frames is not None:
             cameras = cameras.select(frames)
         return cameras if size is None else cameras.resized(size)

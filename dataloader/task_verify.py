@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dataloader.lens_options import LensOptions
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.sensors import SensorOptions
 from dataloader.verification import (
@@ -28,7 +29,10 @@ from utils.tasks import task
 logger = logging.getLogger(__name__)
 
 
-@task(summary="check that scans, fields and view stores are complete and sound", configures=(label_set, SensorOptions))
+@task(
+    summary="check that scans, fields and view stores are complete and sound",
+    configures=(label_set, SensorOptions, LensOptions),
+)
 def verify(
     scans_dir: str | None = None,
     fields_dir: str | None = None,

@@ -65,10 +65,10 @@ def _row(state, scan, view: int, scale: int) -> tuple[list[Tensor], set[int]]:
     size = tuple(side * scale for side in source.cameras.image_size)
     cameras = source.cameras.resized(size)
     pose, intrinsics = cameras.camera_to_world[view], cameras.intrinsics[view]
-    rendered = state.field.render_view(pose, intrinsics, size, state.options, ("rgb", "sh"))
+    rendered = state.field.render_view(pose, intrinsics, size, state.options, ("rgb", "sh"), lens=cameras.lens)
     photo = scan.read_color(scan.frames.index(cameras.names[view]))
-    truth = mesh_view(state.mesh, pose, intrinsics, size).label
-    fused = fused_labels(state, pose, intrinsics, size)
+    truth = mesh_view(state.mesh, pose, intrinsics, size, lens=cameras.lens).label
+    fused = fused_labels(state, pose, intrinsics, size, lens=cameras.lens)
     single = compare(state, source, view).pictures["prediction"]
     images = [
         _bytes(resize_image(photo.float() / (255 if photo.dtype == torch.uint8 else 1), size)), _bytes(rendered.rgb),

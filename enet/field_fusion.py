@@ -45,7 +45,7 @@ def fuse_predictions(
     for cameras, probabilities in predicted:
         further = accumulate_views(
             field.grid, map(classes_only, probabilities), cameras.camera_to_world, cameras.intrinsics,
-            cameras.image_size, field.transform,
+            cameras.image_size, field.transform, lens=cameras.lens,
         )  # fmt: skip
         sums, evidence = sums + further[0], evidence + further[1]
     refined = refine_fused(field.grid, mean_of(sums, evidence), evidence, field.transform.scene_scale)
@@ -70,7 +70,9 @@ def render_labels(
     for first in range(0, len(cameras), at_once):
         views = range(first, min(first + at_once, len(cameras)))
         poses, intrinsics = (values[first : views.stop] for values in (cameras.camera_to_world, cameras.intrinsics))
-        origins, directions = (rays.flatten(0, 1) for rays in field.view_rays(poses, intrinsics, cameras.image_size))
+        origins, directions = (rays.flatten(0, 1) for rays in field.view_rays(
+            poses, intrinsics, cameras.image_size, cameras.lens
+        ))
         seen = render_features(field.grid, semantic.probabilities, origins, directions)
         images = (values.reshape(len(views), height, width) for values in (class_of(seen), confidence_of(seen)))
         yield views, *images

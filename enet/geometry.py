@@ -27,6 +27,8 @@ from torch.nn import functional as F
 
 from enet.inputs import GEOMETRY
 from utils.cameras import opaque_depth, pixel_grid
+from utils.errors import UserError
+from utils.lenses import Lens
 
 CHANNELS = ("depth", "alpha")  # of a view store, which geometry is made of
 _VERTICAL = 1e-6  # length of the horizontal part of an axis that has none
@@ -64,8 +66,16 @@ def _horizontal(vectors: Tensor) -> Tensor:
 def pixel_to_gravity(
     camera_to_world: Tensor,  # [..., 3 or 4, 3 or 4] rotations or poses
     intrinsics: Tensor,  # [..., 3, 3], in pixels of the views
+    lens: Lens | None = None,
 ) -> Tensor:
-    """Matrices float32 [..., 3, 3] from pixels (u, v, 1) to points at depth 1 in :func:`gravity_frame`."""
+    """Matrices float32 [..., 3, 3] from pixels (u, v, 1) to points at depth 1 in :func:`gravity_frame`.
+
+    Raises:
+        UserError: the views were taken through a lens, for which no matrix says this.
+    """
+    if lens is not None:
+        raise UserError("the network has geometry beside its colours, which is computed for pinhole views alone, and "
+                        "these views have a lens: leave geometry out, or render them with LensOptions.keep = 'none'")
     rotation = camera_to_world[..., :3, :3].double()
     return (gravity_frame(rotation) @ torch.linalg.inv(intrinsics.double())).float()
 

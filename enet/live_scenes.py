@@ -119,6 +119,9 @@ def _open_scene(name: str, data: DataOptions) -> LiveScene:
     if not has_labels(scan):
         files = ", ".join(str(path) for path in label_files(scan).values() if not path.is_file())
         raise UserError(f"{name} has no labelled mesh: {unread_labels(scan) or f'{files} is absent; download it'}")
+    if scan.lens is not None:
+        raise UserError(f"{name} was photographed through a lens, and views that are rendered live are pinholes': set "
+                        "LensOptions.keep = 'none', or train on its view store, which keeps the lens")
     cameras = scan.cameras(data.size, range(0, len(scan), data.every))
     mesh = next(iter(label_files(scan).values()))
     return LiveScene(name, field, _without_frames(scan), cameras, needed_bytes(field, mesh))
@@ -127,7 +130,7 @@ def _open_scene(name: str, data: DataOptions) -> LiveScene:
 def _without_frames(scan: Scene) -> Scene:
     """A thousand scenes' lists of files would take gigabytes."""
     return replace(
-        scan, frames=[], color_paths=[], depth_paths=[], mask_paths=None, confidence_paths=None, lenses=None,
+        scan, frames=[], color_paths=[], depth_paths=[], mask_paths=None, confidence_paths=None, resampled_from=None,
         splits=None, points=None, camera_to_world=scan.camera_to_world[:0], skipped={},
     )  # fmt: skip
 

@@ -131,7 +131,9 @@ class CheckpointPredictions:
         channels = stored_channels(self._beside.geometry)
         stored = {channel: self._read(channel, views).to(device) for channel in channels}
         cameras = self._store.cameras
-        to_gravity = pixel_to_gravity(cameras.camera_to_world[views], cameras.intrinsics[views]).to(device)
+        to_gravity = pixel_to_gravity(
+            cameras.camera_to_world[views], cameras.intrinsics[views], cameras.lens
+        ).to(device)
         return geometry_images(
             self._beside.geometry, stored.get("depth"), stored["alpha"], to_gravity, self._options.surface_alpha
         )

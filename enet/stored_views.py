@@ -215,7 +215,8 @@ def _pixels_of(dataset: ViewDataset) -> Tensor:
     for number, store in enumerate(dataset.stores):
         chosen = dataset.store_of_view == number
         views = dataset.index_in_store[chosen]
-        to_gravity[chosen] = pixel_to_gravity(store.cameras.camera_to_world[views], store.cameras.intrinsics[views])
+        cameras = store.cameras
+        to_gravity[chosen] = pixel_to_gravity(cameras.camera_to_world[views], cameras.intrinsics[views], cameras.lens)
     return to_gravity
 
 

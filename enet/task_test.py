@@ -8,6 +8,7 @@ from typing import Any
 
 import gin
 
+from dataloader.lens_options import LensOptions
 from dataloader.sensors import SensorOptions
 from lib.plenoxel.options import RenderOptions
 from model.fusion import FusionOptions
@@ -24,7 +25,7 @@ from utils.tasks import task
     summary="evaluate a trained network on any scenes",
     inputs=("checkpoint", "views"),
     records="{output_dir}",
-    configures=(FusionOptions, RefinementOptions, RenderOptions, SensorOptions, label_set),
+    configures=(FusionOptions, RefinementOptions, RenderOptions, SensorOptions, LensOptions, label_set),
 )
 def test(
     checkpoint: str = gin.REQUIRED,

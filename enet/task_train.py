@@ -9,6 +9,7 @@ from typing import Any
 
 import gin
 
+from dataloader.lens_options import LensOptions
 from dataloader.sensors import SensorOptions
 from enet.jitter import JitteredPoses
 from enet.live_options import data
@@ -34,8 +35,8 @@ from utils.tasks import task
     inputs=("views",),
     records="{runs_dir}/{name}",
     configures=(
-        SplitOptions, SelfTrainingOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions,
-        OptimizerOptions, MixOptions, SensorOptions, label_set, data, RenderOptions, JitteredPoses,
+        data, SplitOptions, SelfTrainingOptions, NetworkOptions, ViewOptions, AugmentationOptions, LossOptions,
+        OptimizerOptions, MixOptions, SensorOptions, LensOptions, label_set, RenderOptions, JitteredPoses,
     ),  # fmt: skip
 )
 def train(

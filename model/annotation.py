@@ -1,7 +1,8 @@
 """Annotation images of a labelled mesh: the class, depth and colour that each pixel shows.
 
 A view's annotation is the mesh rasterized through that view's own camera, so it is aligned with the view's colour image
-to the pixel at any size. Labels are nominal: they are never interpolated.
+to the pixel at any size. Through a lens every pixel's own ray is traced. Labels are nominal: they are never
+interpolated.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor
 
 from dataloader import CameraList, Mesh
-from lib.raster import Fragments, rasterize
+from lib.raster import Fragments, RayTree, rasterize
 from utils.cameras import rigid_inverse
 from utils.labels import UNANNOTATED, ids_to_classes, label_set
+from utils.lenses import Lens
 
 logger = logging.getLogger(__name__)
 LABEL_RULES = ("majority", "nearest_vertex")
@@ -28,7 +30,7 @@ class Annotation(NamedTuple):
     """Views of a labelled mesh."""
 
     label: Tensor  # [N, H, W]: uint8 class index, or int32 id or instance; 0 = unannotated or nothing hit
-    depth: Tensor  # float32 [N, H, W]: metres along the optical axis; 0 = nothing hit
+    depth: Tensor  # float32 [N, H, W]: metres along the optical axis, a fisheye lens's along the ray; 0 = nothing hit
 
 
 class LabelCounts(NamedTuple):
@@ -127,13 +129,16 @@ def annotate_vertices(
     world_to_camera, intrinsics = (
         values.to(device) for values in (rigid_inverse(cameras.camera_to_world), cameras.intrinsics)
     )
+    tree = mesh.ray_tree(device) if cameras.lens is not None else None
     height, width = cameras.image_size
     step = max(1, _PIXELS_PER_CHUNK // (height * width))
     empty = torch.empty(0, height, width, device=device)
     parts = [Annotation(empty.to(labels.dtype), empty)]
     for start in range(0, len(cameras), step):
         chunk = slice(start, start + step)
-        parts.append(surface.annotate(world_to_camera[chunk], intrinsics[chunk], cameras.image_size, near))
+        parts.append(surface.annotate(
+            world_to_camera[chunk], intrinsics[chunk], cameras.image_size, near, cameras.lens, tree
+        ))
     return Annotation(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
@@ -174,12 +179,19 @@ class LabelledSurface:
         intrinsics: Tensor,  # [B, 3, 3], in pixels of the images
         size: tuple[int, int],
         near: float = 0.01,
+        lens: Lens | None = None,
+        tree: RayTree | None = None,
     ) -> Annotation:
-        """All views at once; where cameras are on the surface's device, the host does not wait for it."""
+        """All views at once; where pinholes are on the surface's device, the host does not wait for it.
+
+        Args:
+            lens: of all views; None for pinholes.
+            tree: of the mesh, made once for many calls with a lens.
+        """
         nearest = self.label_rule == "nearest_vertex"
         fragments = rasterize(
             self.vertices, self.faces, world_to_camera, intrinsics, *size, near, faces_checked=True,
-            outputs=("face", "depth", "barycentric") if nearest else ("face", "depth"),
+            outputs=("face", "depth", "barycentric") if nearest else ("face", "depth"), lens=lens, tree=tree,
         )  # fmt: skip
         index = self._nearest_vertices(fragments) if nearest else fragments.face.long()
         return Annotation(self.table[index], fragments.depth)

@@ -19,7 +19,9 @@ from lib.plenoxel.options import RenderOptions
 from model.features import spread_features
 from model.grid import PlenoxelGrid
 from model.rendering import configured_options, render_rays
-from utils.cameras import camera_rays, scale_intrinsics
+from model.view_rays import grid_rays
+from utils.cameras import scale_intrinsics
+from utils.lenses import Lens
 
 if TYPE_CHECKING:
     from dataloader import SceneTransform
@@ -64,6 +66,7 @@ def fuse_views(
     weights: Tensor | None = None,  # [N] or [N, h, w]
     options: FusionOptions | None = None,
     rendering: RenderOptions | None = None,
+    lens: Lens | None = None,
 ) -> Tensor:
     """Class probabilities ``[V, C]`` of a grid's voxels from those of views; 0 for voxels that no ray sees.
 
@@ -80,12 +83,13 @@ def fuse_views(
         weights: how much views, or their pixels, count besides; default 1.
         options: default ``FusionOptions()``.
         rendering: default ``RenderOptions()``.
+        lens: of all views; None for pinholes. Pixels that it does not see do not count.
 
     Raises:
         ValueError: shapes disagree, or there are more or fewer predictions than views.
     """
     sums, evidence = accumulate_views(
-        grid, probabilities, camera_to_world, intrinsics, size, transform, weights, options, rendering
+        grid, probabilities, camera_to_world, intrinsics, size, transform, weights, options, rendering, lens
     )
     return mean_of(sums, evidence)
 
@@ -109,17 +113,18 @@ def accumulate_views(
     weights: Tensor | None = None,
     options: FusionOptions | None = None,
     rendering: RenderOptions | None = None,
+    lens: Lens | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What :func:`fuse_views` divides: weighted sums ``[V, C]`` of probabilities, and the weights' sums ``[V]``."""
     options, rendering = options or FusionOptions(), rendering or configured_options()
-    poses = transform.to_grid(camera_to_world.double()).to(grid.device)
+    poses = transform.to_grid(camera_to_world.double())
     total, first = None, 0
     for part in _batches(probabilities, len(poses)):
         part = tempered(part.to(grid.device).float(), options.temperature)
         views = slice(first, first + len(part))
         height, width = part.shape[-2:]
-        scaled = scale_intrinsics(intrinsics[views].to(grid.device), size, (height, width))
-        rays = tuple(r.reshape(-1, width, 3) for r in camera_rays(poses[views], scaled, height, width))
+        scaled = scale_intrinsics(intrinsics[views], size, (height, width))
+        rays = tuple(r.reshape(-1, width, 3) for r in grid_rays(grid, poses[views], scaled, (height, width), lens))
         counts = _counts(grid, part, rays, transform, weights, views, options, rendering)
         values = torch.cat((part * counts[:, None], counts[:, None]), dim=1).movedim(1, -1)
         sums, _ = spread_features(grid, values.reshape(-1, width, values.shape[-1]), *rays, rendering)

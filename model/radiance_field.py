@@ -15,7 +15,9 @@ from lib.plenoxel.outputs import OUTPUTS
 from model.capture import CaptureModel
 from model.grid import PlenoxelGrid
 from model.rendering import render_rays
-from utils.cameras import camera_rays, ray_length_to_depth
+from model.view_rays import grid_rays
+from utils.cameras import camera_rays, ray_length_to_depth, seen_pixels
+from utils.lenses import Lens
 
 if TYPE_CHECKING:
     from dataloader import CameraList, SceneTransform
@@ -26,8 +28,9 @@ RAYS_AT_ONCE = 1 << 18
 class RenderedView(NamedTuple):
     """A rendered view, or several with a leading dimension; outputs that were not asked for are None.
 
-    rgb ``[3, H, W]``; sh ``[27, H, W]``; depth ``[H, W]``, expected depth in metres along the optical axis: the sum of
-    weight * depth, hence 0 where nothing is hit and too small where alpha < 1; alpha ``[H, W]``.
+    rgb ``[3, H, W]``; sh ``[27, H, W]``; depth ``[H, W]``, expected depth in metres along the optical axis (a fisheye
+    lens's along the ray): the sum of weight * depth, hence 0 where nothing is hit and too small where alpha < 1; alpha
+    ``[H, W]``. All are 0 in pixels that the lens does not see.
     """
 
     rgb: Tensor | None
@@ -106,10 +109,11 @@ class RadianceField:
         """The same field, rendered at the training photographs' average exposure everywhere."""
         return replace(self, capture=None)
 
-    def view_rays(self, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Origins and unit directions ``[..., H, W, 3]`` of views in the grid's frame, on the grid's device."""
-        pose = self.transform.to_grid(camera_to_world.double()).to(self.grid.device)
-        return camera_rays(pose, intrinsics.to(self.grid.device), *size)
+    def view_rays(
+        self, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int], lens: Lens | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Origins and unit directions ``[..., H, W, 3]`` of views, as :func:`model.view_rays.grid_rays` has them."""
+        return grid_rays(self.grid, self.transform.to_grid(camera_to_world.double()), intrinsics, size, lens)
 
     def render_view(
         self,
@@ -119,9 +123,10 @@ class RadianceField:
         options: RenderOptions | None = None,
         outputs: tuple[str, ...] = OUTPUTS,
         backend: str = "auto",
+        lens: Lens | None = None,
     ) -> RenderedView:
         """Render one view: :meth:`render_views` without the leading dimension."""
-        views = self.render_views(camera_to_world[None], intrinsics[None], size, options, outputs, backend)
+        views = self.render_views(camera_to_world[None], intrinsics[None], size, options, outputs, backend, lens)
         return RenderedView(*(None if values is None else values[0] for values in views))
 
     @torch.no_grad()
@@ -133,6 +138,7 @@ class RadianceField:
         options: RenderOptions | None = None,
         outputs: tuple[str, ...] = OUTPUTS,
         backend: str = "auto",
+        lens: Lens | None = None,
     ) -> RenderedView:
         """Render views in blocks of rows, so that working memory is bounded.
 
@@ -140,12 +146,13 @@ class RadianceField:
             camera_to_world: in the scene's world frame, metres.
             intrinsics: in pixels of an image of ``size``.
             size: ``(height, width)``.
+            lens: of all views; None for pinholes.
 
         Returns:
             Outputs with a leading dimension of B views.
         """
         placed = place_views(self.transform, self.capture, camera_to_world, intrinsics)
-        return self.render_placed(placed.to(self.grid.device), size, options, outputs, backend)
+        return self.render_placed(placed.to(self.grid.device), size, options, outputs, backend, lens)
 
     @torch.no_grad()
     def render_placed(
@@ -155,18 +162,19 @@ class RadianceField:
         options: RenderOptions | None = None,
         outputs: tuple[str, ...] = OUTPUTS,
         backend: str = "auto",
+        lens: Lens | None = None,
         rays: tuple[Tensor, Tensor] | None = None,
     ) -> RenderedView:
         """As :meth:`render_views`, of cameras that :func:`place_views` placed and that are on the grid's device.
 
-        The host does not wait for the device.
+        Without a lens the host does not wait for the device.
 
         Args:
             rays: of the views (:meth:`PlacedViews.rays`) where they were made before, for several fields at once.
         """
         height, width = size
         count = len(views.pose)
-        origins, directions = views.rays(size) if rays is None else rays
+        origins, directions = grid_rays(self.grid, views.pose, views.intrinsics, size, lens) if rays is None else rays
         origins, directions = (rays.reshape(count * height, width, 3) for rays in (origins, directions))
         rows = max(1, RAYS_AT_ONCE // width)
         blocks = [
@@ -180,9 +188,11 @@ class RadianceField:
         rgb = None if rgb is None else rgb.movedim(-1, 1)
         if rgb is not None and views.gain is not None:
             rgb = rgb * views.gain[..., None, None] + views.offset[..., None, None]
+        if rgb is not None and lens is not None:
+            rgb = torch.where(seen_pixels(views.intrinsics, size, lens)[:, None], rgb, 0.0)
         depth = None
         if distance is not None:
-            depth = ray_length_to_depth(distance / self.transform.scene_scale, views.intrinsics)
+            depth = ray_length_to_depth(distance / self.transform.scene_scale, views.intrinsics, lens)
         return RenderedView(rgb, None if sh is None else sh.movedim(-1, 1), depth, alpha)
 
     def render_cameras(
@@ -204,6 +214,7 @@ class RadianceField:
         for first in range(0, len(indices), batch):
             part = indices[first : first + batch]
             views = self.render_views(
-                cameras.camera_to_world[part], cameras.intrinsics[part], cameras.image_size, options, outputs, backend
+                cameras.camera_to_world[part], cameras.intrinsics[part], cameras.image_size, options, outputs, backend,
+                cameras.lens,
             )
             yield part, views

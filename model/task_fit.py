@@ -8,6 +8,7 @@ from typing import Any
 
 import gin
 
+from dataloader.lens_options import LensOptions
 from dataloader.nested_field import NESTED_FILE
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.perfception_checkpoint import CHECKPOINT_FILES
@@ -37,7 +38,7 @@ from utils.tasks import task
     records="{fields_dir}/run",
     configures=(
         FitData, FitGrid, FitOptimization, FitRegularization, FitPoses, FitBackground, FitOpen, RenderOptions,
-        SensorOptions, SceneWorkers,
+        SensorOptions, LensOptions, SceneWorkers,
     ),
 )
 def fit(

@@ -9,6 +9,7 @@ from typing import Any
 
 import gin
 
+from dataloader.lens_options import LensOptions
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.sensors import SensorOptions
 from lib.plenoxel.options import RenderOptions
@@ -30,7 +31,7 @@ _NOTHING_ACCEPTED = "no camera list in {} has an accepted camera: nothing to ren
     summary="render each field's views (colour, SH, depth, alpha) into view stores",
     inputs=("fields_dir",),
     records="{views_dir}/run",
-    configures=(RenderOptions, SensorOptions, SceneWorkers),
+    configures=(RenderOptions, SensorOptions, LensOptions, SceneWorkers),
 )
 def render(
     scans_dir: str = gin.REQUIRED,

@@ -155,12 +155,21 @@ def project(
     """
     offset = points - camera_to_world[..., :3, 3]
     local = (camera_to_world[..., :3, :3].transpose(-1, -2) @ offset[..., None])[..., 0]
+    return project_local(local, intrinsics, lens)
+
+
+def project_local(points: Tensor, intrinsics: Tensor, lens: Lens | None = None) -> tuple[Tensor, Tensor]:
+    """:func:`project` of points ``[..., 3]`` in the camera's own frame."""
     if lens is not None:
-        plane, seen = lens.project(local)
-        homogeneous = (intrinsics[..., :2, :2] @ plane[..., None])[..., 0] + intrinsics[..., :2, 2]
-        return homogeneous, torch.where(seen, lens.depth_of(local), -local.norm(dim=-1))
-    homogeneous = (intrinsics @ local[..., None])[..., 0]
-    return homogeneous[..., :2] / homogeneous[..., 2:], local[..., 2]
+        plane, seen = lens.project(points)
+        x, y = plane.unbind(-1)
+        uv = torch.stack((
+            intrinsics[..., 0, 0] * x + intrinsics[..., 0, 1] * y + intrinsics[..., 0, 2],
+            intrinsics[..., 1, 1] * y + intrinsics[..., 1, 2],
+        ), dim=-1)  # fmt: skip
+        return uv, torch.where(seen, lens.depth_of(points), -points.norm(dim=-1))
+    homogeneous = (intrinsics @ points[..., None])[..., 0]
+    return homogeneous[..., :2] / homogeneous[..., 2:], points[..., 2]
 
 
 def ray_length_to_depth(distance: Tensor, intrinsics: Tensor, lens: Lens | None = None) -> Tensor:

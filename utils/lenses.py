@@ -2,12 +2,13 @@
 
 A point (X, Y, Z) in the camera's frame has the plane position q = (x, y): (X, Y) / Z in a perspective projection, and
 theta (X, Y) / |(X, Y)| in an equidistant ("fisheye") one, with theta its angle from the optical axis. Distortion moves
-it, with r = |q| and s = 1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8, to
+it, with r = |q| and s = (1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8) / (1 + d1 r^2 + d2 r^4 + d3 r^6), to
 
     x' = s x + 2 p1 x y + p2 (r^2 + 2 x^2) + s1 r^2,    y' = s y + p1 (r^2 + 2 y^2) + 2 p2 x y + s2 r^2
 
-and the intrinsics' matrix takes (x', y') to pixels. These are Brown's model and Kannala and Brandt's (2006), as OpenCV
-and COLMAP have them. No lens (None) is a pinhole.
+and the intrinsics' matrix takes (x', y') to pixels. These are Brown's model, OpenCV's rational one
+(whose k4, k5, k6 are d1, d2, d3) and Kannala and Brandt's (2006), as OpenCV and COLMAP have them. No lens (None) is a
+pinhole.
 
 Depth is along the optical axis in perspective projections, as for a pinhole, and the distance along the ray in fisheye
 ones, which see to the side and behind. Functions here speak of *directions of depth one*: times a depth, they are
@@ -41,6 +42,7 @@ class Lens:
         radial: (k1, k2, k3, k4).
         tangential: (p1, p2).
         prism: (s1, s2).
+        divisor: (d1, d2, d3).
         limit: radians from the optical axis, beyond which nothing is seen: where the image circle ends.
 
     Raises:
@@ -52,20 +54,25 @@ class Lens:
     tangential: tuple[float, float] = (0.0, 0.0)
     prism: tuple[float, float] = (0.0, 0.0)
     limit: float = math.pi
+    divisor: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
-        lengths = (len(self.radial), len(self.tangential), len(self.prism))
-        numbers = (*self.radial, *self.tangential, *self.prism, self.limit)
-        if self.projection not in (PERSPECTIVE, FISHEYE) or lengths != (4, 2, 2):
+        lengths = (len(self.radial), len(self.tangential), len(self.prism), len(self.divisor))
+        numbers = (*self.coefficients, self.limit)
+        if self.projection not in (PERSPECTIVE, FISHEYE) or lengths != (4, 2, 2, 3):
             raise ValueError(f"no lens: projection {self.projection!r}, {lengths} coefficients")
         if not all(math.isfinite(number) for number in numbers) or not 0 < self.limit <= math.pi:
             raise ValueError(f"no lens: coefficients {numbers[:-1]}, limit {self.limit}")
 
     @property
+    def coefficients(self) -> tuple[float, ...]:
+        """All of them; 0 where nothing is distorted."""
+        return (*self.radial, *self.tangential, *self.prism, *self.divisor)
+
+    @property
     def is_pinhole(self) -> bool:
         """Whether it does nothing at all, so that None says the same."""
-        distorts = any((*self.radial, *self.tangential, *self.prism))
-        return self.projection == PERSPECTIVE and not distorts and self.limit >= math.pi / 2
+        return self.projection == PERSPECTIVE and not any(self.coefficients) and self.limit >= math.pi / 2
 
     @property
     def is_fisheye(self) -> bool:
@@ -74,9 +81,14 @@ class Lens:
 
     @cached_property
     def fold_radius(self) -> float:
-        """Distance from the axis on the undistorted plane, beyond which the radial distortion is not monotonic."""
-        slopes = [(2 * power + 1) * value for power, value in reversed(list(enumerate((1.0, *self.radial))))]
-        roots = np.roots(slopes)
+        """Distance from the axis on the undistorted plane, beyond which the radial distortion is not monotonic.
+
+        There the derivative of r N(r^2) / D(r^2) is 0, (N + 2 q N') D = 2 q N D' with q = r^2, or D is.
+        """
+        numerator, divisor = np.poly1d((*self.radial[::-1], 1.0)), np.poly1d((*self.divisor[::-1], 1.0))
+        q = np.poly1d((2.0, 0.0))
+        slope = (numerator + q * numerator.deriv()) * divisor - q * numerator * divisor.deriv()
+        roots = np.concatenate((slope.roots, divisor.roots))
         squared = roots[(np.abs(roots.imag) < 1e-12 * np.abs(roots)) & (roots.real > 0)].real
         return math.sqrt(squared.min()) if len(squared) else math.inf
 
@@ -177,18 +189,21 @@ class Lens:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Lens:
         """Read what :meth:`to_json` wrote; raises ValueError, KeyError or TypeError where it is no lens."""
-        numbers = {name: tuple(float(value) for value in content[name]) for name in ("radial", "tangential", "prism")}
+        names = ("radial", "tangential", "prism", "divisor")
+        numbers = {name: tuple(float(value) for value in content[name]) for name in names}
         return cls(str(content["projection"]), limit=float(content["limit"]), **numbers)
 
     def _radial_scale(self, squared: Tensor) -> Tensor:
-        scale = torch.zeros_like(squared)
-        for coefficient in reversed(self.radial):
-            scale = (scale + coefficient) * squared
-        return 1 + scale
+        scale = _polynomial(self.radial, squared)
+        return scale / _polynomial(self.divisor, squared) if any(self.divisor) else scale
 
     def _radial_slope(self, squared: Tensor) -> Tensor:
         """Derivative of the radial scale by r^2."""
-        return sum((k + 1) * c * squared**k for k, c in enumerate(self.radial)) * torch.ones_like(squared)
+        slope = _polynomial_slope(self.radial, squared)
+        if not any(self.divisor):
+            return slope
+        divisor = _polynomial(self.divisor, squared)
+        return (slope - self._radial_scale(squared) * _polynomial_slope(self.divisor, squared)) / divisor
 
     def _radius_of(self, length: Tensor) -> Tensor:
         """The undistorted radius ``[...]`` of a distorted one, at most :attr:`reach`."""
@@ -230,3 +245,16 @@ class Lens:
             torch.stack((scale + 2 * slope * x * x + 2 * p1 * y + (6 * p2 + 2 * s1) * x, cross + 2 * s1 * y), -1),
             torch.stack((cross + 2 * s2 * x, scale + 2 * slope * y * y + (6 * p1 + 2 * s2) * y + 2 * p2 * x), -1),
         ), -2)  # fmt: skip
+
+
+def _polynomial(coefficients: tuple[float, ...], q: Tensor) -> Tensor:
+    """1 + c1 q + c2 q^2 + ..."""
+    total = torch.zeros_like(q)
+    for coefficient in reversed(coefficients):
+        total = (total + coefficient) * q
+    return 1 + total
+
+
+def _polynomial_slope(coefficients: tuple[float, ...], q: Tensor) -> Tensor:
+    """Its derivative by q."""
+    return sum((k + 1) * c * q**k for k, c in enumerate(coefficients)) * torch.ones_like(q)

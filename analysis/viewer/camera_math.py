@@ -16,7 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataloader import CameraList
 from utils.rotations import quaternion_to_matrix
+
+_WIDEST_SHOWN = math.radians(140)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,23 @@ def view_aspect(intrinsics: Tensor, size: tuple[int, int]) -> float:
     """Aspect ratio of the view itself, width over height, whatever the aspect of its pixels."""
     height, width = size
     return (width / float(intrinsics[0, 0])) / (height / float(intrinsics[1, 1]))
+
+
+def view_shape(cameras: CameraList, index: int) -> tuple[float, float]:
+    """Vertical field of view in radians and aspect ratio of the pinhole view that stands for a camera's.
+
+    Through a lens: that with the same angles to the borders, up to 140 degrees across, beyond which no pinhole view is
+    worth looking at.
+    """
+    intrinsics, (height, width) = cameras.intrinsics[index], cameras.image_size
+    if cameras.lens is None:
+        return vertical_fov(intrinsics, height), view_aspect(intrinsics, (height, width))
+    across, down = width / 2 / float(intrinsics[0, 0]), height / 2 / float(intrinsics[1, 1])
+    directions, found = cameras.lens.directions(torch.tensor([[across, 0.0], [0.0, down]], dtype=torch.float64))
+    reach = cameras.lens.reach if cameras.lens.is_fisheye else math.atan(cameras.lens.reach)
+    angles = torch.where(found, torch.atan2(directions[:, :2].norm(dim=1), directions[:, 2]), reach)
+    across, down = torch.tan(angles.clamp(max=_WIDEST_SHOWN / 2)).tolist()
+    return 2 * math.atan(down), across / down
 
 
 def interpolate_path(cameras: Sequence[BrowserCamera], frames: int) -> list[BrowserCamera]:

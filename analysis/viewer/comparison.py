@@ -52,7 +52,8 @@ def compare(state: SceneState, source: CameraSource, index: int, hidden: Collect
 
 def _render(state: SceneState, cameras: CameraList, index: int, outputs: tuple[str, ...]) -> RenderedView:
     return state.field.render_view(
-        cameras.camera_to_world[index], cameras.intrinsics[index], cameras.image_size, state.options, outputs
+        cameras.camera_to_world[index], cameras.intrinsics[index], cameras.image_size, state.options, outputs,
+        lens=cameras.lens,
     )
 
 
@@ -60,7 +61,8 @@ def _annotation(state: SceneState, source: CameraSource, index: int) -> Tensor |
     if state.mesh is None:
         return None
     cameras = source.cameras
-    return mesh_view(state.mesh, cameras.camera_to_world[index], cameras.intrinsics[index], cameras.image_size).label
+    pose, intrinsics = cameras.camera_to_world[index], cameras.intrinsics[index]
+    return mesh_view(state.mesh, pose, intrinsics, cameras.image_size, lens=cameras.lens).label
 
 
 def _named(state: SceneState) -> dict[str, Predictor]:
@@ -85,7 +87,7 @@ def _prediction(state: SceneState, source: CameraSource, index: int, predictor: 
         if predictor.color == "photo":
             view = view._replace(rgb=resize_image(source.store.read("photo", stored), predictor.size))
     labels = predictor.predict(
-        view, cameras.camera_to_world[index], cameras.intrinsics[index], state.field.transform.rotation
+        view, cameras.camera_to_world[index], cameras.intrinsics[index], state.field.transform.rotation, cameras.lens
     )
     return resize_nearest(labels, source.cameras.image_size)
 
@@ -94,11 +96,12 @@ def _fused(state: SceneState, source: CameraSource, index: int) -> Tensor | None
     cameras = source.cameras
     if state.semantic is None:
         return None
-    return fused_labels(state, cameras.camera_to_world[index], cameras.intrinsics[index], cameras.image_size)
+    pose, intrinsics = cameras.camera_to_world[index], cameras.intrinsics[index]
+    return fused_labels(state, pose, intrinsics, cameras.image_size, lens=cameras.lens)
 
 
 def _quality(state: SceneState, source: CameraSource, index: int) -> Tensor | None:
     if state.quality is None:
         return None
     view, cameras = _render(state, source.cameras, index, ("rgb", "depth", "alpha")), source.cameras
-    return state.quality.estimate(view, cameras.camera_to_world[index], cameras.intrinsics[index])
+    return state.quality.estimate(view, cameras.camera_to_world[index], cameras.intrinsics[index], cameras.lens)

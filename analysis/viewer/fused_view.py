@@ -10,6 +10,7 @@ from torch import Tensor
 
 from analysis.viewer.camera_math import BrowserCamera
 from model import render_features
+from utils.lenses import Lens
 
 if TYPE_CHECKING:
     from analysis.viewer.scene_state import SceneState
@@ -34,18 +35,21 @@ def fused_view(
     return _fused_at(state, camera.camera_to_world, camera.intrinsics(size), size, abandoned)
 
 
-def fused_labels(state: SceneState, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> Tensor:
+def fused_labels(
+    state: SceneState, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int], lens: Lens | None = None
+) -> Tensor:
     """Classes uint8 ``[H, W]`` at any camera."""
-    return _fused_at(state, camera_to_world, intrinsics, size, lambda: False).labels
+    return _fused_at(state, camera_to_world, intrinsics, size, lambda: False, lens).labels
 
 
 def _fused_at(
-    state: SceneState, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int], abandoned: Callable[[], bool]
-) -> FusedView | None:
+    state: SceneState, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int],
+    abandoned: Callable[[], bool], lens: Lens | None = None,
+) -> FusedView | None:  # fmt: skip
     from enet.field_fusion import class_of, confidence_of
 
     field = state.field
-    origins, directions = (rays.reshape(-1, 3) for rays in field.view_rays(camera_to_world, intrinsics, size))
+    origins, directions = (rays.reshape(-1, 3) for rays in field.view_rays(camera_to_world, intrinsics, size, lens))
     parts = []
     for chosen in torch.arange(len(origins), device=origins.device).split(_RAYS_AT_ONCE[origins.device.type]):
         if abandoned():

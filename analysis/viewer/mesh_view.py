@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dataloader import CameraList, Mesh
 from model.annotation import Annotation, annotate_views
+from utils.lenses import Lens
 
 
 def mesh_view(
@@ -15,8 +16,9 @@ def mesh_view(
     intrinsics: Tensor,  # float64 [3, 3]
     size: tuple[int, int],
     device: torch.device | str = "cpu",
+    lens: Lens | None = None,
 ) -> Annotation:
     """Class indices and depth ``[H, W]`` of one view, on the CPU; see :class:`model.annotation.Annotation`."""
-    camera = CameraList("", ["view"], camera_to_world[None], intrinsics[None], tuple(size))
+    camera = CameraList("", ["view"], camera_to_world[None], intrinsics[None], tuple(size), lens=lens)
     label, depth = annotate_views(mesh, camera, device=device)
     return Annotation(label[0].cpu(), depth[0].cpu())

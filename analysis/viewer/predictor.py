@@ -12,6 +12,7 @@ from enet.geometry import geometry_images, pixel_to_gravity, stored_channels
 from enet.picture import blurred
 from enet.sh_frames import sh_matrices
 from model.radiance_field import RenderedView
+from utils.lenses import Lens
 from utils.spherical_harmonics import transform_sh_image
 
 
@@ -57,6 +58,7 @@ class Predictor:
         camera_to_world: Tensor,  # [4, 4]
         intrinsics: Tensor,  # [3, 3], in pixels of the view
         world_to_grid: Tensor,  # rotation [3, 3]
+        lens: Lens | None = None,
     ) -> Tensor:  # uint8 [H, W]
         """Class indices of a view, which has what ``outputs`` names; its colour may be a photograph."""
         images = {name: getattr(view, name).to(self._device)[None] for name in self.outputs}
@@ -66,7 +68,7 @@ class Predictor:
             matrices = sh_matrices(self._options.sh_frame, rotation, world_to_grid.double())[:, 0]
             sh = transform_sh_image(images["sh"], matrices.to(self._device))
         if self._beside.geometry:
-            to_gravity = pixel_to_gravity(camera_to_world[None], intrinsics[None]).to(self._device)
+            to_gravity = pixel_to_gravity(camera_to_world[None], intrinsics[None], lens).to(self._device)
             geometry = geometry_images(
                 self._beside.geometry, images.get("depth"), images["alpha"], to_gravity, self._options.surface_alpha
             )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from analysis.plotting import ACCEPTED, REJECTED
-from analysis.viewer.camera_math import vertical_fov, view_aspect
+from analysis.viewer.camera_math import view_shape
 from analysis.viewer.legend import camera_sign
 from analysis.viewer.scene_state import TRAJECTORY, CameraSource
 from analysis.viewer.unlit_mesh import unlit_glb
@@ -122,11 +122,11 @@ class Frusta:
         self, server: viser.ViserServer, source: CameraSource, index: int, first: bool, on_clicked: OnClicked
     ) -> None:
         cameras, status = source.cameras, camera_status(source, index)
-        pose, intrinsics = cameras.camera_to_world[index], cameras.intrinsics[index]
+        pose, (fov, aspect) = cameras.camera_to_world[index], view_shape(cameras, index)
         node = server.scene.add_camera_frustum(
             f"/cameras/{source.title}/{index}",
-            fov=vertical_fov(intrinsics, cameras.image_size[0]),
-            aspect=view_aspect(intrinsics, cameras.image_size),
+            fov=fov,
+            aspect=aspect,
             scale=_FRUSTUM_SCALE,
             thickness=_FRUSTUM_LINE,
             thickness_units="screen",
@@ -168,10 +168,9 @@ class CameraMark:
     def put(self, source: CameraSource, index: int) -> None:
         """Mark a camera instead of the one before."""
         cameras, status = source.cameras, camera_status(source, index)
-        pose, intrinsics = cameras.camera_to_world[index], cameras.intrinsics[index]
+        pose = cameras.camera_to_world[index]
         self._sign.text = camera_sign(cameras.names[index], status.kind, cameras.info[index])
-        self._frustum.fov = vertical_fov(intrinsics, cameras.image_size[0])
-        self._frustum.aspect = view_aspect(intrinsics, cameras.image_size)
+        self._frustum.fov, self._frustum.aspect = view_shape(cameras, index)
         self._frustum.wxyz = matrix_to_quaternion(pose[:3, :3])
         for node in (self._sign, self._frustum):
             node.position = pose[:3, 3].numpy()

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from analysis.quality import QualityEstimator, QualityOptions
-from analysis.viewer.camera_math import BrowserCamera, vertical_fov, view_aspect
+from analysis.viewer.camera_math import BrowserCamera, view_shape
 from analysis.viewer.figures import scene_figures
 from analysis.viewer.live_quality import LiveQuality
 from analysis.viewer.predictor import Predictor
@@ -69,9 +69,7 @@ class CameraSource:
 
     def browser_camera(self, index: int) -> BrowserCamera:
         """Camera ``index`` as a browser's camera."""
-        intrinsics, size = self.cameras.intrinsics[index], self.cameras.image_size
-        fov, aspect = vertical_fov(intrinsics, size[0]), view_aspect(intrinsics, size)
-        return BrowserCamera(self.cameras.camera_to_world[index], fov, aspect)
+        return BrowserCamera(self.cameras.camera_to_world[index], *view_shape(self.cameras, index))
 
 
 @dataclass(frozen=True)

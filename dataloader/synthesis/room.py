@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import gin
 import numpy as np
+import torch
 
 from dataloader.synthesis import geometry, materials, textures
 from dataloader.synthesis.layout import FloorPlan
 from dataloader.synthesis.materials import Material, MaterialTable
 from dataloader.synthesis.piece import Nyu40, Piece, Style
 from dataloader.synthesis.room_types import ROOM_TYPES, RoomType
+from lib.raster import RayTree
 from utils.errors import UserError, check_choice
 from utils.seeding import numpy_generator
 
@@ -79,6 +82,11 @@ class Room:
     material: np.ndarray  # [N] int16, row of materials
     materials: MaterialTable
     lights: tuple[Light, ...]
+
+    @cached_property
+    def ray_tree(self) -> RayTree:
+        """The mesh made ready for rays."""
+        return RayTree(torch.from_numpy(self.vertices), torch.from_numpy(self.faces))
 
     def vertex_colors(self) -> np.ndarray:
         """Diffuse colour at the vertices, uint8 [N, 3]."""

@@ -1,4 +1,4 @@
-"""Rooms on disk, in ScanNet's layout."""
+"""Rooms on disk, in ScanNet's layout, or in nerfstudio's where their pictures are taken through a lens."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from dataloader.synthesis.lighting import illuminate
-from dataloader.synthesis.pictures import PictureOptions, noisy_pose, take_picture
+from dataloader.synthesis.pictures import PINHOLE, PictureOptions, noisy_pose, take_picture
 from dataloader.synthesis.room import Room, RoomOptions, build_room
 from dataloader.synthesis.shading import Shader
+from dataloader.synthesis.transforms import COLOR_FOLDER, write_transforms
 from dataloader.synthesis.walk import camera_path
 from utils.depth_images import write_depth
 from utils.files import atomic_path, write_text
@@ -33,8 +34,11 @@ def room_name(index: int) -> str:
 
 def room_inputs(seed: int, index: int, room_options: RoomOptions, picture_options: PictureOptions) -> dict[str, Any]:
     """What determines a room's bytes."""
-    return {"format": FORMAT_VERSION, "seed": seed, "index": index,
-            "room": dataclasses.asdict(room_options), "pictures": dataclasses.asdict(picture_options)}
+    pictures = dataclasses.asdict(picture_options)
+    if picture_options.lens == PINHOLE:
+        del pictures["lens"]  # rooms that were made before there was a choice stay valid
+    return {"format": FORMAT_VERSION, "seed": seed, "index": index, "room": dataclasses.asdict(room_options),
+            "pictures": pictures}
 
 
 def write_room(folder: str | Path, seed: int, index: int, room_options: RoomOptions, picture_options: PictureOptions,
@@ -55,9 +59,13 @@ def write_room(folder: str | Path, seed: int, index: int, room_options: RoomOpti
     shader = Shader(room, illuminate(room, numpy_generator(seed, "light", index)))
     poses = camera_path(room, picture_options.frames, numpy_generator(seed, "walk", index))
     _write_meshes(target, folder.name, room)
-    _write_intrinsics(target / "intrinsic", picture_options)
+    lens = picture_options.camera_lens()
+    if lens is None:
+        _write_intrinsics(target / "intrinsic", picture_options)
     for frame in range(picture_options.frames):
         _write_frame(target, room, shader, poses, picture_options, seed, index, frame)
+    if lens is not None:
+        write_transforms(target, picture_options.intrinsics(), picture_options.size, lens)
     commit_output(folder)
     logger.info("%s: %s, %d faces, %d frames", folder.name, room.kind, len(room.faces), picture_options.frames)
     return True
@@ -73,7 +81,8 @@ def _write_frame(target: Path, room: Room, shader: Shader, poses: np.ndarray, op
     lost = rng.random() < options.lost_share
     hand = numpy_generator(seed, "hand", index, frame)
     picture = take_picture(room, shader, poses[frame], options, rng, hand)
-    write_image(target / "color" / f"{frame}.jpg", torch.from_numpy(picture.color))
+    color_folder = "color" if options.lens == PINHOLE else COLOR_FOLDER
+    write_image(target / color_folder / f"{frame}.jpg", torch.from_numpy(picture.color))
     write_depth(target / "depth" / f"{frame}.png", torch.from_numpy(picture.depth))
     tracked = noisy_pose(poses[frame], options.pose_noise, hand) if any(options.pose_noise) else poses[frame]
     write_text(pose_path, _matrix_text(np.full((4, 4), -np.inf) if lost else tracked), flushed=False)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lib.library import load_library
 from lib.raster.reference import _rasterize
-from lib.raster.tracing import trace_views
+from lib.raster.tracing import RayTree, trace_views
 from utils.lenses import Lens
 
 _LEAST_FLOAT, _LARGEST_FLOAT = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
@@ -74,6 +74,7 @@ def rasterize(
     face_offsets: Tensor | None = None,  # [M + 1] int64
     lens: Lens | None = None,
     faces_checked: bool = False,
+    tree: RayTree | None = None,
 ) -> Fragments:
     """The nearest face at each pixel centre.
 
@@ -98,6 +99,7 @@ def rasterize(
             show nothing. A ray through an edge belongs to the nearer face, then to the smaller index.
         faces_checked: the caller knows that faces name vertices of their mesh. Nothing then waits for a GPU; a face
             that names none shows nothing.
+        tree: of these vertices and faces, made once for many calls with a lens; None makes one.
 
     Raises:
         ValueError: shapes, sizes or names do not fit, or there are a lens and several meshes.
@@ -108,7 +110,7 @@ def rasterize(
         if mesh_index is not None:
             raise ValueError("views with a lens show one mesh a call: call once for each mesh")
         return Fragments(*trace_views(
-            vertices, faces, world_to_camera, intrinsics, (height, width), near, lens, backend, outputs
+            tree or RayTree(vertices, faces), world_to_camera, intrinsics, (height, width), near, lens, backend, outputs
         ))  # fmt: skip
     mesh_ranges = _mesh_ranges(len(world_to_camera), vertices, faces, mesh_index, vertex_offsets, face_offsets)
     arguments = (

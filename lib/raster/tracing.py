@@ -55,6 +55,11 @@ class RayTree:
             raise IndexError(f"face {bad} names a vertex that its mesh does not have")
         self._nodes, self._order = nodes.to(vertices.device), order.to(vertices.device)
 
+    @property
+    def device(self) -> torch.device:
+        """Where rays are traced, and results lie."""
+        return self._vertices.device
+
     def trace(self, origins: Tensor, directions: Tensor, near: float, backend: str = "auto") -> TracedRays:
         """The first face that each ray hits, not nearer than ``near``.
 
@@ -79,16 +84,15 @@ class RayTree:
 
 
 def trace_views(
-    vertices: Tensor, faces: Tensor, world_to_camera: Tensor, intrinsics: Tensor, size: tuple[int, int], near: float,
-    lens: Lens, backend: str, outputs: Sequence[str],
+    tree: RayTree, world_to_camera: Tensor, intrinsics: Tensor, size: tuple[int, int], near: float, lens: Lens,
+    backend: str, outputs: Sequence[str],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """Face, depth and barycentric of views with a lens, as :func:`lib.raster.rasterize` returns them."""
-    tree = RayTree(vertices, faces)
-    views = len(world_to_camera)
-    face = torch.full((views, *size), -1, dtype=torch.int32, device=vertices.device)
-    depth = torch.zeros((views, *size), device=vertices.device) if "depth" in outputs else None
-    barycentric = torch.zeros((views, *size, 3), device=vertices.device) if "barycentric" in outputs else None
-    poses, matrices = (values.detach().to(vertices.device, torch.float64) for values in (world_to_camera, intrinsics))
+    views, device = len(world_to_camera), tree.device
+    face = torch.full((views, *size), -1, dtype=torch.int32, device=device)
+    depth = torch.zeros((views, *size), device=device) if "depth" in outputs else None
+    barycentric = torch.zeros((views, *size, 3), device=device) if "barycentric" in outputs else None
+    poses, matrices = (values.detach().to(device, torch.float64) for values in (world_to_camera, intrinsics))
     for view, (pose, k) in enumerate(zip(rigid_inverse(poses), matrices, strict=True)):
         seen = seen_pixels(k, size, lens)
         directions = view_directions(k, size, lens)[seen] @ pose[:3, :3].T

@@ -35,7 +35,7 @@ class HeldOutView:
         exposed: the same at the given pose.
         neutral: the same at the given pose and at the average exposure.
         photo: float32 ``[3, H, W]``, 0 to 1.
-        depth: float32 ``[H, W]`` metres along the optical axis.
+        depth: float32 ``[H, W]`` metres along the optical axis, a fisheye lens's along the ray.
         valid: bool ``[H, W]``, which pixels are of the scene and measured; None for all.
     """
 
@@ -98,12 +98,14 @@ def render_held_out(
             logger.warning("%s: frame %s is masked as a whole, and not measured", scene.name, scene.frames[index])
             continue
         pose = scene.camera_to_world[index]
-        view = field.neutral().render_view(pose, intrinsics, size, options, outputs=("rgb", "depth"))
+        view = field.neutral().render_view(
+            pose, intrinsics, size, options, outputs=("rgb", "depth"), lens=scene.lens
+        )
         exposed = field.expose(view.rgb, pose)
         shown = exposed
         if field.capture is not None and field.capture.moved:
             estimated = field.capture.estimated_pose(pose)
-            neutral = field.neutral().render_view(estimated, intrinsics, size, options, ("rgb",))
+            neutral = field.neutral().render_view(estimated, intrinsics, size, options, ("rgb",), lens=scene.lens)
             shown = field.expose(neutral.rgb, pose)
         yield HeldOutView(
             frame=scene.frames[index],

@@ -13,6 +13,7 @@ from torch import Tensor
 from model.fitting.options import FitData
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
+from utils.lenses import Lens
 from utils.progress import Progress
 from utils.threads import ordered_map
 
@@ -39,6 +40,7 @@ class Frames:
         alphas: uint8 ``[N, H, W]``, opacity; None where all pixels are opaque. ``images`` show the background
             through it.
         valid: bool ``[N, H, W]``, whether a pixel is of the scene; None where all are. Depth is unknown elsewhere.
+        lens: of all photographs; None for a pinhole. Depth is the lens's (:mod:`utils.lenses`).
     """
 
     indices: list[int]
@@ -48,6 +50,7 @@ class Frames:
     intrinsics: Tensor
     alphas: Tensor | None = None
     valid: Tensor | None = None
+    lens: Lens | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -125,7 +128,7 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
     map_shape = (len(indices), *depth_size)
     depths = torch.zeros(map_shape if scene.depth_size else (), dtype=torch.int16, device=device).expand(map_shape)
     alphas = torch.zeros(len(indices), *size, dtype=torch.uint8, device=device) if scene.transparent else None
-    masked = scene.mask_paths is not None
+    masked = scene.masked
     valid = torch.ones(len(indices), *size, dtype=torch.bool, device=device) if masked else None
     kept: list[int] = []
 
@@ -155,6 +158,11 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
             kept.append(index)
     if alphas is not None and bool((alphas[: len(kept)] == 255).all()):
         alphas = None  # opaque photographs that are stored with an alpha channel
+    if alphas is not None and scene.lens is not None:
+        raise UserError(f"{scene.path} has images with transparency, which are carved for pinhole cameras alone; set "
+                        "LensOptions.keep = 'none' to undistort them")
+    if valid is not None and bool(valid[: len(kept)].all()):
+        valid = None
     if valid is not None and kept and not bool(valid[: len(kept)].any()):
         raise UserError(f"{scene.path}: its masks leave no pixel; they must be white where pixels are of the scene")
     return Frames(
@@ -165,6 +173,7 @@ def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device
         intrinsics=scale_intrinsics(scene.intrinsics, scene.image_size, size),
         alphas=None if alphas is None else alphas[: len(kept)],
         valid=None if valid is None else valid[: len(kept)],
+        lens=scene.lens,
     )
 
 

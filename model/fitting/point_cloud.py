@@ -37,7 +37,7 @@ def depth_point_cloud(frames: Frames) -> PointCloud:
         depth = frames.depths[chosen, ::stride, ::stride].double() / 1000
         known = depth > 0
         poses = frames.camera_to_world[chosen].to(device)
-        points.append(unproject(uv, depth, intrinsics, poses[:, None, None])[known].float())
+        points.append(unproject(uv, depth, intrinsics, poses[:, None, None], frames.lens)[known].float())
         colors.append(frames.images[chosen][:, rows, columns][known].float() / 255)
     return PointCloud(torch.cat(points), torch.cat(colors))
 

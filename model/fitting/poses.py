@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, max_pool2d
 
 from lib.plenoxel.options import RenderOptions
 from model.fitting.exposure import ExposureEstimate
@@ -19,7 +19,8 @@ from model.fitting.frames import Frames, fitted_size
 from model.fitting.options import FitPoses
 from model.grid import PlenoxelGrid
 from model.rendering import render_rays
-from utils.cameras import camera_rays, rigid_inverse, scale_intrinsics
+from utils.cameras import camera_rays, rigid_inverse, scale_intrinsics, seen_pixels
+from utils.lenses import Lens
 from utils.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 _RAYS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 20}
@@ -44,6 +45,8 @@ class PoseRefinement:
         self.size = fitted_size(frames.size, options.max_image_side)
         self._frames, self._options = frames, options
         self._intrinsics = scale_intrinsics(frames.intrinsics.double().cpu(), frames.size, self.size)
+        seen = seen_pixels(self._intrinsics, self.size, frames.lens)
+        self._seen = None if seen is None else _inner(seen).to(device)
         self._given = camera_to_grid.double().to(device)
         self.camera_to_grid = self._given.clone()
 
@@ -77,19 +80,23 @@ class PoseRefinement:
     def _step(self, chosen: Tensor, photos: Tensor, grid: PlenoxelGrid, rendering: RenderOptions) -> Tensor:
         """Twists ``[B, 6]`` in the cameras' own axes: translation, then axis-angle rotation."""
         pose = self.camera_to_grid[chosen]
-        origins, directions = camera_rays(pose, self._intrinsics.to(pose), *self.size)
+        lens = self._frames.lens
+        origins, directions = camera_rays(pose, self._intrinsics.to(pose), *self.size, lens)
         out = render_rays(grid, origins, directions, rendering, outputs=("rgb", "depth", "alpha"))
         rendered, alpha = out.rgb.movedim(-1, 1), out.alpha
         distance = out.depth / alpha.clamp(min=_LEAST_ALPHA)
         local = directions @ pose[:, None, :3, :3].float()
         points = local * distance[..., None]
-        jacobian = _motion_jacobian((rendered + photos) / 2, points, self._intrinsics)
+        jacobian = _motion_jacobian((rendered + photos) / 2, points, self._intrinsics, lens)
         residual = photos - rendered
         weights = robust_weights(residual) * (alpha > _LEAST_ALPHA)
+        if self._seen is not None:
+            weights = weights * self._seen
         if self._frames.valid is not None:
             whole = interpolate(self._frames.valid[chosen][:, None].float(), self.size, mode="area")[:, 0]
             weights = weights * (whole == 1)
-        return self._solve(chosen, jacobian, residual, weights, points[..., 2])
+        depth = points[..., 2] if lens is None else lens.depth_of(points)
+        return self._solve(chosen, jacobian, residual, weights, depth)
 
     def _solve(self, chosen: Tensor, jacobian: Tensor, residual: Tensor, weights: Tensor, depth: Tensor) -> Tensor:
         """Weighted least squares with the prior; poses without valid pixels stay."""
@@ -113,25 +120,42 @@ class PoseRefinement:
         return step * (_LARGEST_STEP / largest.clamp(min=_LARGEST_STEP))[:, None]
 
 
-def _motion_jacobian(image: Tensor, points: Tensor, intrinsics: Tensor) -> Tensor:
+def _inner(seen: Tensor) -> Tensor:
+    """Pixels of ``[h, w]`` whose neighbours are seen, too, so that the image has a slope there."""
+    return max_pool2d((~seen).float()[None], 3, 1, 1)[0] == 0
+
+
+def _motion_jacobian(image: Tensor, points: Tensor, intrinsics: Tensor, lens: Lens | None = None) -> Tensor:
     """Jacobian ``[B, 6, 3, h, w]`` of an image by its camera's motion: translation along, and rotation about, its axes.
 
     Args:
         image: ``[B, 3, h, w]``.
         points: ``[B, h, w, 3]``, surface point of each pixel, in the camera's frame.
         intrinsics: ``[3, 3]`` of the image.
+        lens: its lens; None for a pinhole.
     """
     along_u, along_v = torch.zeros_like(image), torch.zeros_like(image)
     along_u[..., 1:-1] = (image[..., 2:] - image[..., :-2]) / 2
     along_v[..., 1:-1, :] = (image[..., 2:, :] - image[..., :-2, :]) / 2
     x, y, z = points[:, None].clamp(min=-1e6).unbind(-1)
-    inverse = 1 / z.clamp(min=1e-6)
     (fx, skew, _), (_, fy, _), _ = intrinsics.tolist()
-    u, v = (fx * x + skew * y) * inverse, fy * y * inverse
-    q_x = along_u * fx * inverse
-    q_y = (along_u * skew + along_v * fy) * inverse
-    q_z = -(along_u * u + along_v * v) * inverse
+    if lens is None:
+        inverse = 1 / z.clamp(min=1e-6)
+        u, v = (fx * x + skew * y) * inverse, fy * y * inverse
+        q_x = along_u * fx * inverse
+        q_y = (along_u * skew + along_v * fy) * inverse
+        q_z = -(along_u * u + along_v * v) * inverse
+    else:
+        slope = _lens_slope(points, lens)[:, None]  # [B, 1, h, w, 2, 3]
+        across = torch.stack((along_u * fx, along_u * skew + along_v * fy), dim=-1)
+        q_x, q_y, q_z = (across[..., None, :] @ slope)[..., 0, :].unbind(-1)
     return torch.stack((q_x, q_y, q_z, y * q_z - z * q_y, z * q_x - x * q_z, x * q_y - y * q_x), dim=1)
+
+
+def _lens_slope(points: Tensor, lens: Lens) -> Tensor:
+    """Derivatives ``[..., 2, 3]`` of the lens's projection at points ``[..., 3]``; finite where there is none, too."""
+    nowhere = lens.depth_of(points) <= 1e-6
+    return lens.jacobian(torch.where(nowhere[..., None], points.new_tensor([0.0, 0.0, 1.0]), points))
 
 
 def robust_weights(residual: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from model.fitting.frames import Frames
+from utils.cameras import view_directions
 
 
 @dataclass
@@ -52,6 +53,10 @@ class RaySampler:
     ):
         self._frames, self._scene_scale, self.generator = frames, scene_scale, generator
         self._with_distances = with_distances
+        self._lens_directions = None
+        if frames.lens is not None:  # of depth one, in the camera's frame: [H * W, 3]
+            directions = view_directions(frames.intrinsics.cpu(), frames.size, frames.lens)
+            self._lens_directions = directions.reshape(-1, 3).float().to(frames.images.device)
         self._valid = None if frames.valid is None else frames.valid.flatten().nonzero()[:, 0]
         self.move_cameras(camera_to_grid)
 
@@ -59,9 +64,10 @@ class RaySampler:
         """Draw rays from these poses ``[N, 4, 4]`` from now on."""
         device = self._frames.images.device
         self._positions = camera_to_grid[:, :3, 3].float().to(device)
-        inverse = torch.linalg.inv(self._frames.intrinsics.double().cpu())
-        pixel_to_grid = camera_to_grid[:, :3, :3].double() @ inverse.to(camera_to_grid.device)
-        self._pixel_to_grid = pixel_to_grid.float().to(device)
+        to_grid = camera_to_grid[:, :3, :3].double()
+        if self._lens_directions is None:
+            to_grid = to_grid @ torch.linalg.inv(self._frames.intrinsics.double().cpu()).to(camera_to_grid.device)
+        self._to_grid = to_grid.float().to(device)  # of pixels (u, v, 1), or with a lens of directions
 
     def draw(self, count: int) -> RayBatch:
         """``count`` random rays."""
@@ -79,8 +85,11 @@ class RaySampler:
         height, width = images.shape[1:3]
         frame = pixel // (height * width)
         row, column = pixel // width % height, pixel % width
-        uv1 = torch.stack((column + 0.5, row + 0.5, torch.ones_like(row, dtype=torch.float32)), dim=-1)
-        along = (self._pixel_to_grid[frame] @ uv1[..., None])[..., 0]  # z = 1 in the camera's frame
+        if self._lens_directions is None:
+            local = torch.stack((column + 0.5, row + 0.5, torch.ones_like(row, dtype=torch.float32)), dim=-1)
+        else:
+            local = self._lens_directions[row * width + column]
+        along = (self._to_grid[frame] @ local[..., None])[..., 0]  # of depth one
         length = along.norm(dim=-1, keepdim=True)
         distances = transparency = None
         if self._with_distances:

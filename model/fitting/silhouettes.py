@@ -38,7 +38,7 @@ def visual_hull(frames: Frames, camera_to_grid: Tensor, resolution: int, seen_sh
     intrinsics = frames.depth_intrinsics.double().cpu()
     reach = float(intrinsics[[0, 1], [0, 1]].max()) * math.sqrt(3) / resolution
     size = frames.depths.shape[1:]
-    cells_in_views = project_cells(resolution, intrinsics, camera_to_grid, size, device)
+    cells_in_views = project_cells(resolution, intrinsics, camera_to_grid, size, device, frames.lens)
     for alpha, (column, row, distance, inside) in zip(frames.alphas, cells_in_views, strict=True):
         empty = adaptive_max_pool2d(alpha[None].float(), size)[0] == 0
         cells = inside.nonzero(as_tuple=True)

@@ -11,7 +11,7 @@ import torch
 from dataloader import CameraList, Mesh, ViewStoreWriter
 from dataloader.synthesis.scene_folder import write_ply
 from tests.dataloader.scannet_fixture import write_scannet_scene
-from utils.cameras import camera_rays, look_at, project
+from utils.cameras import camera_rays, look_at, project, seen_pixels
 from utils.labels import class_index, label_set
 
 SIZE = (48, 64)
@@ -31,9 +31,9 @@ def _slabs(origins, directions, low, high):
     return torch.minimum(first, second), torch.maximum(first, second)
 
 
-def ray_cast(poses, intrinsics=INTRINSICS, size=SIZE):
-    """Class index uint8 ``[N, H, W]`` and optical-axis depth float32 ``[N, H, W]``."""
-    origins, directions = (x.double() for x in camera_rays(poses, intrinsics, *size))
+def ray_cast(poses, intrinsics=INTRINSICS, size=SIZE, lens=None):
+    """Class index uint8 ``[N, H, W]`` and depth float32 ``[N, H, W]``; 0 in pixels that the lens does not see."""
+    origins, directions = (x.double() for x in camera_rays(poses, intrinsics, *size, lens))
     _, leaving = _slabs(origins, directions, *ROOM)
     distance, axis = leaving.min(-1)
     is_floor = (axis == 2) & (directions[..., 2] < 0)
@@ -45,6 +45,9 @@ def ray_cast(poses, intrinsics=INTRINSICS, size=SIZE):
         hit = (entry < leave) & (entry > 0) & (entry < distance)
         distance = torch.where(hit, entry, distance)
         labels = torch.where(hit, class_index(name), labels)
+    if lens is not None and lens.is_fisheye:
+        seen = seen_pixels(intrinsics, size, lens)
+        return torch.where(seen, labels, 0).to(torch.uint8), torch.where(seen, distance, 0.0).float()
     forward = poses[..., None, None, :3, 2].double()
     return labels.to(torch.uint8), (distance * (directions * forward).sum(-1)).float()
 

@@ -150,7 +150,7 @@ class Always:
     def __init__(self, size=box_room.SIZE):
         self.size = size
 
-    def predict(self, view, camera_to_world, intrinsics, world_to_grid):
+    def predict(self, view, camera_to_world, intrinsics, world_to_grid, lens=None):
         assert view.rgb.shape == (3, *self.size) and view.sh.shape == (27, *self.size) and view.depth is None
         assert camera_to_world.shape == (4, 4) and 0 < intrinsics[0, 2] < self.size[1]
         return torch.full(self.size, 9, dtype=torch.uint8)

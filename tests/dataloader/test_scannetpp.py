@@ -29,6 +29,7 @@ from tests.dataloader.layout_fixtures import (
 from tests.dataloader.scannet_fixture import fixture_intrinsics, fixture_poses, trace_room, trace_room_labels
 from utils.errors import UserError
 from utils.labels import benchmark_set, label_set
+from utils.lenses import FISHEYE, Lens
 
 TABLE = "configs/labels/scannetpp100.tsv"
 
@@ -75,12 +76,19 @@ def test_the_toolboxs_undistorted_photographs_have_its_camera(tmp_path):
     edit(folder / "dslr" / "nerfstudio" / "transforms_undistorted.json", lambda content: content.update(fl_x=20.0))
     choose(scannetpp="dslr_undistorted")
     scene = load_scene(folder)
-    assert len(scene) == COUNT and scene.intrinsics[0, 0] == 20 and scene.lenses is None
+    assert len(scene) == COUNT and scene.intrinsics[0, 0] == 20 and scene.lens is None and scene.resampled_from is None
     torch.testing.assert_close(scene.camera_to_world, fixture_poses(COUNT), atol=1e-12, rtol=0)
     assert scene.color_paths[0].parent.name == "resized_undistorted_images"
     edit(folder / "dslr" / "nerfstudio" / "transforms_undistorted.json", lambda content: content.update(k1=0.1))
     with pytest.raises(UserError, match=r"transforms_undistorted.json.*no pinhole"):
         load_scene(folder)
+
+
+def test_fisheye_photographs_are_read_as_they_were_taken(tmp_path):
+    scene = load_scene(write_scannetpp(tmp_path, model="OPENCV_FISHEYE"))
+    assert scene.lens == Lens(FISHEYE, (0.1, 0.0, 0.0, 0.0)) and scene.resampled_from is None and scene.metric
+    torch.testing.assert_close(scene.intrinsics, fixture_intrinsics(SIZE))
+    assert scene.color_paths[0].parent.name == "resized_images" and scene.image_size == SIZE
 
 
 def test_the_phone_has_depth_in_metres_and_masks(folder):
@@ -113,8 +121,8 @@ def test_without_colmap_poses_and_intrinsics_are_the_phones_own(folder):
     kept = [number for number in range(COUNT) if number != 2]
     torch.testing.assert_close(scene.camera_to_world, fixture_poses(COUNT)[kept])
     assert any("phone's own" in remark for remark in scene.remarks)
-    lens = scene.lenses[1]
-    assert lens.focal[0] == pytest.approx(1.1 * float(fixture_intrinsics(SIZE)[0, 0]))
+    camera = scene.resampled_from[1]
+    assert camera.focal[0] == pytest.approx(1.1 * float(fixture_intrinsics(SIZE)[0, 0]))
 
 
 def test_labels_and_objects_are_seen_where_the_photographs_show_them(folder):

@@ -36,7 +36,8 @@ def test_cameras_and_pictures_are_the_originals(layout, tmp_path):
     assert scene.frames == [str(index) for index in range(12)] and scene.layout.lower() in layout.lower()
     torch.testing.assert_close(scene.camera_to_world, capture.poses, rtol=0, atol=1e-8)
     torch.testing.assert_close(scene.intrinsics, capture.intrinsics, rtol=0, atol=1e-9)
-    assert scene.image_size == (24, 32) and scene.lenses is None and not scene.metric and scene.splits is None
+    assert scene.image_size == (24, 32) and scene.resampled_from is None and scene.lens is None
+    assert not scene.metric and scene.splits is None
     assert all(torch.equal(scene.read_color(index), image) for index, image in enumerate(capture.images))
     assert scene.read_depth(0) is None and scene.read_alpha(0) is None
 
@@ -207,10 +208,13 @@ def _cut(path, count):
          "no usable frame: 5 with a lost pose"),
         ("instant-ngp", lambda f: (f / "transforms.json").write_text("{"), "cannot be read as valid JSON"),
         ("instant-ngp", lambda f: (f / "transforms.json").write_text("[]"), "transforms.json has no list 'frames'"),
-        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(is_fisheye=True)),
-         "is no perspective camera"),
-        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(camera_model="OPENCV_FISHEYE")),
-         "OPENCV_FISHEYE"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(equirectangular=True)),
+         r"is neither a perspective nor a fisheye camera \(equirectangular\)"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: [
+            c.update(camera_model="OPENCV_FISHEYE", camera_angle_x=1.0), c.pop("fl_x"), c.pop("fl_y")]),
+         "has no focal length"),
+        ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(
+            is_fisheye=True, fisheye_crop_radius=-3)), "fisheye_crop_radius is -0.075 focal lengths"),
         ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: [c.pop("fl_x"), c.pop("fl_y")]),
          "has no focal length"),
         ("instant-ngp", lambda f: _edit(f / "transforms.json", lambda c: c.update(k1="a")), "k1 is 'a'"),
@@ -238,7 +242,7 @@ def _cut(path, count):
             (lambda c: c.update(k1=-1e8, k2=1e8, k3=-1e8), "transforms.json"),
             (lambda c: c.update(aabb_scale=4, scale=1e-12), "its box runs from"),
             (lambda c: c.update(aabb_scale=4, offset=[1, 2, "x"]), "offset is 'x'"),
-            (lambda c: c.update(camera_model=["x"] * 10**5), "is no perspective camera"),
+            (lambda c: c.update(camera_model=["x"] * 10**5), "is neither a perspective nor"),
             (lambda c: [one.update(transform_matrix=[[10**400] * 4] * 4) for one in c["frames"]], "5 with an unread"),
             (lambda c: [one.update(transform_matrix=[[1, 0, 0, 1e13], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
                         for one in c["frames"]], "5 with a pose farther than 1e\\+12"),
@@ -315,8 +319,8 @@ def test_random_damage_is_never_a_traceback(layout, file, tmp_path):
 
 
 @pytest.mark.parametrize(("model", "count", "message"), [
-    (5, 8, "camera 7 has the model 'OPENCV_FISHEYE'"), (6, 12, "camera 7 has the model 'FULL_OPENCV'"),
-    (10, 12, "camera 7 has the model 'THIN_PRISM_FISHEYE'"), (14, 3, "camera 7 has the model 'SIMPLE_FISHEYE'"),
+    (7, 5, "camera 7 has the model 'FOV'"),
+    (11, 16, "camera 7 has the model 'RAD_TAN_THIN_PRISM_FISHEYE'"),
     (99, 4, "unknown model number 99: a newer COLMAP's, which can export the model as text"),
 ])  # fmt: skip
 def test_unsupported_camera_models_in_binary(model, count, message, tmp_path):

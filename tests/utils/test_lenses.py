@@ -13,6 +13,7 @@ LENSES = {
     "pincushion": Lens(radial=(0.12, 0.03, 0.01, 0.002)),
     "equidistant": Lens(FISHEYE),
     "kannala-brandt": Lens(FISHEYE, (-0.02, 0.004, -0.003, 4e-4)),
+    "rational": Lens(radial=(0.4, -0.1, 0.02, 0.0), tangential=(1e-3, -2e-3), divisor=(0.6, 0.05, 0.01)),
     "thin prism": Lens(FISHEYE, (-0.02, 0.004, 0.0, 0.0), (1e-3, -2e-3), (3e-3, 1e-3)),
 }
 INTRINSICS = torch.tensor([[61.0, 0, 79], [0, 62, 61], [0, 0, 1]], dtype=torch.float64)
@@ -46,6 +47,24 @@ def test_equidistant_measures_angles_even_behind_the_camera():
     torch.testing.assert_close(plane[:, 0], angle, rtol=0, atol=1e-15)
     _, seen = Lens(FISHEYE, limit=math.radians(100)).project(points)
     assert seen.tolist() == [True, True, True, False]
+
+
+def test_the_rational_model_is_opencvs():
+    lens = LENSES["rational"]
+    (k1, k2, k3, _), (p1, p2), (k4, k5, k6) = lens.radial, lens.tangential, lens.divisor
+    plane = torch.rand(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
+    for (x, y), place in zip(plane.tolist(), lens.distort(plane).tolist(), strict=True):
+        r2 = x * x + y * y
+        s = (1 + k1 * r2 + k2 * r2**2 + k3 * r2**3) / (1 + k4 * r2 + k5 * r2**2 + k6 * r2**3)
+        expected = (s * x + 2 * p1 * x * y + p2 * (r2 + 2 * x * x), s * y + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y)
+        assert place == pytest.approx(expected, abs=1e-14)
+
+
+def test_a_rational_lens_folds_where_its_slope_is_zero_or_its_divisor():
+    pole = Lens(divisor=(-0.25, 0.0, 0.0))  # r / (1 - r^2 / 4) rises until r = 2
+    assert pole.fold_radius == pytest.approx(2)
+    hump = Lens(divisor=(1.0, 0.0, 0.0))  # r / (1 + r^2) falls from r = 1 on
+    assert hump.fold_radius == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", LENSES)
@@ -106,7 +125,7 @@ def test_jacobian_is_the_derivative_of_the_projection(name):
 
 
 def test_a_lens_survives_json():
-    lens = Lens(FISHEYE, (0.1, 0.2, 0.3, 0.4), (0.5, 0.6), (0.7, 0.8), 1.5)
+    lens = Lens(FISHEYE, (0.1, 0.2, 0.3, 0.4), (0.5, 0.6), (0.7, 0.8), 1.5, (0.1, 0.2, 0.3))
     assert Lens.from_json(lens.to_json()) == lens
     with pytest.raises(ValueError):
         Lens.from_json({**lens.to_json(), "radial": [1.0]})

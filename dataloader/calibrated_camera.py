@@ -1,28 +1,19 @@
-"""A calibrated camera: pinhole intrinsics and Brown-Conrady distortion, as in OpenCV and COLMAP.
-
-A point (x, y) of the normalised image plane projects to the pixel (fx x' + cx, fy y' + cy), where, with
-r^2 = x^2 + y^2 and s = 1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8:
-
-    x' = s x + 2 p1 x y + p2 (r^2 + 2 x^2),    y' = s y + p1 (r^2 + 2 y^2) + 2 p2 x y
-"""
+"""A calibrated camera: its pictures' size, the pinhole's intrinsics, and its lens (:mod:`utils.lenses`)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from utils.errors import UserError, short
+from utils.lenses import Lens
 from utils.limits import LARGEST_SIDE
 
 _BORDER_SAMPLES = 128
-_NEWTON_STEPS = 50
-_CONVERGED = 1e-10
 _SAME_ASPECT = 0.01
 _LARGEST_NUMBER = 1e9
 _SHORTEST, _LONGEST = 1e-3, 1e4  # focal lengths, as shares of the picture's width or height
@@ -48,38 +39,31 @@ class Rectangle(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lens:
+class CalibratedCamera:
     """See the module's docstring. Pixel centres are at +0.5.
 
     Attributes:
         size: (height, width) of its images.
         focal: (fx, fy) in pixels.
         center: (cx, cy), the principal point, in pixels.
-        radial: (k1, k2, k3, k4).
-        tangential: (p1, p2).
+        lens: what its directions go through.
         source: the file it was read from, for messages.
     """
 
     size: tuple[int, int]
     focal: tuple[float, float]
     center: tuple[float, float]
-    radial: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    tangential: tuple[float, float] = (0.0, 0.0)
+    lens: Lens = Lens()
     source: str = ""
 
     def __post_init__(self) -> None:
-        numbers = torch.tensor([*self.focal, *self.center, *self.radial, *self.tangential], dtype=torch.float64)
+        numbers = torch.tensor([*self.focal, *self.center, *self.lens.coefficients], dtype=torch.float64)
         sound = 1 <= min(self.size) and max(self.size) <= LARGEST_SIDE and float(numbers.abs().max()) < _LARGEST_NUMBER
         if not sound or not is_plausible_focal(self.focal, self.size):
             raise UserError(f"{self.source}: a camera of {short(self.size[1])}x{short(self.size[0])} pixels with focal "
                             f"lengths {self.focal}, principal point {self.center} and distortion "
-                            f"{(*self.radial, *self.tangential)}; expected finite numbers and focal lengths of about "
-                            "the pictures' size")
-
-    @property
-    def is_pinhole(self) -> bool:
-        """Whether there is no distortion."""
-        return not any(self.radial) and not any(self.tangential)
+                            f"{self.lens.coefficients}; expected finite numbers and focal lengths of about the "
+                            "pictures' size")
 
     @property
     def intrinsics(self) -> Tensor:
@@ -87,7 +71,14 @@ class Lens:
         (fx, fy), (cx, cy) = self.focal, self.center
         return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
 
-    def resized(self, size: tuple[int, int]) -> Lens:
+    def identity(self) -> dict[str, Any]:
+        """What determines its pictures, JSON-able. What is not as usual is put beside, so that old ones stay equal."""
+        lens = self.lens
+        usual = not lens.is_fisheye and lens == Lens(radial=lens.radial, tangential=lens.tangential)
+        return {"size": self.size, "focal": self.focal, "center": self.center, "radial": lens.radial,
+                "tangential": lens.tangential, "source": None, **({} if usual else {"lens": lens.to_json()})}
+
+    def resized(self, size: tuple[int, int]) -> CalibratedCamera:
         """The same camera for images resized to ``size``.
 
         Raises:
@@ -103,61 +94,42 @@ class Lens:
         return replace(self, size=size, focal=(self.focal[0] * factor_x, self.focal[1] * factor_y),
                        center=(self.center[0] * factor_x, self.center[1] * factor_y))  # fmt: skip
 
-    def distort(self, points: Tensor) -> Tensor:
-        """Distorted points (x', y') of points (x, y) ``[..., 2]`` of the normalised image plane."""
-        x, y = points.unbind(-1)
-        squared = x * x + y * y
-        scale = self._radial_scale(squared)
-        p1, p2 = self.tangential
-        return torch.stack((
-            scale * x + 2 * p1 * x * y + p2 * (squared + 2 * x * x),
-            scale * y + p1 * (squared + 2 * y * y) + 2 * p2 * x * y,
-        ), dim=-1)  # fmt: skip
-
     def undistort(self, distorted: Tensor) -> Tensor:
-        """Inverse of :meth:`distort` for ``[..., 2]`` float64, by Newton's method.
+        """Points (x, y) ``[..., 2]`` of the plane at depth 1 that are seen at distorted positions ``[..., 2]`` float64.
 
         Raises:
-            UserError: no point is mapped there, or several are.
+            UserError: no point is seen there, or several are.
         """
-        points = distorted.clone()
-        for _ in range(_NEWTON_STEPS):
-            error = self.distort(points) - distorted
-            if float(error.abs().max()) < _CONVERGED:
-                break
-            step, _ = torch.linalg.solve_ex(self._jacobian(points), error[..., None])
-            points = points - step[..., 0]
-        converged = bool((self.distort(points) - distorted).abs().max() < 1e-6)
-        if not converged or not bool((points.norm(dim=-1) < self.fold_radius).all()):
+        plane, found = self.lens.undistort(distorted)
+        if not bool(found.all()):
             raise self._folds()
-        return points
-
-    @property
-    def fold_radius(self) -> float:
-        """Distance from the axis, on the normalised plane, beyond which the radial distortion is not monotonic."""
-        slopes = [(2 * power + 1) * value for power, value in reversed(list(enumerate((1.0, *self.radial))))]
-        roots = np.roots(slopes)
-        squared = roots[(np.abs(roots.imag) < 1e-12 * np.abs(roots)) & (roots.real > 0)].real
-        return math.sqrt(squared.min()) if len(squared) else math.inf
+        return plane
 
     def _folds(self) -> UserError:
-        return UserError(f"{self.source}: distortion {self.radial[:2]} folds the images before their border, so "
+        return UserError(f"{self.source}: distortion {self.lens.radial[:2]} folds the images before their border, so "
                          "they cannot be made pinhole images; calibrate the camera again with other parameters, or "
                          "crop the images first")
 
     def to_pixels(self, points: Tensor) -> Tensor:
-        """Pixels (u, v) ``[..., 2]`` of points (x, y) of the normalised image plane."""
-        return self.distort(points) * points.new_tensor(self.focal) + points.new_tensor(self.center)
+        """Pixels (u, v) ``[..., 2]`` of points (x, y) ``[..., 2]`` of the plane at depth 1, seen or not."""
+        plane = points
+        if self.lens.is_fisheye:
+            length = points.norm(dim=-1, keepdim=True)
+            plane = points * torch.where(length > 0, torch.atan(length) / length.clamp(min=1e-300), 1.0)
+        return self.lens.distort(plane) * points.new_tensor(self.focal) + points.new_tensor(self.center)
 
     def visible_rectangle(self) -> Rectangle:
         """The largest box between the undistorted borders: a pinhole camera that sees it has no blank pixels.
 
         Where the border itself cannot be undistorted, as often with a wide lens's corners, the largest box of the
-        aspect ratio that the axes allow.
+        aspect ratio that the axes allow. Of a fisheye lens, whose border may be 90 degrees from the axis, the view of
+        a pinhole with its focal lengths and its pictures' size, or as much of it as it sees.
 
         Raises:
             UserError: that is less than half of the image's width or height.
         """
+        if self.lens.is_fisheye:
+            return self._rectangle_of_size()
         try:
             return self._rectangle_between_borders()
         except UserError:
@@ -173,13 +145,19 @@ class Lens:
         ))  # fmt: skip
         pixels = edges * edges.new_tensor([width, height])
         plane = (pixels - pixels.new_tensor(self.center)) / pixels.new_tensor(self.focal)
-        left, top, right, bottom = (plane if self.is_pinhole else self.undistort(plane)).unbind(0)
+        left, top, right, bottom = (plane if self.lens.is_pinhole else self.undistort(plane)).unbind(0)
         return Rectangle(float(left[:, 0].max()), float(top[:, 1].max()), float(right[:, 0].min()),
                          float(bottom[:, 1].min()))  # fmt: skip
 
+    def _rectangle_of_size(self) -> Rectangle:
+        (height, width), (fx, fy), (cx, cy) = self.size, self.focal, self.center
+        whole = Rectangle(-cx / fx, -cy / fy, (width - cx) / fx, (height - cy) / fy)
+        share = _largest(lambda factor: self._sees(_border(whole, factor)), 1.0)
+        return Rectangle(*(share * side for side in whole))
+
     def _rectangle_before_fold(self) -> Rectangle:
         directions = torch.tensor([[-1.0, 0], [0, -1], [1, 0], [0, 1]], dtype=torch.float64)
-        reach = [_largest(lambda length, axis=axis: self._sees(length * axis[None]), self.fold_radius)
+        reach = [_largest(lambda length, axis=axis: self._sees(length * axis[None]), self.lens.reach)
                  for axis in directions]  # fmt: skip
         full = Rectangle(-reach[0], -reach[1], reach[2], reach[3])
         share = _largest(lambda factor: self._sees(_border(full, factor)), 1.0)
@@ -195,26 +173,8 @@ class Lens:
         pixels = self.to_pixels(points)
         height, width = self.size
         inside = (pixels >= 0).all() and (pixels[:, 0] <= width).all() and (pixels[:, 1] <= height).all()
-        return bool(inside and (points.norm(dim=-1) < self.fold_radius).all())
-
-    def _radial_scale(self, squared: Tensor) -> Tensor:
-        scale = torch.zeros_like(squared)
-        for coefficient in reversed(self.radial):
-            scale = (scale + coefficient) * squared
-        return 1 + scale
-
-    def _jacobian(self, points: Tensor) -> Tensor:
-        """Derivatives ``[..., 2, 2]`` of :meth:`distort`."""
-        x, y = points.unbind(-1)
-        squared = x * x + y * y
-        scale = self._radial_scale(squared)
-        slope = sum((k + 1) * c * squared**k for k, c in enumerate(self.radial)) * torch.ones_like(squared)
-        p1, p2 = self.tangential
-        cross = 2 * slope * x * y + 2 * p1 * x + 2 * p2 * y
-        return torch.stack((
-            torch.stack((scale + 2 * slope * x * x + 2 * p1 * y + 6 * p2 * x, cross), -1),
-            torch.stack((cross, scale + 2 * slope * y * y + 6 * p1 * y + 2 * p2 * x), -1),
-        ), -2)  # fmt: skip
+        radius = points.norm(dim=-1)
+        return bool(inside and ((torch.atan(radius) if self.lens.is_fisheye else radius) < self.lens.reach).all())
 
 
 def is_plausible_focal(focal: tuple[float, float], size: tuple[int, int]) -> bool:
