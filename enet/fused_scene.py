@@ -35,7 +35,7 @@ from utils.plans import Item, plan_output
 
 logger = logging.getLogger(__name__)
 MESH_FILE, CONFUSION_FILE = "mesh.ply", "confusion.json"
-_FILES = 2  # version of what is written beside the semantic field: increased when files are added or differ
+_FILES = 3  # version of what is written beside the semantic field: increased when files are added or differ
 
 
 @dataclass(frozen=True)
