@@ -46,7 +46,8 @@ def _fused_at(
     state: SceneState, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int],
     abandoned: Callable[[], bool], lens: Lens | None = None,
 ) -> FusedView | None:  # fmt: skip
-    from enet.field_fusion import class_of, confidence_of
+    from enet.field_fusion import confidence_of
+    from model.semantic_field import class_of
 
     field = state.field
     origins, directions = (rays.reshape(-1, 3) for rays in field.view_rays(camera_to_world, intrinsics, size, lens))
