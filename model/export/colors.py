@@ -77,7 +77,7 @@ def _rays(field: RadianceField, cameras: CameraList) -> Iterator[tuple[Tensor, T
         for first in range(0, len(cameras), batch):
             views = slice(first, first + batch)
             origins, directions = field.view_rays(
-                cameras.camera_to_world[views], cameras.intrinsics[views], cameras.image_size
+                cameras.camera_to_world[views], cameras.intrinsics[views], cameras.image_size, cameras.lens
             )
             yield origins.reshape(-1, width, 3), directions.reshape(-1, width, 3)
             meter.update(len(cameras.names[views]))

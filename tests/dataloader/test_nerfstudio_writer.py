@@ -1,6 +1,7 @@
 """What is written for nerfstudio is what this project's own reader, and nerfstudio's rules, give back."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from dataloader import CameraList, SparsePoints, load_scene
 from dataloader.nerfstudio_writer import View, write_nerfstudio
 from utils.cameras import look_at
 from utils.errors import UserError
+from utils.lenses import Lens
 
 SIZE = (18, 24)
 
@@ -93,4 +95,7 @@ def test_what_the_format_cannot_say_is_refused(tmp_path):
         write_nerfstudio(tmp_path, cameras(2, names=["1", "1"]), views(2), [])
     with pytest.raises(UserError, match="room: the intrinsics have a skew"):
         write_nerfstudio(tmp_path, cameras(2, skew=0.1), views(2), [])
+    bent = replace(cameras(2), lens=Lens("fisheye", (0.1, 0.0, 0.0, 0.0)))
+    with pytest.raises(UserError, match="room: its views are of a fisheye lens"):
+        write_nerfstudio(tmp_path, bent, views(2), [])
     assert list(tmp_path.iterdir()) == []
