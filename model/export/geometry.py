@@ -110,7 +110,7 @@ def point_normals(field: RadianceField, rows: Tensor) -> np.ndarray:
     resolution = torch.tensor(grid.resolution, dtype=torch.float64, device=grid.device)
     levels = grid.links_idx[rows] // int(resolution.prod())
     step = 1.5 * 2.0 / float(resolution.max()) * 0.5 ** (grid.levels - 1 - levels.double())
-    gradient = sampler.opacity_gradient(points, step)
+    gradient = sampler.gradient(points, step)
     radius = torch.tensor(grid.radius, dtype=gradient.dtype, device=grid.device)
     world = -(gradient / radius).double() @ field.transform.rotation.to(grid.device)
     return torch.nn.functional.normalize(world, dim=-1).float().cpu().numpy()

@@ -100,7 +100,7 @@ def _brick_values(sampler: FieldSampler, first: np.ndarray, size: np.ndarray, le
     axes = [torch.from_numpy((np.arange(start, start + _BRICK + 1) - 0.5) * 2 / count - 1)
             for start, count in zip(first, size, strict=True)]  # fmt: skip
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3).to(sampler.device)
-    values = sampler.opacity(points) - level
+    values = sampler.amount(points) - level
     values = torch.where(values >= 0, values.clamp(min=_LEAST), values.clamp(max=-_LEAST))
     return values.reshape((_BRICK + 1,) * 3).cpu().numpy()
 

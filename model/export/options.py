@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gin
 
-from utils.errors import UserError
+from utils.errors import UserError, check_choice
 
 
 @gin.configurable
@@ -48,3 +48,31 @@ class PointOptions:
     def __post_init__(self) -> None:
         if not 0 < self.weight <= 1:
             raise UserError(f"PointOptions.weight = {self.weight}: expected a number above 0 and up to 1")
+
+
+@gin.configurable
+@dataclass(frozen=True)
+class GridOptions:
+    """One grid in PeRFception's format from a field of any size or of nested grids.
+
+    Attributes:
+        resolution: cells along each axis; PeRFception's are 256.
+        least_opacity: voxels of less opacity are left out.
+        bits: of each SH coefficient: 2, 4, 8 (as PeRFception's), 16 or 32.
+        measured: at most so many photographs, evenly spread, are compared with renders before and after: of those that
+            were held out where that is known, else of all; 0 measures nothing.
+    """
+
+    resolution: int = 256
+    least_opacity: float = 0.005
+    bits: int = 8
+    measured: int = 20
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.resolution <= 1024:
+            raise UserError(f"GridOptions.resolution = {self.resolution}: expected 8 to 1024")
+        if not 0 <= self.least_opacity < 1:
+            raise UserError(f"GridOptions.least_opacity = {self.least_opacity}: expected 0 or more, and less than 1")
+        check_choice("GridOptions.bits", self.bits, (2, 4, 8, 16, 32))
+        if self.measured < 0:
+            raise UserError(f"GridOptions.measured = {self.measured}: expected 0 or more")
