@@ -10,7 +10,7 @@ import gin
 
 from dataloader.perfception import FIELD_PREFIX
 from lib.plenoxel.options import RenderOptions
-from model.export.options import MeshOptions, PointOptions
+from model.export.options import GridOptions, MeshOptions, PointOptions
 from utils.device import choose_device
 from utils.errors import UserError, check_choice
 from utils.labels import label_set
@@ -23,7 +23,7 @@ from utils.tasks import task
 @task(
     summary="write fields as meshes and points, and views as data sets, for other programs",
     records="{exports_dir}/run",
-    configures=(MeshOptions, PointOptions, RenderOptions, SceneWorkers, label_set),
+    configures=(MeshOptions, PointOptions, GridOptions, RenderOptions, SceneWorkers, label_set),
 )
 def export_scene(
     fields_dir: str = gin.REQUIRED,
@@ -47,7 +47,8 @@ def export_scene(
         exports_dir: folder that receives one folder a form, with one folder a scene.
         forms: "mesh" (mesh.ply: the surface; needs the package scikit-image), "points" (points.ply: voxels that the
             recorded cameras see), "nerfstudio" (transforms.json, images, depth, masks, points of the field where there
-            is one, and what is held out; a folder that 'fit' reads too).
+            is one, and what is held out; a folder that 'fit' reads too), "perfception" (the field on one grid, as
+            plenoxel_scannet_SCENE; with scans_dir, photographs are rendered before and after).
         scans_dir: folder of scenes in any layout that 'fit' reads: recorded cameras and photographs; "" for none.
         views_dir: folder of view stores, whose rendered views "nerfstudio" holds instead of the photographs; "" for
             none.
@@ -61,7 +62,7 @@ def export_scene(
         on_error: "refuse" stops at the first scene that cannot be exported, "skip" logs it and continues.
         overwrite: write again what was written with other settings.
     """
-    from model.export.scene_export import FORMS, NERFSTUDIO, ExportSettings, SceneExport
+    from model.export.scene_export import FORMS, GRID, NERFSTUDIO, ExportSettings, SceneExport
 
     check_on_error(on_error)
     for form in forms:
@@ -70,7 +71,8 @@ def export_scene(
         if folder and not Path(folder).is_dir():
             raise UserError(f"export_scene.{name} = {folder!r} is no folder; correct the path")
     chosen = choose_device(device)
-    settings = ExportSettings(MeshOptions(), PointOptions(), RenderOptions(), colors, image_side, holdout_every, chosen)
+    options = MeshOptions(), PointOptions(), GridOptions(), RenderOptions()
+    settings = ExportSettings(*options, colors, image_side, holdout_every, chosen)
     only_views = tuple(forms) == (NERFSTUDIO,) and not Path(fields_dir).is_dir()
     names = resolve_scenes(scenes, (views_dir or scans_dir) if only_views else fields_dir,
                            "" if only_views else FIELD_PREFIX)
@@ -80,7 +82,7 @@ def export_scene(
         return SceneExport(name, Path(fields_dir) / f"{FIELD_PREFIX}{name}", *folders, settings)
 
     def output(form: str, name: str) -> Path:
-        return Path(exports_dir) / form / name
+        return Path(exports_dir) / form / (f"{FIELD_PREFIX}{name}" if form == GRID else name)
 
     def plan_form(form: str) -> list[Item]:
         return plan_scenes(

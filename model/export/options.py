@@ -57,7 +57,7 @@ class GridOptions:
 
     Attributes:
         resolution: cells along each axis; PeRFception's are 256.
-        least_opacity: voxels of less opacity are left out.
+        least_opacity: voxels of less opacity, and not beside one that has it, are left out.
         bits: of each SH coefficient: 2, 4, 8 (as PeRFception's), 16 or 32.
         measured: at most so many photographs, evenly spread, are compared with renders before and after: of those that
             were held out where that is known, else of all; 0 measures nothing.

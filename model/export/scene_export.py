@@ -19,7 +19,8 @@ from lib.plenoxel.options import RenderOptions
 from model.export.colors import COLORS, SeenVoxels, see_voxels, voxel_colors
 from model.export.geometry import visible_points, write_mesh, write_points
 from model.export.isosurface import require_scikit_image
-from model.export.options import MeshOptions, PointOptions
+from model.export.options import GridOptions, MeshOptions, PointOptions
+from model.export.single_grid import write_single_grid
 from model.radiance_field import RadianceField
 from model.semantic_field import SEMANTIC_FILE, SemanticField
 from utils.cameras import opaque_depth
@@ -31,7 +32,7 @@ from utils.outputs import commit_output, prepare_output
 from utils.plans import Item, plan_output
 
 logger = logging.getLogger(__name__)
-MESH, POINTS, NERFSTUDIO = FORMS = ("mesh", "points", "nerfstudio")
+MESH, POINTS, NERFSTUDIO, GRID = FORMS = ("mesh", "points", "nerfstudio", "perfception")
 FIGURES_FILE = "figures.json"
 _VERSION = 1  # of the computation: increased whenever the same settings give other bytes
 _STORE_CHANNELS = ("rgb", "depth", "alpha")
@@ -47,6 +48,7 @@ class ExportSettings:
 
     mesh: MeshOptions
     points: PointOptions
+    grid: GridOptions
     rendering: RenderOptions
     colors: str
     image_side: int
@@ -103,7 +105,8 @@ class SceneExport:
             return {"seconds": None}
         started = time.monotonic()
         try:
-            figures = {MESH: self._mesh, POINTS: self._points, NERFSTUDIO: self._nerfstudio}[form](folder)
+            make = {MESH: self._mesh, POINTS: self._points, NERFSTUDIO: self._nerfstudio, GRID: self._grid}[form]
+            figures = make(folder)
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from None
         write_json(folder / FIGURES_FILE, figures)
@@ -123,30 +126,32 @@ class SceneExport:
 
     def _sees(self, form: str) -> bool:
         """Whether a form needs recorded cameras."""
-        return form != MESH or (self.settings.colors == "cameras" and self.fused_path is None)
+        by_colors = form == MESH and self.settings.colors == "cameras" and self.fused_path is None
+        return form in (POINTS, NERFSTUDIO) or by_colors
 
     def _inputs(self, form: str, opened: bool) -> dict[str, Any]:
         """What determines a form."""
         settings = self.settings
-        inputs: dict[str, Any] = {"version": _VERSION, "form": form, "field": field_inputs(self.field_path)}
-        if form == MESH:
-            inputs |= {"mesh": asdict(settings.mesh)}
+        inputs: dict[str, Any] = {"version": _VERSION, "form": form, "field": field_inputs(self.field_path),
+                                  "device": settings.device.type}  # fmt: skip
+        if form == GRID:
+            inputs |= {"grid": asdict(settings.grid)}
         else:
-            inputs |= {"points": asdict(settings.points)}
-        if form != NERFSTUDIO:
-            inputs |= {"colors": settings.colors, "device": settings.device.type}
-            if self.fused_path is not None:
-                inputs |= {"fused": FileSet({SEMANTIC_FILE: self.fused_path / SEMANTIC_FILE}), **label_settings()}
-        if not self._sees(form):
+            inputs |= {"mesh": asdict(settings.mesh)} if form == MESH else {"points": asdict(settings.points)}
+            inputs |= {"colors": settings.colors}
+        if form in (MESH, POINTS) and self.fused_path is not None:
+            inputs |= {"fused": FileSet({SEMANTIC_FILE: self.fused_path / SEMANTIC_FILE}), **label_settings()}
+        measures = form == GRID and self.scan_path is not None and settings.grid.measured > 0
+        if not self._sees(form) and not measures:
             return inputs
         inputs |= {"image_side": settings.image_side, "rendering": asdict(settings.rendering)}
         if form == NERFSTUDIO:
             inputs |= {"holdout_every": settings.holdout_every}
-        if self.store_path is not None:
+        if self.store_path is not None and form != GRID:
             inputs |= {"store": store_identity(self.store_path, _STORE_CHANNELS)}
         if opened and self.scan_path is not None:
-            pictures = form == NERFSTUDIO and self.store_path is None
-            inputs |= {"scan": scan_inputs(self._scan, depth=True, mesh=False) if pictures
+            pictures = measures or (form == NERFSTUDIO and self.store_path is None)
+            inputs |= {"scan": scan_inputs(self._scan, depth=form == NERFSTUDIO, mesh=False) if pictures
                        else self._scan.geometry_identity()}  # fmt: skip
         return inputs
 
@@ -196,6 +201,16 @@ class SceneExport:
         if figures["depth_beyond_range"]:
             logger.warning("%s: %d pixels are farther away than 65.5 units, which 16-bit depth cannot hold; they are "
                            "written as having no depth", self.name, figures["depth_beyond_range"])
+        return figures
+
+    def _grid(self, folder: Path) -> dict[str, Any]:
+        scan = None if self.scan_path is None else self._scan
+        settings = self.settings
+        figures = write_single_grid(folder, self._field, self.field_path, settings.grid, scan, settings.image_side,
+                                    settings.rendering)
+        if "photographs" in figures:
+            logger.info("%s: PSNR of %d %s photographs %.2f dB, was %.2f dB", self.name, figures["photographs"],
+                        figures["measured"], figures["psnr_after"], figures["psnr_before"])
         return figures
 
     def _views(self) -> Iterator[View]:

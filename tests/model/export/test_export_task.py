@@ -8,6 +8,8 @@ import run as entry
 from dataloader import CameraList, ViewStore, load_mesh, load_scene
 from dataloader.hold_out import load_held_out
 from dataloader.ply import read_ply
+from dataloader.verification import inspect_field
+from model import RadianceField
 from tests.dataloader.scannet_fixture import ROOM, write_scannet_scene
 from utils.files import read_json
 
@@ -97,6 +99,27 @@ def test_captures_without_a_field_become_a_data_set(work):
     assert call(work, "export_scene", "export_scene.forms = ('nerfstudio',)", *nowhere) == 0
     content = read_json(work / "captures/nerfstudio/room/transforms.json")
     assert "ply_file_path" not in content and content["test_filenames"] == ["images/0.png", "images/9.png"]
+
+
+def test_a_field_on_one_grid_says_what_it_lost(work):
+    """Of the same number of cells it is the same field, and a coarser one renders worse; the loss is in its results."""
+    out, form = f"EXPORTS = '{work}/single'", "export_scene.forms = ('perfception',)"
+    field = work / "work/fields/plenoxel_scannet_room"
+    assert call(work, "export_scene", form, out, "GridOptions.resolution = 24") == 0
+    figures = read_json(work / "single/run/metrics.json")["scenes"]["room"]["perfception"]
+    copy = work / "single/perfception/plenoxel_scannet_room"
+    assert (figures["measured"], figures["photographs"]) == ("held-out", 3)
+    assert figures["psnr_after"] == pytest.approx(figures["psnr_before"], abs=0.2)
+    assert load_held_out(copy) == load_held_out(field) == ["0", "5", "9"]
+    facts = inspect_field(copy)[1]
+    assert facts.psnr == figures["psnr_after"] and facts.resolution == (24,) * 3
+    assert facts.voxels == (figures["voxels"],) and (copy / "capture.npz").is_file()
+    before, after = RadianceField.load(field), RadianceField.load(copy)
+    torch.testing.assert_close(before.transform.T, after.transform.T)
+    coarse = [form, f"EXPORTS = '{work}/coarse'", "GridOptions.resolution = 8"]
+    assert call(work, "export_scene", *coarse) == 0
+    worse = read_json(work / "coarse/run/metrics.json")["scenes"]["room"]["perfception"]
+    assert worse["psnr_after"] < figures["psnr_after"] - 1 and worse["psnr_before"] == figures["psnr_before"]
 
 
 REFUSED = {
