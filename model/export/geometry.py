@@ -11,10 +11,11 @@ from torch import Tensor
 
 from dataloader import SparsePoints
 from dataloader.ply_writer import write_elements
-from model.export.colors import SeenVoxels, color_bytes, voxel_colors
-from model.export.isosurface import drop_specks, extract_surface, vertex_normals
+from model.export.colors import SeenVoxels, color_bytes
+from model.export.isosurface import Surface, compacted, drop_specks, extract_surface, vertex_normals
 from model.export.options import MeshOptions, PointOptions
 from model.export.sampling import FieldSampler, from_normalized, normalized_centers, voxel_opacity
+from model.grid import PlenoxelGrid
 from model.radiance_field import RadianceField
 from model.semantic_field import SemanticField, class_of, classes_at
 from utils.errors import UserError
@@ -24,14 +25,15 @@ _ROWS_AT_ONCE = 1 << 20
 
 
 def write_mesh(
-    path: Path, field: RadianceField, options: MeshOptions, seen: SeenVoxels | None,
+    path: Path, field: RadianceField, options: MeshOptions, colors: Tensor, seen: SeenVoxels | None = None,
     semantic: SemanticField | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the surface with normals, colours and, where given, classes; returns its figures.
 
     Args:
         path: of the PLY file.
-        seen: colours are as recorded cameras see them; None: the means over all directions.
+        seen: what recorded cameras see, which ``options.weight`` above 0 needs.
+        colors: float32 ``[V, 3]`` of the voxels.
         semantic: the colours are those of the fused classes instead, and ``label`` holds their ids.
 
     Raises:
@@ -43,16 +45,25 @@ def write_mesh(
         raise UserError(f"the field has no surface: its most opaque voxel has opacity "
                         f"{float(voxel_opacity(grid).max()):.3g}, and MeshOptions.opacity is {options.opacity}; lower "
                         "it, or fit the scene for longer")
+    if options.weight > 0:
+        surface = _visible_part(grid, surface, seen.weight, options.weight)
     surface, specks = drop_specks(surface, options.least_faces)
     if not len(surface.faces):
-        raise UserError(f"all {specks} connected parts of the surface have fewer than "
+        raise UserError(f"all {specks} connected parts of the surface that is left have fewer than "
                         f"MeshOptions.least_faces = {options.least_faces} triangles; lower it")
     points = torch.from_numpy(surface.vertices).to(grid.device)
     world = field.transform.points_from_grid(from_normalized(grid, points)).cpu().numpy()
     normals = vertex_normals(world, surface.faces)
-    properties = _properties(world, normals, *_appearance(field, points, world, seen, semantic))
+    properties = _properties(world, normals, *_appearance(field, points, world, colors, semantic))
     write_elements(path, properties, surface.faces.astype(np.int32))
     return {"vertices": len(world), "faces": len(surface.faces), "specks_dropped": specks}
+
+
+def _visible_part(grid: PlenoxelGrid, surface: Surface, weight: Tensor, least: float) -> Surface:
+    """The triangles with a corner around which voxels have at least that weight, on average by opacity."""
+    points = torch.from_numpy(surface.vertices).to(grid.device)
+    visible = (FieldSampler(grid, weight[:, None]).values(points)[:, 0] >= least).cpu().numpy()
+    return compacted(surface.vertices, surface.faces[visible[surface.faces].any(axis=1)])
 
 
 def write_points(
@@ -117,11 +128,11 @@ def point_normals(field: RadianceField, rows: Tensor) -> np.ndarray:
 
 
 def _appearance(
-    field: RadianceField, points: Tensor, world: np.ndarray, seen: SeenVoxels | None, semantic: SemanticField | None
+    field: RadianceField, points: Tensor, world: np.ndarray, colors: Tensor, semantic: SemanticField | None
 ) -> tuple[Tensor, np.ndarray | None]:
     """Colours uint8 ``[N, 3]`` of points on the surface, and their ids where a fused field is given."""
     if semantic is None:
-        return color_bytes(FieldSampler(field.grid, voxel_colors(field.grid, seen)).values(points)), None
+        return color_bytes(FieldSampler(field.grid, colors).values(points)), None
     blocks = torch.from_numpy(world).split(_ROWS_AT_ONCE)
     return _class_looks(torch.cat([classes_at(field, semantic, block) for block in blocks]))
 

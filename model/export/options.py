@@ -18,16 +18,21 @@ class MeshOptions:
         opacity: the surface is where a voxel's thickness has this opacity, between 0 and 1.
         voxels_of: which of nested grids' voxels, from 0 for the smallest, give the triangles their size; the next
             number makes a quarter of the triangles.
+        weight: triangles are dropped of whose voxels no ray of the recorded cameras gives any this rendering weight,
+            such as the backs of walls; the surface is then open. 0 keeps all, and it is closed.
         least_faces: connected parts of fewer triangles are dropped, and counted; 0 keeps all.
     """
 
-    opacity: float = 0.5
+    opacity: float = 0.3
     voxels_of: int = 0
+    weight: float = 0.0
     least_faces: int = 200
 
     def __post_init__(self) -> None:
         if not 0.001 <= self.opacity <= 0.999:
             raise UserError(f"MeshOptions.opacity = {self.opacity}: expected a number from 0.001 to 0.999")
+        if not 0 <= self.weight <= 1:
+            raise UserError(f"MeshOptions.weight = {self.weight}: expected a number from 0 to 1")
         if self.voxels_of < 0 or self.least_faces < 0:
             raise UserError(f"MeshOptions.voxels_of = {self.voxels_of} and least_faces = {self.least_faces}: expected "
                             "0 or more")

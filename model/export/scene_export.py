@@ -121,13 +121,13 @@ class SceneExport:
         if form == MESH:
             require_scikit_image()
         if self._sees(form) and self.scan_path is None and self.store_path is None:
-            what = f"form {form!r}" if form != MESH else "export_scene.colors = 'cameras'"
+            what = f"form {form!r}" if form != MESH else "export_scene.colors = 'cameras' or MeshOptions.weight"
             raise UserError(f"{what} needs the recorded cameras; set export_scene.scans_dir, or views_dir")
 
     def _sees(self, form: str) -> bool:
         """Whether a form needs recorded cameras."""
-        by_colors = form == MESH and self.settings.colors == "cameras" and self.fused_path is None
-        return form in (POINTS, NERFSTUDIO) or by_colors
+        colored = self.settings.colors == "cameras" and self.fused_path is None
+        return form in (POINTS, NERFSTUDIO) or form == MESH and (colored or self.settings.mesh.weight > 0)
 
     def _inputs(self, form: str, opened: bool) -> dict[str, Any]:
         """What determines a form."""
@@ -181,18 +181,19 @@ class SceneExport:
 
     def _mesh(self, folder: Path) -> dict[str, Any]:
         seen = self._seen if self._sees(MESH) else None
-        figures = write_mesh(folder / "mesh.ply", self._field, self.settings.mesh, seen, self._semantic)
+        figures = write_mesh(folder / "mesh.ply", self._field, self.settings.mesh, self._colors(MESH), seen,
+                             self._semantic)
         logger.info("%s: mesh of %d faces; %d connected parts of fewer than %d faces dropped", self.name,
                     figures["faces"], figures["specks_dropped"], self.settings.mesh.least_faces)
         return figures
 
     def _points(self, folder: Path) -> dict[str, Any]:
         return write_points(folder / "points.ply", self._field, self.settings.points, self._seen.weight,
-                            self._colors, self._semantic)
+                            self._colors(POINTS), self._semantic)
 
-    @property
-    def _colors(self) -> torch.Tensor:
-        return voxel_colors(self._field.grid, self._seen if self.settings.colors == "cameras" else None)
+    def _colors(self, form: str) -> torch.Tensor:
+        by_cameras = self.settings.colors == "cameras" and self._sees(form)
+        return voxel_colors(self._field.grid, self._seen if by_cameras else None)
 
     def _nerfstudio(self, folder: Path) -> dict[str, Any]:
         cameras = self._scan.cameras() if self.store_path is None else self._store.cameras
@@ -238,5 +239,5 @@ class SceneExport:
     def _sparse_points(self) -> SparsePoints | None:
         """Those of the field's voxels that cameras see; the scan's own where there is no field."""
         if field_inputs(self.field_path).files:
-            return visible_points(self._field, self.settings.points, self._seen.weight, self._colors)
+            return visible_points(self._field, self.settings.points, self._seen.weight, self._colors(NERFSTUDIO))
         return self._scan.points if self.scan_path is not None else None

@@ -59,7 +59,7 @@ def test_all_forms_of_a_fitted_scan(work, capsys):
     assert call(work, "export_scene", forms) == 0
     assert (exports / "mesh" / "room" / "mesh.ply").stat().st_mtime_ns == before
     assert call(work, "export_scene", forms, "MeshOptions.opacity = 0.4") == 2
-    assert "mesh.opacity = 0.5 there, 0.4 now" in capsys.readouterr().err
+    assert "mesh.opacity = 0.3 there, 0.4 now" in capsys.readouterr().err
 
 
 def test_a_nerfstudio_data_set_is_fitted_like_the_scan(work):

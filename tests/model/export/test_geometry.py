@@ -48,7 +48,8 @@ def cameras_around(count=8, size=(48, 64)):
 @pytest.mark.parametrize("levels", [1, 2])
 def test_a_mesh_is_in_metres_and_has_the_voxels_colours(tmp_path, levels):
     pytest.importorskip("skimage", reason="needs the extra mesh")
-    figures = write_mesh(tmp_path / "mesh.ply", colored(levels), MeshOptions(), None)
+    field = colored(levels)
+    figures = write_mesh(tmp_path / "mesh.ply", field, MeshOptions(opacity=0.5), voxel_colors(field.grid))
     mesh = load_mesh(tmp_path / "mesh.ply")
     vertices, faces = mesh.vertices.double().numpy(), mesh.faces.numpy()
     assert figures == {"vertices": len(vertices), "faces": len(faces), "specks_dropped": 0}
@@ -63,6 +64,20 @@ def test_a_mesh_is_in_metres_and_has_the_voxels_colours(tmp_path, levels):
     normals = np.stack([columns[f"n{axis}"] for axis in "xyz"], axis=1)
     outward = (vertices - MIDDLE) / np.linalg.norm(vertices - MIDDLE, axis=1, keepdims=True)
     assert (normals * outward).sum(1).min() > 0.3 and (normals * outward).sum(1).mean() > 0.95
+
+
+def test_what_no_camera_sees_is_dropped(tmp_path):
+    """Cameras are above the ball's middle: of the surface, what is below their tangents goes, and nothing else."""
+    pytest.importorskip("skimage", reason="needs the extra mesh")
+    field = colored()
+    seen = see_voxels(field, cameras_around(), RenderOptions())
+    whole = write_mesh(tmp_path / "whole.ply", field, MeshOptions(), voxel_colors(field.grid), seen)
+    part = write_mesh(tmp_path / "part.ply", field, MeshOptions(weight=0.05), voxel_colors(field.grid), seen)
+    z = load_mesh(tmp_path / "part.ply").vertices[:, 2].double().numpy() - MIDDLE[2]
+    all_z = load_mesh(tmp_path / "whole.ply").vertices[:, 2].double().numpy() - MIDDLE[2]
+    assert all_z.min() < -1.1 and -0.95 < z.min() < 0 and z.max() == all_z.max()
+    assert 0.5 * whole["faces"] < part["faces"] < 0.95 * whole["faces"]
+    assert (z > 0.3).sum() == (all_z > 0.3).sum()
 
 
 def test_points_are_the_voxels_that_cameras_see(tmp_path):
@@ -125,7 +140,7 @@ def test_fused_classes_are_labels_and_colours(tmp_path):
     probabilities = torch.zeros(field.grid.num_voxels, len(names))
     probabilities[up, wall], probabilities[~up, floor] = 0.9, 0.8
     semantic = SemanticField(probabilities, torch.ones(field.grid.num_voxels))
-    write_mesh(tmp_path / "mesh.ply", field, MeshOptions(), None, semantic)
+    write_mesh(tmp_path / "mesh.ply", field, MeshOptions(), torch.zeros(0, 3), None, semantic)
     mesh = load_mesh(tmp_path / "mesh.ply", require_labels=True)
     above = mesh.vertices[:, 2] > MIDDLE[2] + 0.07
     below = mesh.vertices[:, 2] < MIDDLE[2] - 0.07
@@ -141,10 +156,10 @@ def test_fields_without_surface_are_refused(tmp_path):
     pytest.importorskip("skimage", reason="needs the extra mesh")
     field = colored()
     thin = RadianceField(field.grid.replace(density=torch.full_like(field.grid.density, 1.6)), TRANSFORM)
-    with pytest.raises(UserError, match="most opaque voxel has opacity 0.0952, and MeshOptions.opacity is 0.5"):
-        write_mesh(tmp_path / "mesh.ply", thin, MeshOptions(), None)
-    with pytest.raises(UserError, match="all 1 connected parts of the surface have fewer than"):
-        write_mesh(tmp_path / "mesh.ply", field, MeshOptions(least_faces=10**6), None)
+    with pytest.raises(UserError, match="most opaque voxel has opacity 0.0952, and MeshOptions.opacity is 0.3"):
+        write_mesh(tmp_path / "mesh.ply", thin, MeshOptions(), voxel_colors(thin.grid))
+    with pytest.raises(UserError, match="all 1 connected parts of the surface that is left have fewer than"):
+        write_mesh(tmp_path / "mesh.ply", field, MeshOptions(least_faces=10**6), voxel_colors(field.grid))
     with pytest.raises(UserError, match="no visible voxel: the largest rendering weight is 0.05"):
         write_points(tmp_path / "p.ply", field, PointOptions(), torch.full((field.grid.num_voxels,), 0.05), None)
     assert list(tmp_path.iterdir()) == []
@@ -157,7 +172,7 @@ def test_a_gpu_gives_the_same(tmp_path):
     for device in ("cpu", "cuda"):
         moved = field.to(device)
         seen = see_voxels(moved, cameras_around(), RenderOptions())
-        write_mesh(tmp_path / f"{device}.ply", moved, MeshOptions(), seen)
+        write_mesh(tmp_path / f"{device}.ply", moved, MeshOptions(weight=0.05), voxel_colors(moved.grid, seen), seen)
         write_points(tmp_path / f"{device}_points.ply", moved, PointOptions(), seen.weight,
                      voxel_colors(moved.grid, seen))  # fmt: skip
     cpu, cuda = (load_mesh(tmp_path / f"{device}.ply") for device in ("cpu", "cuda"))
