@@ -9,6 +9,7 @@ from typing import Any
 import gin
 
 from dataloader.perfception import FIELD_PREFIX
+from dataloader.sensors import SensorOptions
 from lib.plenoxel.options import RenderOptions
 from model.export.options import GridOptions, MeshOptions, PointOptions
 from utils.device import choose_device
@@ -23,7 +24,7 @@ from utils.tasks import task
 @task(
     summary="write fields as meshes and points, and views as data sets, for other programs",
     records="{exports_dir}/run",
-    configures=(MeshOptions, PointOptions, GridOptions, RenderOptions, SceneWorkers, label_set),
+    configures=(MeshOptions, PointOptions, GridOptions, RenderOptions, SensorOptions, SceneWorkers, label_set),
 )
 def export_scene(
     fields_dir: str = gin.REQUIRED,
