@@ -62,6 +62,13 @@ def test_all_forms_of_a_fitted_scan(work, capsys):
     assert "mesh.opacity = 0.3 there, 0.4 now" in capsys.readouterr().err
 
 
+def test_a_scene_without_a_surface_is_named(work, capsys):
+    pytest.importorskip("skimage", reason="needs the extra mesh")
+    nothing = ["export_scene.forms = ('mesh',)", "export_scene.colors = 'field'", "MeshOptions.least_faces = 1000000"]
+    assert call(work, "export_scene", f"EXPORTS = '{work}/empty'", *nothing) == 2
+    assert "room: all " in capsys.readouterr().err and not (work / "empty" / "mesh" / "room").exists()
+
+
 def test_a_nerfstudio_data_set_is_fitted_like_the_scan(work):
     assert call(work, "export_scene", "export_scene.forms = ('nerfstudio',)", f"EXPORTS = '{work}/again'") == 0
     scan, copy = load_scene(work / "data/scans/room"), load_scene(work / "again/nerfstudio/room")
