@@ -45,8 +45,8 @@ def check_cameras(cameras: CameraList) -> None:
         raise UserError(f"{cameras.scene} has several cameras of the same name, so their pictures would share a file; "
                         "export views of a recorded trajectory")
     if cameras.lens is not None:
-        raise UserError(f"{cameras.scene}: its views are of a {cameras.lens.projection} lens, and nerfstudio data sets are "
-                        "written of pinhole cameras only; export the mesh or the points, or views of pinhole cameras")
+        raise UserError(f"{cameras.scene}: its views are of a {cameras.lens.projection} lens, and nerfstudio data sets "
+                        "are written of pinhole cameras only; export the mesh or the points, or views of pinhole cameras")
     if float(cameras.intrinsics[:, 0, 1].abs().max()) > _MOST_SKEW:
         raise UserError(f"{cameras.scene}: the intrinsics have a skew, which transforms.json cannot say; resample the "
                         "images to square axes first")

@@ -8,6 +8,7 @@ from typing import Any
 
 import gin
 
+from dataloader.lens_options import LensOptions
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.sensors import SensorOptions
 from lib.plenoxel.options import RenderOptions
@@ -24,7 +25,9 @@ from utils.tasks import task
 @task(
     summary="write fields as meshes and points, and views as data sets, for other programs",
     records="{exports_dir}/run",
-    configures=(MeshOptions, PointOptions, GridOptions, RenderOptions, SensorOptions, SceneWorkers, label_set),
+    configures=(
+        MeshOptions, PointOptions, GridOptions, RenderOptions, LensOptions, SensorOptions, SceneWorkers, label_set,
+    ),
 )
 def export_scene(
     fields_dir: str = gin.REQUIRED,
