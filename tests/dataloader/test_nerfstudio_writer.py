@@ -40,7 +40,7 @@ def test_it_is_read_back_as_it_was(tmp_path):
     figures = write_nerfstudio(folder, written, views(), ["0", "8", "77"], points)
     assert figures == {"views": 11, "held_out": 2, "depth_maps": 10, "masks": 5, "depth_beyond_range": 0, "points": 7}
     scene = load_scene(folder)
-    assert scene.frames == written.names and scene.image_size == SIZE and scene.lenses is None
+    assert scene.frames == written.names and scene.image_size == SIZE and scene.lens is None
     assert torch.equal(scene.camera_to_world, written.camera_to_world)
     assert torch.equal(scene.intrinsics, written.intrinsics[0])
     assert torch.equal(scene.points.positions, points.positions)
