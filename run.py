@@ -29,6 +29,7 @@ TASK_MODULES = {
     "fit": "model.task_fit",
     "render": "model.task_render",
     "annotate": "model.task_annotate",
+    "export_scene": "model.task_export_scene",
     "analyze": "analysis.task_analyze",
     "sample": "analysis.task_sample",
     "filter": "analysis.task_filter",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dataloader.consistency import find_contradiction
 from dataloader.exposures import load_exposures
+from dataloader.field_facts import FieldFacts
 from dataloader.frame_checks import UNREADABLE
 from dataloader.hold_out import load_held_out
 from dataloader.label_mesh import has_labels, load_label_mesh, unlisted_objects, unread_labels
@@ -94,14 +95,24 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labe
 
 
 def verify_field(path: Path) -> list[Finding]:
-    """Check a PeRFception scene folder: checkpoint, resolution, transform, exposures, held-out frames."""
+    """Check a PeRFception scene folder, or one of nested grids; see :func:`inspect_field`."""
+    return inspect_field(path)[0]
+
+
+def inspect_field(path: Path) -> tuple[list[Finding], FieldFacts | None]:
+    """Check a field's folder: grid, resolution, transform, exposures, held-out frames, results; and what it holds.
+
+    The latter is None where the grid, or what is told of it, cannot be read.
+    """
     report = _Report("field", path.name.removeprefix(FIELD_PREFIX))
     scene = report.attempt(lambda: load_perfception_scene(path))
     if scene is not None and scene.links_idx.unique().numel() != scene.links_idx.numel():
         report.broken(f"{path}: two voxels share a cell; fit or download the scene again")
     report.attempt(lambda: load_exposures(path))
-    report.attempt(lambda: load_held_out(path))
-    return report.findings
+    if scene is None:
+        report.attempt(lambda: load_held_out(path))
+        return report.findings, None
+    return report.findings, report.attempt(lambda: FieldFacts.of(path, scene))
 
 
 def verify_views(path: Path, labelled: bool = True) -> list[Finding]:

@@ -15,7 +15,7 @@ from lib.plenoxel.options import RenderOptions
 from model import RadianceField, render_features
 from model.fusion import FusionOptions, accumulate_views, entropy, mean_of
 from model.fusion_refinement import RefinementOptions, refine_fused
-from model.semantic_field import SemanticField
+from model.semantic_field import SemanticField, class_of
 from utils.labels import UNANNOTATED, label_set, label_settings
 
 _VERSION = 1  # of the computation: increased whenever the same settings give other classes
@@ -98,14 +98,6 @@ def render_classes(
     certainty = seen[..., -1] / total.clamp(min=1e-6)
     return class_of(classes), ((total / _ENOUGH).clamp(0, 1) * certainty).clamp(0, 1)
 
-
-def class_of(
-    probabilities: Tensor,  # [..., C]
-) -> Tensor:
-    """The most probable class uint8 ``[...]``; 0 only where nothing else is known."""
-    return torch.where(probabilities[..., 1:].amax(-1) > 0, probabilities[..., 1:].argmax(-1) + 1, UNANNOTATED).to(
-        torch.uint8
-    )
 
 
 def certainty_of(

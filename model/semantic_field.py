@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,10 @@ from utils.arrays import read_npz
 from utils.errors import UserError, reading
 from utils.files import atomic_path
 from utils.identity import tensor_identity, value_identity
+from utils.labels import UNANNOTATED
+
+if TYPE_CHECKING:
+    from model.radiance_field import RadianceField
 
 SEMANTIC_FILE = "semantic.npz"
 _WHAT, _ADVICE = "a semantic field", "run 'fuse' again"
@@ -92,3 +97,35 @@ class SemanticField:
 def grid_identity(grid: PlenoxelGrid) -> str:
     """Of a grid's resolution and voxels, whatever they hold."""
     return value_identity([list(grid.resolution), tensor_identity(grid.links_idx)])
+
+
+def class_of(probabilities: Tensor) -> Tensor:
+    """The most probable class uint8 ``[...]`` of ``[..., C]``; 0 only where nothing else is known."""
+    return torch.where(probabilities[..., 1:].amax(-1) > 0, probabilities[..., 1:].argmax(-1) + 1, UNANNOTATED).to(
+        torch.uint8
+    )
+
+
+def classes_at(
+    field: RadianceField,
+    semantic: SemanticField,
+    points: Tensor,  # [P, 3] world, metres
+) -> Tensor:
+    """Classes uint8 ``[P]`` at points: of the voxels around, by nearness and by how much each was seen."""
+    grid = field.grid
+    size = torch.tensor(grid.resolution, device=grid.device)
+    place = field.transform.points_to_grid(points.double()).to(grid.device)
+    halvings = torch.floor(-torch.log2(place.abs().amax(-1).clamp(min=2.0**-grid.levels))).clamp(0, grid.levels - 1)
+    level = grid.levels - 1 - halvings.long()  # the innermost of nested grids that holds the point
+    links = grid.links.reshape(grid.levels, *grid.resolution)
+    inside = (place * 2 ** halvings[:, None] + 1) * size / 2 - 0.5
+    inside = torch.minimum(inside.clamp(min=0), (size - 1).to(inside))
+    cell = torch.minimum(inside.floor().long(), size - 2)
+    fraction = inside - cell
+    weighted = semantic.probabilities * semantic.evidence[:, None]
+    total = torch.zeros(len(points), weighted.shape[1], device=grid.device)
+    for corner in torch.cartesian_prod(*[torch.arange(2, device=grid.device)] * 3):
+        rows = links[(level, *(cell + corner).T)].long()
+        share = torch.where(corner == 1, fraction, 1 - fraction).prod(-1).float() * (rows >= 0)
+        total += share[:, None] * weighted[rows.clamp(min=0)]
+    return class_of(total)

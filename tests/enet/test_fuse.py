@@ -16,7 +16,7 @@ from enet.inputs import Beside
 from enet.task_fuse import fuse
 from model import PlenoxelGrid, RadianceField
 from model.nested_grids import nest_grids
-from model.semantic_field import SEMANTIC_FILE, SemanticField
+from model.semantic_field import SEMANTIC_FILE, SemanticField, classes_at
 from model.task_annotate import annotate
 from tests.model.test_render_task import call as render
 from tests.model.test_render_task import contents, work  # noqa: F401  (a fixture)
@@ -113,7 +113,7 @@ def test_classes_at_points_within_patches(fields, tmp_path):
     field = RadianceField.load(fields / "fields" / f"plenoxel_scannet_{SCENE}")
     semantic = SemanticField.load(tmp_path / SCENE / SEMANTIC_FILE, field.grid)
     points = mesh.vertices[corners[within]].mean(1)
-    classes = fused_scene.classes_at(field, semantic, points)
+    classes = classes_at(field, semantic, points)
     cell = ((field.transform.points_to_grid(points) + 1) * 12 - 0.5).round().long()
     rows = field.grid.links[tuple(cell.T)].long()
     seen = (rows >= 0) & (semantic.evidence[rows] > 0.5)  # not only from the rim of a view
@@ -134,7 +134,7 @@ def test_classes_at_points_of_nested_grids():
     classes = torch.randint(1, 5, (grid.num_voxels,), generator=generator)
     probabilities = torch.nn.functional.one_hot(classes, 5).float()
     semantic = SemanticField(probabilities, *torch.ones(2, grid.num_voxels))
-    found = fused_scene.classes_at(RadianceField(grid, SceneTransform.identity()), semantic, grid.voxel_centers())
+    found = classes_at(RadianceField(grid, SceneTransform.identity()), semantic, grid.voxel_centers())
     assert torch.equal(found, classes.to(torch.uint8))
 
 
