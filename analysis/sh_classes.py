@@ -68,19 +68,19 @@ def sample_pixels(path: str | Path, num_pixels: int, seed: int) -> PixelSample:
     ``group`` numbers ten runs of consecutive frames. One view is decoded at a time.
     """
     store = ViewStore.open(path)
-    labels = store.tensor("label")
     num_views = len(store)
     views = torch.linspace(0, num_views - 1, min(num_views, num_pixels)).round().long().unique().tolist()
     per_view = -(-num_pixels // len(views))
     rows = []
     for view in views:
-        annotated = (labels[view].flatten() != UNANNOTATED).nonzero()[:, 0]
+        labels = store.read_stored("label", view).flatten()
+        annotated = (labels != UNANNOTATED).nonzero()[:, 0]
         draw = torch.randperm(len(annotated), generator=generator(seed, store.cameras.scene, view))[:per_view]
         pixels = annotated[draw]
         rows.append((
             store.read("rgb", view).flatten(1)[:, pixels].T,
             store.read("sh", view).float().flatten(1)[:, pixels].T,
-            labels[view].flatten()[pixels].long(),
+            labels[pixels].long(),
             torch.full_like(pixels, view * 10 // num_views),
         ))
     return PixelSample(*(torch.cat(column) for column in zip(*rows, strict=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ def rate(
 
     def rate_one(scene: str) -> float:
         add_quality(novel_root / scene, root / scene, options, field_of(scene), overwrite)
-        return round(float(ViewStore.open(novel_root / scene).tensor("quality").float().mean()) / 255, 4)
+        store = ViewStore.open(novel_root / scene)
+        total = sum(int(quality.long().sum()) for _, quality in store.blocks("quality"))
+        return round(total / (255 * len(store) * math.prod(store.size)), 4)
 
     def work() -> dict[str, Any]:
         return {"mean_quality": for_each_scene(names, rate_one, "rate")}

@@ -119,11 +119,11 @@ def verify_views(path: Path, labelled: bool = True) -> list[Finding]:
     if store is None:
         return report.findings
     report.attempt(lambda: store.cameras)
-    sound = [name for name in store.channels if report.attempt(lambda name=name: store.tensor(name)) is not None]
+    sound = [name for name in store.channels if report.attempt(lambda name=name: store.files(name)) is not None]
     if "sh" in sound and store.dtype("sh") == "float16":
         report.attempt(lambda: [store.read_stored("sh", view) for view in range(len(store))][:0])
     if "label" in sound:
-        report.attempt(lambda: check_labels(store.tensor("label"), store))
+        report.attempt(lambda: [check_labels(labels, store) for _, labels in store.blocks("label")])
     elif labelled and "label" not in store.channels:
         report.note("no annotation yet; run the 'annotate' task before training", unfinished=True)
     return report.findings

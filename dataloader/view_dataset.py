@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from dataloader.predicted_labels import PredictedLabels
-from dataloader.view_channels import decode
-from dataloader.view_store import ViewStore, channel_file
+from dataloader.view_array import channel_file
+from dataloader.view_store import ViewStore
 from utils.errors import UserError
 from utils.identity import store_identity, value_identity
 from utils.labels import label_set

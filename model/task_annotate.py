@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import gin
-import numpy as np
 import torch
 from torch import Tensor
 
 from dataloader import CameraList, Mesh, ViewStore, add_channel, load_scene
-from dataloader.label_images import LabelImages
-from dataloader.label_mesh import label_files, load_label_mesh
-from dataloader.object_groups import group_files
-from dataloader.sensors import SensorOptions
+from dataloader.label_mesh import group_files, label_files, load_label_mesh
+from dataloader.view_array import StoreOptions, ViewArrayWriter
 from dataloader.view_channels import encode
 from dataloader.view_writer import channels_missing
 from model.annotation import LABEL_RULES, VALUES, annotate_vertices, annotate_views, count_labels
@@ -42,7 +39,7 @@ _LABEL_IMAGES, _INSTANCE_IMAGES = "label images", "instance images"
 
 
 @task(summary="rasterize the labelled meshes into the rendered views", inputs=("scans_dir", "views_dir"),
-      records="{views_dir}/run/annotate", configures=(SensorOptions, SceneWorkers, label_set))  # fmt: skip
+      records="{views_dir}/run/annotate", configures=(SceneWorkers, StoreOptions, label_set))  # fmt: skip
 def annotate(
     scans_dir: str = gin.REQUIRED,
     views_dir: str = gin.REQUIRED,
@@ -179,7 +176,7 @@ class _SceneAnnotator:
     def _mesh(self) -> Mesh:
         return load_label_mesh(self._scan)
 
-    def _fill(self, name: str, array: np.ndarray) -> None:
+    def _fill(self, name: str, array: ViewArrayWriter) -> None:
         something = False
         for start, part in self._chunks("labels" if name == "label" else "depth"):
             views = self._annotate(part)
@@ -231,14 +228,13 @@ class _SceneAnnotator:
         return scene_instances(self._scan, self._mesh)
 
     def summary(self) -> dict[str, Any]:
-        """Views, share of unannotated pixels, vertices without a valid label, and agreement with label images."""
-        label = ViewStore(self._store.path).tensor("label")
+        """Views, share of unannotated pixels, and vertices without a valid label."""
+        store = ViewStore(self._store.path)
         counts = count_labels(self._mesh, self._store.scene)
-        unannotated = sum(int((view == UNANNOTATED).sum()) for view in label)
-        agreement = self._agreement() if self._compared else {}
+        unannotated = sum(int((labels == UNANNOTATED).sum()) for _, labels in store.blocks("label"))
         return {
-            "views": len(label),
-            "unannotated_share": unannotated / label.numel(),
+            "views": len(store),
+            "unannotated_share": unannotated / (len(store) * math.prod(store.size)),
             "vertices": counts.vertices,
             "unlabelled_vertices": counts.unlabelled,
             "vertices_of_unknown_ids": {str(id): number for id, number in counts.outside.items()},
