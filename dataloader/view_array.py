@@ -7,6 +7,7 @@ NumPy array of its own, ``NAME.npy`` or ``NAME.0000.npy``, ``NAME.0001.npy``, ..
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -111,20 +112,46 @@ class ViewArray:
             raise IndexError(f"views {start} to {stop} of {len(self)} in {channel_file(self.folder, self.name)}")
         values = np.empty((stop - start, *self.shape[1:]), self.dtype)
         for path, offset, rows in self._places(start, stop):
-            with reading(path, "an array of views", _ADVICE), open(path, "rb", buffering=0) as file:
-                _read_into(file.fileno(), values[rows], offset)
+            with _opened(path) as descriptor:
+                _read_into(descriptor, values[rows], offset)
         return values
+
+    def read_rows(self, views: Sequence[int], values: np.ndarray, rows: Sequence[int]) -> None:
+        """Views, as stored, each into a row of ``values``; opens each file once."""
+        wanted: dict[int, list[tuple[int, int]]] = {}
+        for view, row in zip(views, rows, strict=True):
+            if not 0 <= view < len(self):
+                raise IndexError(f"view {view} of {len(self)} in {channel_file(self.folder, self.name)}")
+            part, place = divmod(view, self.views_per_file or len(self))
+            wanted.setdefault(part, []).append((place, row))
+        for part, places in wanted.items():
+            with _opened(self.files[part][0]) as descriptor:
+                for place, row in places:
+                    _read_into(descriptor, values[row], self.offsets[part] + place * self._view_bytes)
+
+    @cached_property
+    def _view_bytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape[1:])
 
     def _places(self, start: int, stop: int) -> Iterator[tuple[Path, int, slice]]:
         """Files that hold parts of a range of views: where in the file, and which of the range's rows they are."""
-        view_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
         position = start
         while position < stop:
             part, row = divmod(position, self.views_per_file or max(len(self), 1))
             path, views = self.files[part]
             end = min(stop, position + views - row)
-            yield path, self.offsets[part] + row * view_bytes, slice(position - start, end - start)
+            yield path, self.offsets[part] + row * self._view_bytes, slice(position - start, end - start)
             position = end
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    with reading(path, "an array of views", _ADVICE):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def _read_into(descriptor: int, values: np.ndarray, offset: int) -> None:
@@ -167,7 +194,7 @@ class ViewArrayWriter:
         indices = np.atleast_1d(np.arange(len(self))[views])
         values = np.asarray(values)
         values = np.broadcast_to(values, (len(indices), *self.shape[1:]))
-        most = max(1, _BLOCK_BYTES // max(1, self.dtype.itemsize * math.prod(self.shape[1:])))
+        most = max(1, _BLOCK_BYTES // max(1, self.array._view_bytes))
         begin = 0
         for end in range(1, len(indices) + 1):
             if end == len(indices) or indices[end] != indices[end - 1] + 1 or end - begin == most:

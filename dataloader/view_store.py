@@ -8,7 +8,7 @@ and their coding are in :mod:`dataloader.view_channels`; the writer is in :mod:`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -140,13 +140,24 @@ class ViewStore:
 
     def read_stored(self, name: str, index: int) -> Tensor:
         """One view of a channel as stored; reads that view's bytes only."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"view {index} of {len(self)} in {channel_file(self.path, name)}")
-        values = self._array(name).read(index, index + 1)[0]
-        if values.dtype == np.float16 and _some_not_finite(values):
-            raise UserError(f"{channel_file(self.path, name)}: view {index} holds NaN or infinity; render the views "
-                            "again")
-        return torch.from_numpy(values)
+        values = torch.empty(1, *self._array(name).shape[1:], dtype=getattr(torch, self._dtypes[name]))
+        self.read_rows(name, [index], values, [0])
+        return values[0]
+
+    def read_rows(self, name: str, views: Sequence[int], into: Tensor, rows: Sequence[int]) -> None:
+        """Views of a channel as stored, each into a row of ``into`` ``[B, (C,) H, W]``, of the stored dtype.
+
+        Raises:
+            UserError: a number is not finite.
+        """
+        values = into.numpy()
+        self._array(name).read_rows(views, values, rows)
+        if values.dtype != np.float16:
+            return
+        for view, row in zip(views, rows, strict=True):
+            if _some_not_finite(values[row]):
+                raise UserError(f"{channel_file(self.path, name)}: view {view} holds NaN or infinity; render the views "
+                                "again")
 
     def read(self, name: str, index: int) -> Tensor:
         """One view, decoded: images and alpha 0..1, SH dequantized, depth in metres, labels int64."""
