@@ -98,13 +98,15 @@ def main() -> None:
                 for way, (read, path) in ways.items():
                     start = time.perf_counter()
                     cores = sum(pool.map(partial(timed, read, path), np.array_split(order, options.processes)))
-                    if number:  # the first round fills the page cache
+                    if number:  # the first fills the page cache
                         times[way].append((time.perf_counter() - start, cores))
-    print(f"{options.views} views of {all_bytes / options.views / 1e6:.2f} MB (SH: {27 * SIZE[0] * SIZE[1] / 1e6:.2f}), "
+    view, sh = all_bytes / options.views / 1e6, 27 * SIZE[0] * SIZE[1] / 1e6
+    print(f"{options.views} views of {view:.2f} MB (SH: {sh:.2f}), "
           f"{options.processes} processes, {options.rounds} rounds")
     for way, taken in times.items():
         wall, cores = (statistics.median(column) for column in zip(*taken, strict=True))
-        ratio = statistics.median(first / each for (_, first), (_, each) in zip(times["memory map"], taken, strict=True))
+        pairs = zip(times["memory map"], taken, strict=True)
+        ratio = statistics.median(first / each for (_, first), (_, each) in pairs)
         print(f"{way:28s} {options.views / wall:8.0f} views/s, {options.views / cores:8.0f} a core's second "
               f"({ratio:.2f} of the memory map's)")
 
