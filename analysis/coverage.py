@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from utils.errors import UserError
 from utils.labels import label_set
+
+_PIXELS_PER_CHUNK = 1 << 20
 
 
 def central_window(size: tuple[int, int], fraction: float) -> tuple[slice, slice]:
@@ -22,6 +26,12 @@ def central_window(size: tuple[int, int], fraction: float) -> tuple[slice, slice
     margins = [min(round(side * (1 - fraction) / 2), (side - 1) // 2) for side in size]
     rows, columns = (slice(margin, side - margin) for margin, side in zip(margins, size, strict=True))
     return rows, columns
+
+
+def view_chunks(num_views: int, size: tuple[int, int]) -> Iterator[slice]:
+    """Ranges of views that hold about a million pixels, so that memory is bounded for scenes of any length."""
+    step = max(1, _PIXELS_PER_CHUNK // (size[0] * size[1]))
+    return (slice(start, min(start + step, num_views)) for start in range(0, num_views, step))
 
 
 def class_pixels(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from analysis.coverage import central_window, class_pixels, window_coverage
+from analysis.coverage import central_window, class_pixels, view_chunks, window_coverage
 from utils.errors import UserError
 
 
@@ -44,3 +44,10 @@ def test_window_coverage_ignores_the_border():
     labels[0, 0, :] = 9
     coverage = window_coverage(labels, 0.5)[0]
     assert coverage[7] == 0.5 and coverage[1] == 0.5 and coverage[9] == 0
+
+
+def test_chunks_cover_all_views_once_and_stay_small():
+    chunks = list(view_chunks(1000, (480, 640)))
+    assert [k for c in chunks for k in range(c.start, c.stop)] == list(range(1000))
+    assert max(c.stop - c.start for c in chunks) * 480 * 640 <= 1 << 20
+    assert [c.stop - c.start for c in view_chunks(2, (4096, 4096))] == [1, 1]
