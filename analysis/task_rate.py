@@ -11,8 +11,8 @@ import gin
 
 from analysis.quality import QualityOptions, add_quality, quality_inputs
 from dataloader import ViewStore
+from dataloader.added_channels import channels_missing
 from dataloader.perfception import FIELD_PREFIX
-from dataloader.view_writer import channels_missing
 from utils.outputs import DONE
 from utils.plans import ADD, Item, Plan, plan_scenes
 from utils.scene_workers import SceneWorkers

@@ -8,7 +8,7 @@ and their coding are in :mod:`dataloader.view_channels`; the writer is in :mod:`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,12 @@ class ViewStore:
         if name not in self._dtypes:
             hint = "run the 'annotate' task first" if name in ("label", "depth_mesh") else "render it with that output"
             raise UserError(f"{self.path} has no channel {name!r} (it has {', '.join(self._dtypes)}); {hint}")
+
+
+def division(views_per_file: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """What the description says of channels that are divided; nothing where none is."""
+    divided = {name: views for name, views in views_per_file.items() if views}
+    return {SHARDS: divided} if divided else {}
 
 
 def _count(value: Any, least: int, most: int) -> int:

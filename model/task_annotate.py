@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from dataloader import CameraList, Mesh, ViewStore, add_channel, load_scene
+from dataloader.added_channels import channels_missing
 from dataloader.label_mesh import group_files, label_files, load_label_mesh
 from dataloader.view_array import StoreOptions, ViewArrayWriter
 from dataloader.view_channels import encode
-from dataloader.view_writer import channels_missing
 from model.annotation import LABEL_RULES, VALUES, annotate_vertices, annotate_views, count_labels
 from model.instances import Instances, scene_instances
 from model.label_agreement import compare_labels
