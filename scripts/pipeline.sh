@@ -9,10 +9,9 @@
 
 set -euo pipefail
 how=--resume
-if [ "${1:-}" = "--dry-run" ]; then
-    how=--dry-run
-    shift
-fi
+case "${1:-}" in
+    --dry-run) how=--dry-run; shift ;;
+esac
 if [ $# -lt 3 ]; then
     echo "error: expected data and output folders and a config: bash scripts/pipeline.sh [--dry-run] DATA WORK CONFIG [ROW ...]" >&2
     exit 2
