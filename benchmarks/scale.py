@@ -30,7 +30,7 @@ from PIL import Image
 PROJECT = Path(__file__).resolve().parent.parent
 ROOM = ["RoomOptions.edge = 0.12", "RoomOptions.types = ('bathroom',)", "PictureOptions.frames = 16",
         "PictureOptions.size = (72, 96)", "synthesize.rooms = 1"]  # fmt: skip
-FIT = ["FitGrid.resolutions = (48,)", "FitOptimization.steps = (100,)", "FitOptimization.rays_per_step = (1500,)",
+FIT = ["FitGrid.resolutions = (32,)", "FitOptimization.steps = (40,)", "FitOptimization.rays_per_step = (500,)",
        "FitPoses.rounds = 0"]  # fmt: skip
 STAGES = {"extract": [], "fit": [*FIT, "DEVICE = 'cpu'"], "render": ["DEVICE = 'cpu'", "SIZE = (60, 80)"],
           "annotate": ["DEVICE = 'cpu'"], "analyze": [], "verify": ["verify.workers = 1"],
