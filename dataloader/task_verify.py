@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dataloader.lens_options import LensOptions
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.scene import Scene
+from dataloader.sensors import SensorOptions
 from dataloader.verification import (
     Finding,
     examine,
@@ -38,7 +39,7 @@ _KINDS = {"scan": "scans", "field": "fields", "views": "views"}  # and what seve
 
 
 @task(summary="check that scans, fields and view stores are complete and sound", records="{results_dir}",
-      configures=(SceneWorkers, label_set))  # fmt: skip
+      configures=(SceneWorkers, label_set, SensorOptions))  # fmt: skip
 def verify(
     scans_dir: str | None = None,
     fields_dir: str | None = None,
@@ -139,7 +140,8 @@ class _Checks:
         options = {"place": str(path), "labelled": name not in self.without_labels, "labels": label_settings(),
                    "table": str(label_set().path)}  # fmt: skip
         if kind == "scan":
-            options |= {"read_images": self.read_images, "min_frames": self.min_frames}
+            options |= {"read_images": self.read_images, "min_frames": self.min_frames,
+                        "sensors": asdict(SensorOptions())}  # fmt: skip
         return options
 
 

@@ -143,6 +143,11 @@ def unfinished_beside(path: Path, kind: str, name: str) -> list[Finding]:
     return [Finding(kind, name, False, text, unfinished=True)]
 
 
+def _few(counts: dict[str, int], most: int = 10) -> str:
+    shown = ", ".join(f"{short(name)} ({count})" for name, count in list(counts.items())[:most])
+    return f"{shown}, ..." if len(counts) > most else shown
+
+
 def _unit_problem(scene: Scene) -> str | None:
     """Notes scenes whose depth exceeds the range or the resolution of view stores, thousandths of the world's unit."""
     centers = scene.camera_to_world[:, :3, 3]

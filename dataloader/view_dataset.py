@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dataloader.predicted_labels import PredictedLabels
 from dataloader.view_array import channel_file
-from dataloader.view_channels import CHANNEL_KINDS
+from dataloader.view_channels import CHANNEL_KINDS, decode
 from dataloader.view_store import ViewStore
 from utils.errors import UserError
 from utils.identity import store_identity, value_identity
@@ -161,9 +162,10 @@ class ViewDataset(Dataset):
         store, view = self._place(index)
         channels = self._channels_of(int(self.store_of_view[index]))
         sample = {key: store.read(channel, view) for key, channel in channels.items()}
-        label, weight = self._label_and_weight(index)
-        sample["label"] = decode("label", label)
-        return sample if weight is None else {**sample, "weight": decode("quality", weight)}
+        stored: dict[str, Tensor] = {}
+        self._read_labels(stored, int(self.store_of_view[index]), [view], [0], 1)
+        sample["label"] = decode("label", stored["label"][0])
+        return {**sample, "weight": decode("quality", stored["weight"][0])} if self.weighted else sample
 
     def stored_batch(
         self,
@@ -193,22 +195,38 @@ class ViewDataset(Dataset):
     ) -> None:
         """Read some views of one store into rows of a batch; entries, of ``size`` rows, are made where missing."""
         store = self.stores[number]
-        channels = self._channels_of(number)
-        if self.weighted:
-            channels["weight"] = "quality"
-        for key, channel in channels.items():
-            if key == "weight" and not _is_rated(store):
-                batch.setdefault(key, torch.empty(size, *store.size, dtype=torch.uint8))[rows] = 255
-                continue
+        for key, channel in self._channels_of(number).items():
             if key not in batch:
                 dtype = getattr(torch, store.dtype(channel))
                 batch[key] = torch.empty(size, *CHANNEL_KINDS[channel].shape(store.size), dtype=dtype)
             store.read_rows(channel, views, batch[key], rows)
-        for row, view in zip(rows, views, strict=True) if _outside(batch["label"][rows]) else ():
-            check_labels(batch["label"][row], store, view)
+        self._read_labels(batch, number, views, rows, size)
         if self.has_sh and store.sh_range is not None:
             ranges = batch.setdefault("sh_range", torch.empty(size, *store.sh_range.shape))
             ranges[rows] = store.sh_range
+
+    def _read_labels(
+        self, batch: dict[str, Tensor], number: int, views: list[int], rows: list[int], size: int
+    ) -> None:
+        """The same for ``label`` and, where weights are asked for, ``weight``, both uint8."""
+        store, predicted = self.stores[number], self._predicted[number]
+        label, weight = (
+            batch.setdefault(key, torch.empty(size, *store.size, dtype=torch.uint8)) if wanted else None
+            for key, wanted in (("label", True), ("weight", self.weighted))
+        )
+        if predicted is not None:
+            for view, row in zip(views, rows, strict=True):
+                label[row] = predicted.label(view)
+                if weight is not None:
+                    weight[row] = predicted.confidence(view)
+            return
+        store.read_rows("label", views, label, rows)
+        for row, view in zip(rows, views, strict=True) if _outside(label[rows]) else ():
+            check_labels(label[row], store, view)
+        if weight is not None and _is_rated(store):
+            store.read_rows("quality", views, weight, rows)
+        elif weight is not None:
+            weight[rows] = 255
 
     def describe(self, index: int) -> str:
         """Which view an item is, for people."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -14,7 +15,10 @@ from torch import Tensor
 
 from dataloader import CameraList, Mesh, ViewStore, add_channel, load_scene
 from dataloader.added_channels import channels_missing
-from dataloader.label_mesh import group_files, label_files, load_label_mesh
+from dataloader.label_images import LabelImages
+from dataloader.label_mesh import label_files, load_label_mesh
+from dataloader.object_groups import group_files
+from dataloader.sensors import SensorOptions
 from dataloader.view_array import StoreOptions, ViewArrayWriter
 from dataloader.view_channels import encode
 from model.annotation import LABEL_RULES, VALUES, annotate_vertices, annotate_views, count_labels
@@ -38,8 +42,12 @@ _PIXELS_PER_CHUNK = 2_000_000
 _LABEL_IMAGES, _INSTANCE_IMAGES = "label images", "instance images"
 
 
-@task(summary="rasterize the labelled meshes into the rendered views", inputs=("scans_dir", "views_dir"),
-      records="{views_dir}/run/annotate", configures=(SceneWorkers, StoreOptions, label_set))  # fmt: skip
+@task(
+    summary="rasterize the labelled meshes into the rendered views",
+    inputs=("scans_dir", "views_dir"),
+    records="{views_dir}/run/annotate",
+    configures=(SensorOptions, SceneWorkers, StoreOptions, label_set),
+)
 def annotate(
     scans_dir: str = gin.REQUIRED,
     views_dir: str = gin.REQUIRED,
@@ -228,10 +236,11 @@ class _SceneAnnotator:
         return scene_instances(self._scan, self._mesh)
 
     def summary(self) -> dict[str, Any]:
-        """Views, share of unannotated pixels, and vertices without a valid label."""
+        """Views, share of unannotated pixels, vertices without a valid label, and agreement with label images."""
         store = ViewStore(self._store.path)
         counts = count_labels(self._mesh, self._store.scene)
         unannotated = sum(int((labels == UNANNOTATED).sum()) for _, labels in store.blocks("label"))
+        agreement = self._agreement() if self._compared else {}
         return {
             "views": len(store),
             "unannotated_share": unannotated / (len(store) * math.prod(store.size)),
