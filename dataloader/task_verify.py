@@ -38,8 +38,11 @@ REPORT_FILE = "report.json"
 _KINDS = {"scan": "scans", "field": "fields", "views": "views"}  # and what several are called
 
 
-@task(summary="check that scans, fields and view stores are complete and sound", records="{results_dir}",
-      configures=(SceneWorkers, label_set, SensorOptions))  # fmt: skip
+@task(
+    summary="check that scans, fields and view stores are complete and sound",
+    records="{results_dir}",
+    configures=(SceneWorkers, label_set, SensorOptions, LensOptions),
+)
 def verify(
     scans_dir: str | None = None,
     fields_dir: str | None = None,
@@ -141,7 +144,7 @@ class _Checks:
                    "table": str(label_set().path)}  # fmt: skip
         if kind == "scan":
             options |= {"read_images": self.read_images, "min_frames": self.min_frames,
-                        "sensors": asdict(SensorOptions())}  # fmt: skip
+                        "sensors": asdict(SensorOptions()), "lenses": asdict(LensOptions())}  # fmt: skip
         return options
 
 

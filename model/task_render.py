@@ -32,7 +32,7 @@ _NOTHING_ACCEPTED = "no camera list in {} has an accepted camera: nothing to ren
     summary="render each field's views (colour, SH, depth, alpha) into view stores",
     inputs=("fields_dir",),
     records="{views_dir}/run",
-    configures=(RenderOptions, SensorOptions, SceneWorkers, StoreOptions),
+    configures=(RenderOptions, SensorOptions, LensOptions, SceneWorkers, StoreOptions),
 )
 def render(
     scans_dir: str = gin.REQUIRED,
