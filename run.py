@@ -26,6 +26,7 @@ TASK_MODULES = {
     "synthesize": "dataloader.task_synthesize",
     "extract": "dataloader.task_extract",
     "verify": "dataloader.task_verify",
+    "estimate": "analysis.task_estimate",
     "fit": "model.task_fit",
     "render": "model.task_render",
     "annotate": "model.task_annotate",

@@ -85,6 +85,11 @@ class FieldFacts:
         """JSON-able."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> FieldFacts:
+        """Inverse of :meth:`to_json`, also where lists came back for tuples."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+
 
 def read_scores(path: Path) -> dict[str, float | None]:
     """``psnr`` and ``ssim`` of the held-out frames in a field's ``results.json``; None where it has none.

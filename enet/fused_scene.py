@@ -123,7 +123,7 @@ class FusedScene:
         else:
             inputs["checkpoint"] = FileSet({"checkpoint": self.checkpoint})
             inputs["views"] = store_identity(self.views, ("rgb", "photo", "sh"))
-        labels = {"label": self.views / "label.npy"} if "label" in store.channels else {}
+        labels = {path.stem: path for path in store.files("label")} if "label" in store.channels else {}
         inputs["labels"] = FileSet(labels)
         if self.scan is not None:
             scan = load_scene(self.scan)

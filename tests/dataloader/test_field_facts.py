@@ -64,21 +64,23 @@ def test_scores_that_are_no_numbers_are_unknown(tmp_path, scores):
 
 def test_the_table_and_the_file(tmp_path, caplog):
     downloaded(tmp_path / "fields"), nested(tmp_path / "fields")
+    verify(fields_dir=str(tmp_path / "fields"), results_dir=str(tmp_path / "found"))  # the second run remembers
+    caplog.clear()
     with caplog.at_level(logging.INFO):
-        verify(fields_dir=str(tmp_path / "fields"), report=str(tmp_path / "report.json"))
+        verify(fields_dir=str(tmp_path / "fields"), results_dir=str(tmp_path / "found"))
     rows = [line.split() for line in caplog.text.splitlines() if line.startswith(("far", "near"))]
     assert rows[0][:5] == ["far", "PeRFception", "8x4x4", "9", "2"] and rows[0][-3:] == ["24.50", "dB", "unknown"]
     assert rows[1][:10] == ["near", "nested", "3", "x", "4x4x4", "2", "+", "3", "+", "1"]
     assert "0.5..2" in rows[1] and rows[1][-4:] == ["27.25", "dB", "2", "frames"]
-    written = json.loads((tmp_path / "report.json").read_text())
-    assert [one["voxels"] for one in written["fields"]] == [[9], [2, 3, 1]] and written["findings"] == []
+    scenes = json.loads((tmp_path / "found" / "report.json").read_text())["scenes"]
+    assert [scenes[name]["field"]["holds"]["voxels"] for name in ("far", "near")] == [[9], [2, 3, 1]]
 
 
 def test_damaged_results_are_a_finding_and_the_file_has_it(tmp_path):
     path = nested(tmp_path / "fields")
     (path / "results.json").write_text("[1]")
     with pytest.raises(UserError, match="1 problems in 1 fields"):
-        verify(fields_dir=str(tmp_path / "fields"), report=str(tmp_path / "report.json"))
-    written = json.loads((tmp_path / "report.json").read_text())
-    assert written["fields"] == [] and written["findings"][0]["broken"]
-    assert "results.json" in written["findings"][0]["text"]
+        verify(fields_dir=str(tmp_path / "fields"), results_dir=str(tmp_path / "found"))
+    (scene,) = json.loads((tmp_path / "found" / "report.json").read_text())["scenes"].values()
+    assert "holds" not in scene["field"] and scene["field"]["status"] == "broken"
+    assert "results.json" in scene["field"]["reasons"][0]
