@@ -169,7 +169,7 @@ def test_exposure_scales_light_and_motion_blurs_along_the_turn():
     hand = np.random.default_rng(1)
     hand.standard_normal()  # the exposure
     intrinsics = torch.from_numpy(clean.intrinsics())
-    lights = [_shaded(room, shader, each, intrinsics, clean.size) for each in moving_poses(pose, 3.0, hand)]
+    lights = [_shaded(room, shader, each, intrinsics, clean.size, None) for each in moving_poses(pose, 3.0, hand)]
     expected = 255 * np.sqrt(np.clip(np.mean(lights, axis=0), 0, 1)).transpose(2, 0, 1)
     assert np.abs(blurred.color - expected).max() < 0.51
     assert np.abs(lights[0] - lights[-1]).mean() > 0.01
