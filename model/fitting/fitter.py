@@ -202,7 +202,7 @@ class Fitter:
         for first, background in zip(range(0, len(targets), rays_per_step), backgrounds, strict=True):
             part = slice(first, first + rays_per_step)
             change = 0.0
-            if background is not None:
+            if rays.transparency is not None:
                 usual = self.options.rendering.background_brightness
                 change = (background - usual) * rays.transparency[part, None]
             seen = self._optimizer.step(self.step, _slice(rays, part), targets[part] + change, background)
@@ -214,8 +214,11 @@ class Fitter:
         self.exposure.update()
 
     def _backgrounds(self, rays: RayBatch, steps: int) -> list[float | None]:
-        """A new grey level behind transparent pixels in each step, or fog of the one level would fit as well."""
-        if rays.transparency is None:
+        """A new grey level in each step behind transparent pixels, or fog of the one level would fit as well.
+
+        Likewise behind the background's layers, or what is as bright as the usual level would be left transparent.
+        """
+        if rays.transparency is None and self._background is None:
             return [None] * steps
         return torch.rand(steps, generator=self.sampler.generator, device=rays.colors.device).tolist()
 
