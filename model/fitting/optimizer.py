@@ -13,6 +13,8 @@ from model.fitting.ray_sampler import RayBatch
 from model.fitting.schedule import log_linear
 from model.grid import PlenoxelGrid
 
+_EPSILON = 1e-8
+
 
 class GridOptimizer:
     """Optimises a grid in place so that its renders match the photographs.
@@ -89,7 +91,8 @@ class GridOptimizer:
         density_rate, sh_rate = self.rates(index)
         ops.update_grid(
             self.grid.handle, self._grad_density, self._grad_sh, self.square_density, self.square_sh,
-            self._touched, lr_density=density_rate, lr_sh=sh_rate, beta=options.smoothing, epsilon=options.epsilon,
-            first_cell=first, num_cells=count, tv_density=log_linear(*weights.tv_density, progress) / count,
+            self._touched, lr_density=density_rate, lr_sh=sh_rate, beta=options.smoothing,
+            epsilon=_EPSILON if options.epsilon is None else options.epsilon, first_cell=first, num_cells=count,
+            tv_density=log_linear(*weights.tv_density, progress) / count,
             tv_sh=log_linear(*weights.tv_sh, progress) / count,
         )  # fmt: skip

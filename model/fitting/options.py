@@ -109,22 +109,33 @@ class FitOpen:
             largest distance from what they look at, or from their middle where they look outwards.
         near: up to this share of that distance, a ray's weights are penalised.
         near_weight: by so much, as ``FitRegularization.free_space`` does before measured surfaces.
-        variation: in nested grids total variation counts so many times as ``FitRegularization`` says; it is a mean over
-            cells, of which they have more.
+        variation: in nested grids total variation counts so many times as ``FitRegularization`` says, at the first and
+            at the last step; it is a mean over cells, of which they have more.
+        coarse: up to so many levels are put before ``FitGrid.resolutions``, each of half the resolution of the next,
+            down to 16 voxels along each axis; they share the steps of the first. Where a photograph shows no texture,
+            surfaces are found at their place only with large voxels.
+        density_rate: what ``FitOptimization.density_rate`` is here, where that is None.
+        epsilon: what ``FitOptimization.epsilon`` is here, where that is None.
     """
 
     nested: int | None = None
     clearance: float = 0.15
     near: float = 0.5
     near_weight: float = 0.003
-    variation: float = 10.0
+    variation: tuple[float, float] = (10.0, 1.0)
+    coarse: int = 2
+    density_rate: tuple[float, float] = (8.0, 0.5)
+    epsilon: float = 1e-10
 
     def __post_init__(self) -> None:
         if self.nested is not None and not 1 <= self.nested <= 16:
             raise UserError(f"FitOpen.nested = {self.nested}: expected 1 to 16 nested grids, or None")
-        for name in ("clearance", "near", "near_weight", "variation"):
+        for name in ("clearance", "near", "near_weight", "coarse", "epsilon"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"FitOpen.{name} = {getattr(self, name)}: expected 0 or more")
+        for name in ("variation", "density_rate"):
+            if len(getattr(self, name)) != 2 or not min(getattr(self, name)) >= 0:
+                raise UserError(f"FitOpen.{name} = {getattr(self, name)}: expected two numbers of at least 0")
 
 
 @gin.configurable
@@ -163,11 +174,14 @@ class FitOptimization:
         density_rate: learning rate of densities, at the first and at the last step. None takes 30 to 1 where the grid
             starts from measured surfaces (depth or mesh), 1.5 to 0.3 where it starts as faint fog (points or dense):
             densities must not converge before colours, or fog takes on the colours behind it instead of vanishing.
+            Where nothing bounds the scene, ``FitOpen.density_rate``.
         sh_rate: learning rate of SH coefficients, at the first and at the last step.
         delay_steps: rates are reduced during this many steps at the beginning.
         delay_factor: by this factor at the very first step.
         smoothing: RMSProp's beta.
-        epsilon: RMSProp's epsilon.
+        epsilon: RMSProp's epsilon: voxels with smaller gradients learn slowly. None takes 1e-8, and where nothing bounds
+            the scene, ``FitOpen.epsilon``. The gradient of a density is a mean over a step's rays times the length of a
+            sample: with 16384 rays and 256 voxels along each axis, 1e-8 is more than most.
     """
 
     steps: tuple[int, ...] = (1500, 4500)
@@ -177,7 +191,7 @@ class FitOptimization:
     delay_steps: int = 0
     delay_factor: float = 0.01
     smoothing: float = 0.95
-    epsilon: float = 1e-8
+    epsilon: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "rays_per_step"):
