@@ -179,9 +179,9 @@ class FitOptimization:
         delay_steps: rates are reduced during this many steps at the beginning.
         delay_factor: by this factor at the very first step.
         smoothing: RMSProp's beta.
-        epsilon: RMSProp's epsilon: voxels with smaller gradients learn slowly. None takes 1e-8, and where nothing bounds
-            the scene, ``FitOpen.epsilon``. The gradient of a density is a mean over a step's rays times the length of a
-            sample: with 16384 rays and 256 voxels along each axis, 1e-8 is more than most.
+        epsilon: RMSProp's epsilon: voxels with smaller gradients learn slowly. None takes 1e-8, and where nothing
+            bounds the scene, ``FitOpen.epsilon``. The gradient of a density is a mean over a step's rays times the
+            length of a sample: with 16384 rays and 256 voxels along each axis, 1e-8 is more than most.
     """
 
     steps: tuple[int, ...] = (1500, 4500)
