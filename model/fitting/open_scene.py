@@ -47,7 +47,8 @@ def _coarse_levels_first(options: FitOptions) -> tuple[FitGrid, FitOptimization]
     rays = optimization.rays_per_step
     if len(rays) > 1:
         rays = (rays[0],) * (len(sizes) - 1) + rays
+    opacity = 1 - (1 - grid.unknown_opacity) ** (grid.resolutions[0] // sizes[0])  # fog as dense as in the finer ones
     return (
-        replace(grid, resolutions=(*sizes, *grid.resolutions[1:])),
+        replace(grid, resolutions=(*sizes, *grid.resolutions[1:]), unknown_opacity=opacity),
         replace(optimization, steps=(*steps, *optimization.steps[1:]), rays_per_step=rays),
     )

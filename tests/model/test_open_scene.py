@@ -7,6 +7,7 @@ import pytest
 from model.fitting.fitter import FitOptions
 from model.fitting.open_scene import of_open_scene
 from model.fitting.options import FitGrid, FitOpen, FitOptimization, FitRegularization
+from model.fitting.start import opacity_to_density
 from utils.errors import UserError
 
 
@@ -36,6 +37,13 @@ def test_coarse_levels_share_the_steps_of_the_first(given, resolutions, steps):
     assert (fitted.grid.resolutions, fitted.optimization.steps) == (resolutions, steps)
     assert fitted.optimization.rays_per_step == (16384,)
     assert fitted.total_steps == options(**given).total_steps
+
+
+def test_fog_has_the_same_density_in_coarser_voxels():
+    given = options(coarse=2)
+    fitted = of_open_scene(given).grid
+    coarse, usual = (opacity_to_density(grid.unknown_opacity, grid.resolutions[0]) for grid in (fitted, given.grid))
+    assert fitted.resolutions[0] == 32 and coarse == pytest.approx(usual, rel=1e-6)
 
 
 def test_coarse_levels_have_the_rays_of_the_first():
