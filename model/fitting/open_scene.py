@@ -17,9 +17,7 @@ def of_open_scene(options: FitOptions) -> FitOptions:
     return replace(
         options, grid=grid, regularization=_regularization(options),
         optimization=replace(
-            optimization,
-            density_rate=options.open.density_rate if optimization.density_rate is None else optimization.density_rate,
-            epsilon=options.open.epsilon if optimization.epsilon is None else optimization.epsilon,
+            optimization, epsilon=options.open.epsilon if optimization.epsilon is None else optimization.epsilon
         ),
     )  # fmt: skip
 

@@ -114,7 +114,9 @@ class FitOpen:
         coarse: up to so many levels are put before ``FitGrid.resolutions``, each of half the resolution of the next,
             down to 16 voxels along each axis; they share the steps of the first. Where a photograph shows no texture,
             surfaces are found at their place only with large voxels.
-        density_rate: what ``FitOptimization.density_rate`` is here, where that is None.
+        density_rate: what ``FitOptimization.density_rate`` is here, where that is None, at 256 voxels along each axis.
+            It is in proportion to the resolution, as the density is that makes a voxel opaque. None takes what fog has
+            elsewhere.
         epsilon: what ``FitOptimization.epsilon`` is here, where that is None.
     """
 
@@ -122,10 +124,10 @@ class FitOpen:
     clearance: float = 0.15
     near: float = 0.5
     near_weight: float = 0.003
-    variation: tuple[float, float] = (10.0, 1.0)
-    coarse: int = 2
-    density_rate: tuple[float, float] = (8.0, 0.5)
-    epsilon: float = 1e-10
+    variation: tuple[float, float] = (10.0, 10.0)
+    coarse: int = 0
+    density_rate: tuple[float, float] | None = (8.0, 0.5)
+    epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
         if self.nested is not None and not 1 <= self.nested <= 16:
@@ -134,8 +136,9 @@ class FitOpen:
             if not getattr(self, name) >= 0:
                 raise UserError(f"FitOpen.{name} = {getattr(self, name)}: expected 0 or more")
         for name in ("variation", "density_rate"):
-            if len(getattr(self, name)) != 2 or not min(getattr(self, name)) >= 0:
-                raise UserError(f"FitOpen.{name} = {getattr(self, name)}: expected two numbers of at least 0")
+            pair = getattr(self, name)
+            if pair is not None and (len(pair) != 2 or not min(pair) >= 0):
+                raise UserError(f"FitOpen.{name} = {pair}: expected two numbers of at least 0")
 
 
 @gin.configurable

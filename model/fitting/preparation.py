@@ -48,7 +48,7 @@ def prepare_fitter(
     if open_scene:
         options = of_open_scene(options)
     else:
-        options = replace(options, open=replace(options.open, clearance=0.0, near=0.0))
+        options = replace(options, open=replace(options.open, clearance=0.0, near=0.0, density_rate=None))
     exposure = data.exposure and frames.alphas is None
     near = camera_nearness(scene, frames.camera_to_world)
     return Fitter(frames, placement, cloud, options, seed, exposure, near), placement

@@ -14,7 +14,7 @@ from utils.errors import UserError
 def options(resolutions=(128, 256), steps=(1000, 4000), rays=(16384,), **of_open) -> FitOptions:
     return FitOptions(
         FitGrid(resolutions=resolutions), FitOptimization(steps=steps, rays_per_step=rays),
-        open=FitOpen(**{"nested": 4, **of_open}),
+        open=FitOpen(**{"nested": 4, "coarse": 2, **of_open}),
     )  # fmt: skip
 
 
@@ -53,9 +53,12 @@ def test_coarse_levels_have_the_rays_of_the_first():
 def test_rates_are_those_of_open_scenes_unless_asked_for():
     own = FitOptimization(density_rate=(3.0, 1.0), epsilon=1e-5)
     assert of_open_scene(replace(options(), optimization=replace(own, steps=(8, 8)))).optimization.epsilon == 1e-5
-    fitted = of_open_scene(options(density_rate=(7.0, 2.0), epsilon=1e-9)).optimization
-    assert (fitted.density_rate_from("dense"), fitted.epsilon) == ((7.0, 2.0), 1e-9)
-    assert own.density_rate_from("dense") == (3.0, 1.0)
+    fitted = of_open_scene(options(density_rate=(8.0, 2.0), epsilon=1e-9))
+    assert fitted.optimization.epsilon == 1e-9
+    assert fitted.density_rate(256) == (8.0, 2.0) and fitted.density_rate(32) == (1.0, 0.25)
+    assert replace(fitted, optimization=replace(own, steps=(8,) * 4)).density_rate(32) == (3.0, 1.0)
+    fog = replace(options(density_rate=None), grid=FitGrid(start="dense"))
+    assert of_open_scene(fog).density_rate(32) == (1.5, 0.3)
 
 
 @pytest.mark.parametrize(("nested", "factors"), [(4, (10.0, 2.0)), (1, (1.0, 1.0))])
