@@ -13,8 +13,6 @@ from model.fitting.ray_sampler import RayBatch
 from model.fitting.schedule import log_linear
 from model.grid import PlenoxelGrid
 
-_EPSILON = 1e-8
-
 
 class GridOptimizer:
     """Optimises a grid in place so that its renders match the photographs.
@@ -63,7 +61,7 @@ class GridOptimizer:
             behind, transmittance = self._background.render(rays, background), torch.empty_like(targets[:, 0])
             rgb = self._add_ray_gradients(rays, targets, behind, transmittance)
             self._background.update(index, transmittance[:, None] * (rgb - targets) * (2 / targets.numel()))
-        self._update(index)
+        self._update(index, len(targets))
         return rgb
 
     def rates(self, index: int) -> tuple[float, float]:
@@ -83,7 +81,7 @@ class GridOptimizer:
             transmittance=transmittance, **self._losses,
         )  # fmt: skip
 
-    def _update(self, index: int) -> None:
+    def _update(self, index: int, num_rays: int) -> None:
         weights, options = self._regularization, self._optimization
         progress = index / max(1, self._total_steps - 1)
         count = self._variation_cells
@@ -92,7 +90,7 @@ class GridOptimizer:
         ops.update_grid(
             self.grid.handle, self._grad_density, self._grad_sh, self.square_density, self.square_sh,
             self._touched, lr_density=density_rate, lr_sh=sh_rate, beta=options.smoothing,
-            epsilon=_EPSILON if options.epsilon is None else options.epsilon, first_cell=first, num_cells=count,
+            epsilon=options.epsilon / (num_rays * self.grid.resolution[0]), first_cell=first, num_cells=count,
             tv_density=log_linear(*weights.tv_density, progress) / count,
             tv_sh=log_linear(*weights.tv_sh, progress) / count,
         )  # fmt: skip

@@ -109,36 +109,29 @@ class FitOpen:
             largest distance from what they look at, or from their middle where they look outwards.
         near: up to this share of that distance, a ray's weights are penalised.
         near_weight: by so much, as ``FitRegularization.free_space`` does before measured surfaces.
-        variation: in nested grids total variation counts so many times as ``FitRegularization`` says, at the first and
-            at the last step; it is a mean over cells, of which they have more.
-        coarse: up to so many levels are put before ``FitGrid.resolutions``, each of half the resolution of the next,
-            down to 16 voxels along each axis; they share the steps of the first. Where a photograph shows no texture,
-            surfaces are found at their place only with large voxels.
+        variation: in nested grids total variation counts so many times as ``FitRegularization`` says; it is a mean over
+            cells, of which they have more.
         density_rate: what ``FitOptimization.density_rate`` is here, where that is None, at 256 voxels along each axis.
             It is in proportion to the resolution, as the density is that makes a voxel opaque. None takes what fog has
             elsewhere.
-        epsilon: what ``FitOptimization.epsilon`` is here, where that is None.
     """
 
     nested: int | None = None
     clearance: float = 0.15
     near: float = 0.5
     near_weight: float = 0.003
-    variation: tuple[float, float] = (10.0, 10.0)
-    coarse: int = 0
+    variation: float = 10.0
     density_rate: tuple[float, float] | None = (8.0, 0.5)
-    epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
         if self.nested is not None and not 1 <= self.nested <= 16:
             raise UserError(f"FitOpen.nested = {self.nested}: expected 1 to 16 nested grids, or None")
-        for name in ("clearance", "near", "near_weight", "coarse", "epsilon"):
+        for name in ("clearance", "near", "near_weight", "variation"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"FitOpen.{name} = {getattr(self, name)}: expected 0 or more")
-        for name in ("variation", "density_rate"):
-            pair = getattr(self, name)
-            if pair is not None and (len(pair) != 2 or not min(pair) >= 0):
-                raise UserError(f"FitOpen.{name} = {pair}: expected two numbers of at least 0")
+        rate = self.density_rate
+        if rate is not None and (len(rate) != 2 or not min(rate) > 0):
+            raise UserError(f"FitOpen.density_rate = {rate}: expected two positive numbers, or None")
 
 
 @gin.configurable
@@ -182,9 +175,8 @@ class FitOptimization:
         delay_steps: rates are reduced during this many steps at the beginning.
         delay_factor: by this factor at the very first step.
         smoothing: RMSProp's beta.
-        epsilon: RMSProp's epsilon: voxels with smaller gradients learn slowly. None takes 1e-8, and where nothing
-            bounds the scene, ``FitOpen.epsilon``. The gradient of a density is a mean over a step's rays times the
-            length of a sample: with 16384 rays and 256 voxels along each axis, 1e-8 is more than most.
+        epsilon: RMSProp's epsilon, times the rays of a step and the voxels along an axis: the gradient of a density is
+            a mean over rays, times the length of a sample. Voxels with smaller gradients learn slowly.
     """
 
     steps: tuple[int, ...] = (1500, 4500)
@@ -194,7 +186,7 @@ class FitOptimization:
     delay_steps: int = 0
     delay_factor: float = 0.01
     smoothing: float = 0.95
-    epsilon: float | None = None
+    epsilon: float = 4e-4
 
     def __post_init__(self) -> None:
         for name in ("steps", "rays_per_step"):

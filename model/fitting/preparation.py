@@ -16,8 +16,7 @@ from model.fitting.extent import (
 )
 from model.fitting.fitter import FitOptions, Fitter
 from model.fitting.frames import Frames
-from model.fitting.open_scene import of_open_scene
-from model.fitting.options import FitData
+from model.fitting.options import FitData, FitRegularization
 from model.fitting.placement import Placement
 
 if TYPE_CHECKING:
@@ -46,9 +45,19 @@ def prepare_fitter(
         open=replace(options.open, nested=nested),
     )  # fmt: skip
     if open_scene:
-        options = of_open_scene(options)
+        options = replace(options, regularization=_of_open_scene(options))
     else:
         options = replace(options, open=replace(options.open, clearance=0.0, near=0.0, density_rate=None))
     exposure = data.exposure and frames.alphas is None
     near = camera_nearness(scene, frames.camera_to_world)
     return Fitter(frames, placement, cloud, options, seed, exposure, near), placement
+
+
+def _of_open_scene(options: FitOptions) -> FitRegularization:
+    """Nothing is measured; instead a share of every ray is taken as free, and nested grids are to be smoother."""
+    usual, factor = options.regularization, options.open.variation if options.open.nested > 1 else 1.0
+    return replace(
+        usual, tv_density=tuple(factor * weight for weight in usual.tv_density),
+        tv_sh=tuple(factor * weight for weight in usual.tv_sh), depth=0.0, free_space_margin=0.0,
+        free_space=options.open.near_weight if options.open.near else 0.0,
+    )  # fmt: skip
