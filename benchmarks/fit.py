@@ -56,7 +56,7 @@ class Change:
 def changes(resolution: int, steps: int) -> dict[str, Change]:
     """The rows by name."""
     one_level = {"resolutions": (resolution,)}
-    before = {"nested": 1, "clearance": 0.0, "near": 0.0, "variation": 1.0, "density_rate": None}
+    before = {"nested": 1, "clearance": 0.0, "near": 0.0, "variation": (1.0, 1.0), "density_rate": None}
     return {
         "baseline": Change(),
         "no exposure compensation": Change(exposure=False),
@@ -94,13 +94,14 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         ),
         "one grid": Change(open={"nested": 1}),
         "one grid, as before nested ones": Change(open=before),
+        "ten times the variation in open scenes": Change(open={"variation": (10.0, 10.0)}),
         "usual density rate in open scenes": Change(open={"density_rate": None}),
         "epsilon 100 times as large": Change(optimization={"epsilon": 4e-2}),
         "3 nested grids": Change(open={"nested": 3}),
         "5 nested grids": Change(open={"nested": 5}),
         "fog before open cameras": Change(open={"clearance": 0.0, "near": 0.0}),
         "clearance alone": Change(open={"near": 0.0}),
-        "usual variation in open scenes": Change(open={"variation": 1.0}),
+        "usual variation in open scenes": Change(open={"variation": (1.0, 1.0)}),
         "grid to 1.3 times the cameras": Change(grid={"camera_space": 1.3}),
         "grid to 3 times the cameras": Change(grid={"camera_space": 3.0}),
         "half the resolution": Change(grid={"resolutions": (resolution // 4, resolution // 2)}),

@@ -109,8 +109,8 @@ class FitOpen:
             largest distance from what they look at, or from their middle where they look outwards.
         near: up to this share of that distance, a ray's weights are penalised.
         near_weight: by so much, as ``FitRegularization.free_space`` does before measured surfaces.
-        variation: in nested grids total variation counts so many times as ``FitRegularization`` says; it is a mean over
-            cells, of which they have more.
+        variation: in nested grids total variation counts so many times as ``FitRegularization`` says, at the first and
+            at the last step; it is a mean over cells, of which they have more.
         density_rate: what ``FitOptimization.density_rate`` is here, where that is None, at 256 voxels along each axis.
             It is in proportion to the resolution, as the density is that makes a voxel opaque. None takes what fog has
             elsewhere.
@@ -120,15 +120,17 @@ class FitOpen:
     clearance: float = 0.15
     near: float = 0.5
     near_weight: float = 0.003
-    variation: float = 10.0
+    variation: tuple[float, float] = (10.0, 1.0)
     density_rate: tuple[float, float] | None = (8.0, 0.5)
 
     def __post_init__(self) -> None:
         if self.nested is not None and not 1 <= self.nested <= 16:
             raise UserError(f"FitOpen.nested = {self.nested}: expected 1 to 16 nested grids, or None")
-        for name in ("clearance", "near", "near_weight", "variation"):
+        for name in ("clearance", "near", "near_weight"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"FitOpen.{name} = {getattr(self, name)}: expected 0 or more")
+        if len(self.variation) != 2 or not min(self.variation) >= 0:
+            raise UserError(f"FitOpen.variation = {self.variation}: expected two numbers of at least 0")
         rate = self.density_rate
         if rate is not None and (len(rate) != 2 or not min(rate) > 0):
             raise UserError(f"FitOpen.density_rate = {rate}: expected two positive numbers, or None")

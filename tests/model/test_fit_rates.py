@@ -37,7 +37,11 @@ def test_epsilon_is_a_share_of_gradients_at_every_size(monkeypatch, resolution, 
     assert used == [pytest.approx(2e-4 / (resolution * rays))]
 
 
-@pytest.mark.parametrize("rate", [(1.0,), (1.0, -1.0), (0.0, 1.0)])
-def test_rates_without_a_meaning_are_refused(rate):
-    with pytest.raises(UserError, match=r"FitOpen.density_rate = .*: expected two positive numbers"):
-        FitOpen(density_rate=rate)
+@pytest.mark.parametrize(
+    ("name", "pair"),
+    [("density_rate", (1.0,)), ("density_rate", (1.0, -1.0)), ("density_rate", (0.0, 1.0)), ("variation", (1.0,)),
+     ("variation", (-1.0, 1.0))],
+)  # fmt: skip
+def test_pairs_without_a_meaning_are_refused(name, pair):
+    with pytest.raises(UserError, match=rf"FitOpen.{name} = .*: expected two"):
+        FitOpen(**{name: pair})
