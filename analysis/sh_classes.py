@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 
 from dataloader import ViewStore
+from dataloader.view_channels import decode
 from utils.arrays import read_npz
 from utils.errors import reading
 from utils.labels import UNANNOTATED, label_set
 from utils.seeding import generator
+from utils.spherical_harmonics import SH_CHANNELS
 
 _DC_CHANNELS = [0, 9, 18]
 _RIDGE = 1e-3
@@ -68,22 +70,26 @@ def sample_pixels(path: str | Path, num_pixels: int, seed: int) -> PixelSample:
     ``group`` numbers ten runs of consecutive frames. One view is decoded at a time.
     """
     store = ViewStore.open(path)
-    labels = store.tensor("label")
     num_views = len(store)
     views = torch.linspace(0, num_views - 1, min(num_views, num_pixels)).round().long().unique().tolist()
     per_view = -(-num_pixels // len(views))
-    rows = []
+    # Made once: small tensors that stay, allocated between large ones that go, would leave holes of a view's size.
+    most = per_view * len(views)
+    rgb, sh, group = torch.empty(most, 3), torch.empty(most, SH_CHANNELS), torch.empty(most, dtype=torch.int64)
+    label = torch.empty(most, dtype=torch.int64)
+    count = 0
     for view in views:
-        annotated = (labels[view].flatten() != UNANNOTATED).nonzero()[:, 0]
+        labels = store.read_stored("label", view).flatten()
+        annotated = (labels != UNANNOTATED).nonzero()[:, 0]
         draw = torch.randperm(len(annotated), generator=generator(seed, store.cameras.scene, view))[:per_view]
         pixels = annotated[draw]
-        rows.append((
-            store.read("rgb", view).flatten(1)[:, pixels].T,
-            store.read("sh", view).float().flatten(1)[:, pixels].T,
-            labels[view].flatten()[pixels].long(),
-            torch.full_like(pixels, view * 10 // num_views),
-        ))
-    return PixelSample(*(torch.cat(column) for column in zip(*rows, strict=True)))
+        drawn = slice(count, count + len(pixels))
+        for name, values in (("rgb", rgb), ("sh", sh)):
+            stored = store.read_stored(name, view).flatten(1)[:, pixels, None]
+            values[drawn] = decode(name, stored, store.sh_range)[..., 0].T
+        label[drawn], group[drawn] = labels[pixels].long(), view * 10 // num_views
+        count += len(pixels)
+    return PixelSample(rgb[:count], sh[:count], label[:count], group[:count])
 
 
 def merge_samples(samples: dict[str, PixelSample]) -> PixelSample:

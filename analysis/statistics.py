@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis.coverage import class_pixels, view_chunks, window_coverage
+from analysis.coverage import class_pixels, window_coverage
 from dataloader import ViewStore
 from utils.errors import UserError
 from utils.labels import UNANNOTATED, class_index, label_set
@@ -55,16 +55,15 @@ def scene_statistics(path: str | Path, window: float) -> SceneStatistics:
         UserError: the store has no labels, no views, or a label that is not a class index.
     """
     store = ViewStore.open(path)
-    labels = store.tensor("label")
-    if len(labels) == 0:
+    if len(store) == 0:
         raise UserError(f"{path} holds no views; there is nothing to count")
     pixels, coverage = [], []
-    for chunk in view_chunks(len(labels), tuple(labels.shape[-2:])):
+    for _, labels in store.blocks("label"):
         try:
-            pixels.append(class_pixels(labels[chunk]))
+            pixels.append(class_pixels(labels))
         except ValueError as error:
             raise UserError(f"{path}: label channel is broken ({error}); annotate the store again") from None
-        coverage.append(window_coverage(labels[chunk], window))
+        coverage.append(window_coverage(labels, window))
     per_view = torch.cat(pixels)
     return SceneStatistics(
         frames=list(store.cameras.names),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -76,11 +77,16 @@ def plot_scene_distribution(scenes: dict[str, dict[str, Any]]) -> Figure:
 
 
 @house_style
-def plot_window_coverage(scenes: dict[str, dict[str, Any]], window: float) -> Figure:
-    """In how many frames each class covers at least 10%, 25%, 50% of the central window."""
+def plot_window_coverage(scenes: Iterable[dict[str, dict[str, float]]], window: float) -> Figure:
+    """In how many frames each class covers at least 10%, 25%, 50% of the central window.
+
+    Args:
+        scenes: of each scene, {frame: {class: share}}; looked at one at a time.
+        window: sides of the window as a fraction of the image's.
+    """
     counts = np.zeros((len(_COVERAGE_LEVELS), label_set().num_classes), dtype=int)
-    for scene in scenes.values():
-        for shares in scene["window_coverage"].values():
+    for frames in scenes:
+        for shares in frames.values():
             for name, share in shares.items():
                 counts[:, label_set().names.index(name)] += [share >= level for level in _COVERAGE_LEVELS]
     figure, axes = new_figure(height=5.6)

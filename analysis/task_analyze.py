@@ -111,7 +111,7 @@ def _inputs(store: Path, window: float, sh_pixels: int, seed: int) -> dict[str, 
 def _analyze_scene(
     store: Path, output: Path, window: float, sh_pixels: int, seed: int, overwrite: bool
 ) -> dict[str, Any]:
-    """Count one store unless it is counted already; returns its statistics."""
+    """Count one store unless it is counted already; returns its statistics without each frame's coverage."""
     from analysis.sh_classes import sample_pixels
     from analysis.statistics import scene_statistics
     from dataloader import ViewStore
@@ -122,7 +122,8 @@ def _analyze_scene(
         if sh_pixels and {"rgb", "sh"} <= set(ViewStore.open(store).channels):
             sample_pixels(store, sh_pixels, seed).save(partial / _SH_SAMPLE_FILE)
         commit_output(output)
-    return read_json(output / STATISTICS_FILE, kind=dict)
+    counted = read_json(output / STATISTICS_FILE, kind=dict)
+    return {key: value for key, value in counted.items() if key != "window_coverage"}  # which is long in long scenes
 
 
 def _statistics_of_all(
@@ -131,11 +132,7 @@ def _statistics_of_all(
     """The content of ``statistics.json`` without the SH scores."""
     from analysis.statistics import summarize_scenes
 
-    per_scene = {
-        name: {key: value for key, value in scene.items() if key != "window_coverage"}
-        for name, scene in scenes.items()
-    }
-    return {"window": window, "total": summarize_scenes(scenes, tail, threshold), "scenes": per_scene}
+    return {"window": window, "total": summarize_scenes(scenes, tail, threshold), "scenes": scenes}
 
 
 def _plot_statistics(output: Path, statistics: dict[str, Any], scenes: dict[str, dict[str, Any]]) -> None:
@@ -144,7 +141,8 @@ def _plot_statistics(output: Path, statistics: dict[str, Any], scenes: dict[str,
 
     save_figure(plot_class_distribution(statistics["total"]), output / "class_distribution.png")
     save_figure(plot_scene_distribution(scenes), output / "scene_distribution.png")
-    save_figure(plot_window_coverage(scenes, statistics["window"]), output / "window_coverage.png")
+    coverage = (read_json(output / "scenes" / name / STATISTICS_FILE, kind=dict)["window_coverage"] for name in scenes)
+    save_figure(plot_window_coverage(coverage, statistics["window"]), output / "window_coverage.png")
 
 
 def _analyze_sh(output: Path, scenes: list[str], seed: int) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import gin
 
 from analysis.quality import QualityOptions, add_quality, quality_inputs
 from dataloader import ViewStore
+from dataloader.added_channels import channels_missing
 from dataloader.perfception import FIELD_PREFIX
-from dataloader.view_writer import channels_missing
 from utils.outputs import DONE
 from utils.plans import ADD, Item, Plan, plan_scenes
 from utils.scene_workers import SceneWorkers
@@ -57,7 +58,9 @@ def rate(
 
     def rate_one(scene: str) -> float:
         add_quality(novel_root / scene, root / scene, options, field_of(scene), overwrite)
-        return round(float(ViewStore.open(novel_root / scene).tensor("quality").float().mean()) / 255, 4)
+        store = ViewStore.open(novel_root / scene)
+        total = sum(int(quality.long().sum()) for _, quality in store.blocks("quality"))
+        return round(total / (255 * len(store) * math.prod(store.size)), 4)
 
     def work() -> dict[str, Any]:
         return {"mean_quality": for_each_scene(names, rate_one, "rate")}

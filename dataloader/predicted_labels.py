@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from dataloader.view_store import ArrayFile, ViewStore
+from dataloader.view_array import ViewArray, channel_file
+from dataloader.view_store import ViewStore
 from utils.errors import UserError
 from utils.identity import file_identity, value_identity
 from utils.labels import label_set
@@ -42,7 +45,10 @@ class PredictedLabels:
             UserError: they are absent or damaged, or have other sizes than the store's views.
         """
         shape = (len(store), *store.size)
-        arrays = [ArrayFile.open(self.folder / name, "uint8", shape) for name in (LABEL_FILE, CONFIDENCE_FILE)]
+        names = (Path(name).stem for name in (LABEL_FILE, CONFIDENCE_FILE))
+        arrays = [ViewArray(self.folder, name, np.dtype(np.uint8), shape) for name in names]
+        for array in arrays:
+            array.offsets  # noqa: B018  (its file is checked here)
         return OpenedLabels(*arrays)
 
 
@@ -50,8 +56,8 @@ class PredictedLabels:
 class OpenedLabels:
     """The same, opened; holds neither pixels nor open files."""
 
-    classes: ArrayFile
-    confidences: ArrayFile
+    classes: ViewArray
+    confidences: ViewArray
 
     def label(self, view: int) -> Tensor:
         """Class indices uint8 ``[H, W]`` of a view.
@@ -59,12 +65,13 @@ class OpenedLabels:
         Raises:
             UserError: they are no class indices.
         """
-        labels = self.classes.read(view)
+        labels = torch.from_numpy(self.classes.read(view, view + 1)[0])
         if int(labels.max()) >= label_set().num_classes:
-            raise UserError(f"{self.classes.path} holds class {int(labels.max())} in view {view}; expected class "
+            path = channel_file(self.classes.folder, self.classes.name)
+            raise UserError(f"{path} holds class {int(labels.max())} in view {view}; expected class "
                             f"indices 0..{label_set().num_classes - 1}: run 'fuse' again")
         return labels
 
     def confidence(self, view: int) -> Tensor:
         """uint8 ``[H, W]`` of a view; 255 is 1."""
-        return self.confidences.read(view)
+        return torch.from_numpy(self.confidences.read(view, view + 1)[0])

@@ -10,7 +10,7 @@ import gin
 
 from dataloader.sens_extraction import extract_scene, meshes_beside, plan_extraction
 from utils.errors import UserError
-from utils.names import is_system_name
+from utils.names import is_system_name, some_of
 from utils.plans import FAILED, Item, Plan, plan_scenes
 from utils.scene_workers import SceneWorkers
 from utils.scenes import check_on_error, for_each_scene, resolve_scenes
@@ -18,7 +18,6 @@ from utils.tasks import task
 
 logger = logging.getLogger(__name__)
 _COUNTS = ("frames", "lost_poses", "damaged", "meshes")
-_SHOWN = 5  # names in a message
 
 
 @task(
@@ -92,8 +91,7 @@ def _what_is_found(folder: Path, streams: dict[str, Path]) -> str:
     line = f"{folder} holds {len(streams)} streams"
     for names, what in ((plain, "mesh"), (unlabelled, "labelled mesh")):
         if names:
-            shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-            line += f"; {len(names)} without a {what} beside them ({shown})"
+            line += f"; {len(names)} without a {what} beside them ({some_of(names)})"
     return line
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dataloader.consistency import find_contradiction
 from dataloader.exposures import load_exposures
+from dataloader.field_facts import FieldFacts
 from dataloader.frame_checks import UNREADABLE
 from dataloader.hold_out import load_held_out
 from dataloader.label_mesh import has_labels, load_label_mesh, unlisted_objects, unread_labels
@@ -21,6 +22,7 @@ from dataloader.view_store import ViewStore
 from utils.depth_images import depth_size
 from utils.errors import UserError, short
 from utils.labels import label_set
+from utils.outputs import partial_path
 from utils.pictures import read_header
 
 logger = logging.getLogger(__name__)
@@ -36,15 +38,20 @@ class Finding:
         name: of the scene.
         broken: the data cannot be used; otherwise a note.
         text: what is wrong and what to do.
+        unfinished: a stage has not done all its work there.
     """
 
     kind: str
     name: str
     broken: bool
     text: str
+    unfinished: bool = False
 
 
-def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labelled: bool = True) -> list[Finding]:
+def verify_scan(
+    path: Path, read_images: bool = True, min_frames: int = 20, labelled: bool = True,
+    opened: Callable[[Scene], None] = lambda scene: None,
+) -> list[Finding]:
     """Check a scene folder of any layout: frames, poses, cameras, meshes, and every image if ``read_images``.
 
     Args:
@@ -52,11 +59,13 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labe
         read_images: decode every image; else one of each kind: format, mode, transparency, profile, orientation.
         min_frames: fewer usable frames get a note.
         labelled: whether a scene in ScanNet's layout must have a labelled mesh.
+        opened: is given the scene before its images are read.
     """
     report = _Report("scan", path.name)
     scene = report.attempt(lambda: load_scene(path))
     if scene is None:
         return report.findings
+    opened(scene)
     for frame, reason in scene.skipped.items():
         add = report.broken if UNREADABLE in reason else report.note
         add(f"frame {frame} is left out: {reason}")
@@ -93,15 +102,20 @@ def verify_scan(path: Path, read_images: bool = True, min_frames: int = 20, labe
     return report.findings
 
 
-def verify_field(path: Path) -> list[Finding]:
-    """Check a PeRFception scene folder: checkpoint, resolution, transform, exposures, held-out frames."""
+def inspect_field(path: Path) -> tuple[list[Finding], FieldFacts | None]:
+    """Check a field's folder: grid, resolution, transform, exposures, held-out frames, results; and what it holds.
+
+    The latter is None where the grid, or what is told of it, cannot be read.
+    """
     report = _Report("field", path.name.removeprefix(FIELD_PREFIX))
     scene = report.attempt(lambda: load_perfception_scene(path))
     if scene is not None and scene.links_idx.unique().numel() != scene.links_idx.numel():
         report.broken(f"{path}: two voxels share a cell; fit or download the scene again")
     report.attempt(lambda: load_exposures(path))
-    report.attempt(lambda: load_held_out(path))
-    return report.findings
+    if scene is None:
+        report.attempt(lambda: load_held_out(path))
+        return report.findings, None
+    return report.findings, report.attempt(lambda: FieldFacts.of(path, scene))
 
 
 def verify_views(path: Path, labelled: bool = True) -> list[Finding]:
@@ -111,13 +125,13 @@ def verify_views(path: Path, labelled: bool = True) -> list[Finding]:
     if store is None:
         return report.findings
     report.attempt(lambda: store.cameras)
-    sound = [name for name in store.channels if report.attempt(lambda name=name: store.tensor(name)) is not None]
+    sound = [name for name in store.channels if report.attempt(lambda name=name: store.files(name)) is not None]
     if "sh" in sound and store.dtype("sh") == "float16":
         report.attempt(lambda: [store.read_stored("sh", view) for view in range(len(store))][:0])
     if "label" in sound:
-        report.attempt(lambda: check_labels(store.tensor("label"), store))
+        report.attempt(lambda: [check_labels(labels, store) for _, labels in store.blocks("label")])
     elif labelled and "label" not in store.channels:
-        report.note("no annotation yet; run the 'annotate' task before training")
+        report.note("no annotation yet; run the 'annotate' task before training", unfinished=True)
     return report.findings
 
 
@@ -125,6 +139,14 @@ def examine(check: Callable[[Path], list[Finding]], path: Path, kind: str, name:
     """The findings of ``check(path)``; a failure of the check itself is a finding."""
     report = _Report(kind, name)
     return (report.attempt(lambda: check(path)) or []) + report.findings
+
+
+def unfinished_beside(path: Path, kind: str, name: str) -> list[Finding]:
+    """A note where a stage has begun to make ``path`` and not come to its end."""
+    if not partial_path(path).exists():
+        return []
+    text = f"{partial_path(path).name} is unfinished; run its stage with --resume"
+    return [Finding(kind, name, False, text, unfinished=True)]
 
 
 def _few(counts: dict[str, int], most: int = 10) -> str:
@@ -174,8 +196,8 @@ class _Report:
         self.findings: list[Finding] = []
         self._kind, self._name = kind, name
 
-    def note(self, text: str) -> None:
-        self.findings.append(Finding(self._kind, self._name, False, text))
+    def note(self, text: str, unfinished: bool = False) -> None:
+        self.findings.append(Finding(self._kind, self._name, False, text, unfinished))
 
     def broken(self, text: str) -> None:
         self.findings.append(Finding(self._kind, self._name, True, text))

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from dataloader.predicted_labels import PredictedLabels
-from dataloader.view_channels import decode
-from dataloader.view_store import ViewStore, channel_file
+from dataloader.view_array import channel_file
+from dataloader.view_channels import CHANNEL_KINDS, decode
+from dataloader.view_store import ViewStore
 from utils.errors import UserError
 from utils.identity import store_identity, value_identity
 from utils.labels import label_set
@@ -161,9 +162,10 @@ class ViewDataset(Dataset):
         store, view = self._place(index)
         channels = self._channels_of(int(self.store_of_view[index]))
         sample = {key: store.read(channel, view) for key, channel in channels.items()}
-        label, weight = self._label_and_weight(index)
-        sample["label"] = decode("label", label)
-        return sample if weight is None else {**sample, "weight": decode("quality", weight)}
+        stored: dict[str, Tensor] = {}
+        self._read_labels(stored, int(self.store_of_view[index]), [view], [0], 1)
+        sample["label"] = decode("label", stored["label"][0])
+        return {**sample, "weight": decode("quality", stored["weight"][0])} if self.weighted else sample
 
     def stored_batch(
         self,
@@ -178,30 +180,53 @@ class ViewDataset(Dataset):
         Raises:
             UserError: a label is out of range, or an SH coefficient is no finite number.
         """
-        return default_collate([self._read_stored(index) for index in indices.tolist()])
-
-    def _read_stored(self, index: int) -> dict[str, Tensor]:
-        store, view = self._place(index)
-        channels = self._channels_of(int(self.store_of_view[index]))
-        sample = {key: store.read_stored(channel, view) for key, channel in channels.items()}
-        sample["label"], weight = self._label_and_weight(index)
+        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
+            raise IndexError(f"samples {indices.tolist()} of {len(self)}")
+        store_of_row, views = self.store_of_view[indices], self.index_in_store[indices].tolist()
+        batch: dict[str, Tensor] = {}
+        for number in store_of_row.unique().tolist():
+            rows = (store_of_row == number).nonzero()[:, 0].tolist()
+            self._read_rows(batch, number, [views[row] for row in rows], rows, len(indices))
         # PyTorch computes little with uint16.
-        sample |= {key: values.int() for key, values in sample.items() if values.dtype == torch.uint16}
-        if self.has_sh and store.sh_range is not None:
-            sample["sh_range"] = store.sh_range
-        return sample if weight is None else {**sample, "weight": weight}
+        return {key: values.int() if values.dtype == torch.uint16 else values for key, values in batch.items()}
 
-    def _label_and_weight(self, index: int) -> tuple[Tensor, Tensor | None]:
-        """As stored, uint8 ``[H, W]``; no weight where none are asked for."""
-        (store, view), predicted = self._place(index), self._predicted[int(self.store_of_view[index])]
+    def _read_rows(
+        self, batch: dict[str, Tensor], number: int, views: list[int], rows: list[int], size: int
+    ) -> None:
+        """Read some views of one store into rows of a batch; entries, of ``size`` rows, are made where missing."""
+        store = self.stores[number]
+        for key, channel in self._channels_of(number).items():
+            if key not in batch:
+                dtype = getattr(torch, store.dtype(channel))
+                batch[key] = torch.empty(size, *CHANNEL_KINDS[channel].shape(store.size), dtype=dtype)
+            store.read_rows(channel, views, batch[key], rows)
+        self._read_labels(batch, number, views, rows, size)
+        if self.has_sh and store.sh_range is not None:
+            ranges = batch.setdefault("sh_range", torch.empty(size, *store.sh_range.shape))
+            ranges[rows] = store.sh_range
+
+    def _read_labels(
+        self, batch: dict[str, Tensor], number: int, views: list[int], rows: list[int], size: int
+    ) -> None:
+        """The same for ``label`` and, where weights are asked for, ``weight``, both uint8."""
+        store, predicted = self.stores[number], self._predicted[number]
+        label, weight = (
+            batch.setdefault(key, torch.empty(size, *store.size, dtype=torch.uint8)) if wanted else None
+            for key, wanted in (("label", True), ("weight", self.weighted))
+        )
         if predicted is not None:
-            return predicted.label(view), predicted.confidence(view) if self.weighted else None
-        label = store.read_stored("label", view)
-        check_labels(label, store, view)
-        if not self.weighted:
-            return label, None
-        full = torch.full(store.size, 255, dtype=torch.uint8)
-        return label, store.read_stored("quality", view) if _is_rated(store) else full
+            for view, row in zip(views, rows, strict=True):
+                label[row] = predicted.label(view)
+                if weight is not None:
+                    weight[row] = predicted.confidence(view)
+            return
+        store.read_rows("label", views, label, rows)
+        for row, view in zip(rows, views, strict=True) if _outside(label[rows]) else ():
+            check_labels(label[row], store, view)
+        if weight is not None and _is_rated(store):
+            store.read_rows("quality", views, weight, rows)
+        elif weight is not None:
+            weight[rows] = 255
 
     def describe(self, index: int) -> str:
         """Which view an item is, for people."""
@@ -257,9 +282,13 @@ def _kept_views(store: ViewStore, indices: Sequence[int] | None) -> Tensor:
     return kept.nonzero()[:, 0]
 
 
+def _outside(labels: Tensor) -> bool:
+    return bool(labels.numel()) and int(labels.max()) >= label_set().num_classes
+
+
 def check_labels(labels: Tensor, store: ViewStore, view: int | None = None) -> None:
     """Raise :class:`UserError` that names the file when stored labels hold anything but class indices."""
-    if labels.numel() and int(labels.max()) >= label_set().num_classes:
+    if _outside(labels):
         place = "" if view is None else f" in view {view}"
         raise UserError(f"{channel_file(store.path, 'label')} holds class {int(labels.max())}{place}; expected class "
                         f"indices 0..{label_set().num_classes - 1}, not ids: run the 'annotate' task again")

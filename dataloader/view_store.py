@@ -1,15 +1,14 @@
-"""Rendered views of one scene on disk: a folder with one memory-mappable array per channel.
+"""Rendered views of one scene on disk: a folder with one array per channel.
 
 ``cameras.json`` (a CameraList), ``settings.json`` (what determined the content), ``meta.json`` (channels, sizes, range
-of the SH channels) and ``<channel>.npy``, ``[N, (C,) H, W]``. View i of every channel is seen by camera i: nothing is
-paired by file names. Channels and their coding are in :mod:`dataloader.view_channels`; the writer is in
-:mod:`dataloader.view_writer`.
+of the SH channels) and ``<channel>.npy``, ``[N, (C,) H, W]``, or several such files in a row
+(:mod:`dataloader.view_array`). View i of every channel is seen by camera i: nothing is paired by file names. Channels
+and their coding are in :mod:`dataloader.view_channels`; the writer is in :mod:`dataloader.view_writer`.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ import torch
 from torch import Tensor
 
 from dataloader.camera_list import CameraList
+from dataloader.view_array import ViewArray, channel_file
 from dataloader.view_channels import check_channel, decode
-from utils.arrays import read_header
 from utils.errors import UserError, reading, short
 from utils.files import read_json, regular_file
 from utils.labels import benchmark_set, label_set
@@ -32,55 +31,11 @@ from utils.spherical_harmonics import SH_CHANNELS
 META_FILE = "meta.json"
 CAMERAS_FILE = "cameras.json"
 FORMAT_VERSION = 1
+SHARDS = "views_per_file"  # in the description, of channels that are divided
 _FLOAT16_EXPONENT = 0x7C00
 _MOST_VIEWS = 1 << 40
 _CAMERA_BYTES = 50  # that cameras.json takes at least for a view
-
-
-def channel_file(folder: Path, name: str) -> Path:
-    """The array of a channel."""
-    return folder / f"{name}.npy"
-
-
-@dataclass(frozen=True)
-class ArrayFile:
-    """A checked array of views; reads one at a time. Where in a ``.npy`` file the numbers of an array lie."""
-
-    path: Path
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    offset: int
-
-    @classmethod
-    def open(cls, path: Path, dtype: str, shape: tuple[int, ...]) -> ArrayFile:
-        """Read the header and check it and the file's length, without reading the numbers."""
-        advice = "make the store again"
-        regular_file(path, "an array that the store lists", advice)
-        with reading(path, "a NumPy array", advice), open(path, "rb") as file:
-            found = read_header(file)
-            if found.fortran or found.shape != shape or found.dtype != np.dtype(dtype):
-                raise UserError(f"{path} holds {found.dtype} {list(found.shape)}; the store says {dtype} {list(shape)}:"
-                                f" {advice}")
-            length = path.stat().st_size
-            if length != found.offset + found.num_bytes:
-                raise UserError(f"{path} is {length} bytes long, expected {found.offset + found.num_bytes}; it is "
-                                f"truncated: {advice}")
-        return cls(path, found.dtype, found.shape, found.offset)
-
-    @property
-    def view_bytes(self) -> int:
-        return self.dtype.itemsize * math.prod(self.shape[1:])
-
-    def read(self, index: int) -> Tensor:
-        if not 0 <= index < self.shape[0]:
-            raise IndexError(f"view {index} of {self.shape[0]} in {self.path}")
-        count = self.view_bytes // self.dtype.itemsize
-        with reading(self.path, "an array of views", "make the store again"):
-            values = np.fromfile(self.path, self.dtype, count, offset=self.offset + index * self.view_bytes)
-            values = values.reshape(self.shape[1:])
-        if values.dtype == np.float16 and _some_not_finite(values):
-            raise UserError(f"{self.path}: view {index} holds NaN or infinity; render the views again")
-        return torch.from_numpy(values)
+_PIXELS_PER_BLOCK = 1 << 20
 
 
 def _some_not_finite(values: np.ndarray) -> bool:
@@ -89,7 +44,7 @@ def _some_not_finite(values: np.ndarray) -> bool:
 
 
 class ViewStore:
-    """A finished store, opened for reading; holds neither pixels nor open files."""
+    """A finished store, opened for reading; holds neither pixels nor open files, nor maps any."""
 
     def __init__(self, path: str | Path):
         """Open the store at ``path``; reads only its JSON files.
@@ -106,7 +61,7 @@ class ViewStore:
         meta = read_json(meta_path)
         with reading(meta_path, "a view store's description", "render the views again"):
             self._read_meta(meta, meta_path)
-        self._arrays: dict[str, ArrayFile] = {}
+        self._arrays: dict[str, ViewArray] = {}
 
     def _read_meta(self, meta: dict[str, Any], path: Path) -> None:
         if meta["version"] != FORMAT_VERSION:
@@ -128,6 +83,8 @@ class ViewStore:
             raise UserError(f"{cameras} is too short for the {self._views} views of {path}; render the views again")
         self._dtypes = {name: entry["dtype"] for name, entry in meta["channels"].items()}
         self._shapes = {name: tuple(entry["shape"]) for name, entry in meta["channels"].items()}
+        divided = dict(meta.get(SHARDS, {}))
+        self._views_per_file = {name: _count(views, 1, _MOST_VIEWS) for name, views in divided.items()}
         label = meta["channels"].get("label", {}).get("settings", {})
         self._classes = tuple(label.get("classes", benchmark_set().names))
         for name in self._dtypes:
@@ -163,31 +120,56 @@ class ViewStore:
         return self._dtypes[name]
 
     def check_channel(self, name: str) -> None:
-        """Raise :class:`UserError` when the channel is missing, or its file is damaged or truncated."""
+        """Raise :class:`UserError` when the channel is missing, or one of its files is damaged or truncated."""
         self._array(name)
 
-    def tensor(self, name: str) -> Tensor:
-        """The whole channel as stored, ``[N, (C,) H, W]``, memory-mapped: pages are read when touched.
+    def files(self, name: str) -> list[Path]:
+        """The files of a channel, in the order of their views."""
+        return [path for path, _ in self._array(name).files]
 
-        Writing into the tensor does not change the file.
-        """
-        array = self._array(name)
-        mapped = np.memmap(array.path, array.dtype, "c", array.offset, array.shape)
-        return torch.from_numpy(mapped)
+    def tensor(self, name: str) -> Tensor:
+        """The whole channel as stored, ``[N, (C,) H, W]``. :meth:`blocks` takes memory for a few views only."""
+        return torch.from_numpy(self._array(name).read(0, len(self)))
+
+    def blocks(self, name: str) -> Iterator[tuple[slice, Tensor]]:
+        """The whole channel as stored, a few views at a time (about a million pixels): which they are, and they."""
+        step = max(1, _PIXELS_PER_BLOCK // (self.size[0] * self.size[1]))
+        for start in range(0, len(self), step):
+            stop = min(start + step, len(self))
+            yield slice(start, stop), torch.from_numpy(self._array(name).read(start, stop))
 
     def read_stored(self, name: str, index: int) -> Tensor:
         """One view of a channel as stored; reads that view's bytes only."""
-        return self._array(name).read(index)
+        values = torch.empty(1, *self._array(name).shape[1:], dtype=getattr(torch, self._dtypes[name]))
+        self.read_rows(name, [index], values, [0])
+        return values[0]
+
+    def read_rows(self, name: str, views: Sequence[int], into: Tensor, rows: Sequence[int]) -> None:
+        """Views of a channel as stored, each into a row of ``into`` ``[B, (C,) H, W]``, of the stored dtype.
+
+        Raises:
+            UserError: a number is not finite.
+        """
+        values = into.numpy()
+        self._array(name).read_rows(views, values, rows)
+        if values.dtype != np.float16:
+            return
+        for view, row in zip(views, rows, strict=True):
+            if _some_not_finite(values[row]):
+                raise UserError(f"{channel_file(self.path, name)}: view {view} holds NaN or infinity; render the views "
+                                "again")
 
     def read(self, name: str, index: int) -> Tensor:
         """One view, decoded: images and alpha 0..1, SH dequantized, depth in metres, labels int64."""
         return decode(name, self.read_stored(name, index), self.sh_range)
 
-    def _array(self, name: str) -> ArrayFile:
+    def _array(self, name: str) -> ViewArray:
         if name not in self._arrays:
             self._require(name)
             shape = (self._views, *self._shapes[name])
-            self._arrays[name] = ArrayFile.open(channel_file(self.path, name), self._dtypes[name], shape)
+            array = ViewArray(self.path, name, np.dtype(self._dtypes[name]), shape, self._views_per_file.get(name, 0))
+            array.offsets  # noqa: B018  (all files are checked here)
+            self._arrays[name] = array
         return self._arrays[name]
 
     def _require(self, name: str) -> None:
@@ -198,6 +180,12 @@ class ViewStore:
         if name not in self._dtypes:
             hint = "run the 'annotate' task first" if name in ("label", "depth_mesh") else "render it with that output"
             raise UserError(f"{self.path} has no channel {name!r} (it has {', '.join(self._dtypes)}); {hint}")
+
+
+def division(views_per_file: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """What the description says of channels that are divided; nothing where none is."""
+    divided = {name: views for name, views in views_per_file.items() if views}
+    return {SHARDS: divided} if divided else {}
 
 
 def _count(value: Any, least: int, most: int) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,16 @@ import torch
 from torch import Tensor
 
 from dataloader.camera_list import CameraList
+from dataloader.view_array import StoreOptions, ViewArray, ViewArrayWriter, channel_file, views_per_file_there
 from dataloader.view_channels import CHANNEL_KINDS, check_channel, dtype_name, encode
-from dataloader.view_store import CAMERAS_FILE, FORMAT_VERSION, META_FILE, ViewStore, channel_file
-from utils.disk import create_array, remove_orphans
+from dataloader.view_store import CAMERAS_FILE, FORMAT_VERSION, META_FILE, ViewStore, division
 from utils.errors import UserError
-from utils.files import atomic_path, read_json, write_json
-from utils.identity import resolve_inputs, value_identity
-from utils.locks import locked
-from utils.outputs import commit_output, finished_settings, first_difference, prepare_output
+from utils.files import write_json
+from utils.identity import value_identity
+from utils.outputs import commit_output, finished_settings, prepare_output
 
 logger = logging.getLogger(__name__)
-_DONE_FILE = "done.npy"
-_CLIPPED_FILE = "clipped.npy"
+_DONE, _CLIPPED = "done", "clipped"  # arrays of an unfinished store
 _NEVER_ALL_ZERO = {
     "alpha": "the field is transparent", "rgb": "the field is black", "photo": "the photographs are black"
 }  # fmt: skip
@@ -40,14 +37,16 @@ class ViewStoreWriter:
         self._path, self._partial, self._made_from = path, partial, made_from
         self._cameras, self._channels = cameras, dict(channels)
         self._sh_range, self._attributes = sh_range, attributes
-        count = len(cameras)
-        self._arrays = {
-            name: _open_array(channel_file(partial, name), dtype, (count, *shape))
-            for name, (dtype, shape) in self._channels.items()
-        }
-        self._clipped = _open_array(partial / _CLIPPED_FILE, "int64", (count, len(self._channels)))
+        self._arrays = {name: self._writer(name, dtype, shape) for name, (dtype, shape) in self._channels.items()}
+        self._clipped = self._writer(_CLIPPED, "int64", (len(self._channels),), False)
         # Opened last: where it exists, all the others do, complete.
-        self._done = _open_array(partial / _DONE_FILE, "bool", (count,))
+        self._done = self._writer(_DONE, "bool", (), False)
+
+    def _writer(self, name: str, dtype: str, shape: tuple[int, ...], divided: bool = True) -> ViewArrayWriter:
+        shape = (len(self._cameras), *shape)
+        views = StoreOptions().views_per_file(dtype, shape) if divided else 0
+        views = views_per_file_there(self._partial, name, views)
+        return ViewArrayWriter(ViewArray(self._partial, name, np.dtype(dtype), shape, views))
 
     @classmethod
     def create(
@@ -105,7 +104,7 @@ class ViewStoreWriter:
 
     def pending(self) -> list[int]:
         """Views still to be written, ascending."""
-        return np.flatnonzero(~self._done).tolist()
+        return np.flatnonzero(~self._done.array.read(0, len(self._cameras))).tolist()
 
     def write(self, index: int | Sequence[int], values: Mapping[str, Tensor]) -> None:
         """Store one view, or several at once (faster, one flush), encoding decoded values where they lie.
@@ -118,14 +117,15 @@ class ViewStoreWriter:
         indices = [index] if single else [int(i) for i in index]
         if set(values) != set(self._channels):
             raise ValueError(f"got channels {sorted(values)}, the store has {sorted(self._channels)}")
+        clipped = torch.zeros(len(indices), len(self._channels), dtype=torch.int64)
         for column, (name, (dtype, shape)) in enumerate(self._channels.items()):
             batch = values[name][None] if single else values[name]
             if tuple(batch.shape) != (len(indices), *shape):
                 raise ValueError(f"{name}: got {list(batch.shape)}, expected {[len(indices), *shape]}")
             self._refuse_non_finite(name, batch, indices)
-            stored, clipped = encode(name, batch, dtype, self._sh_range)
+            stored, clipped[:, column] = encode(name, batch, dtype, self._sh_range)
             self._arrays[name][indices] = stored.cpu().numpy()
-            self._clipped[indices, column] = clipped.cpu().numpy()
+        self._clipped[indices] = clipped.numpy()
         for array in (*self._arrays.values(), self._clipped):
             array.flush()
         self._done[indices] = True
@@ -151,7 +151,8 @@ class ViewStoreWriter:
             if array is not None and not any(view.any() for view in array):
                 raise UserError(f"{self._path}: {_NEVER_ALL_ZERO[name]} in every pixel of all {len(array)} views; the "
                                 "field is empty, or its cameras stand elsewhere: check scan and field with 'verify'")
-        clipped = dict(zip(self._channels, self._clipped.sum(axis=0).tolist(), strict=True))
+        counts = self._clipped.array.read(0, len(self._cameras)).sum(axis=0).tolist()
+        clipped = dict(zip(self._channels, counts, strict=True))
         self._warn_of_clipping(clipped)
         self._cameras.save(self._partial / CAMERAS_FILE)
         write_json(self._partial / META_FILE, {
@@ -164,121 +165,19 @@ class ViewStoreWriter:
             "sh_range": None if self._sh_range is None else self._sh_range.tolist(),
             "clipped": clipped,
             "attributes": self._attributes,
+            **division({name: array.array.views_per_file for name, array in self._arrays.items()}),
         })  # fmt: skip
-        self._arrays, self._clipped, self._done = {}, None, None
-        (self._partial / _DONE_FILE).unlink()
-        (self._partial / _CLIPPED_FILE).unlink()
+        channel_file(self._partial, _DONE).unlink()
+        channel_file(self._partial, _CLIPPED).unlink()
         commit_output(self._path)
         return ViewStore(self._path)
 
     def _warn_of_clipping(self, clipped: dict[str, int]) -> None:
         for name, count in clipped.items():
             if count:
-                share = count / self._arrays[name].size
+                share = count / math.prod(self._arrays[name].shape)
                 logger.warning("%s: %d values of %s (%.2g%%) lay outside what can be stored and were clamped",
                                self._path, count, name, 100 * share)
-
-
-def channels_missing(
-    path: str | Path, names: Sequence[str], settings: dict[str, Any] | None = None, overwrite: bool = False
-) -> bool:
-    """Whether :func:`add_channel` would compute channels of a finished store; changes nothing.
-
-    Raises:
-        UserError: they are there with other settings, and ``overwrite`` is off.
-    """
-    store = ViewStore(path)
-    described = read_json(store.path / META_FILE)["channels"]
-    present = [described[name].get("settings", {}) for name in names if name in described]
-    if not present or overwrite:
-        return True
-    resolved = _resolved(settings)
-    if len(present) == len(names) and all(old == resolved for old in present):
-        return False
-    difference = next(filter(None, (first_difference(old, resolved) for old in present)), "some of them are absent")
-    raise UserError(f"{store.path} has {' or '.join(names)} already, made with other settings ({difference}); set "
-                    "overwrite = True to replace it")
-
-
-def add_channel(
-    path: str | Path,
-    name: str | Sequence[str],
-    fill: Callable[..., None],
-    settings: dict[str, Any] | None = None,
-    overwrite: bool = False,
-) -> bool:
-    """Add one channel, or several that are computed together, to a finished store; all or nothing.
-
-    Args:
-        path: the store.
-        name: channel name, or names.
-        fill: called with the new array, or one array per name, ``[N, (C,) H, W]`` in the stored dtype (the first of
-            the channel's dtypes); writes every view into it. :func:`dataloader.view_channels.encode` converts.
-        settings: what determined the content, as for :func:`utils.outputs.prepare_output`.
-        overwrite: replace channels that are there.
-
-    Returns:
-        False, without calling ``fill``, when the channels are there with equal settings.
-
-    Raises:
-        UserError: they are there with other settings and ``overwrite`` is off, or another process writes the store.
-    """
-    names = [name] if isinstance(name, str) else list(name)
-    if not channels_missing(path, names, settings, overwrite):
-        return False
-    with locked(path):
-        store = ViewStore(path)
-        described = read_json(store.path / META_FILE)["channels"]
-        if any(channel in described for channel in names):
-            # A crash while files are replaced must not leave new numbers under old settings.
-            _describe(store, {channel: None for channel in names})
-        kinds = [CHANNEL_KINDS[channel] for channel in names]
-        _fill_files(store, names, kinds, fill)
-        resolved = _resolved(settings)
-        _describe(store, {
-            channel: {"dtype": kind.dtypes[0], "shape": list(kind.shape(store.size)), "settings": resolved}
-            for channel, kind in zip(names, kinds, strict=True)
-        })  # fmt: skip
-    return True
-
-
-def _describe(store: ViewStore, entries: Mapping[str, dict[str, Any] | None]) -> None:
-    """Update the metadata of some channels; None removes one."""
-    meta = read_json(store.path / META_FILE)
-    kept = {channel: entry for channel, entry in meta["channels"].items() if channel not in entries}
-    added = {channel: entry for channel, entry in entries.items() if entry is not None}
-    write_json(store.path / META_FILE, {**meta, "channels": {**kept, **added}})
-
-
-def _resolved(settings: dict[str, Any] | None) -> dict[str, Any]:
-    return json.loads(json.dumps(resolve_inputs(settings or {})[0]))
-
-
-def _fill_files(store: ViewStore, names: list[str], kinds: list, fill: Callable[..., None]) -> None:
-    """Let ``fill`` write temporary arrays, then give all of them their names."""
-    if not names:
-        return
-    remove_orphans(store.path, locked=True)
-    with contextlib.ExitStack() as files:
-        paths = [files.enter_context(atomic_path(channel_file(store.path, name))) for name in names]
-        arrays = [
-            create_array(path, kind.dtypes[0], (len(store), *kind.shape(store.size)))
-            for path, kind in zip(paths, kinds, strict=True)
-        ]
-        fill(*arrays)
-        for array in arrays:
-            array.flush()
-
-
-def _open_array(path: Path, dtype: str, shape: tuple[int, ...]) -> np.memmap:
-    """A writable array of zeros, or the one that an interrupted run left."""
-    if path.exists():
-        array = np.lib.format.open_memmap(path, "r+")
-        if array.dtype == np.dtype(dtype) and array.shape == shape:
-            return array
-    with atomic_path(path) as temporary:
-        create_array(temporary, dtype, shape)
-    return np.lib.format.open_memmap(path, "r+")
 
 
 def _checked_range(channels: Mapping[str, tuple[str, tuple]], sh_range: Tensor | None) -> Tensor | None:

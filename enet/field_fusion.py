@@ -15,7 +15,7 @@ from lib.plenoxel.options import RenderOptions
 from model import RadianceField, render_features
 from model.fusion import FusionOptions, accumulate_views, entropy, mean_of
 from model.fusion_refinement import RefinementOptions, refine_fused
-from model.semantic_field import SemanticField
+from model.semantic_field import SemanticField, class_of
 from utils.labels import UNANNOTATED, label_set, label_settings
 
 _VERSION = 1  # of the computation: increased whenever the same settings give other classes
@@ -48,8 +48,9 @@ def fuse_predictions(
             cameras.image_size, field.transform, lens=cameras.lens,
         )  # fmt: skip
         sums, evidence = sums + further[0], evidence + further[1]
-    refined = refine_fused(field.grid, mean_of(sums, evidence), evidence, field.transform.scene_scale)
-    return SemanticField(refined, evidence)
+    mean = mean_of(sums, evidence)
+    refined = refine_fused(field.grid, mean, evidence, field.transform.scene_scale)
+    return SemanticField(refined, evidence, certainty_of(mean))
 
 
 def classes_only(
@@ -64,7 +65,7 @@ def classes_only(
 def render_labels(
     field: RadianceField, semantic: SemanticField, cameras: CameraList
 ) -> Iterator[tuple[range, Tensor, Tensor]]:
-    """Views, their fused classes uint8 ``[n, H, W]``, 0 where nothing was fused, and their :func:`confidence_of`."""
+    """Views, their fused classes uint8 ``[n, H, W]``, 0 where nothing was fused, and their confidence."""
     height, width = cameras.image_size
     at_once = max(1, _RAYS_AT_ONCE // (height * width))
     for first in range(0, len(cameras), at_once):
@@ -73,31 +74,39 @@ def render_labels(
         origins, directions = (rays.flatten(0, 1) for rays in field.view_rays(
             poses, intrinsics, cameras.image_size, cameras.lens
         ))
-        seen = render_features(field.grid, semantic.probabilities, origins, directions)
-        images = (values.reshape(len(views), height, width) for values in (class_of(seen), confidence_of(seen)))
+        images = (values.reshape(len(views), height, width)
+                  for values in render_classes(field, semantic, origins, directions))  # fmt: skip
         yield views, *images
 
 
-def class_of(
-    probabilities: Tensor,  # [..., C]
-) -> Tensor:
-    """The most probable class uint8 ``[...]``; 0 only where nothing else is known."""
-    return torch.where(probabilities[..., 1:].amax(-1) > 0, probabilities[..., 1:].argmax(-1) + 1, UNANNOTATED).to(
-        torch.uint8
-    )
+def render_classes(
+    field: RadianceField,
+    semantic: SemanticField,
+    origins: Tensor,  # [R, 3]
+    directions: Tensor,  # [R, 3]
+    options: RenderOptions | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Fused classes uint8 ``[R]`` that rays show, 0 where nothing was fused, and their confidence ``[R]``, 0 to 1.
 
-
-def confidence_of(
-    rendered: Tensor,  # [..., C]
-) -> Tensor:  # [...]
-    """How sure rendered classes are, 0 to 1: 1 - entropy of the rendered distribution, as a share of the uniform one's.
-
-    Less, in proportion, where less than half of a ray ends where something was fused. More of it says nothing of a
-    label: it is how thin the field's surfaces are (docs/fusion.md).
+    The confidence is the mean certainty of the voxels that a ray shows; less, in proportion, where less than half of
+    the ray ends where something was fused. More of it says nothing of a label: it is how thin the field's surfaces are
+    (docs/fusion.md).
     """
-    classes = rendered[..., 1:]
+    features = torch.cat((semantic.probabilities, semantic.certainty[:, None]), 1)
+    seen = render_features(field.grid, features, origins, directions, options)
+    classes, total = seen[..., :-1], seen[..., 1:-1].sum(-1)
+    certainty = seen[..., -1] / total.clamp(min=1e-6)
+    return class_of(classes), ((total / _ENOUGH).clamp(0, 1) * certainty).clamp(0, 1)
+
+
+
+def certainty_of(
+    probabilities: Tensor,  # [..., C]
+) -> Tensor:  # [...]
+    """1 - entropy of a distribution over the classes, as a share of the uniform one's; 0 where all are 0."""
+    classes = probabilities[..., UNANNOTATED + 1 :]
     total = classes.sum(-1)
     share = classes / total[..., None].clamp(min=1e-6)
     uniform = math.log(max(label_set().num_classes - 1, 2))
     unsure = entropy(share.movedim(-1, 0)[None])[0] / uniform
-    return (total / _ENOUGH).clamp(0, 1) * (1 - unsure).clamp(0, 1)
+    return torch.where(total > 0, (1 - unsure).clamp(0, 1), 0.0)

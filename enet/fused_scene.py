@@ -19,13 +19,13 @@ from dataloader.predicted_labels import CONFIDENCE_FILE, LABEL_FILE
 from dataloader.synthesis.scene_folder import write_ply
 from dataloader.view_channels import encode
 from enet.checkpoints import check_size, load_checkpoint
-from enet.field_fusion import class_of, fuse_predictions, fusion_inputs, render_labels
+from enet.field_fusion import fuse_predictions, fusion_inputs, render_labels
 from enet.metrics import confusion_matrix
 from enet.predictions import CheckpointPredictions, StoredPredictions
 from enet.self_training import SOURCE_FILE
 from model import RadianceField
 from model.annotation import vertex_labels
-from model.semantic_field import SEMANTIC_FILE, SemanticField
+from model.semantic_field import SEMANTIC_FILE, SemanticField, class_of, classes_at
 from utils.errors import UserError
 from utils.files import atomic_path, read_json, write_json
 from utils.identity import FileSet, field_inputs, file_identity, store_identity
@@ -35,7 +35,7 @@ from utils.plans import Item, plan_output
 
 logger = logging.getLogger(__name__)
 MESH_FILE, CONFUSION_FILE = "mesh.ply", "confusion.json"
-_FILES = 2  # version of what is written beside the semantic field: increased when files are added or differ
+_FILES = 3  # version of what is written beside the semantic field: increased when files are added or differ
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class FusedScene:
         else:
             inputs["checkpoint"] = FileSet({"checkpoint": self.checkpoint})
             inputs["views"] = store_identity(self.views, ("rgb", "photo", "sh"))
-        labels = {"label": self.views / "label.npy"} if "label" in store.channels else {}
+        labels = {path.stem: path for path in store.files("label")} if "label" in store.channels else {}
         inputs["labels"] = FileSet(labels)
         if self.scan is not None:
             scan = load_scene(self.scan)
@@ -166,31 +166,6 @@ class FusedScene:
         ids = np.array(label_set().ids, np.uint16)[classes.numpy()]
         write_ply(path, mesh.vertices.numpy(), label_set().colors[classes.numpy()], mesh.faces.numpy(), ids)
         return None if mesh.labels is None else confusion_matrix(classes, vertex_labels(mesh.labels))
-
-
-def classes_at(
-    field: RadianceField,
-    semantic: SemanticField,
-    points: Tensor,  # [P, 3] world, metres
-) -> Tensor:
-    """Classes uint8 ``[P]`` at points: of the voxels around, by nearness and by how much each was seen."""
-    grid = field.grid
-    size = torch.tensor(grid.resolution, device=grid.device)
-    place = field.transform.points_to_grid(points.double()).to(grid.device)
-    halvings = torch.floor(-torch.log2(place.abs().amax(-1).clamp(min=2.0**-grid.levels))).clamp(0, grid.levels - 1)
-    level = grid.levels - 1 - halvings.long()  # the innermost of nested grids that holds the point
-    links = grid.links.reshape(grid.levels, *grid.resolution)
-    inside = (place * 2 ** halvings[:, None] + 1) * size / 2 - 0.5
-    inside = torch.minimum(inside.clamp(min=0), (size - 1).to(inside))
-    cell = torch.minimum(inside.floor().long(), size - 2)
-    fraction = inside - cell
-    weighted = semantic.probabilities * semantic.evidence[:, None]
-    total = torch.zeros(len(points), weighted.shape[1], device=grid.device)
-    for corner in torch.cartesian_prod(*[torch.arange(2, device=grid.device)] * 3):
-        rows = links[(level, *(cell + corner).T)].long()
-        share = torch.where(corner == 1, fraction, 1 - fraction).prod(-1).float() * (rows >= 0)
-        total += share[:, None] * weighted[rows.clamp(min=0)]
-    return class_of(total)
 
 
 class _SingleViews:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import gin
-import numpy as np
 import torch
 from torch import Tensor
 
 from dataloader import CameraList, Mesh, ViewStore, add_channel, load_scene
+from dataloader.added_channels import channels_missing
 from dataloader.label_images import LabelImages
 from dataloader.label_mesh import label_files, load_label_mesh
 from dataloader.object_groups import group_files
 from dataloader.sensors import SensorOptions
+from dataloader.view_array import StoreOptions, ViewArrayWriter
 from dataloader.view_channels import encode
-from dataloader.view_writer import channels_missing
 from model.annotation import LABEL_RULES, VALUES, annotate_vertices, annotate_views, count_labels
 from model.instances import Instances, scene_instances
 from model.label_agreement import compare_labels
@@ -41,8 +42,12 @@ _PIXELS_PER_CHUNK = 2_000_000
 _LABEL_IMAGES, _INSTANCE_IMAGES = "label images", "instance images"
 
 
-@task(summary="rasterize the labelled meshes into the rendered views", inputs=("scans_dir", "views_dir"),
-      records="{views_dir}/run/annotate", configures=(SensorOptions, SceneWorkers, label_set))  # fmt: skip
+@task(
+    summary="rasterize the labelled meshes into the rendered views",
+    inputs=("scans_dir", "views_dir"),
+    records="{views_dir}/run/annotate",
+    configures=(SensorOptions, SceneWorkers, StoreOptions, label_set),
+)
 def annotate(
     scans_dir: str = gin.REQUIRED,
     views_dir: str = gin.REQUIRED,
@@ -179,7 +184,7 @@ class _SceneAnnotator:
     def _mesh(self) -> Mesh:
         return load_label_mesh(self._scan)
 
-    def _fill(self, name: str, array: np.ndarray) -> None:
+    def _fill(self, name: str, array: ViewArrayWriter) -> None:
         something = False
         for start, part in self._chunks("labels" if name == "label" else "depth"):
             views = self._annotate(part)
@@ -232,13 +237,13 @@ class _SceneAnnotator:
 
     def summary(self) -> dict[str, Any]:
         """Views, share of unannotated pixels, vertices without a valid label, and agreement with label images."""
-        label = ViewStore(self._store.path).tensor("label")
+        store = ViewStore(self._store.path)
         counts = count_labels(self._mesh, self._store.scene)
-        unannotated = sum(int((view == UNANNOTATED).sum()) for view in label)
+        unannotated = sum(int((labels == UNANNOTATED).sum()) for _, labels in store.blocks("label"))
         agreement = self._agreement() if self._compared else {}
         return {
-            "views": len(label),
-            "unannotated_share": unannotated / label.numel(),
+            "views": len(store),
+            "unannotated_share": unannotated / (len(store) * math.prod(store.size)),
             "vertices": counts.vertices,
             "unlabelled_vertices": counts.unlabelled,
             "vertices_of_unknown_ids": {str(id): number for id, number in counts.outside.items()},

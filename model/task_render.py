@@ -12,6 +12,7 @@ import gin
 from dataloader.lens_options import LensOptions
 from dataloader.perfception import FIELD_PREFIX
 from dataloader.sensors import SensorOptions
+from dataloader.view_array import StoreOptions
 from lib.plenoxel.options import RenderOptions
 from utils.device import choose_device
 from utils.errors import UserError, reading
@@ -31,7 +32,7 @@ _NOTHING_ACCEPTED = "no camera list in {} has an accepted camera: nothing to ren
     summary="render each field's views (colour, SH, depth, alpha) into view stores",
     inputs=("fields_dir",),
     records="{views_dir}/run",
-    configures=(RenderOptions, SensorOptions, LensOptions, SceneWorkers),
+    configures=(RenderOptions, SensorOptions, LensOptions, SceneWorkers, StoreOptions),
 )
 def render(
     scans_dir: str = gin.REQUIRED,

@@ -78,8 +78,20 @@ def test_a_refused_row_is_left_out_and_named(call, tmp_path):
     assert tasks(calls, tmp_path / "project") == STAGES[:3]
 
 
+def test_the_whole_pipeline_is_planned_though_nothing_is_there(call, tmp_path):
+    given = ["data", "out", "configs/data/scannet.gin", "novel_rgb"]
+    calls = call("pipeline.sh", "--dry-run", *given, refused="run.py fit")
+    assert tasks(calls, tmp_path / "project") == [*STAGES, "train", "test", "report", "estimate"]
+    runs = [line for line in calls if "run.py" in line]
+    assert all("--dry-run" in line and "--resume" not in line for line in runs)
+    calls = call("pipeline.sh", *given)
+    assert all("--resume" in line and "--dry-run" not in line for line in calls if "run.py" in line)
+
+
 def test_tests_run_in_the_project(call, tmp_path):
     folder = tmp_path / "project"
+    ray = call("test.sh", "--ray", "tests/utils")  # which is there, as far as the recorder says
+    assert ray[-1] == f"{folder}: -m pytest -q -n 2 tests/utils"
     assert call("test.sh", "tests/lib")[-2:] == [f"{folder}: -m ruff check .", f"{folder}: -m pytest -q -n 2 tests/lib"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import re
 import shutil
@@ -84,7 +85,7 @@ def is_full(path: str | Path) -> bool:
 
 
 def allocate(path: str | Path) -> None:
-    """Take the room for all bytes of a file that was made sparse: writing to a memory map has no way to refuse later.
+    """Take the room for all bytes of a file that was made sparse, so that a full disk refuses before work is done.
 
     Raises:
         UserError: there is none; the file is removed.
@@ -99,12 +100,13 @@ def allocate(path: str | Path) -> None:
             raise
 
 
-def create_array(path: str | Path, dtype: str, shape: tuple[int, ...]) -> np.memmap:
-    """A new ``.npy`` file of zeros, mapped for writing, with all its room taken; raises :class:`UserError` as above."""
-    with writing(path):
-        np.lib.format.open_memmap(path, "w+", dtype, shape).flush()
+def create_array(path: str | Path, dtype: str, shape: tuple[int, ...]) -> None:
+    """Make a ``.npy`` file of zeros with all its room taken; raises :class:`UserError` as above."""
+    described = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with writing(path), open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, described)
+        file.truncate(file.tell() + np.dtype(dtype).itemsize * math.prod(shape))
     allocate(path)
-    return np.lib.format.open_memmap(path, "r+")
 
 
 def temporary_path(path: str | Path) -> Path:

@@ -8,9 +8,12 @@ as version control does, so that what is unchanged is not read again.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,7 @@ from torch import Tensor
 
 from utils.errors import UserError, reading
 from utils.files import read_json
+from utils.paths import PROJECT
 from utils.threads import ordered_map
 
 _BLOCK = 1 << 20
@@ -90,13 +94,56 @@ class FileSet:
                 raise UserError(f"{path} cannot be read ({error.strerror}); it is an input of this stage") from None
             size, changed = state.st_size, state.st_mtime_ns
             old = known.get(name)
-            if old is not None and tuple(old[:2]) == (size, changed) and changed + _RACY < remembered:
+            if old is not None and tuple(old[:2]) == (size, changed) and settled(changed, remembered):
                 return size, changed, old[2]
             return size, changed, file_identity(path)
 
         names = sorted(self.files)
         stamps = dict(zip(names, ordered_map(stamp, names), strict=True))
         return value_identity([[name, stamps[name][2]] for name in names]), stamps
+
+
+def folder_stamp(folder: str | Path) -> tuple[str, int]:
+    """What a listing tells of a folder's content: a digest of all files' names, sizes and times of change, and the
+    latest of these times, ns. Reads no file. Links are followed; what cannot be looked at is part of the digest.
+    """
+    digest, latest = hashlib.sha256(), 0
+    waiting, seen = [Path(folder)], set()
+    while waiting:
+        place = waiting.pop()
+        lines = []
+        with contextlib.suppress(OSError):
+            state = os.stat(place)
+            if (state.st_dev, state.st_ino) in seen:
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            for entry in os.scandir(place):
+                try:
+                    state = entry.stat()
+                except OSError as error:
+                    lines.append((entry.name, error.errno or 0, 0))
+                    continue
+                if stat.S_ISDIR(state.st_mode):
+                    waiting.append(place / entry.name)
+                else:
+                    latest = max(latest, state.st_mtime_ns)
+                lines.append((entry.name, state.st_size if stat.S_ISREG(state.st_mode) else -1, state.st_mtime_ns))
+        digest.update(json.dumps([os.path.relpath(place, folder), sorted(lines)]).encode())
+        waiting.sort()
+    return _short(digest), latest
+
+
+def settled(changed: int, seen: int) -> bool:
+    """Whether a file that had last changed at ``changed`` when it was looked at, ``seen``, both ns, cannot have changed
+    since without another time of change."""
+    return changed + _RACY < seen
+
+
+@functools.cache
+def code_identity(*rooms: str) -> str:
+    """Of the Python sources of rooms of the house, such as ``"dataloader"``."""
+    paths = sorted(path for room in rooms for path in (PROJECT / room).rglob("*.py"))
+    return FileSet({str(path.relative_to(PROJECT)): path for path in paths}).identity()[0]
 
 
 class Scan(Protocol):

@@ -23,6 +23,14 @@ logger = logging.getLogger(__name__)
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _held: dict[Path, int] = {}  # by lock file: the descriptor; belongs to the process, as the locks themselves do
 _owner = os.getpid()
+_patience = 0.0
+_SECONDS_BETWEEN_TRIES = 0.2
+
+
+def set_patience(seconds: float) -> None:
+    """How long :func:`lock` waits in this process for another one to let go before it refuses; at first it does not."""
+    global _patience
+    _patience = seconds
 
 
 def lock_file(path: str | Path) -> Path:
@@ -35,12 +43,13 @@ def lock(path: str | Path) -> None:
     """Become the only writer of the output ``path`` until :func:`unlock`; nothing happens when this process is already.
 
     Raises:
-        UserError: another process holds it; says which, where and since when.
+        UserError: another process holds it, after :func:`set_patience`'s time; says which, where and since when.
     """
     file = _absolute(lock_file(path))
     _forget_after_fork()
     if file in _held:
         return
+    deadline = time.monotonic() + _patience
     while True:
         with writing(path):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +60,10 @@ def lock(path: str | Path) -> None:
             if error.errno in _UNSUPPORTED:
                 logger.warning("%s: this file system has no locks (%s); make sure that no other run writes there",
                                path, error.strerror)  # fmt: skip
+            elif time.monotonic() < deadline:
+                os.close(descriptor)
+                time.sleep(_SECONDS_BETWEEN_TRIES)
+                continue
             else:
                 holder = _holder(descriptor)
                 os.close(descriptor)

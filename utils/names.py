@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from utils.errors import UserError, short
@@ -42,6 +43,12 @@ def readable_path(text: object, source: str | Path, what: str = "path") -> str:
     ):
         raise UserError(f"{source}: {short(text)} cannot be a {what}; expected a file's path")
     return text
+
+
+def some_of(names: Sequence[str], most: int = 10) -> str:
+    """Names for a message: all of them, or the first of many and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_text(name: str) -> bool:

@@ -95,7 +95,7 @@ class Progress:
     def _figures(self, note: str) -> list[str]:
         (since, before), (now, done) = self._marks[0], self._marks[-1]
         left = self.seconds_left()
-        figures = [] if left is None or self._done == self._total else [f"{_duration(left)} left"]
+        figures = [] if left is None or self._done == self._total else [f"{duration(left)} left"]
         if now > since:
             rate = (done - before) / (now - since)
             slow = 0 < rate < 1
@@ -117,7 +117,8 @@ def progress(
             meter.update()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds for people: in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -15,6 +15,7 @@ from utils.config import check_inputs, parse, resolved_parameters
 from utils.errors import check_choice
 from utils.hints import known_task
 from utils.interrupts import obey_parent
+from utils.names import some_of
 from utils.paths import PROJECT
 from utils.plans import FAILED, Plan
 from utils.records import RunRecords
@@ -127,7 +128,7 @@ def _work(task: Task, plan: Plan, records: str) -> int:
         recorder.finish(metrics)
     failed = (metrics or {}).get(FAILED)
     if failed:
-        names = ", ".join(failed)
+        names = some_of(list(failed))
         print(f"error: {len(failed)} scenes failed: {names}; {records}/metrics.json says why", file=sys.stderr)
         return SOME_FAILED
     return OK

@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import sys
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +21,14 @@ import gin
 
 from utils.cores import environment_of, usable_cores
 from utils.errors import UserError
+from utils.locks import set_patience
 from utils.paths import PROJECT
 from utils.process_pool import on_processes
 from utils.run_state import resume_requested, set_resume
 
+logger = logging.getLogger(__name__)
+_SECONDS_TO_DIE = 60.0  # that a worker may live on after its machine was given up
+_SECONDS_BETWEEN_LOOKS = 60.0
 _CONFIGURED = ("utils", "dataloader", "model", "enet", "analysis")  # packages that have gin-configurables
 
 
@@ -40,7 +45,7 @@ class SceneWorkers:
         cores: CPU cores, and so threads (unless OMP_NUM_THREADS is set), of a worker.
         gpus: of a worker on Ray, such as 0.5 to put two on one GPU; None gives it one in
             stages that compute on a GPU, and none in others.
-        retries: how often a scene is tried again whose worker died.
+        retries: how often a scene is tried again whose worker, or the worker's machine, died.
     """
 
     count: int = 0
@@ -91,6 +96,12 @@ def _work(function: Callable[[str], Any], name: str, state: _ProcessState) -> An
         return error
 
 
+def _work_in_ray(function: Callable[[str], Any], name: str, state: _ProcessState) -> Any | UserError:
+    """As :func:`_work`; an earlier try may hold the scene's lock until it has noticed the end of its machine."""
+    set_patience(_SECONDS_TO_DIE)
+    return _work(function, name, state)
+
+
 def on_workers(
     names: Sequence[str], function: Callable[[str], Any], workers: SceneWorkers, on_gpu: bool = False
 ) -> Iterator[tuple[str, Any | Exception]]:
@@ -106,19 +117,44 @@ def on_workers(
         yield from on_processes(names, partial(_work, function, state=_ProcessState.current()), workers)
         return
     with _ray(workers, on_gpu) as (ray, gpus):
-        remote = ray.remote(_work).options(num_cpus=workers.cores, num_gpus=gpus, max_retries=workers.retries)
+        # Ray's own retries are off: they are neither counted nor told, and repeat without end what lacks memory.
+        remote = ray.remote(_work_in_ray).options(num_cpus=workers.cores, num_gpus=gpus, max_retries=0)
         shared = ray.put(function), ray.put(_ProcessState.current())
-        waiting, running = list(reversed(names)), {}
+        waiting, running = deque(names), {}
+        deaths: Counter[str] = Counter()
         try:
             while waiting or running:
                 while waiting and len(running) < workers.count:
-                    name = waiting.pop()
+                    name = waiting.popleft()
                     running[remote.remote(shared[0], name, shared[1])] = name
-                finished = ray.wait(list(running))[0][0]
-                yield running.pop(finished), _outcome(ray, finished)
+                finished = _first_finished(ray, list(running))
+                name, outcome = running.pop(finished), _outcome(ray, finished)
+                if not isinstance(outcome, _Death):
+                    yield name, outcome
+                    continue
+                deaths[name] += 1
+                if deaths[name] > workers.retries:
+                    yield name, UserError(f"its worker died ({outcome}); give it more memory or cores")
+                else:
+                    logger.warning("%s: its worker died (%s); it is tried again", name, outcome)
+                    waiting.append(name)
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
+
+
+class _Death(Exception):
+    """A worker ended without an outcome: it was killed, or lacked memory, or its machine is gone."""
+
+
+def _first_finished(ray: Any, running: list[Any]) -> Any:
+    """The first scene that is done. While nothing is, and no machine is left that could, says so now and then."""
+    while True:
+        finished, _ = ray.wait(running, timeout=_SECONDS_BETWEEN_LOOKS)
+        if finished:
+            return finished[0]
+        if not ray.cluster_resources().get("CPU"):
+            logger.warning("no machine of the cluster is left for %d scenes; waiting for one", len(running))
 
 
 def _outcome(ray: Any, finished: Any) -> Any | Exception:
@@ -127,7 +163,12 @@ def _outcome(ray: Any, finished: Any) -> Any | Exception:
     except ray.exceptions.RayTaskError as error:  # a bug; its text holds the worker's traceback
         return error
     except ray.exceptions.RayError as error:
-        return UserError(f"its worker died ({str(error).strip().splitlines()[0]}); give it more memory or cores")
+        return _Death(str(error).strip().partition("\n")[0])
+
+
+def _python_path() -> str:
+    """This project's folder before what the driver's own variable names, where Ray itself may lie."""
+    return os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
 
 
 @contextlib.contextmanager
@@ -142,7 +183,7 @@ def _ray(workers: SceneWorkers, on_gpu: bool) -> Iterator[tuple[Any, float]]:
     try:
         ray.init(
             address=workers.address,
-            runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT), **environment_of(workers.cores)}},
+            runtime_env={"env_vars": {"PYTHONPATH": _python_path(), **environment_of(workers.cores)}},
             logging_level=logging.WARNING,
             **({"include_dashboard": False, "num_cpus": usable_cores()} if workers.address == "local" else {}),
         )

@@ -12,14 +12,13 @@ from typing import Any
 
 from utils.errors import UserError, check_choice, reading, short
 from utils.files import read_text
-from utils.names import is_system_name, plain_name
+from utils.names import is_system_name, plain_name, some_of
 from utils.paths import find_config
 from utils.plans import FAILED
 from utils.progress import Progress
 from utils.scene_workers import SceneWorkers, on_workers
 
 logger = logging.getLogger(__name__)
-_SHOWN = 10  # names in a message
 
 
 def resolve_scenes(spec: str | Sequence[str], root: str | Path | None = None, prefix: str = "") -> list[str]:
@@ -47,7 +46,7 @@ def resolve_scenes(spec: str | Sequence[str], root: str | Path | None = None, pr
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         given = repr(spec) if isinstance(spec, str) else short(spec)
-        raise UserError(f"scenes = {given} names scenes twice: {', '.join(repeated[:_SHOWN])}")
+        raise UserError(f"scenes = {given} names scenes twice: {some_of(repeated)}")
     return names
 
 
@@ -56,9 +55,8 @@ def require_scenes(names: Sequence[str], root: str | Path) -> None:
     there = scene_folders(root)
     for name in names:
         if name not in there:
-            shown = ", ".join(there[:_SHOWN]) + (", ..." if len(there) > _SHOWN else "")
             raise UserError(f"scene {name!r} is not in {root}, which holds {len(there)} scenes"
-                            + (f": {shown}" if there else "; make it there, or take it out of the list"))
+                            + (f": {some_of(there)}" if there else "; make it there, or take it out of the list"))
 
 
 def scene_folders(root: str | Path | None, prefix: str = "") -> list[str]:
@@ -85,7 +83,7 @@ def for_each_scene(
 ) -> dict[str, Any]:
     """Call ``function(name)`` for each scene, where :class:`SceneWorkers` says so several at a time, with progress.
 
-    A log has one line a scene.
+    A log has one line a scene, and at the end the scenes that failed, by their reasons.
 
     Args:
         on_error: ``"refuse"`` stops at the first scene that fails; ``"skip"`` logs why, with the traceback where it is
@@ -120,6 +118,8 @@ def for_each_scene(
     if failed and not results:
         first = next(iter(failed.values())).partition("\n")[0]
         raise UserError(f"all {len(failed)} scenes failed; the first: {first}")
+    if failed:
+        logger.error("%d of %d scenes failed:\n%s", len(failed), len(names), _by_reason(failed))
     results = {name: results[name] for name in names if name in results}
     return {**results, FAILED: failed} if failed else results
 
@@ -137,6 +137,17 @@ def _log_failure(name: str, error: Exception) -> str:
     text = "".join(traceback.format_exception(error))
     logger.error("%s skipped, because the program failed on it:\n%s", name, text)
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}\n{text}"
+
+
+def _by_reason(failed: dict[str, str]) -> str:
+    """One line a reason, with the scenes of which it was told; their own names in it make no difference."""
+    scenes: dict[str, list[str]] = {}
+    for name, reason in failed.items():
+        scenes.setdefault(reason.partition("\n")[0].replace(name, "SCENE"), []).append(name)
+    return "\n".join(
+        f"  {some_of(names)}: {reason}"
+        for reason, names in sorted(scenes.items(), key=lambda entry: -len(entry[1]))
+    )
 
 
 def _in_turn(names: Sequence[str], function: Callable[[str], Any]) -> Iterator[tuple[str, Any | Exception]]:

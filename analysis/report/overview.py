@@ -29,8 +29,7 @@ def overview_picture(views_dir: Path, scenes: int = 3, enlarge: int = 2) -> Tens
         store = ViewStore.open(path)
         if not {"photo", "rgb", "sh", "label"} <= set(store.channels):
             continue
-        labels = store.tensor("label")
-        index = max(range(len(store)), key=lambda view: len(labels[view].unique()))
+        index = max(range(len(store)), key=lambda view: len(store.read_stored("label", view).unique()))
         images = [
             store.read("photo", index), store.read("rgb", index), sh_false_color(store.read("sh", index)),
             colorize(store.read("label", index)),

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from analysis.coverage import class_pixels, view_chunks
+from analysis.coverage import class_pixels
 from analysis.dome_plots import contact_sheet, pick_evenly
 from analysis.false_color import depth_color, sh_false_color
 from analysis.filtering import REASONS, count_reasons
@@ -98,8 +98,7 @@ def _novel_pixels(novel_views_dir: Path) -> torch.Tensor | None:
         store = ViewStore.open(meta.parent)
         if "label" not in store.channels:
             continue
-        labels = store.tensor("label")
-        counts = [class_pixels(labels[chunk]).sum(0) for chunk in view_chunks(len(store), store.size)]
+        counts = [class_pixels(labels).sum(0) for _, labels in store.blocks("label")]
         none = torch.zeros(label_set().num_classes, dtype=torch.int64)
         total = torch.stack([none if total is None else total, *counts]).sum(0)
     return total

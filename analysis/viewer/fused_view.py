@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from analysis.viewer.camera_math import BrowserCamera
-from model import render_features
 from utils.lenses import Lens
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def _fused_at(
     state: SceneState, camera_to_world: Tensor, intrinsics: Tensor, size: tuple[int, int],
     abandoned: Callable[[], bool], lens: Lens | None = None,
 ) -> FusedView | None:  # fmt: skip
-    from enet.field_fusion import class_of, confidence_of
+    from enet.field_fusion import render_classes
 
     field = state.field
     origins, directions = (rays.reshape(-1, 3) for rays in field.view_rays(camera_to_world, intrinsics, size, lens))
@@ -55,6 +54,5 @@ def _fused_at(
         if abandoned():
             return None
         rays = origins[chosen], directions[chosen]
-        seen = render_features(field.grid, state.semantic.probabilities, *rays, state.options)
-        parts.append((class_of(seen), confidence_of(seen)))
+        parts.append(render_classes(field, state.semantic, *rays, state.options))
     return FusedView(*(torch.cat(values).reshape(size).cpu() for values in zip(*parts, strict=True)))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dataloader.ply_writer import write_elements
 from dataloader.synthesis.lighting import illuminate
 from dataloader.synthesis.pictures import PINHOLE, PictureOptions, noisy_pose, take_picture
 from dataloader.synthesis.room import Room, RoomOptions, build_room
@@ -17,7 +18,7 @@ from dataloader.synthesis.shading import Shader
 from dataloader.synthesis.transforms import COLOR_FOLDER, write_transforms
 from dataloader.synthesis.walk import camera_path
 from utils.depth_images import write_depth
-from utils.files import atomic_path, write_text
+from utils.files import write_text
 from utils.images import write_image
 from utils.outputs import commit_output, prepare_output
 from utils.seeding import numpy_generator
@@ -116,18 +117,10 @@ def write_ply(path: Path, vertices: np.ndarray, colors: np.ndarray, faces: np.nd
         faces: [F, 3] int32.
         labels: [N] uint16 NYU40 ids, as in ``*.labels.ply``; None leaves the property out.
     """
-    fields = [("position", "<f4", 3), ("color", "u1", 4)] + ([("label", "<u2")] if labels is not None else [])
-    rows = np.zeros(len(vertices), dtype=fields)
-    rows["position"] = vertices
-    rows["color"] = np.concatenate([colors, np.full((len(colors), 1), 255, np.uint8)], axis=1)
-    properties = [f"float {axis}" for axis in "xyz"] + [f"uchar {c}" for c in ("red", "green", "blue", "alpha")]
+    positions, opaque = np.asarray(vertices, np.float32), np.full(len(vertices), 255, np.uint8)
+    properties = {axis: positions[:, number] for number, axis in enumerate("xyz")}
+    properties |= {name: colors[:, number] for number, name in enumerate(("red", "green", "blue"))}
+    properties["alpha"] = opaque
     if labels is not None:
-        rows["label"] = labels
-        properties.append("ushort label")
-    triangles = np.zeros(len(faces), dtype=[("count", "u1"), ("index", "<i4", 3)])
-    triangles["count"], triangles["index"] = 3, faces
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
-    header += [f"property {entry}" for entry in properties]
-    header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(("\n".join(header) + "\n").encode() + rows.tobytes() + triangles.tobytes())
+        properties["label"] = np.asarray(labels, np.uint16)
+    write_elements(path, properties, faces)

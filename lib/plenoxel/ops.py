@@ -42,8 +42,8 @@ def render_rays(
 
     Args:
         outputs: which of "rgb", "sh", "depth" and "alpha" to compute; the others are None.
-        image_width: says that rays are the pixels of images of this width in scan order; a GPU then renders them in
-            tiles, which is faster.
+        image_width: says that rays are the pixels of images of this width in scan order; they are then rendered in
+            tiles, which is faster and changes no bit.
 
     Without gradients a GPU always renders from the grid's packed copy (see `GridHandle.packed`), so that a ray's bits
     do not depend on how many others come with it.
@@ -57,7 +57,7 @@ def render_rays(
         return render_packed(grid.index, grid.packed, origins, directions, options, outputs, scene_index, image_width)
     values = torch.ops.plenoxel.render_rays(
         grid.index.links, grid.index.distance, grid.density, grid.sh, origins, directions, scene_index,
-        list(grid.index.center), list(grid.index.radius), option_numbers(options), output_bits(outputs),
+        list(grid.index.center), list(grid.index.radius), option_numbers(options), output_bits(outputs), image_width,
     )  # fmt: skip
     return named_outputs(values, outputs)
 

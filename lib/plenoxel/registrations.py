@@ -20,7 +20,8 @@ def _(links):
 
 
 @torch.library.register_fake("plenoxel::render_rays")
-def _(links, distance, density, sh, origins, directions, scene_index, center, radius, options, outputs):
+def _(links, distance, density, sh, origins, directions, scene_index, center, radius, options, outputs,
+      image_width=0):
     torch._check(sh.shape[1] == SH_CHANNELS, lambda: "sh must be [V, 27]")
     torch._check(origins.shape == directions.shape, lambda: "origins and directions must both be [N, 3]")
     return _fake_outputs(origins, outputs)
@@ -76,7 +77,7 @@ if hasattr(torch.ops.plenoxel, "render_packed"):  # built with CUDA
 
 
 def _save_for_backward(ctx, inputs, output) -> None:
-    *tensors, center, radius, options, outputs = inputs
+    *tensors, center, radius, options, outputs, _ = inputs
     ctx.save_for_backward(*tensors)
     ctx.arguments = (center, radius, options)
     ctx.wanted = [bool(outputs >> bit & 1) for bit in range(4)]
@@ -89,7 +90,7 @@ def _render_rays_backward(ctx, *gradients: Tensor | None):
     by_density, by_sh = torch.ops.plenoxel.render_rays_backward(
         *ctx.saved_tensors, *ctx.arguments, *(None if g is None else g.contiguous() for g in used)
     )
-    return None, None, by_density, by_sh, *([None] * 7)
+    return None, None, by_density, by_sh, *([None] * 8)
 
 
 torch.library.register_autograd("plenoxel::render_rays", _render_rays_backward, setup_context=_save_for_backward)

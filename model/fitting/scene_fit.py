@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gin
 import torch
 
+from dataloader.field_facts import RESULTS_FILE
 from model.fitting.evaluation import (
     HeldOutView,
     depth_picture,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RESULTS_FILE = "results.json"
 _CHECKPOINT = "resume.ckpt"
 _LOGGED_VIEWS = 3
 _BITS = (4, 8, 16, 32)

@@ -69,7 +69,7 @@ def scene_state(folder):
     }
     probabilities = torch.zeros(1500, 21)
     probabilities[:, SOFA] = 1
-    semantic = SemanticField(probabilities, torch.ones(1500))
+    semantic = SemanticField(probabilities, torch.ones(1500), torch.ones(1500))
     figures = ("held-out PSNR **12.34 dB**",)
     networks = {"first": predictor(folder), "second": predictor(folder)}
     return SceneState("small", field, RenderOptions(), sources, mesh, networks, None, semantic, figures)

@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -21,8 +22,9 @@ def make_store(path, count=4, seed=0, info=None, channels=CHANNELS, label=3, qua
     writer.finish()
 
     def annotate(array):
-        array[:] = label
-        array[:, 0, 0] = range(count)
+        labels = np.full(array.shape, label, array.dtype)
+        labels[:, 0, 0] = range(count)
+        array[:] = labels
 
     add_channel(path, "label", annotate)
     if quality is not None:

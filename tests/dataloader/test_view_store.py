@@ -154,15 +154,10 @@ def test_opening_reads_no_pixels(tmp_path):
     file_bytes = (tmp_path / "big" / "sh.npy").stat().st_size
     before = _bytes_read()
     store = ViewStore.open(tmp_path / "big")
-    whole = store.tensor("sh")
-    assert whole.shape == (count, 27, *size) and whole.dtype == torch.float16
     assert store.read("sh", 7).mean() == 0.25
     assert _bytes_read() - before < file_bytes / 10  # one view of 40, headers and JSON
-    mapped = [line for line in open("/proc/self/maps") if "big/sh.npy" in line]
-    start, end = (int(part, 16) for part in mapped[0].split()[0].split("-"))
-    assert start <= whole.data_ptr() < end  # the tensor is the file
-    whole[0] = 1.0
-    assert ViewStore.open(tmp_path / "big").read("sh", 0).max() == 0.25  # and the file is protected
+    assert not [line for line in open("/proc/self/maps") if "big/sh.npy" in line]
+    assert store.tensor("sh").shape == (count, 27, *size) and store.tensor("sh").dtype == torch.float16
 
 
 def _bytes_read() -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 import gin
 import pytest
 
+from enet.options import SelfTrainingOptions
 from enet.task_test import test as run_test
 from enet.task_train import train
 from tests.all_tasks import import_tasks
@@ -116,7 +117,7 @@ def test_one_file_says_which_rooms_are_labelled_and_where_the_labels_are_read():
     parse(["configs/stage/fuse.gin", "configs/exp/self_training_rgb.gin"],
           ["DATA = 'd'", "WORK = 'w'", "TEACHER = 'half_of_the_rooms_2'"])  # fmt: skip
     labels = resolved_parameters(get_task("fuse").plan)
-    options = resolved_parameters(get_task("train").configures[1])
+    options = resolved_parameters(SelfTrainingOptions)
     assert labels["fused_dir"] == options["fused_dir"] == "w/self_labels/half_of_the_rooms_2"
     assert labels["scenes"] == options["scenes"] and labels["fields_dir"] == "w/fields"
     assert labels["checkpoint"] == "w/runs/half_of_the_rooms_2/training/best.ckpt"

@@ -11,12 +11,12 @@ from torch.nn.functional import max_pool2d, one_hot
 
 from dataloader import SceneTransform, ViewStore, load_mesh
 from enet import fused_scene, predictions
-from enet.field_fusion import confidence_of
+from enet.field_fusion import certainty_of
 from enet.inputs import Beside
 from enet.task_fuse import fuse
 from model import PlenoxelGrid, RadianceField
 from model.nested_grids import nest_grids
-from model.semantic_field import SEMANTIC_FILE, SemanticField
+from model.semantic_field import SEMANTIC_FILE, SemanticField, classes_at
 from model.task_annotate import annotate
 from tests.model.test_render_task import call as render
 from tests.model.test_render_task import contents, work  # noqa: F401  (a fixture)
@@ -72,13 +72,12 @@ def test_perfect_predictions_give_the_annotation(fields, tmp_path):
     assert metrics["vertices"] is None
 
 
-def test_confidence_by_hand():
-    """Certain, uniform, two classes alike, certain at a quarter of the ray, and nothing; channel 0 is no class."""
-    rendered = torch.zeros(5, 21)
-    rendered[0, 3], rendered[1, 1:], rendered[2, [4, 7]], rendered[3, 3] = 0.6, 0.05, 0.4, 0.25
-    rendered[0, 0] = 0.4
-    expected = torch.tensor([1.0, 0.0, 1 - math.log(2) / math.log(20), 0.5, 0.0])
-    torch.testing.assert_close(confidence_of(rendered), expected, atol=1e-5, rtol=0)
+def test_certainty_by_hand():
+    """Certain, uniform, two classes alike, and nothing; channel 0 is no class."""
+    mean = torch.zeros(4, 21)
+    mean[0, 3], mean[1, 1:], mean[2, [4, 7]], mean[0, 0] = 0.6, 0.05, 0.4, 0.4
+    expected = torch.tensor([1.0, 0.0, 1 - math.log(2) / math.log(20), 0.0])
+    torch.testing.assert_close(certainty_of(mean), expected, atol=1e-5, rtol=0)
 
 
 def test_confidence_is_stored_beside_the_labels(fields, tmp_path):
@@ -114,7 +113,7 @@ def test_classes_at_points_within_patches(fields, tmp_path):
     field = RadianceField.load(fields / "fields" / f"plenoxel_scannet_{SCENE}")
     semantic = SemanticField.load(tmp_path / SCENE / SEMANTIC_FILE, field.grid)
     points = mesh.vertices[corners[within]].mean(1)
-    classes = fused_scene.classes_at(field, semantic, points)
+    classes = classes_at(field, semantic, points)
     cell = ((field.transform.points_to_grid(points) + 1) * 12 - 0.5).round().long()
     rows = field.grid.links[tuple(cell.T)].long()
     seen = (rows >= 0) & (semantic.evidence[rows] > 0.5)  # not only from the rim of a view
@@ -134,8 +133,8 @@ def test_classes_at_points_of_nested_grids():
     grid = nest_grids(grids)
     classes = torch.randint(1, 5, (grid.num_voxels,), generator=generator)
     probabilities = torch.nn.functional.one_hot(classes, 5).float()
-    semantic = SemanticField(probabilities, torch.ones(grid.num_voxels))
-    found = fused_scene.classes_at(RadianceField(grid, SceneTransform.identity()), semantic, grid.voxel_centers())
+    semantic = SemanticField(probabilities, *torch.ones(2, grid.num_voxels))
+    found = classes_at(RadianceField(grid, SceneTransform.identity()), semantic, grid.voxel_centers())
     assert torch.equal(found, classes.to(torch.uint8))
 
 

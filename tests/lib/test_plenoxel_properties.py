@@ -39,6 +39,13 @@ def restore_threads():
 
 
 @quickly
+@given(scenes, options, st.integers(1, 140))
+def test_tiles_change_no_bit(scene, options, width):
+    for tiled, plain in zip(render(scene, **options, image_width=width), render(scene, **options), strict=True):
+        assert torch.equal(tiled, plain)
+
+
+@quickly
 @given(scenes, options)
 def test_outputs_are_finite_and_alpha_is_a_share(scene, options):
     out = render(scene, **options)

@@ -184,19 +184,23 @@ def test_unseen_voxels_and_absent_classes_stay_empty():
 
 def test_semantic_field_is_read_back(tmp_path):
     grid, *_ = random_grid(resolution=(8, 8, 8), voxels=200)
-    field = SemanticField(torch.rand(200, 21), torch.rand(200) * 50)
+    field = SemanticField(torch.rand(200, 21), torch.rand(200) * 50, torch.rand(200))
     field.save(tmp_path / "semantic.npz", grid)
     field.save(tmp_path / "again.npz", grid)
     assert (tmp_path / "semantic.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
     back = SemanticField.load(tmp_path / "semantic.npz", grid)
     assert (back.probabilities - field.probabilities).abs().max() <= 0.5 / 255 + 1e-6
     torch.testing.assert_close(back.evidence, field.evidence, rtol=1e-3, atol=0)
+    torch.testing.assert_close(back.certainty, field.certainty, rtol=0, atol=2**-11)
+    stored = field.as_stored()
+    for name in ("probabilities", "evidence", "certainty"):
+        assert torch.equal(getattr(stored, name), getattr(back, name)), name
 
 
 def test_damaged_and_foreign_semantic_fields_are_refused(tmp_path):
     grid, *_ = random_grid(resolution=(8, 8, 8), voxels=200)
     path = tmp_path / "semantic.npz"
-    SemanticField(torch.rand(200, 3), torch.ones(200)).save(path, grid)
+    SemanticField(torch.rand(200, 3), torch.ones(200), torch.ones(200)).save(path, grid)
     with pytest.raises(UserError, match="belongs to other voxels"):
         SemanticField.load(path, grid.select(torch.arange(200) != 7))
     with np.load(path) as file:

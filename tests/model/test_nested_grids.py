@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dataloader.nested_field import NESTED_FILE
-from dataloader.verification import verify_field
+from dataloader.verification import inspect_field
 from model import PlenoxelGrid, RenderOptions, render_rays
 from model.fitting.placement import Placement
 from model.nested_grids import dilate_levels, map_levels, nest_grids, shell_mask, split_grids
@@ -135,7 +135,7 @@ def test_saved_and_read(tmp_path, bits, error, layers):
     assert (loaded.background is None) == (not layers)
     out, expected = (render_rays(grid, *random_rays(), RenderOptions()) for grid in (loaded, nested))
     torch.testing.assert_close(out.rgb, expected.rgb, atol=2 * error + 1e-6, rtol=0)
-    assert not [finding for finding in verify_field(tmp_path) if finding.broken]
+    assert not [finding for finding in inspect_field(tmp_path)[0] if finding.broken]
 
 
 def test_the_same_grids_give_the_same_bytes(tmp_path):

@@ -217,7 +217,7 @@ def _workers(driver: int, on_ray: bool) -> list[int]:
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if command.startswith(b"ray::_work") if on_ray else (
+        if command.startswith(b"ray::_work_in_ray") if on_ray else (
             parent == driver and b"spawn_main" in command
         ):  # fmt: skip
             found.append(int(entry.name))

@@ -1,14 +1,16 @@
 """One process writes an output at a time, and whoever comes second learns who does."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
 from utils.errors import UserError
-from utils.locks import check_unlocked, lock, lock_file, locked, unlock
+from utils.locks import check_unlocked, lock, lock_file, locked, set_patience, unlock
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = "import sys; from utils.locks import lock; lock(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
@@ -64,3 +66,14 @@ def test_a_forked_child_has_none_of_its_parents_locks(tmp_path):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert lock_file(tmp_path / "out").exists()
     unlock(tmp_path / "out")
+
+
+def test_a_patient_process_waits_until_the_holder_is_gone(tmp_path, other):
+    set_patience(600.0)
+    try:
+        Timer(0.5, other.kill).start()
+        lock(tmp_path / "out")
+        assert other.wait() == -signal.SIGKILL
+    finally:
+        set_patience(0.0)
+        unlock(tmp_path / "out")

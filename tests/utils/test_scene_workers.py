@@ -164,6 +164,66 @@ def test_more_than_there_is_is_refused():
         for_each_scene(["a"], len, "x")
 
 
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Ray with one worker: ``stand_in.outcomes`` are what its scenes give, or raise, in turn."""
+    ray = types.ModuleType("ray")
+    ray.exceptions = types.SimpleNamespace(
+        RayError=type("RayError", (Exception,), {}), RayTaskError=type("RayTaskError", (Exception,), {}))
+    ray.init, ray.shutdown, ray.put = lambda **options: None, lambda: None, lambda value: value
+    ray.cluster_resources = lambda: {"CPU": 8}
+    ray.outcomes, ray.started = [], []
+    ray.asked = {}
+
+    def options(**given):
+        ray.asked.update(given)
+        return types.SimpleNamespace(remote=lambda function, name, state: ray.started.append(name) or name)
+
+    def get(name):
+        outcome = ray.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    ray.remote = lambda function: types.SimpleNamespace(options=options)
+    ray.wait = lambda running, timeout: (running[:1], running[1:])
+    ray.get = get
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    return ray
+
+
+def test_deaths_are_counted_for_each_scene_and_told(stand_in, caplog):
+    died = stand_in.exceptions.RayError("The node died.\nmore")
+    stand_in.outcomes = [died, "b made", died, died]
+    workers = SceneWorkers(count=1, address="auto", retries=2)
+    results = dict(on_workers(["a", "b"], len, workers))
+    assert stand_in.started == ["a", "b", "a", "a"] and results["b"] == "b made"  # again after the others
+    assert str(results["a"]) == "its worker died (The node died.); give it more memory or cores"
+    assert [record.getMessage() for record in caplog.records] == 2 * [
+        "a: its worker died (The node died.); it is tried again"]
+    assert stand_in.asked["max_retries"] == 0  # which would be further tries, uncounted
+
+
+def test_a_cluster_without_machines_is_told_and_waited_for(stand_in, caplog):
+    looks = iter([({"CPU": 8},), ({},), ({"CPU": 0.0},)])
+    stand_in.cluster_resources = lambda: next(looks)[0]
+    waits = iter([([], ["a"]), ([], ["a"]), (["a"], [])])
+    stand_in.wait = lambda running, timeout: next(waits)
+    stand_in.outcomes = ["made"]
+    assert list(on_workers(["a"], len, SceneWorkers(count=1, address="auto"))) == [("a", "made")]
+    told = "no machine of the cluster is left for 1 scenes; waiting for one"
+    assert [record.getMessage() for record in caplog.records] == [told, told]
+
+
+def test_workers_find_ray_where_the_driver_does(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/site/of/ray")
+    ray = types.SimpleNamespace(init=Mock(side_effect=ConnectionError("stop here")))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(UserError, match="stop here"):
+        list(on_workers(["a"], len, SceneWorkers(count=1, address="auto")))
+    assert ray.init.call_args.kwargs["runtime_env"]["env_vars"]["PYTHONPATH"] == f"{PROJECT}:/site/of/ray"
+
+
 @pytest.mark.parametrize("given, on_gpu, reserved", [(None, False, 0), (None, True, 1), (0.25, True, 0.25)])
 def test_only_what_computes_on_a_gpu_reserves_one(monkeypatch, given, on_gpu, reserved):
     """A stand-in for Ray writes down what is asked for; on a machine with GPUs, fits on CPUs once reserved one each."""

@@ -3,6 +3,7 @@
 import pytest
 
 from utils.errors import UserError
+from utils.plans import FAILED
 from utils.scenes import for_each_scene, require_scenes, resolve_scenes
 
 
@@ -60,7 +61,7 @@ def test_an_absent_scene_is_named_with_what_is_there(tmp_path):
     for number in range(12):
         (tmp_path / f"s{number:02d}").mkdir()
     require_scenes(["s00", "s11"], tmp_path)
-    with pytest.raises(UserError, match=r"'a' is not in .* which holds 12 scenes: s00, .*, s09, \.\.\.$"):
+    with pytest.raises(UserError, match=r"'a' is not in .* which holds 12 scenes: s00, .*, s09 and 2 more$"):
         require_scenes(["s00", "a"], tmp_path)
 
 
@@ -75,3 +76,17 @@ def test_skip_reports_the_bad_scene_and_refuse_stops():
         for_each_scene(["a", "bad", "ccc"], work, "x")
     with pytest.raises(UserError, match="all 1 scenes failed"):
         for_each_scene(["bad"], work, "x", "skip")
+
+
+def test_failures_are_summed_up_by_reason_at_the_end(caplog):
+    def work(name):
+        if name in ("s1", "s3"):
+            raise UserError(f"/data/{name}/pose is empty: copy it again")
+        if name == "s2":
+            raise UserError("other")
+        return name
+
+    results = for_each_scene(["s0", "s1", "s2", "s3"], work, "x", "skip")
+    assert results == {"s0": "s0", FAILED: {name: results[FAILED][name] for name in ("s1", "s2", "s3")}}
+    assert caplog.records[-1].getMessage() == (
+        "3 of 4 scenes failed:\n  s1, s3: /data/SCENE/pose is empty: copy it again\n  s2: other")

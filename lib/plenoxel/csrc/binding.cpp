@@ -10,18 +10,21 @@ using namespace plenoxel::binding;
 std::tuple<Tensor, Tensor, Tensor, Tensor> render_rays(const Tensor& links, const Tensor& distance, const Tensor& density,
                                                        const Tensor& sh, const Tensor& origins, const Tensor& directions,
                                                        const OptionalTensor& scene_index, Numbers center, Numbers radius,
-                                                       Numbers options, int64_t outputs) {
+                                                       Numbers options, int64_t outputs, int64_t image_width) {
   const OptionalTensor coefficients = sh;
   const Scene scene{links, distance, density, coefficients, origins, directions, scene_index, center, radius, options};
   scene.check_all();
   check_outputs(outputs);
+  TORCH_CHECK(image_width >= 0, "image_width must not be negative, got ", image_width);
   const Tensor rgb = empty_for_rays(origins, 3, outputs & kRgb), image = empty_for_rays(origins, 27, outputs & kSh),
                depth = empty_for_rays(origins, 0, outputs & kDepth), alpha = empty_for_rays(origins, 0, outputs & kAlpha);
   dispatch(density.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const plenoxel::Image<T> out{outputs & kRgb ? data<T>(rgb) : nullptr, outputs & kSh ? data<T>(image) : nullptr,
                                  outputs & kDepth ? data<T>(depth) : nullptr, outputs & kAlpha ? data<T>(alpha) : nullptr};
-    PLENOXEL_RUN(density, render, scene.grid<T>(), scene.rays<T>(), make_options<T>(options), out);
+    plenoxel::Rays<T> rays = scene.rays<T>();
+    rays.width = image_width;
+    PLENOXEL_RUN(density, render, scene.grid<T>(), rays, make_options<T>(options), out);
   });
   return {rgb, image, depth, alpha};
 }
@@ -103,7 +106,7 @@ Tensor fit_gradients(const Tensor& links, const Tensor& distance, const Tensor& 
 
 TORCH_LIBRARY(plenoxel, library) {
   library.def("render_rays(" PLENOXEL_GRID ", Tensor sh, " PLENOXEL_RAYS
-              ", int outputs) -> (Tensor, Tensor, Tensor, Tensor)");
+              ", int outputs, int image_width=0) -> (Tensor, Tensor, Tensor, Tensor)");
   library.def("render_rays_backward(" PLENOXEL_GRID ", Tensor sh, " PLENOXEL_RAYS
               ", Tensor? grad_rgb, Tensor? grad_sh, Tensor? grad_depth, Tensor? grad_alpha)"
               " -> (Tensor, Tensor)");

@@ -1,6 +1,7 @@
 // Forward passes on the CPU.
 #include "cpu.h"
 #include "march_cpu.h"
+#include "tiles.h"
 
 namespace plenoxel::cpu {
 namespace {
@@ -55,8 +56,13 @@ void raise(T* value, T candidate) {
 template <typename T>
 void render(const Grid<T>& grid, const Rays<T>& rays, const RenderOptions<T>& options, const Image<T>& image,
             int threads) {
-  for_ray_tasks(rays.count, threads, [&](int64_t first, int64_t last, int64_t) {
-    for (int64_t i = first; i < last; ++i) render_ray(grid, rays, options, image, i);
+  using TaskTiles = Tiles<8, 8>;
+  static_assert(TaskTiles::kPixels == kRaysPerTask);
+  for_ray_tasks(TaskTiles::places(rays.count, rays.width), threads, [&](int64_t first, int64_t last, int64_t) {
+    for (int64_t place = first; place < last; ++place) {
+      const int64_t i = TaskTiles::ray(place, rays.count, rays.width);
+      if (i < rays.count) render_ray(grid, rays, options, image, i);
+    }
   });
 }
 

@@ -41,6 +41,7 @@ struct Rays {
   const T* directions;   // [count, 3] world, unit length
   const int32_t* scene;  // [count] which grid of the stack, or null: all rays in the first
   int64_t count;
+  int64_t width;  // where rays are the pixels of images, in scan order: how wide these are; else 0
 };
 
 // RenderOptions of options.py, member for member.

@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   __shared__ FeatureMemory shared[kWarps];
   FeatureMemory& memory = shared[threadIdx.x / 32];
   const int lane = threadIdx.x & 31;
-  const int64_t i = ray_number(int64_t(blockIdx.x) * kThreads + threadIdx.x, rays.count, image_width);
+  const int64_t i = WarpTiles::ray(int64_t(blockIdx.x) * kThreads + threadIdx.x, rays.count, image_width);
   const Chunk chunk = Chunk::mine(channels);
   for (int channel = 0; channel < kChunk; ++channel) memory.number[number_at(lane, channel)] = 0;
   walk(grid, rays, options, i, memory, [&](int count) {
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   __shared__ FeatureMemory shared[kWarps];
   FeatureMemory& memory = shared[threadIdx.x / 32];
   const int lane = threadIdx.x & 31;
-  const int64_t i = ray_number(int64_t(blockIdx.x) * kThreads + threadIdx.x, rays.count, image_width);
+  const int64_t i = WarpTiles::ray(int64_t(blockIdx.x) * kThreads + threadIdx.x, rays.count, image_width);
   const Chunk chunk = Chunk::mine(channels);
   for (int at = lane, end = (32 * chunk.width + 31) / 32 * 32; at < end; at += 32) {
     const int ray = at / chunk.width, channel = at % chunk.width;
@@ -146,7 +146,7 @@ template <typename Kernel, typename... Arguments>
 void launch(Kernel kernel, const PackedGrid& grid, const Rays<float>& rays, int64_t channels, int64_t image_width,
             Stream stream, Arguments... arguments) {
   if (rays.count == 0 || channels == 0) return;
-  const dim3 blocks(blocks_for(threads_for(rays.count, image_width)), unsigned((channels + kChunk - 1) / kChunk));
+  const dim3 blocks(blocks_for(WarpTiles::places(rays.count, image_width)), unsigned((channels + kChunk - 1) / kChunk));
   kernel<<<blocks, kThreads, 0, stream>>>(grid, rays, arguments...);
 }
 

@@ -5,6 +5,7 @@
 #include "../footprint.h"
 #include "../interpolation.h"
 #include "../nested.h"
+#include "../tiles.h"
 #include "kernels.h"
 #include "scene.cuh"
 #include "skip.cuh"
@@ -13,28 +14,12 @@ namespace plenoxel::cuda {
 
 constexpr int kSlots = 24;  // entries of a ray's list; one cell adds up to 8
 constexpr int kQuarters = kPackedRow / 4;
-constexpr int kTileWidth = 8, kTileHeight = 4;  // pixels of a warp
+using WarpTiles = Tiles<8, 4>;  // pixels of a warp
 
 struct Entry {
   uint32_t row;
   float weight;
 };
-
-// The ray of a thread: in scan order, or in tiles of images of that width stacked in one tall image; count if none.
-__device__ __forceinline__ int64_t ray_number(int64_t thread, int64_t count, int64_t width) {
-  if (width == 0) return thread < count ? thread : count;
-  const int64_t tile = thread / 32, tiles_across = (width + kTileWidth - 1) / kTileWidth;
-  const int64_t column = tile % tiles_across * kTileWidth + thread % kTileWidth;
-  const int64_t number = (tile / tiles_across * kTileHeight + thread % 32 / kTileWidth) * width + column;
-  return column < width && number < count ? number : count;
-}
-
-// How many threads ray_number spreads the rays over.
-inline int64_t threads_for(int64_t count, int64_t width) {
-  if (width == 0) return count;
-  const int64_t height = (count + width - 1) / width;
-  return (width + kTileWidth - 1) / kTileWidth * ((height + kTileHeight - 1) / kTileHeight) * 32;
-}
 
 // The number that byte `at` of a word is: put into the last bits of 2^23, and that taken away.
 __device__ __forceinline__ float byte_of(uint32_t word, int at) {

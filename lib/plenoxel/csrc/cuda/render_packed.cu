@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads, kClamp ? kClampingBlocks : kBlocks)
   __shared__ ClampQueue queues[kClamp ? kWarps : 1];
   const int lane = threadIdx.x & 31;
   WarpMemory& memory = shared[kRows ? threadIdx.x / 32 : 0];
-  const int64_t i = ray_number(int64_t(blockIdx.x) * kThreads + threadIdx.x, rays.count, width);
+  const int64_t i = WarpTiles::ray(int64_t(blockIdx.x) * kThreads + threadIdx.x, rays.count, width);
   const bool exists = i < rays.count;
   Walker walker;
   const bool hits = start_walk(grid, rays, options, i, walker);
@@ -123,7 +123,7 @@ auto kernel_for(const PackedGrid& grid, const Image<float>& image) {
 void render_packed(const PackedGrid& grid, const Rays<float>& rays, const RenderOptions<float>& options,
                    const Image<float>& image, int64_t image_width, Stream stream) {
   if (rays.count == 0) return;
-  const int64_t threads = threads_for(rays.count, image_width);
+  const int64_t threads = WarpTiles::places(rays.count, image_width);
   const auto kernel = grid.levels > 1 ? kernel_for<true>(grid, image) : kernel_for<false>(grid, image);
   kernel<<<blocks_for(threads), kThreads, 0, stream>>>(grid, rays, options, image, image_width);
 }
