@@ -96,7 +96,7 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "one grid, as before nested ones": Change(open=before),
         "ten times the variation in open scenes": Change(open={"variation": (10.0, 10.0)}),
         "usual density rate in open scenes": Change(open={"density_rate": None}),
-        "epsilon 100 times as large": Change(optimization={"epsilon": 4e-2}),
+        "epsilon 1e-10": Change(optimization={"epsilon": 1e-10}),
         "3 nested grids": Change(open={"nested": 3}),
         "5 nested grids": Change(open={"nested": 5}),
         "fog before open cameras": Change(open={"clearance": 0.0, "near": 0.0}),

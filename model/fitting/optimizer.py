@@ -61,7 +61,7 @@ class GridOptimizer:
             behind, transmittance = self._background.render(rays, background), torch.empty_like(targets[:, 0])
             rgb = self._add_ray_gradients(rays, targets, behind, transmittance)
             self._background.update(index, transmittance[:, None] * (rgb - targets) * (2 / targets.numel()))
-        self._update(index, len(targets))
+        self._update(index)
         return rgb
 
     def rates(self, index: int) -> tuple[float, float]:
@@ -81,7 +81,7 @@ class GridOptimizer:
             transmittance=transmittance, **self._losses,
         )  # fmt: skip
 
-    def _update(self, index: int, num_rays: int) -> None:
+    def _update(self, index: int) -> None:
         weights, options = self._regularization, self._optimization
         progress = index / max(1, self._total_steps - 1)
         count = self._variation_cells
@@ -89,8 +89,7 @@ class GridOptimizer:
         density_rate, sh_rate = self.rates(index)
         ops.update_grid(
             self.grid.handle, self._grad_density, self._grad_sh, self.square_density, self.square_sh,
-            self._touched, lr_density=density_rate, lr_sh=sh_rate, beta=options.smoothing,
-            epsilon=options.epsilon / (num_rays * self.grid.resolution[0]), first_cell=first, num_cells=count,
-            tv_density=log_linear(*weights.tv_density, progress) / count,
+            self._touched, lr_density=density_rate, lr_sh=sh_rate, beta=options.smoothing, epsilon=options.epsilon,
+            first_cell=first, num_cells=count, tv_density=log_linear(*weights.tv_density, progress) / count,
             tv_sh=log_linear(*weights.tv_sh, progress) / count,
         )  # fmt: skip

@@ -177,8 +177,8 @@ class FitOptimization:
         delay_steps: rates are reduced during this many steps at the beginning.
         delay_factor: by this factor at the very first step.
         smoothing: RMSProp's beta.
-        epsilon: RMSProp's epsilon, times the rays of a step and the voxels along an axis: the gradient of a density is
-            a mean over rays, times the length of a sample. Voxels with smaller gradients learn slowly.
+        epsilon: RMSProp's epsilon. Voxels with smaller gradients learn slowly; a density's is a mean over a step's
+            rays, times the length of a sample.
     """
 
     steps: tuple[int, ...] = (1500, 4500)
@@ -188,7 +188,7 @@ class FitOptimization:
     delay_steps: int = 0
     delay_factor: float = 0.01
     smoothing: float = 0.95
-    epsilon: float = 4e-4
+    epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
         for name in ("steps", "rays_per_step"):
