@@ -56,6 +56,7 @@ class Change:
 def changes(resolution: int, steps: int) -> dict[str, Change]:
     """The rows by name."""
     one_level = {"resolutions": (resolution,)}
+    before = {"nested": 1, "clearance": 0.0, "near": 0.0, "variation": (1.0, 1.0), "density_rate": None}
     return {
         "baseline": Change(),
         "no exposure compensation": Change(exposure=False),
@@ -92,12 +93,15 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
             grid={"unknown_opacity": 0.002}, optimization={"density_rate": (15.0, 0.5)}
         ),
         "one grid": Change(open={"nested": 1}),
-        "one grid, as before nested ones": Change(open={"nested": 1, "clearance": 0.0, "near": 0.0, "variation": 1.0}),
+        "one grid, as before nested ones": Change(open=before),
+        "ten times the variation in open scenes": Change(open={"variation": (10.0, 10.0)}),
+        "usual density rate in open scenes": Change(open={"density_rate": None}),
+        "epsilon 1e-10": Change(optimization={"epsilon": 1e-10}),
         "3 nested grids": Change(open={"nested": 3}),
         "5 nested grids": Change(open={"nested": 5}),
         "fog before open cameras": Change(open={"clearance": 0.0, "near": 0.0}),
         "clearance alone": Change(open={"near": 0.0}),
-        "usual variation in open scenes": Change(open={"variation": 1.0}),
+        "usual variation in open scenes": Change(open={"variation": (1.0, 1.0)}),
         "grid to 1.3 times the cameras": Change(grid={"camera_space": 1.3}),
         "grid to 3 times the cameras": Change(grid={"camera_space": 3.0}),
         "half the resolution": Change(grid={"resolutions": (resolution // 4, resolution // 2)}),

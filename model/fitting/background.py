@@ -25,14 +25,18 @@ class BackgroundOptimizer:
     def __init__(self, layers: SphereLayers, options: FitBackground, rendering: RenderOptions, total_steps: int):
         self.layers = layers
         self._options, self._total_steps = options, total_steps
-        self._step_size, self._brightness = rendering.step_size, rendering.background_brightness
+        self._step_size, self._usual = rendering.step_size, rendering.background_brightness
         self.square, self._gradient = torch.zeros_like(layers.texture), torch.zeros_like(layers.texture)
         self._touched = torch.zeros(layers.texture.shape[:2], dtype=torch.bool, device=layers.texture.device)
         self._rays: RayBatch | None = None
+        self._brightness = self._usual
 
-    def render(self, rays: RayBatch) -> Tensor:
-        """Colours ``[B, 3]`` behind the grid, whose gradient the next :meth:`update` is given."""
-        self._rays = rays
+    def render(self, rays: RayBatch, brightness: float | None = None) -> Tensor:
+        """Colours ``[B, 3]`` behind the grid, whose gradient the next :meth:`update` is given.
+
+        ``brightness`` is the grey level behind the last layer in this step, where it is not the rendering options'.
+        """
+        self._rays, self._brightness = rays, self._usual if brightness is None else brightness
         return self.layers.shade(rays.origins, rays.directions, self._step_size, self._brightness)
 
     def update(self, index: int, gradient: Tensor) -> None:

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 STEPS_PER_DRAW = 16
 """Rays are drawn for this many steps at once. A fit can be interrupted and resumed between two draws."""
 
+_RATE_RESOLUTION = 256  # voxels along each axis that FitOpen.density_rate is meant for
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -72,6 +74,13 @@ class FitOptions:
         sides = self.grid.resolutions
         return [(steps, float(self.rays_per_step(level) * sides[level]))
                 for level, steps in enumerate(self.optimization.steps)]  # fmt: skip
+
+    def density_rate(self, resolution: int) -> tuple[float, float]:
+        """The learning rate of densities, at the first and at the last step, with so many voxels along each axis."""
+        first_last = self.open.density_rate
+        if self.optimization.density_rate is not None or first_last is None:
+            return self.optimization.density_rate_from(self.grid.start)
+        return tuple(rate * resolution / _RATE_RESOLUTION for rate in first_last)
 
     def rays_per_step(self, level: int) -> int:
         """Rays in each step of a level."""
@@ -202,10 +211,10 @@ class Fitter:
         for first, background in zip(range(0, len(targets), rays_per_step), backgrounds, strict=True):
             part = slice(first, first + rays_per_step)
             change = 0.0
-            if background is not None:
+            if rays.transparency is not None:
                 usual = self.options.rendering.background_brightness
                 change = (background - usual) * rays.transparency[part, None]
-            seen = self._optimizer.step(self.step, _slice(rays, part), targets[part] + change, background)
+            seen = self._optimizer.step(self.step, rays.part(part), targets[part] + change, background)
             rendered[part] = seen - change
             self.step += 1
         self._squared_error += ((rendered - targets) ** 2).mean(-1).sum()
@@ -214,8 +223,11 @@ class Fitter:
         self.exposure.update()
 
     def _backgrounds(self, rays: RayBatch, steps: int) -> list[float | None]:
-        """A new grey level behind transparent pixels in each step, or fog of the one level would fit as well."""
-        if rays.transparency is None:
+        """A new grey level in each step behind transparent pixels, or fog of the one level would fit as well.
+
+        Likewise behind the background's layers, or what is as bright as the usual level would be left transparent.
+        """
+        if rays.transparency is None and self._background is None:
             return [None] * steps
         return torch.rand(steps, generator=self.sampler.generator, device=rays.colors.device).tolist()
 
@@ -237,7 +249,7 @@ class Fitter:
 
     def _set_grid(self, grid: PlenoxelGrid) -> None:
         options = self.options
-        rate = options.optimization.density_rate_from(options.grid.start)
+        rate = options.density_rate(grid.resolution[0])
         self._optimizer = None  # frees the old one's memory before the new one takes its own
         self._optimizer = GridOptimizer(
             grid, replace(options.optimization, density_rate=rate), options.regularization, options.rendering,
@@ -286,13 +298,3 @@ class Fitter:
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             if not all(torch.isfinite(values).all() for values in (self.grid.density, self.grid.sh)):
                 raise ValueError("its field holds NaN or infinity")
-
-
-def _slice(rays: RayBatch, part: slice) -> RayBatch:
-    return RayBatch(
-        rays.origins[part],
-        rays.directions[part],
-        rays.colors[part],
-        rays.frames[part],
-        None if rays.distances is None else rays.distances[part],
-    )

@@ -53,12 +53,12 @@ class GridOptimizer:
     def step(self, index: int, rays: RayBatch, targets: Tensor, background: float | None = None) -> Tensor:
         """Run step number ``index`` on these rays; returns the colours ``[B, 3]`` rendered before it.
 
-        ``background`` is the grey level behind the grid in this step, where it is not the rendering options'.
+        ``background`` is the grey level behind all in this step, where it is not the rendering options'.
         """
         if self._background is None:
             rgb = self._add_ray_gradients(rays, targets, background)
         else:
-            behind, transmittance = self._background.render(rays), torch.empty_like(targets[:, 0])
+            behind, transmittance = self._background.render(rays, background), torch.empty_like(targets[:, 0])
             rgb = self._add_ray_gradients(rays, targets, behind, transmittance)
             self._background.update(index, transmittance[:, None] * (rgb - targets) * (2 / targets.numel()))
         self._update(index)

@@ -109,22 +109,31 @@ class FitOpen:
             largest distance from what they look at, or from their middle where they look outwards.
         near: up to this share of that distance, a ray's weights are penalised.
         near_weight: by so much, as ``FitRegularization.free_space`` does before measured surfaces.
-        variation: in nested grids total variation counts so many times as ``FitRegularization`` says; it is a mean over
-            cells, of which they have more.
+        variation: in nested grids total variation counts so many times as ``FitRegularization`` says, at the first and
+            at the last step; it is a mean over cells, of which they have more.
+        density_rate: what ``FitOptimization.density_rate`` is here, where that is None, at 256 voxels along each axis.
+            It is in proportion to the resolution, as the density is that makes a voxel opaque. None takes what fog has
+            elsewhere.
     """
 
     nested: int | None = None
     clearance: float = 0.15
     near: float = 0.5
     near_weight: float = 0.003
-    variation: float = 10.0
+    variation: tuple[float, float] = (10.0, 1.0)
+    density_rate: tuple[float, float] | None = (8.0, 0.5)
 
     def __post_init__(self) -> None:
         if self.nested is not None and not 1 <= self.nested <= 16:
             raise UserError(f"FitOpen.nested = {self.nested}: expected 1 to 16 nested grids, or None")
-        for name in ("clearance", "near", "near_weight", "variation"):
+        for name in ("clearance", "near", "near_weight"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"FitOpen.{name} = {getattr(self, name)}: expected 0 or more")
+        if len(self.variation) != 2 or not min(self.variation) >= 0:
+            raise UserError(f"FitOpen.variation = {self.variation}: expected two numbers of at least 0")
+        rate = self.density_rate
+        if rate is not None and (len(rate) != 2 or not min(rate) > 0):
+            raise UserError(f"FitOpen.density_rate = {rate}: expected two positive numbers, or None")
 
 
 @gin.configurable
@@ -163,11 +172,13 @@ class FitOptimization:
         density_rate: learning rate of densities, at the first and at the last step. None takes 30 to 1 where the grid
             starts from measured surfaces (depth or mesh), 1.5 to 0.3 where it starts as faint fog (points or dense):
             densities must not converge before colours, or fog takes on the colours behind it instead of vanishing.
+            Where nothing bounds the scene, ``FitOpen.density_rate``.
         sh_rate: learning rate of SH coefficients, at the first and at the last step.
         delay_steps: rates are reduced during this many steps at the beginning.
         delay_factor: by this factor at the very first step.
         smoothing: RMSProp's beta.
-        epsilon: RMSProp's epsilon.
+        epsilon: RMSProp's epsilon. Voxels with smaller gradients learn slowly; a density's is a mean over a step's
+            rays, times the length of a sample.
     """
 
     steps: tuple[int, ...] = (1500, 4500)

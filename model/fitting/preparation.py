@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import mul
 from typing import TYPE_CHECKING
 
 from model.fitting.extent import (
@@ -47,7 +48,7 @@ def prepare_fitter(
     if open_scene:
         options = replace(options, regularization=_of_open_scene(options))
     else:
-        options = replace(options, open=replace(options.open, clearance=0.0, near=0.0))
+        options = replace(options, open=replace(options.open, clearance=0.0, near=0.0, density_rate=None))
     exposure = data.exposure and frames.alphas is None
     near = camera_nearness(scene, frames.camera_to_world)
     return Fitter(frames, placement, cloud, options, seed, exposure, near), placement
@@ -55,9 +56,8 @@ def prepare_fitter(
 
 def _of_open_scene(options: FitOptions) -> FitRegularization:
     """Nothing is measured; instead a share of every ray is taken as free, and nested grids are to be smoother."""
-    usual, factor = options.regularization, options.open.variation if options.open.nested > 1 else 1.0
+    usual, factors = options.regularization, options.open.variation if options.open.nested > 1 else (1.0, 1.0)
     return replace(
-        usual, tv_density=tuple(factor * weight for weight in usual.tv_density),
-        tv_sh=tuple(factor * weight for weight in usual.tv_sh), depth=0.0, free_space_margin=0.0,
-        free_space=options.open.near_weight if options.open.near else 0.0,
+        usual, tv_density=tuple(map(mul, factors, usual.tv_density)), tv_sh=tuple(map(mul, factors, usual.tv_sh)),
+        depth=0.0, free_space_margin=0.0, free_space=options.open.near_weight if options.open.near else 0.0,
     )  # fmt: skip

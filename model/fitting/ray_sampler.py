@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -30,6 +30,11 @@ class RayBatch:
     frames: Tensor
     distances: Tensor | None
     transparency: Tensor | None = None
+
+    def part(self, chosen: slice) -> RayBatch:
+        """Some of the rays."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        return RayBatch(*(None if value is None else value[chosen] for value in values))
 
 
 class RaySampler:

@@ -11,8 +11,9 @@ from model.capture import NEAR_METRES, CaptureModel
 from model.fitting.extent import camera_nearness, choose_start, place_scene, surface_points
 from model.fitting.fitter import FitOptions, Fitter
 from model.fitting.frames import load_training_frames, split_frames
-from model.fitting.options import FitBackground, FitData, FitGrid, FitOptimization, FitRegularization
+from model.fitting.options import FitBackground, FitData, FitGrid, FitOpen, FitOptimization, FitRegularization
 from model.fitting.placement import Placement
+from model.fitting.preparation import prepare_fitter
 from model.fitting.scene_fit import FitSettings, fit_scene
 from model.fitting.silhouettes import visual_hull
 from tests.dataloader.scannet_fixture import ROOM, write_scannet_scene
@@ -85,6 +86,26 @@ def test_room_from_cameras_alone(room, tmp_path, caplog):
     grid = replace(OPTIONS.grid, camera_space=6.0)
     results = fitted(write_transforms(tmp_path / "room", room), tmp_path / "field", replace(OPTIONS, grid=grid))
     assert results["psnr"] > 20 and "neither depth, points, a box nor transparency" in caplog.text
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_what_differs_where_nothing_bounds_the_scene(capture, tmp_path, transparent):
+    shown = capture if transparent else replace(capture, images=[image[:3] for image in capture.images])
+    scene = load_scene(write_transforms(tmp_path / "block", shown))
+    given = FitOptions(
+        FitGrid(resolutions=(8, 16)), FitOptimization(steps=(1, 1)),
+        FitRegularization(tv_density=(1.0, 2.0), tv_sh=(3.0, 5.0), depth=9.0, free_space=6.0, free_space_margin=4.0),
+        background=FitBackground(rows=2),
+        open=FitOpen(variation=(10.0, 2.0), near_weight=0.07, density_rate=(8.0, 4.0)),
+    )  # fmt: skip
+    fitter, _ = prepare_fitter(scene, load_training_frames(scene, DATA, CPU), DATA, given)
+    fitted = fitter.options.regularization
+    if transparent:
+        assert fitted == given.regularization and fitter.rates() == pytest.approx((1.5, 3e-2))
+        return
+    assert fitted.tv_density == (10.0, 4.0) and fitted.tv_sh == (30.0, 10.0)
+    assert (fitted.depth, fitted.free_space, fitted.free_space_margin) == (0.0, 0.07, 0.0)
+    assert fitter.rates() == pytest.approx((8.0 * 8 / 256, 3e-2))
 
 
 def test_what_nested_grids_cannot_be_saved_as_is_refused_before_the_fit(room, tmp_path):

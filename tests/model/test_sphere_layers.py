@@ -159,12 +159,14 @@ def test_the_grids_frame_and_gradients():
         torch.testing.assert_close(actual, by_hand, rtol=1e-4, atol=1e-5)
 
 
-def test_a_fits_step_takes_the_gradient_of_its_loss(monkeypatch):
+@pytest.mark.parametrize("brightness", [None, 0.25])
+def test_a_fits_step_takes_the_gradient_of_its_loss(monkeypatch, brightness):
     grid = layered_grid(random_layers())
+    options = RenderOptions() if brightness is None else RenderOptions(background_brightness=brightness)
     origins, directions = rays()
     directions, target = normalize(directions, dim=-1), torch.rand(60, 3, generator=torch.Generator().manual_seed(4))
     layers = SphereLayers(grid.background.texture.clone().requires_grad_())
-    loss = ((render_rays(grid.replace(background=layers), origins, directions).rgb - target) ** 2).mean()
+    loss = ((render_rays(grid.replace(background=layers), origins, directions, options).rgb - target) ** 2).mean()
     (expected,) = torch.autograd.grad(loss, layers.texture)
     gradients = []
     monkeypatch.setattr(
@@ -174,9 +176,26 @@ def test_a_fits_step_takes_the_gradient_of_its_loss(monkeypatch):
         grid, FitOptimization(density_rate=(1.0, 1.0)), FitRegularization(), RenderOptions(), 10, torch.Generator(),
         background.BackgroundOptimizer(grid.background, FitBackground(), RenderOptions(), 10),
     )  # fmt: skip
-    optimizer.step(0, RayBatch(origins, directions, target, torch.zeros(60, dtype=torch.long), None), target)
+    batch = RayBatch(origins, directions, target, torch.zeros(60, dtype=torch.long), None)
+    optimizer.step(0, batch, target, brightness)
     torch.testing.assert_close(gradients[0].view_as(expected), expected, rtol=1e-4, atol=1e-8)
     assert expected.abs().max() > 1e-4
+
+
+def white_sky(levels) -> torch.Tensor:
+    """What rays let through after layers were fitted to a white sky, in front of another grey level in each step."""
+    origins, directions = torch.zeros(200, 3), normalize(rays(200)[1], dim=-1)
+    layers = SphereLayers.around(3, 4, torch.device("cpu"))
+    optimizer = background.BackgroundOptimizer(layers, FitBackground(), RenderOptions(), len(levels))
+    batch = RayBatch(origins, directions, torch.ones(200, 3), torch.zeros(200, dtype=torch.long), None)
+    for index, level in enumerate(levels):
+        optimizer.update(index, (optimizer.render(batch, level) - 1) * (2 / 600))
+    return (layers.shade(origins, directions, 0.5, 1.0) - layers.shade(origins, directions, 0.5, 0.0)).mean()
+
+
+def test_a_white_sky_becomes_opaque_only_where_the_level_behind_it_changes():
+    before, usual, changing = white_sky([]), white_sky([1.0] * 200), white_sky([0.1, 0.9, 0.3, 0.6] * 50)
+    assert usual > 0.5 * before and changing < 0.1 * before
 
 
 @pytest.mark.parametrize("bits, tolerance", [(32, 1e-7), (16, 4e-3), (8, 4e-2)])
