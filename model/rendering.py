@@ -104,10 +104,13 @@ def _in_frame_of_layers(grid: PlenoxelGrid, origins: Tensor, directions: Tensor)
     )
 
 
-@torch.compiler.assume_constant_result
 def configured_options() -> RenderOptions:
     """The options that gin binds at the time of the call, or of compilation."""
     return RenderOptions()
+
+
+# What torch.compiler.assume_constant_result does, which would import the compiler: a second of every command's start.
+configured_options._dynamo_marked_constant = True
 
 
 def _check_arguments(
