@@ -40,6 +40,7 @@ _MESH_SAMPLES = 200_000
 _ON_MESH, _OFF_MESH, _NEAR_MESH = 0.5, 0.25, 0.03  # shares of points; of their extent
 _FAR_OFF = 3.0  # times the mesh's extent
 _PLAUSIBLE_DEPTH = (0.2, 15.0)  # metres, of the median pixel of a room
+_POSSIBLE_DEPTH = (0.04, 75.0)  # metres, of the median pixel of anything that is recorded by hand
 _FLIP = torch.diag(torch.tensor([1.0, -1, -1, 1], dtype=torch.float64))
 _POSES = {
     "as they are": lambda pose: pose,
@@ -93,8 +94,12 @@ def find_contradiction(scene: Scene, mesh: Mesh | None = None) -> Contradiction 
     given = _agreement(pairs, _POSES["as they are"](poses), np.ones(1))[0]
     if given < _HEALTHY:
         found = _best(pairs, poses)
-        if found.share > max(_LEAST, _CLEARLY * given) and not found.is_as_given:
+        odd = _odd_depth(pairs, scene, given) if scene.metric and given < _LEAST else None
+        named = found.share > max(_LEAST, _CLEARLY * given) and not found.is_as_given
+        if named and (odd is None or found.poses == "as they are"):
             return _of_views(pairs, scene, mesh, given, found)
+        if odd is not None:
+            return odd
     # Where few points agree as it is, and nothing tried is better, poses may be imprecise, or say too little.
     return _of_mesh(scene, pairs, mesh) if mesh is not None and given > _LEAST else None
 
@@ -213,20 +218,39 @@ def _of_views(pairs: _Pairs, scene: Scene, mesh: Mesh | None, given: float, foun
     return Contradiction(text, f"{found.share:.0%} would if {' and '.join(remedies)}")
 
 
+def _odd_depth(pairs: _Pairs, scene: Scene, given: float) -> Contradiction | None:
+    """Depth of a unit so wrong that rounding, or what is out of a file's range, leaves nothing to compare."""
+    median = float(pairs.depths[pairs.depths > 0].median())
+    low, high = _POSSIBLE_DEPTH
+    if low < median < high:
+        return None
+    first = next(path for path in scene.depth_paths if path is not None)
+    side = "at most" if median <= low else "at least"
+    return Contradiction(
+        f"its depth maps are of another unit: half of what they measure is {side} {median:.2g} m, and {given:.0%} "
+        "of the points of one depth map that another camera sees lie at the depth measured there",
+        f"expected {scene.depth_steps:g} steps a metre in whole numbers, or metres in floats (such as {first}): write "
+        "the depth maps again",
+    )
+
+
 def _unit_remedy(pairs: _Pairs, scene: Scene, mesh: Mesh | None, found: _Found) -> str:
-    """Which of the two has the wrong unit: the mesh, else what is plausible for a room, decides."""
+    """Which of the two has the wrong unit: the mesh, else what is plausible for a room, decides; or either may."""
     depth = float(pairs.depths[pairs.depths > 0].median())
     low, high = _PLAUSIBLE_DEPTH
     depth_is_right = low < depth < high
+    undecided = mesh is None and depth_is_right and low < depth * found.ratio < high
     if mesh is not None:
         extent = float((mesh.vertices.amax(0) - mesh.vertices.amin(0)).max())
         centres = scene.camera_to_world[:, :3, 3]
         apart = float((centres.amax(0) - centres.amin(0)).max())
         depth_is_right = apart > _FAR_OFF * extent
-    if depth_is_right:
-        return f"the positions of the poses are divided by {_round_number(found.ratio)}{_unit_name(found.ratio)}"
+    of_poses = f"the positions of the poses are divided by {_round_number(found.ratio)}{_unit_name(found.ratio)}"
     steps = _round_number(1000 / found.ratio)
-    return f"depth is multiplied by {_round_number(found.ratio)} (files hold {steps} steps a metre instead of 1000)"
+    of_depth = f"depth is multiplied by {_round_number(found.ratio)} (files hold {steps} steps a metre instead of 1000)"
+    if undecided:
+        return f"{of_depth}, or {of_poses}"
+    return of_poses if depth_is_right else of_depth
 
 
 def _round_number(value: float) -> str:

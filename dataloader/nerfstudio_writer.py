@@ -46,7 +46,8 @@ def check_cameras(cameras: CameraList) -> None:
                         "export views of a recorded trajectory")
     if cameras.lens is not None:
         raise UserError(f"{cameras.scene}: its views are of a {cameras.lens.projection} lens, and nerfstudio data sets "
-                        "are written of pinhole cameras only; export mesh or points, or views of pinhole cameras")
+                        "are written of pinhole cameras only; leave the form out, or undistort photographs on reading "
+                        "(LensOptions.keep = 'none')")
     if float(cameras.intrinsics[:, 0, 1].abs().max()) > _MOST_SKEW:
         raise UserError(f"{cameras.scene}: the intrinsics have a skew, which transforms.json cannot say; resample the "
                         "images to square axes first")

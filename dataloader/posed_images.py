@@ -27,6 +27,7 @@ from dataloader.frame_checks import (
     without_scale,
 )
 from dataloader.lens_options import LensOptions
+from dataloader.masks import find_masks, mask_remark
 from dataloader.scannet_files import numeric_key
 from dataloader.scene import Scene, SparsePoints, mesh_path, scene_name
 from dataloader.undistortion import common_camera, needs_resampling
@@ -144,8 +145,8 @@ def build_scene(
         mask_paths=masks,
         depth_steps=depth_steps,
         remarks=(
-            *remarks, *lens_remark(lens), *unread, *mask_remark(masks), *scaled,
-            *turn_remark([one.header for one in usable], turned),
+            *remarks, *lens_remark(lens), *unread, *mask_remark(path, masks, [one.image.path for one in usable]),
+            *scaled, *turn_remark([one.header for one in usable], turned),
         ),
     )
 
@@ -173,47 +174,12 @@ def _depth_maps(listed: dict[str, Path | None]) -> tuple[list[Path | None], tupl
     return paths, shape, text
 
 
-def find_masks(path: Path, images: dict[str, tuple[str, Path | None]]) -> list[Path | None] | None:
-    """The mask of each frame: the one that is listed, or that in ``masks/`` under the image's path or the frame's name.
-
-    Args:
-        path: the scene's folder.
-        images: of each frame, the image's path as it is listed, and its mask if that is listed.
-
-    Raises:
-        UserError: a listed mask does not exist.
-    """
-    folder = path / "masks"
-    found: list[Path | None] = []
-    for name, (relative, listed) in images.items():
-        if listed is not None and not listed.is_file():
-            raise UserError(f"{listed} does not exist; it is listed as the mask of {relative}: bring it, or take it "
-                            "off the list")
-        image = folder / relative.replace("\\", "/")
-        candidates = [] if not folder.is_dir() else [
-            image.with_name(f"{image.name}.png"), image.with_suffix(".png"), folder / f"{image.name}.png",
-            folder / f"{image.stem}.png", folder / f"{name}.png",
-        ]  # fmt: skip
-        found.append(listed or next((file for file in candidates if file.is_file()), None))
-    return found if any(found) else None
-
-
 def lens_remark(lens: Lens | None) -> tuple[str, ...]:
     """That a lens is kept, so that nobody takes its pictures for a pinhole's; empty for a pinhole."""
     if lens is None:
         return ()
     kind = "fisheye" if lens.is_fisheye else "distorting"
     return (f"its {kind} lens is kept: rays go through it, and no picture is undistorted (LensOptions.keep)",)
-
-
-def mask_remark(masks: list[Path | None] | None) -> tuple[str, ...]:
-    """That there are masks, so that nobody is surprised by what they do; empty without any."""
-    if masks is None:
-        return ()
-    first = next(path for path in masks if path is not None)
-    count = sum(path is not None for path in masks)
-    return (f"{count} of {len(masks)} frames have masks (such as {first.name}): what is black there is neither fitted "
-            "nor measured",)
 
 
 def _fitting(usable: list[_Usable]) -> Callable[[PictureHeader, bool], bool]:

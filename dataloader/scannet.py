@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dataloader.frame_checks import UNREADABLE, image_header, reasons_text, report_skipped, shared_turn, turn_remark
-from dataloader.posed_images import find_masks, mask_remark
+from dataloader.masks import find_masks, mask_remark
 from dataloader.scannet_files import Matrix, common_size, match_frames, read_extrinsic, read_intrinsics, read_poses
 from dataloader.scannet_places import Places, find_places
 from dataloader.scene import Scene, mesh_path, scene_name
@@ -77,7 +77,10 @@ def load_scannet_scene(path: str | Path, intrinsics_size: tuple[int, int] | None
         label_mesh_path=mesh_path(path, "_vh_clean_2.labels.ply"),
         skipped=skipped,
         turned=turned,
-        remarks=(*remarks, *mask_remark(masks), *turn_remark(headers.values(), turned), *depth_remarks),
+        remarks=(
+            *remarks, *mask_remark(path, masks, [colors[name] for name in frames]),
+            *turn_remark(headers.values(), turned), *depth_remarks,
+        ),  # fmt: skip
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from dataloader.calibrated_camera import CalibratedCamera
 from dataloader.camera_list import CameraList
 from dataloader.depth_registration import register_depth
+from dataloader.masks import read_white
 from dataloader.undistortion import covered_pixels, undistort_depth, undistort_image
 from utils.cameras import scale_intrinsics, seen_pixels
 from utils.depth_images import MILLIMETRES, read_depth
@@ -134,8 +135,7 @@ class Scene:
         seen = self._seen(index, tuple(size) if size is not None else self.image_size)
         if path is None:
             return seen
-        mask = read_image(path, turned=self.turned).amax(0, keepdim=True)
-        white = torch.where(mask > 127, 255, 0).to(torch.uint8)
+        white = torch.where(read_white(path, self.turned), 255, 0).to(torch.uint8)
         kept = self._resampled(white, index, size, path)[0] == 255
         return kept if seen is None else kept & seen
 

@@ -46,6 +46,8 @@ def _load(path: Path, background: float) -> Scene:
         return load_arkitscenes_scene(path, background)
     if any((path / name).is_file() for name in (SINGLE_FILE, SPLIT_FILES["train"])):
         return load_transforms_scene(path, background)
+    if (path / "pose").is_dir() and any((path / name).exists() for name in ("intrinsic", "intrinsics_color.txt")):
+        return load_scannet_scene(path)  # says that there is no color/
     if (path / "intrinsics.txt").exists() or any((path / name).is_dir() for name in POSE_FOLDERS):
         return load_nsvf_scene(path, background)
     if model_folders(path):

@@ -77,8 +77,12 @@ def verify_scan(
         report.note(problem)
     for remark in scene.remarks:
         report.note(remark)
-    for index in range(len(scene)) if read_images else _one_of_each_kind(scene):
-        report.attempt(lambda index=index: _read_frame(scene, index))
+    read = range(len(scene)) if read_images else _one_of_each_kind(scene)
+    black = [index for index in read if report.attempt(lambda index=index: _read_frame(scene, index)) is False]
+    if black:
+        add = report.broken if len(black) == len(scene) else report.note
+        add(f"{len(black)} of {len(scene)} frames have a mask that leaves no pixel (such as frame "
+            f"{scene.frames[black[0]]}); expected white where pixels are of the scene")
     if scene.layout != SCANNET and not has_labels(scene):
         if unread := unread_labels(scene):
             report.note(f"its labels are not read: {unread}")
@@ -183,10 +187,12 @@ def _one_of_each_kind(scene: Scene) -> list[int]:
     return sorted(set(first.values()))
 
 
-def _read_frame(scene: Scene, index: int) -> None:
+def _read_frame(scene: Scene, index: int) -> bool:
+    """Whether any of the frame's pixels is of the scene."""
     scene.read_color(index)
     scene.read_depth(index)
-    scene.read_mask(index)
+    mask = scene.read_mask(index)
+    return mask is None or bool(mask.any())
 
 
 class _Report:

@@ -63,8 +63,8 @@ class FusedTest:
         fields = {scene: Path(fields_dir) / f"{FIELD_PREFIX}{scene}" for scene in single.scenes}
         for scene, folder in fields.items():
             if not field_inputs(folder).files:
-                raise UserError(f"{folder} holds no field of {scene}; expected last.ckpt or data.ckpt there: run "
-                                "'fit', or set test.fused = False")
+                raise UserError(f"{folder} holds no field of {scene}; expected last.ckpt, data.ckpt or nested.npz "
+                                "there: run 'fit', or set test.fused = False")
         return FusedTest(single, fields)
 
     @property

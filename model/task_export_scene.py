@@ -69,11 +69,15 @@ def export_scene(
     from model.export.scene_export import FORMS, GRID, NERFSTUDIO, ExportSettings, SceneExport
 
     check_on_error(on_error)
+    if not forms:
+        raise UserError(f"export_scene.forms = {tuple(forms)} is empty, and nothing would be written; give one or more "
+                        f"of {', '.join(FORMS)}")
     for form in forms:
         check_choice("export_scene.forms", form, FORMS)
     for name, folder in (("scans_dir", scans_dir), ("views_dir", views_dir), ("fused_dir", fused_dir)):
         if folder and not Path(folder).is_dir():
-            raise UserError(f"export_scene.{name} = {folder!r} is no folder; correct the path")
+            raise UserError(f"export_scene.{name} = {folder!r} is no folder; correct the path, or set it to '' where "
+                            "there is none")
     chosen = choose_device(device)
     options = MeshOptions(), PointOptions(), GridOptions(), RenderOptions()
     settings = ExportSettings(*options, colors, image_side, holdout_every, chosen)

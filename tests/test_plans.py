@@ -86,7 +86,7 @@ REFUSED = {
     "a label rule": ("annotate", ["annotate.label_rule = 'best'"], "annotate.label_rule = 'best' is unknown"),
     "a backbone": ("train", ["NetworkOptions.backbone = 'resnet'", BY_FRAMES],
         "NetworkOptions.backbone = 'resnet' is unknown"),
-    "a split list": ("train", ["TRAIN_SCENES = 'none.txt'"], "neither 'all' nor an existing text file"),
+    "a split list": ("train", ["TRAIN_SCENES = 'none.txt'"], "of scene names; correct the path, give 'all'"),
     "two ways to validate": ("train", [BY_FRAMES, "SplitOptions.val_every = 4"], "choose one way to validate"),
     "a rule for tail classes": ("analyze", ["analyze.tail = 'few'"], "tail = 'few' is unknown"),
     "a search space": ("search", [BY_FRAMES, "search.space = {'LossOptions.dise': ('uniform', 0, 1)}"],

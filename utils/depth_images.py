@@ -36,7 +36,7 @@ def read_depth(path: str | Path, scale: float = MILLIMETRES, float_scale: float 
         values = values[..., 0]
     if values.ndim != 2 or values.dtype.kind not in "uif":
         raise UserError(f"{path} holds {values.dtype} {list(values.shape)}; expected one depth channel: 16-bit whole "
-                        "numbers or floats")
+                        "numbers or floats; write the depth itself, not a coloured picture of it")
     if values.dtype.kind == "f":
         metres = values.astype(np.float32) / np.float32(float_scale)
         metres = np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))

@@ -40,7 +40,9 @@ def resolve_scenes(spec: str | Sequence[str], root: str | Path | None = None, pr
         lines = (line.strip() for line in read_text(listed, "a list of scene names").splitlines())
         names = [plain_name(line, listed, "scene's name") for line in lines if line and not line.startswith("#")]
     else:
-        raise UserError(f"scenes = {spec!r} is neither 'all' nor an existing text file of scene names")
+        raise UserError(f"scenes = {spec!r} is neither 'all' nor an existing text file of scene names; "
+                        "correct the path, give 'all' or a list of names, or bring the file (ScanNet's lists go into "
+                        "configs/splits, whose README.md says where they are)")
     if not names:
         raise UserError(f"no scenes found for scenes = {spec!r}" + (f" in {root}" if root else ""))
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)

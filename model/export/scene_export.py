@@ -93,6 +93,8 @@ class SceneExport:
             UserError: something that the form needs is missing, or the output is there with other settings.
         """
         self._check(form)
+        if opened and form == NERFSTUDIO:
+            check_cameras(self._cameras())
         inputs = self._inputs(form, opened)
         return plan_output(f"{self.name} as {form}", output, inputs, overwrite, partly=not opened)
 
@@ -121,8 +123,12 @@ class SceneExport:
         if form == MESH:
             require_scikit_image()
         if self._sees(form) and self.scan_path is None and self.store_path is None:
-            what = f"form {form!r}" if form != MESH else "export_scene.colors = 'cameras' or MeshOptions.weight"
-            raise UserError(f"{what} needs the recorded cameras; set export_scene.scans_dir, or views_dir")
+            what, otherwise = (f"form {form!r}", "leave the form out") if form != MESH else (
+                f"a mesh with export_scene.colors = {self.settings.colors!r} and MeshOptions.weight = "
+                f"{self.settings.mesh.weight:g}", "set colors = 'field' and MeshOptions.weight = 0"
+            )  # fmt: skip
+            raise UserError(f"{what} needs the recorded cameras; set export_scene.scans_dir or views_dir, or "
+                            f"{otherwise}")
 
     def _sees(self, form: str) -> bool:
         """Whether a form needs recorded cameras."""
@@ -163,6 +169,10 @@ class SceneExport:
     def _store(self) -> ViewStore:
         return ViewStore(self.store_path)
 
+    def _cameras(self) -> CameraList:
+        """Of the views that a nerfstudio data set holds."""
+        return self._scan.cameras() if self.store_path is None else self._store.cameras
+
     @cached_property
     def _field(self) -> RadianceField:
         return RadianceField.load(self.field_path, self.settings.device)
@@ -196,7 +206,7 @@ class SceneExport:
         return voxel_colors(self._field.grid, self._seen if by_cameras else None)
 
     def _nerfstudio(self, folder: Path) -> dict[str, Any]:
-        cameras = self._scan.cameras() if self.store_path is None else self._store.cameras
+        cameras = self._cameras()
         check_cameras(cameras)
         figures = write_nerfstudio(folder, cameras, self._views(), self._held_out(cameras), self._sparse_points())
         if figures["depth_beyond_range"]:

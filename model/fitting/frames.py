@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dataloader.frame_checks import reasons_text
 from model.fitting.options import FitData
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
@@ -109,17 +110,26 @@ def load_training_frames(scene: Scene, options: FitData, device: torch.device) -
     if options.blurry_share > 0:
         training = _without_blurry(scene, training, options.blurry_share)
     frames = _read_frames(scene, training, fitted_size(scene.image_size, options.max_image_side), device)
-    check_enough(scene, len(frames))
+    check_enough(scene, len(frames), unread=len(training) - len(frames))
     return frames
 
 
-def check_enough(scene: Scene, training_frames: int) -> None:
-    """Raise :class:`UserError` when so few training frames are too few for a fit."""
-    if training_frames < _FEWEST_FRAMES:
-        raise UserError(
-            f"{scene.path} has {training_frames} usable training frames, a fit needs at least {_FEWEST_FRAMES}; "
-            f"{len(scene.skipped)} frames have no valid pose"
-        )
+def check_enough(scene: Scene, training_frames: int, unread: int = 0) -> None:
+    """Raise :class:`UserError` when so few training frames are too few for a fit.
+
+    Args:
+        scene: whose frames they are.
+        training_frames: how many can be used.
+        unread: how many more could not be read.
+    """
+    if training_frames >= _FEWEST_FRAMES:
+        return
+    reasons = [f"of its frames are left out: {reasons_text(scene.skipped)}"] if scene.skipped else []
+    reasons += [f"{unread} frames could not be read, as warned above"] if unread else []
+    raise UserError(
+        f"{scene.path} has {training_frames} usable training frames, a fit needs at least {_FEWEST_FRAMES}"
+        f"{''.join(f'; {reason}' for reason in reasons)}"
+    )
 
 
 def _read_frames(scene: Scene, indices: list[int], size: tuple[int, int], device: torch.device) -> Frames:

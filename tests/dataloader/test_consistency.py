@@ -86,6 +86,22 @@ def test_the_usual_mistakes_are_named(tmp_path, change, depth_scale, remedy):
     assert "contradict each other" in found.text and remedy in found.remedy
 
 
+def test_without_a_mesh_either_unit_may_be_the_wrong_one(tmp_path):
+    """Rooms of 10 m are as possible as poses in fifths of a metre: `fit` must not name one where `verify` names the
+    other."""
+    found = contradiction(write(tmp_path / "room", depth_scale=5), with_mesh=False)
+    assert "depth is multiplied by 0.2" in found.remedy and "poses are divided by 0.2" in found.remedy
+
+
+def test_depth_that_nothing_can_be_compared_with_is_of_another_unit(tmp_path):
+    """Whole metres, read as thousandths: no camera sees what another saw, with whatever poses."""
+    folder = write(tmp_path / "metres", depth_scale=0.001)
+    found = contradiction(folder)
+    assert "half of what they measure is at most 0.002 m, and 0% of the points" in found.text
+    assert "expected 1000 steps a metre" in found.remedy and "depth/0.png" in found.remedy
+    assert [finding.broken for finding in verify_scan(folder) if "another unit" in finding.text] == [True]
+
+
 @pytest.mark.parametrize("cameras", [poses(30)[:2], poses(4), poses(1).expand(12, 4, 4)])
 def test_too_little_to_say_is_no_contradiction(tmp_path, cameras):
     """Two frames, four far apart, and a camera that stands still: nothing is suspected, right or wrong."""

@@ -132,3 +132,25 @@ def test_a_mask_that_is_listed_and_missing_or_of_another_size_is_refused(tmp_pat
     with pytest.raises(UserError, match="masks/0.png is 5x5"):
         load_scene(write(tmp_path)).read_mask(0)
     assert [finding.text for finding in verify_scan(tmp_path) if finding.broken]
+
+
+def test_pictures_in_masks_that_are_no_frames_masks_are_told(tmp_path):
+    write_masks(tmp_path, lambda number: f"mask_{number}.png")
+    scene = load_scene(write(tmp_path))
+    assert scene.mask_paths is None
+    told = [remark for remark in scene.remarks if remark.startswith("none of the 6 pictures in")]
+    assert len(told) == 1 and "(such as mask_0.png)" in told[0] and "expected 0.png there for 0.png" in told[0]
+
+
+@pytest.mark.parametrize("white, broken, text", [
+    (1, 6, "masks/0.png holds 0 and 1, which are both black; expected 255"),
+    (0, 1, "6 of 6 frames have a mask that leaves no pixel (such as frame 0)"),
+])  # fmt: skip
+def test_verify_calls_masks_that_leave_nothing_broken(tmp_path, white, broken, text):
+    write_masks(tmp_path)
+    for path in (tmp_path / "masks").iterdir():
+        mask = np.zeros(SIZE, np.uint8)
+        mask[:4] = white
+        Image.fromarray(mask).save(path)
+    found = [finding.text for finding in verify_scan(write(tmp_path)) if finding.broken]
+    assert len(found) == broken and text in found[0]

@@ -320,3 +320,10 @@ def test_a_depth_folder_without_a_readable_kind_is_told(folder):
     for path in list((folder / "depth").iterdir()):
         path.rename(path.with_suffix(".exr"))
     assert "depth/ holds 12 files (such as 0.exr) and none that is read" in load_scannet_scene(folder).remarks[0]
+
+
+def test_a_scene_without_color_is_still_scannets(folder):
+    """Folders `pose` are NSVF's too, whose photographs nobody should look for here."""
+    shutil.rmtree(folder / "color")
+    with pytest.raises(UserError, match=r"color holds no images; expected color/N.jpg: extract the scene's .sens file"):
+        load_scene(folder)

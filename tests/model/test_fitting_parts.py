@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from dataloader import load_scannet_scene
@@ -64,6 +65,18 @@ def test_fitted_size_keeps_the_aspect():
 def test_too_few_frames_are_refused(scene):
     with pytest.raises(UserError, match="has 2 usable training frames, a fit needs at least 3"):
         load_training_frames(scene, FitData(max_frames=2), CPU)
+
+
+def test_why_frames_are_too_few_is_said(tmp_path):
+    folder = write_scannet_scene(tmp_path / "scene0001_00", num_frames=5, lost_frames=(4,))
+    for name in "012":
+        (folder / "depth" / f"{name}.png").unlink()
+        Image.new("RGB", (64, 48)).save(folder / "depth" / f"{name}.png")
+    with pytest.raises(UserError) as refused:
+        load_training_frames(load_scannet_scene(folder), FitData(holdout_every=0), CPU)
+    said = str(refused.value)
+    assert "has 1 usable training frames" in said and "left out: 1 with a lost pose" in said
+    assert "3 frames could not be read" in said
 
 
 def test_damaged_pictures_are_left_out(tmp_path, caplog):

@@ -131,8 +131,11 @@ def test_a_field_on_one_grid_says_what_it_lost(work):
 
 REFUSED = {
     "an unknown form": (["export_scene.forms = ('obj',)"], "export_scene.forms = 'obj' is unknown"),
+    "no form": (["export_scene.forms = ()"], "export_scene.forms = () is empty, and nothing would be written"),
+    "a mesh's colours without cameras": (["export_scene.forms = ('mesh',)", "export_scene.scans_dir = ''"],
+        "set export_scene.scans_dir or views_dir, or set colors = 'field' and MeshOptions.weight = 0"),
     "points without cameras": (["export_scene.forms = ('points',)", "export_scene.scans_dir = ''"],
-        "form 'points' needs the recorded cameras; set export_scene.scans_dir"),
+        "form 'points' needs the recorded cameras; set export_scene.scans_dir or views_dir, or leave the form out"),
     "no field": (["SCENES = ['hall']", "export_scene.forms = ('points',)"], "plenoxel_scannet_hall holds no field"),
     "a folder that is not there": (["export_scene.fused_dir = '/nowhere'"], "export_scene.fused_dir = '/nowhere' is"),
     "an opacity beyond": (["MeshOptions.opacity = 1.0"], "MeshOptions.opacity = 1.0: expected"),
@@ -145,3 +148,17 @@ REFUSED = {
 def test_what_cannot_be_exported_is_refused_before_work(work, capsys, bindings, message):
     assert call(work, "export_scene", f"EXPORTS = '{work}/none'", *bindings) == 2
     assert message in capsys.readouterr().err and not (work / "none").exists()
+
+
+def test_a_fisheye_capture_is_refused_as_a_data_set_before_work(tmp_path, capsys):
+    """Not after its mesh and points were made."""
+    capture = ["PictureOptions.lens = 'fisheye'", "PictureOptions.frames = 8", "PictureOptions.size = (24, 32)",
+               "synthesize.rooms = 1", "RoomOptions.edge = 0.5"]  # fmt: skip
+    gin.clear_config()
+    lines = [f"DATA = '{tmp_path}/data'", *capture]
+    assert entry.main(["synthesize", *(word for line in lines for word in ("--ginb", line))]) == 0
+    assert call(tmp_path, "fit") == 0
+    assert call(tmp_path, "export_scene", "export_scene.forms = ('mesh', 'nerfstudio')") == 2
+    said = capsys.readouterr().err
+    assert "scene9000_00" in said and "fisheye" in said and "LensOptions.keep = 'none'" in said
+    assert not (tmp_path / "work" / "exports").exists()
