@@ -85,8 +85,10 @@ def find_places(path: Path) -> Places:
 def _in_folders(path: Path) -> Places:
     colors = frame_files(path / "color", COLOR_SUFFIXES)
     if not colors:
-        raise UserError(f"{path / 'color'} holds no images; expected color/N.jpg: extract the scene's .sens file with "
-                        "the 'extract' task or correct the path")
+        others = sorted(file.name for file in (path / "color").glob("*") if not is_system_name(file.name))
+        found = f" and found {others[0]}, which is not read" if others else ""
+        raise UserError(f"{path / 'color'} holds no images; expected color/N.jpg or N.png{found}: extract the scene's "
+                        ".sens file with the 'extract' task, convert the pictures, or correct the path")
     poses = frame_files(path / "pose", (".txt",))
     if not poses:
         raise UserError(f"{path / 'pose'} holds no poses; expected pose/N.txt, a 4x4 camera-to-world matrix for each "

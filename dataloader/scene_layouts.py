@@ -14,6 +14,8 @@ from dataloader.scannetpp import MESH, is_scannetpp, load_scannetpp_scene
 from dataloader.scene import Scene
 from utils.errors import UserError, reading
 
+_SCENES_OWN = ("color", "images", "rgb", "dslr", "iphone", "lowres_wide", "sparse", SINGLE_FILE)
+
 
 def load_scene(path: str | Path, background: float = 1.0) -> Scene:
     """Open a scene folder in ScanNet's, ScanNet++'s, ARKitScenes', instant-ngp's, NSVF's or COLMAP's layout; reads no
@@ -56,4 +58,17 @@ def _load(path: Path, background: float) -> Scene:
                     f"(SensReader, 7-Scenes), dslr/, iphone/ and {MESH} (ScanNet++), "
                     f"{TRAJECTORY} (ARKitScenes), {SINGLE_FILE} and {SPLIT_FILES['train']} (instant-ngp), "
                     "intrinsics.txt and pose/ (NSVF), and cameras.bin or cameras.txt in sparse/, sparse/0/ or the "
-                    "folder itself (COLMAP)")
+                    f"folder itself (COLMAP){_hint(path)}")
+
+
+def _hint(path: Path) -> str:
+    """What is probably to be done with a folder in no known layout."""
+    if any(path.glob("*.sens")):
+        return "; its stream is unpacked by the 'extract' task, which reads DATA/sens/SCENE/SCENE.sens"
+    above = [name for name in (*_SCENES_OWN, *SPLIT_FILES.values()) if (path.parent / name).exists()]
+    if above:
+        return (f"; {path.parent} has {above[0]} and is probably a scene itself: give the folder that it is in, or "
+                "move it into one of its own")
+    if (path / "images").is_dir():
+        return "; its photographs have no poses yet: COLMAP finds them"
+    return ""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dataloader.consistency import find_contradiction
 from dataloader.exposures import load_exposures
@@ -78,7 +79,12 @@ def verify_scan(
     for remark in scene.remarks:
         report.note(remark)
     read = range(len(scene)) if read_images else _one_of_each_kind(scene)
-    black = [index for index in read if report.attempt(lambda index=index: _read_frame(scene, index)) is False]
+    seen = {index: report.attempt(lambda index=index: _read_frame(scene, index)) for index in read}
+    measured = [frame.measured for frame in seen.values() if frame is not None and frame.measured is not None]
+    if measured and not any(measured):
+        report.note(f"none of its depth maps ({len(measured)} were read) holds a measurement; write them again, or "
+                    "remove them")
+    black = [index for index, frame in seen.items() if frame is not None and not frame.kept]
     if black:
         add = report.broken if len(black) == len(scene) else report.note
         add(f"{len(black)} of {len(scene)} frames have a mask that leaves no pixel (such as frame "
@@ -89,8 +95,9 @@ def verify_scan(
         report.compare(scene, report.attempt(lambda: load_mesh(scene.mesh_path)) if scene.mesh_path.exists() else None)
         return report.findings
     if scene.mesh_path.exists() or (all(path is None for path in scene.depth_paths) and scene.points is None):
-        report.attempt(lambda: load_mesh(scene.mesh_path))
+        plain = report.attempt(lambda: load_mesh(scene.mesh_path))
     else:
+        plain = None
         report.note(f"{scene.mesh_path.name} is absent; it is needed where there are no depth images only")
     if not labelled and not has_labels(scene):
         report.compare(scene, None)
@@ -102,6 +109,9 @@ def verify_scan(
     if mesh is not None and (unlisted := report.attempt(lambda: unlisted_objects(scene, mesh))):
         report.note(f"{sum(unlisted.values())} objects have names that {label_set().path.name} does not list, and are "
                     f"unannotated: {_few(unlisted)}")
+    if mesh is not None and plain is not None and len(mesh.vertices) != len(plain.vertices):
+        report.note(f"{scene.label_mesh_path.name} has {len(mesh.vertices)} vertices and {scene.mesh_path.name} "
+                    f"{len(plain.vertices)}; ScanNet's have the same: check that both are of this scene")
     report.compare(scene, mesh)
     return report.findings
 
@@ -187,12 +197,17 @@ def _one_of_each_kind(scene: Scene) -> list[int]:
     return sorted(set(first.values()))
 
 
-def _read_frame(scene: Scene, index: int) -> bool:
-    """Whether any of the frame's pixels is of the scene."""
+class _FrameRead(NamedTuple):
+    """Whether any depth was measured (None without a depth map), and whether any pixel is of the scene."""
+
+    measured: bool | None
+    kept: bool
+
+
+def _read_frame(scene: Scene, index: int) -> _FrameRead:
     scene.read_color(index)
-    scene.read_depth(index)
-    mask = scene.read_mask(index)
-    return mask is None or bool(mask.any())
+    depth, mask = scene.read_depth(index), scene.read_mask(index)
+    return _FrameRead(None if depth is None else bool((depth > 0).any()), mask is None or bool(mask.any()))
 
 
 class _Report:

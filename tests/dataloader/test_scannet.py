@@ -325,5 +325,20 @@ def test_a_depth_folder_without_a_readable_kind_is_told(folder):
 def test_a_scene_without_color_is_still_scannets(folder):
     """Folders `pose` are NSVF's too, whose photographs nobody should look for here."""
     shutil.rmtree(folder / "color")
-    with pytest.raises(UserError, match=r"color holds no images; expected color/N.jpg: extract the scene's .sens file"):
+    with pytest.raises(UserError, match=r"color holds no images; expected color/N.jpg or N.png: extract the"):
         load_scene(folder)
+    (folder / "color").mkdir()
+    (folder / "color" / "0.heic").write_bytes(b"1")
+    with pytest.raises(UserError, match=r"and found 0.heic, which is not read"):
+        load_scene(folder)
+
+
+def test_a_folder_that_is_no_scene_says_what_it_may_be(folder, tmp_path):
+    with pytest.raises(UserError, match=r"scene0000_00/depth is in no known layout.*00 has color and is probably a"):
+        load_scene(folder / "depth")
+    for name, hint in (("a.sens", r"'extract' task"), ("images/0.jpg", "no poses yet: COLMAP")):
+        file = tmp_path / "scans" / name[0] / name
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"1")
+        with pytest.raises(UserError, match=hint):
+            load_scene(tmp_path / "scans" / name[0])

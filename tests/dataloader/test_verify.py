@@ -12,8 +12,11 @@ import torch
 from PIL import Image
 
 from dataloader import add_channel, save_perfception_scene
+from dataloader.mesh import load_mesh
 from dataloader.scene_transform import SceneTransform
+from dataloader.synthesis.scene_folder import write_ply
 from dataloader.task_verify import verify
+from dataloader.verification import verify_scan
 from tests.dataloader.scannet_fixture import write_room_mesh, write_scannet_scene
 from tests.dataloader.scene_exports import random_capture, write_colmap, write_nsvf, write_transforms
 from tests.dataloader.test_view_store import write_store
@@ -186,3 +189,23 @@ def test_nothing_to_check(tmp_path):
 
 def test_real_capture_is_sound(shared_dir):
     assert verify(str(shared_dir), scenes=["hololens_room"], read_images=False)["broken"] == 0
+
+
+def test_depth_maps_of_nothing_and_labels_of_another_mesh_are_noted(data):
+    scan = data / "scans" / "scene0000_00"
+    for path in (scan / "depth").iterdir():
+        Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
+    labelled = next(scan.glob("*labels.ply"))
+    vertices = len(load_mesh(labelled).vertices)
+    _without_a_vertex(next(scan.glob("*_vh_clean_2.ply")))
+    notes = [finding.text for finding in verify_scan(scan) if not finding.broken]
+    assert len(notes) == 2 and "none of its depth maps (24 were read) holds a measurement" in notes[0]
+    assert f"{vertices} vertices" in notes[1] and f"{vertices - 1}; ScanNet's have the same" in notes[1]
+
+
+def _without_a_vertex(path):
+    """The mesh without its last vertex, and the faces that have it."""
+    mesh = load_mesh(path)
+    faces = mesh.faces[(mesh.faces < len(mesh.vertices) - 1).all(1)]
+    vertices = mesh.vertices[:-1].numpy()
+    write_ply(path, vertices, np.zeros((len(vertices), 3), np.uint8), faces.numpy())
