@@ -15,8 +15,9 @@ from dataloader.frame_checks import UNREADABLE
 from dataloader.hold_out import load_held_out
 from dataloader.label_mesh import has_labels, load_label_mesh, unlisted_objects, unread_labels
 from dataloader.mesh import Mesh, load_mesh
+from dataloader.object_groups import group_files
 from dataloader.perfception import FIELD_PREFIX, load_perfception_scene
-from dataloader.scene import SCANNET, Scene
+from dataloader.scene import SCANNET, SCANNETPP, Scene
 from dataloader.scene_layouts import load_scene
 from dataloader.view_dataset import check_labels
 from dataloader.view_store import ViewStore
@@ -92,6 +93,10 @@ def verify_scan(
     if scene.layout != SCANNET and not has_labels(scene):
         if unread := unread_labels(scene):
             report.note(f"its labels are not read: {unread}")
+        elif scene.layout == SCANNETPP and labelled:
+            report.note(f"it has no labels: neither {', '.join(path.name for path in group_files(scene).values())} nor "
+                        f"{scene.label_mesh_path.name} is complete in scans/; 'annotate' needs them: download them, or "
+                        "name the scene in verify.unlabelled")
         report.compare(scene, report.attempt(lambda: load_mesh(scene.mesh_path)) if scene.mesh_path.exists() else None)
         return report.findings
     if scene.mesh_path.exists() or (all(path is None for path in scene.depth_paths) and scene.points is None):

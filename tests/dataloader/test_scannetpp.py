@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import gin
 import numpy as np
@@ -303,3 +304,11 @@ def test_the_table_has_the_benchmarks_classes():
     assert table.num_classes == 101 and table.ids == tuple(range(101)) and len(set(map(tuple, table.colors))) == 101
     assert table.names[1:4] == ("wall", "ceiling", "floor") and table.names[-2:] == ("stapler", "marker")
     assert class_name(1) == "wall"
+
+
+def test_a_scene_without_scans_is_noted_as_unlabelled(folder):
+    """`annotate` refuses it; `verify` does not leave that unsaid."""
+    shutil.rmtree(folder / "scans")
+    notes = [finding.text for finding in verify_scan(folder) if "has no labels" in finding.text]
+    assert len(notes) == 1 and "mesh_aligned_0.05_semantic.ply" in notes[0] and "verify.unlabelled" in notes[0]
+    assert not [finding for finding in verify_scan(folder, labelled=False) if "has no labels" in finding.text]
