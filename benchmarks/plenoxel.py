@@ -2,6 +2,7 @@
 
     python benchmarks/plenoxel.py                  # CPU, and CUDA where there is one
     python benchmarks/plenoxel.py --device cpu --repeats 5 --no-reference
+    python benchmarks/plenoxel.py --device cpu --field FIELD --scan SCAN --no-reference    # a field, its scene's cameras
 
 A time is the median of several runs. On the CPU runs with one thread and with all threads take turns, so that what else
 the machine does meets both. "floor" are the bytes that must move at least once: the voxels that the rays read (their
@@ -24,6 +25,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.fitted import FittedRoom  # noqa: E402
 from benchmarks.scenes import furnished_room, room_rays  # noqa: E402
 from lib.plenoxel import ops, reference  # noqa: E402
 from lib.plenoxel.grid import GridHandle  # noqa: E402
@@ -36,6 +38,19 @@ VOXEL_BYTES = 28 * 4  # density and 27 coefficients
 FOCAL_PER_PIXEL = 578 / 640  # the anchors' camera: 578 px at a width of 640
 CPU_VIEW, CUDA_VIEW = (128, 128), (480, 640)
 FIT_RAYS = {"cpu": [5000], "cuda": [5000, 65536]}
+
+
+class GeneratedRoom:
+    """The furnished room and its eight views, as `FittedRoom` has those of a field."""
+
+    def __init__(self):
+        self.grid = furnished_room()
+
+    def rays(self, view: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return room_rays(view, (height, width), FOCAL_PER_PIXEL * width)
+
+
+Room = GeneratedRoom | FittedRoom
 
 
 class Case(NamedTuple):
@@ -51,8 +66,8 @@ def voxels_read(grid: GridHandle, rays, options: RenderOptions) -> int:
     return int((weights > 0).sum())
 
 
-def render_cases(grid: GridHandle, size: tuple[int, int], device: str) -> list[Case]:
-    rays = tuple(values.to(device) for values in room_rays(1, size, FOCAL_PER_PIXEL * size[1]))
+def render_cases(room: Room, grid: GridHandle, size: tuple[int, int], device: str) -> list[Case]:
+    rays = tuple(values.to(device) for values in room.rays(1, *size))
     label = f"render {size[0]}x{size[1]}"
     cases = []
     for step_size in (0.5, 0.05):
@@ -64,19 +79,25 @@ def render_cases(grid: GridHandle, size: tuple[int, int], device: str) -> list[C
             cases.append(
                 Case(
                     f"{label}, step {step_size}, {'rgb, sh, depth, alpha' if everything else 'rgb'}",
-                    lambda options=options, outputs=outputs: ops.render_rays(grid, *rays, options, outputs),
+                    lambda options=options, outputs=outputs: ops.render_rays(
+                        grid, *rays, options, outputs, image_width=size[1]
+                    ),
                     voxels * (VOXEL_BYTES + 4) + count * floats * 4,
                     (lambda options=options: reference._render_rays(grid, *rays, options))
                     if everything and step_size == 0.5
                     else None,
                 )
             )
+        cases.append(
+            Case(f"{label}, step {step_size}, all of it in scan order",
+                 lambda options=options: ops.render_rays(grid, *rays, options), 0)
+        )  # fmt: skip
     return cases
 
 
-def fit_cases(grid: GridHandle, count: int, device: str) -> list[Case]:
+def fit_cases(room: Room, grid: GridHandle, count: int, device: str) -> list[Case]:
     """A fit step's parts on rays drawn at random from all views, and the whole step."""
-    views = [room_rays(view, (360, 480), FOCAL_PER_PIXEL * 480) for view in range(8)]
+    views = [room.rays(view, 360, 480) for view in range(8)]
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randint(0, 8 * 360 * 480, (count,), generator=generator)
     rays = tuple(torch.cat(values)[chosen].to(device) for values in zip(*views, strict=True))
@@ -129,8 +150,8 @@ def layer_cases(count: int, device: str) -> list[Case]:
     ]  # fmt: skip
 
 
-def other_cases(grid: GridHandle, device: str) -> list[Case]:
-    rays = tuple(values.to(device) for values in room_rays(1, CPU_VIEW, FOCAL_PER_PIXEL * CPU_VIEW[1]))
+def other_cases(room: Room, grid: GridHandle, device: str) -> list[Case]:
+    rays = tuple(values.to(device) for values in room.rays(1, *CPU_VIEW))
     weights = torch.zeros_like(grid.density)
     points = torch.rand(200_000, 3, device=device) * (grid.index.resolution[0] - 1)
     links = grid.index.links
@@ -196,16 +217,18 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: both, where there is CUDA")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--no-reference", action="store_true", help="skip the slow plain PyTorch reference")
+    parser.add_argument("--field", type=Path, help="a fitted field's folder; needs --scan, its scene")
+    parser.add_argument("--scan", type=Path)
     arguments = parser.parse_args()
     devices = [arguments.device] if arguments.device else ["cpu", *["cuda"] * torch.cuda.is_available()]
-    room = furnished_room()
+    room = FittedRoom(arguments.field, arguments.scan, "cpu") if arguments.field else GeneratedRoom()
     for device in devices:
-        grid = room.to(device)
-        cases = render_cases(grid, CPU_VIEW if device == "cpu" else CUDA_VIEW, device)
+        grid = room.grid.to(device)
+        cases = render_cases(room, grid, CPU_VIEW if device == "cpu" else CUDA_VIEW, device)
         for count in FIT_RAYS[device]:
-            cases += fit_cases(grid, count, device) + layer_cases(count, device)
+            cases += fit_cases(room, grid, count, device) + layer_cases(count, device)
         print(f"\n{device}: {len(grid.density):,} voxels")
-        print_table(cases + other_cases(grid, device), device, arguments.repeats, not arguments.no_reference)
+        print_table(cases + other_cases(room, grid, device), device, arguments.repeats, not arguments.no_reference)
 
 
 if __name__ == "__main__":
