@@ -2,7 +2,7 @@
 
     python benchmarks/plenoxel.py                  # CPU, and CUDA where there is one
     python benchmarks/plenoxel.py --device cpu --repeats 5 --no-reference
-    python benchmarks/plenoxel.py --device cpu --field FIELD --scan SCAN --no-reference    # a field, its scene's cameras
+    python benchmarks/plenoxel.py --device cpu --field FIELD --scan SCAN --no-reference   # a fitted field
 
 A time is the median of several runs. On the CPU runs with one thread and with all threads take turns, so that what else
 the machine does meets both. "floor" are the bytes that must move at least once: the voxels that the rays read (their
