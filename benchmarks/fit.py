@@ -3,6 +3,10 @@
     python benchmarks/fit.py SCENE [--device cuda] [--side 540] [--resolution 256] [--steps 6000] [--rays 16384]
                              [--rows "baseline;poses as given;..."] [--given-poses] [--depth-error 0.02]
 
+A row may be several changes, "epsilon 1e-10 + one grid"; the later one counts where both change the same. "train" is
+the PSNR of every ninth photograph that was fitted. With --pictures FOLDER the held-out renders are kept beside their
+photographs and depth.
+
 SCENE is a folder in any layout that `run.py fit` reads. Frames 0, 8, 16, ... in numeric order are held out, unless it
 has splits of its own. Seconds are of the optimisation alone; the frames are read once.
 """
@@ -12,11 +16,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from imageio.v3 import imwrite
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -24,7 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dataloader import Scene, load_scene  # noqa: E402
 from lib.plenoxel.options import RenderOptions  # noqa: E402
 from model import RadianceField  # noqa: E402
-from model.fitting.evaluation import mean_measurements, render_held_out  # noqa: E402
+from model.fitting.evaluation import (  # noqa: E402
+    depth_picture,
+    mean_measurements,
+    render_held_out,
+    side_by_side,
+)
 from model.fitting.fitter import FitOptions, Fitter  # noqa: E402
 from model.fitting.frames import Frames, load_training_frames, split_frames  # noqa: E402
 from model.fitting.options import (  # noqa: E402
@@ -97,6 +107,16 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "ten times the variation in open scenes": Change(open={"variation": (10.0, 10.0)}),
         "usual density rate in open scenes": Change(open={"density_rate": None}),
         "epsilon 1e-10": Change(optimization={"epsilon": 1e-10}),
+        "from a quarter of the resolution": Change(
+            grid={"resolutions": (resolution // 4, resolution // 2, resolution)},
+            optimization={"steps": (steps // 6, steps // 6, steps - 2 * (steps // 6))},
+        ),
+        "from an eighth of the resolution": Change(
+            grid={"resolutions": (resolution // 8, resolution // 4, resolution // 2, resolution)},
+            optimization={"steps": (steps // 8, steps // 8, steps // 4, steps - steps // 2)},
+        ),
+        "fog of 0.001": Change(grid={"unknown_opacity": 0.001}),
+        "density rate 24 in open scenes": Change(open={"density_rate": (24.0, 0.5)}),
         "3 nested grids": Change(open={"nested": 3}),
         "5 nested grids": Change(open={"nested": 5}),
         "fog before open cameras": Change(open={"clearance": 0.0, "near": 0.0}),
@@ -118,6 +138,14 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
     }
 
 
+def combine(rows: dict[str, Change], name: str) -> Change:
+    """The change of one row, or of several joined by " + "."""
+    parts = [rows[part] for part in name.split(" + ")]
+    groups = [group.name for group in fields(Change) if group.name != "exposure"]
+    merged = {group: {key: value for part in parts for key, value in getattr(part, group).items()} for group in groups}
+    return Change(**merged, exposure=all(part.exposure for part in parts))
+
+
 def spoil_depth(depths: Tensor, error: float) -> Tensor:
     """Depth maps that are wrong by the share ``error`` everywhere, and by as much again from region to region."""
     generator = torch.Generator().manual_seed(0)
@@ -127,16 +155,25 @@ def spoil_depth(depths: Tensor, error: float) -> Tensor:
 
 
 def fit_and_measure(
-    scene: Scene, frames: Frames, held_out: list[int], options: FitOptions, data: FitData
-) -> tuple[dict[str, float | None], Fitter]:
-    """Fit once; returns the means over the held-out frames, and the fitter."""
+    scene: Scene, frames: Frames, indices: tuple[list[int], list[int]], options: FitOptions, data: FitData,
+    pictures: Path | None = None,
+) -> tuple[dict[str, float | None], float | None, Fitter]:
+    """Fit once; returns the means over the held-out frames, the PSNR of some training frames, and the fitter."""
     fitter, placement = prepare_fitter(scene, frames, data, options)
     fitter.run()
     if frames.images.device.type == "cuda":
         torch.cuda.synchronize()
     radiance_field = RadianceField(fitter.grid, placement.transform(), fitter.capture())
-    views = render_held_out(radiance_field, scene, held_out, frames.size, options.rendering)
-    return mean_measurements([view.measurements() for view in views]), fitter
+    fitted, measured = [], []
+    for view in render_held_out(radiance_field, scene, indices[0][::9], frames.size, options.rendering):
+        fitted.append(view.measurements())
+    for view in render_held_out(radiance_field, scene, indices[1], frames.size, options.rendering):
+        measured.append(view.measurements())
+        if pictures is not None:
+            pictures.mkdir(parents=True, exist_ok=True)
+            picture = torch.cat((side_by_side(view), depth_picture(view.depth)), dim=2)
+            imwrite(pictures / f"{Path(view.frame).stem}.jpg", picture.permute(1, 2, 0).numpy())
+    return mean_measurements(measured), mean_measurements(fitted)["psnr"], fitter
 
 
 def main() -> None:
@@ -148,13 +185,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--rays", type=int, default=16384)
     parser.add_argument("--rows", help="names of rows, with semicolons between (default: all)")
+    parser.add_argument("--pictures", type=Path, help="folder for pictures of the held-out views, a folder a row")
     parser.add_argument("--given-poses", action="store_true", help="no row refines poses")
     parser.add_argument("--depth-error", type=float, default=0.0, help="make measured depth wrong by this share")
     arguments = parser.parse_args()
 
     rows = changes(arguments.resolution, arguments.steps)
     chosen = arguments.rows.split(";") if arguments.rows else list(rows)
-    if unknown := [name for name in chosen if name not in rows]:
+    if unknown := [part for name in chosen for part in name.split(" + ") if part not in rows]:
         parser.error(f"no row is called {unknown[0]!r}; there are: {'; '.join(rows)}")
     data = FitData(max_image_side=arguments.side)
     scene = load_scene(arguments.scene, RenderOptions().background_brightness)
@@ -162,16 +200,17 @@ def main() -> None:
     frames = load_training_frames(scene, data, choose_device(arguments.device))
     if arguments.depth_error:
         frames.depths = spoil_depth(frames.depths, arguments.depth_error)
-    _, held_out = split_frames(scene.frames, data, scene.splits)
+    training, held_out = split_frames(scene.frames, data, scene.splits)
     print(f"{scene.name}: {len(frames)} training frames of {frames.size}, {len(held_out)} held out, read in "
           f"{time.perf_counter() - started:.1f} s")
     print(f"{arguments.resolution}^3 voxels, {arguments.steps} steps of {arguments.rays} rays")
-    print(f"{'':50s} {'PSNR':>6s} {'SSIM':>6s} {'given':>6s} {'neutral':>8s} {'voxels':>9s} {'seconds':>8s}")
+    print(f"{'':50s} {'PSNR':>6s} {'SSIM':>6s} {'given':>6s} {'neutral':>8s} {'train':>6s} "
+          f"{'voxels':>9s} {'seconds':>8s}")
     levels = {"resolutions": (arguments.resolution // 2, arguments.resolution)}
     steps = (arguments.steps // 3, arguments.steps - arguments.steps // 3)
     given_poses = {"rounds": 0} if arguments.given_poses else {}
     for name in chosen:
-        change = rows[name]
+        change = combine(rows, name)
         options = FitOptions(
             replace(FitGrid(), **{**levels, **change.grid}),
             replace(FitOptimization(), **{"steps": steps, "rays_per_step": (arguments.rays,), **change.optimization}),
@@ -180,9 +219,12 @@ def main() -> None:
             background=replace(FitBackground(), **change.background),
             open=replace(FitOpen(), **change.open),
         )
-        mean, fitter = fit_and_measure(scene, frames, held_out, options, replace(data, exposure=change.exposure))
+        folder = arguments.pictures and arguments.pictures / name.replace(" ", "_").replace("/", "_")
+        mean, train, fitter = fit_and_measure(
+            scene, frames, (training, held_out), options, replace(data, exposure=change.exposure), folder
+        )
         print(f"{name:50s} {mean['psnr']:6.2f} {mean['ssim']:6.3f} {mean['psnr_given_pose']:6.2f} "
-              f"{mean['psnr_neutral']:8.2f} "
+              f"{mean['psnr_neutral']:8.2f} {train:6.2f} "
               f"{fitter.grid.num_voxels:9d} {fitter.seconds:8.1f}", flush=True)
 
 
