@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from lib.library import load_library
+
+load_library(Path(__file__).parent)
 
 EMPTY = -1
 _LARGEST_SIDE = 1 << 24  # coordinates of voxels are exact in float32; also in csrc/binding.h

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lib.library import load_library
 from lib.plenoxel.index import VoxelIndex
 from lib.plenoxel.options import RenderOptions, option_numbers
 from lib.plenoxel.outputs import OUTPUTS, RayOutputs, named_outputs, output_bits
 from utils.spherical_harmonics import BASIS_SIZE
 
+load_library(Path(__file__).parent)
 _LEAST_COLOR = 1e-4  # far above the rounding of a colour
 
 

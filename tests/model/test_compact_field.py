@@ -37,9 +37,11 @@ def test_stored_fields_come_back_exactly(tmp_path, bits, device):
     assert found.grid.background is field.grid.background and found.transform is field.transform
     assert found.grid.device == field.grid.device
     assert torch.equal(found.grid.handle.quantization, field.grid.handle.quantization)
-    if device == "cuda":
-        assert all(torch.equal(one, other) for one, other in
-                   zip(found.grid.handle.packed, field.grid.handle.packed, strict=True))  # fmt: skip
+    if device == "cuda":  # the order of its cells differs from time to time
+        packed, expected = found.grid.handle.packed, field.grid.handle.packed
+        assert torch.equal(packed.rows, expected.rows) and packed.rows.dtype == torch.uint8
+        assert packed.cells.shape == expected.cells.shape and packed.clamps == expected.clamps
+        assert torch.equal(packed.cells.unique(dim=0), expected.cells.unique(dim=0))
 
 
 def test_nested_grids_come_back_exactly(tmp_path):

@@ -199,7 +199,8 @@ def test_unseen_pixels_count_for_nothing_when_fused(device):
     views = torch.rand(1, 3, 30, 42, generator=torch.Generator().manual_seed(0))
     other = torch.where(seen, views, 1 - views)
     fused = [fuse_views(grid, values, pose[None], K[None], (30, 42), transform, lens=lens) for values in (views, other)]
-    assert torch.equal(*fused) and fused[0].any()
+    torch.testing.assert_close(*fused)  # a GPU adds in any order
+    assert fused[0].any()
     origins, directions = grid_rays(grid, pose[None], K[None], (30, 42), lens)
     missed = render_rays(grid, origins[0][~seen], directions[0][~seen], RenderOptions(), outputs=("alpha", "sh"))
     assert not missed.alpha.any() and not missed.sh.any()
