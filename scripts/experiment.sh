@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
 # The experiment of docs/experiment.md: generated rooms, fields, views, and every row of configs/exp with several seeds.
 #   bash scripts/experiment.sh [--work FOLDER] [--rows "ROW ..."] [--seeds "0 1 2"] [--lanes 4] [--workers 8]
-#                              [--minutes N] [--small] [--fused]
+#                              [--rates "1e-3 3e-3 1e-2"] [--minutes N] [--small] [--fused]
 # The table goes to FOLDER/table; its baseline is the first of the rows. What is finished is not repeated.
 # --minutes starts no new run after that time, waits for those that run, and exits with 4: call it again to go on.
-# --lanes: trainings at a time; --workers: rooms at a time. --small: a few small rooms and epochs, for two CPU cores.
+# --lanes: trainings at a time, spread over the machine's GPUs; --workers: rooms at a time. Rows that need no novel views are
+# trained while these are made. --small: a few small rooms and epochs, for two CPU cores.
+# --rates: each family of networks (enet, segformer, efficientnet) is first trained on its colour row with each of these learning
+# rates, with a seed of its own; all its rows then take the one with the best mIoU on the validation rooms.
 # --fused: each row's predictions are also scored as fused in the test rooms' fields: further rows of the table.
 # Rows self_training* come last: their labels are predicted by the networks of half_of_the_rooms*, which are trained first.
 
 set -euo pipefail
-work=outputs/experiment seeds="0 1 2" lanes=1 workers=0 minutes=100000 small="" fused=False
-rows="rendered_rgb camera_rgb rendered_rgb_sh novel_rgb novel_rgb_sh rendered_rgb_geometry rendered_rgb_sh_geometry \
-camera_rgb_blurred camera_rgb_randomised half_of_the_rooms novel_rgb_weighted novel_rgb_masked novel_rgb_balanced \
-novel_rgb_sh_weighted rendered_rgb_sh_gravity rendered_rgb_flat novel_rgb_flat rendered_rgb_sh_concat rendered_rgb_sh_conv_concat segformer_rgb segformer_rgb_sh \
-self_training_rgb"
+work=outputs/experiment seeds="0 1 2" lanes=1 workers=0 minutes=100000 small="" fused=False rates=""
+rows="rendered_rgb rendered_rgb_geometry rendered_rgb_sh camera_rgb novel_rgb novel_rgb_sh rendered_rgb_sh_geometry \
+camera_rgb_blurred camera_rgb_randomised half_of_the_rooms live_rgb_sh live_jittered_rgb_sh live_fresh_rgb_sh \
+live_jittered_rgb_geometry novel_rgb_weighted novel_rgb_masked novel_rgb_balanced novel_rgb_annealed novel_rgb_geometry \
+novel_rgb_sh_weighted rendered_rgb_sh_gravity rendered_rgb_flat novel_rgb_flat rendered_rgb_sh_concat \
+rendered_rgb_sh_conv_concat segformer_rgb segformer_rgb_sh self_training_rgb"
 while [ $# -gt 0 ]; do
     case "$1" in
         --work) work="$2"; shift 2 ;;
@@ -21,6 +25,7 @@ while [ $# -gt 0 ]; do
         --seeds) seeds="$2"; shift 2 ;;
         --lanes) lanes="$2"; shift 2 ;;
         --workers) workers="$2"; shift 2 ;;
+        --rates) rates="$2"; shift 2 ;;
         --minutes) minutes="$2"; shift 2 ;;
         --small) small=1; shift ;;
         --fused) fused=True; shift ;;
@@ -34,84 +39,177 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$SSIR_ROOT"
 case "$work" in /*) ;; *) work="$OLDPWD/$work" ;; esac
 deadline=$((SECONDS + minutes * 60))
-export PYTHON work small fused
+mkdir -p "$work/lanes" "$work/rates"
+IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | paste -sd, || true)}"
 
-run() {
-    local extra=()
+run() {  # the stage $1, of a network of $family, if any
+    local extra=() config
     [ -z "$small" ] || extra=(--ginc configs/benchmark/small.gin)
-    [ ! -f "${family:-}" ] || extra+=(--ginc "$family")
-    "$PYTHON" run.py "$1" --resume "${@:2}" --ginc configs/benchmark/benchmark.gin "${extra[@]}" \
+    for config in "configs/benchmark/${family:-}.gin" "$work/rates/${family:-}.gin"; do
+        [ ! -f "$config" ] || extra+=(--ginc "$config")
+    done
+    "$PYTHON" run.py "$1" --resume "${@:2}" --ginc configs/benchmark/benchmark.gin ${extra[@]+"${extra[@]}"} \
         --ginb "DATA = '$work/data'" --ginb "WORK = '$work'"
 }
-export -f run
-in_time() {
-    [ $SECONDS -lt $deadline ] || { wait; echo "stopped after $minutes minutes; run the same command to go on"; exit 4; }
+late() { [ $SECONDS -ge $deadline ]; }
+stop() {
+    wait
+    echo "stopped after $minutes minutes; run the same command to go on"
+    exit 4
 }
-scenes() { run "$1" "${@:2}" --ginb "SceneWorkers.count = $workers" --ginb "SceneWorkers.cores = 2"; }
+scenes() {
+    ! late || stop
+    run "$1" "${@:2}" --ginb "SceneWorkers.count = $workers" --ginb "SceneWorkers.cores = 2"
+}
+# Jobs in the background: what fails is written down, since one that ends between two looks would go unnoticed. Other rows go on.
+failed="$work/failed"
+rm -f "$failed"
+job() { "$@" || echo "$*" >>"$failed"; }
+check() {
+    [ -s "$failed" ] || return 0
+    wait
+    echo "error: failed: $(paste -sd ';' "$failed"); the message is above, or in a log of $work" >&2
+    exit 1
+}
+training_jobs() { jobs -rp | grep -vxc "${novel:-none}" || true; }
+start() {  # a training and its test in a free lane: ROW SEED [RATE]
+    while [ "$(training_jobs)" -ge "$lanes" ]; do wait -n || true; done
+    ! late || stop
+    job in_a_lane "$@" &
+}
+all_done() { while [ "$(training_jobs)" -gt 0 ]; do wait -n || true; done; }
 
-counts=(96 16 24)
-[ -z "$small" ] || counts=(8 2 4)
-first=0
-for part in 0 1 2; do
-    palette=second
-    [ $part -gt 0 ] || palette=first
-    run synthesize --ginc configs/stage/synthesize.gin --ginb "RoomOptions.palette = '$palette'" \
-        --ginb "synthesize.first = $first" --ginb "synthesize.rooms = ${counts[$part]}" \
-        --ginb "SceneWorkers.count = $((workers * 2))"
-    first=$((first + counts[part]))
-done
-for task in fit render annotate; do
-    in_time
-    scenes "$task" --ginc "configs/stage/$task.gin"
-done
-if [[ " $rows" == *" novel"* ]]; then
-    for task in analyze sample filter; do
-        in_time
-        scenes "$task" --ginc "configs/stage/$task.gin"
+in_a_lane() {
+    local lane
+    while true; do
+        for ((lane = 0; lane < lanes; lane++)); do
+            exec {lock}>"$work/lanes/$lane"
+            ! flock -n "$lock" || break 2
+            exec {lock}>&-
+        done
+        sleep 1  # trainings of an earlier call still run
     done
-    for task in render annotate; do
-        in_time
-        scenes "$task" --ginc "configs/stage/$task.gin" --ginc configs/stage/novel_views.gin
-    done
-    in_time
-    scenes rate --ginc configs/stage/rate.gin
-fi
-
+    [ ${#gpus[@]} -lt 2 ] || export CUDA_VISIBLE_DEVICES="${gpus[lane % ${#gpus[@]}]}"
+    train_and_test "$@"
+}
 train_and_test() {
-    local row="$1" seed="$2" family="configs/benchmark/${1%%_*}.gin" stages="train test" more=()
-    if [[ "$row" == self_training* ]]; then
+    local row="$1" seed="$2" rate="${3:-}" name="${1}_$2" stages="train test" more=() log="$work/runs_$1.log" family task
+    family=$(family_of "$row")
+    if [ -n "$rate" ]; then
+        name="rate_${row}_$rate" stages=train
+        more=(--ginb "OptimizerOptions.learning_rate = $rate")
+    elif [[ "$row" == self_training* ]]; then
         stages="fuse train test"
         more=(--ginb "TEACHER = '$(teacher_of "$row")_$seed'")
     fi
     for task in $stages; do
-        run "$task" --ginc "configs/stage/$task.gin" --ginc "configs/exp/$row.gin" --ginb "ROW = '${row}_$seed'" \
-            --ginb "SEED = $seed" --ginb "test.fused = $fused" ${more[@]+"${more[@]}"} \
-            >>"$work/runs_$row.log" 2>&1 || { echo "error: $task of $row with seed $seed failed; see $work/runs_$row.log"; return 1; }
+        run "$task" --ginc "configs/stage/$task.gin" --ginc "configs/exp/$row.gin" --ginb "ROW = '$name'" --ginb "SEED = $seed" \
+            --ginb "test.fused = $fused" ${more[@]+"${more[@]}"} >>"$log" 2>&1 ||
+            { echo "error: $task of $row with seed $seed failed; see $log" >&2; return 1; }
     done
-    echo "$row, seed $seed: done after $SECONDS s"
+    echo "$name: done after $SECONDS s"
 }
+family_of() { case "$1" in segformer* | efficientnet*) echo "${1%%_*}" ;; *) echo enet ;; esac; }
 teacher_of() { [ "$1" = self_training_geometry ] && echo half_of_the_rooms_geometry || echo half_of_the_rooms; }
 all_of() {
-    local seed row
-    for seed in $seeds; do
-        for row in "$@"; do
-            in_time
-            while [ "$(jobs -rp | wc -l)" -ge "$lanes" ]; do wait -n || exit 1; done
-            train_and_test "$row" "$seed" &
-        done
+    local row seed
+    for row in "$@"; do
+        for seed in $seeds; do start "$row" "$seed"; done
     done
-    while [ -n "$(jobs -rp)" ]; do wait -n || exit 1; done
 }
-labelled=() self_labelled=()
+find_rates() {  # for every family that has a row
+    local row rate families=(rendered_rgb)
+    [[ " $rows" != *" segformer"* ]] || families+=(segformer_rgb)
+    [[ " $rows" != *" efficientnet"* ]] || families+=(efficientnet_rgb)
+    for row in "${families[@]}"; do
+        [ ! -f "$work/rates/$(family_of "$row").gin" ] || continue
+        for rate in $rates; do start "$row" 100 "$rate"; done
+    done
+    all_done
+    check
+    for row in "${families[@]}"; do
+        [ -f "$work/rates/$(family_of "$row").gin" ] || choose_rate "$row" "$(family_of "$row")"
+    done
+}
+choose_rate() {
+    "$PYTHON" - "$work" "$@" $rates <<'PYTHON'
+import json, sys
+from pathlib import Path
+
+work, row, family, *rates = sys.argv[1:]
+files = {rate: Path(work) / f"runs/rate_{row}_{rate}/training/results.json" for rate in rates}
+scores = {rate: json.loads(file.read_text())["validation"]["mean_iou"] or 0 for rate, file in files.items()}
+best = max(scores, key=scores.get)
+told = ", ".join(f"{rate}: {100 * score:.1f}" for rate, score in scores.items())
+text = f"# mIoU of {row} on the validation rooms by learning rate: {told}\nOptimizerOptions.learning_rate = {best}\n"
+(Path(work) / f"rates/{family}.gin").write_text(text)
+print(f"learning rate of {family}: {best} ({told})")
+PYTHON
+}
+novel_views() {
+    local task
+    for task in analyze sample filter; do scenes "$task" --ginc "configs/stage/$task.gin" || return; done
+    for task in render annotate; do
+        scenes "$task" --ginc "configs/stage/$task.gin" --ginc configs/stage/novel_views.gin || return
+    done
+    scenes rate --ginc configs/stage/rate.gin
+}
+
+counts=(96 16 24)
+[ -z "$small" ] || counts=(8 2 4)
+total=$((counts[0] + counts[1] + counts[2]))
+first=0
+for part in 0 1 2; do
+    palette=second
+    [ $part -gt 0 ] || palette=first
+    making=(run synthesize --ginc configs/stage/synthesize.gin --ginb "RoomOptions.palette = '$palette'"
+        --ginb "synthesize.first = $first" --ginb "synthesize.rooms = ${counts[part]}"
+        --ginb "SceneWorkers.count = $(((workers * 2 * counts[part] + total - 1) / total))")
+    if [ "$workers" -eq 0 ]; then
+        "${making[@]}"
+    else  # all three at a time, since each starts its workers
+        job "${making[@]}" &
+    fi
+    first=$((first + counts[part]))
+done
+all_done
+check
+for task in fit render annotate; do
+    scenes "$task" --ginc "configs/stage/$task.gin"
+done
+
+plain=() novel_rows=() taught=() self_labelled=()
 for row in $rows; do
-    case "$row" in self_training*) self_labelled+=("$row") ;; *) labelled+=("$row") ;; esac
+    case "$row" in
+        self_training*) self_labelled+=("$row") ;;
+        *novel*) novel_rows+=("$row") ;;
+        *) plain+=("$row") ;;
+    esac
 done
 for row in ${self_labelled[@]+"${self_labelled[@]}"}; do
-    [[ " ${labelled[*]-} " == *" $(teacher_of "$row") "* ]] || labelled+=("$(teacher_of "$row")")
+    [[ " ${plain[*]-} " == *" $(teacher_of "$row") "* ]] || taught+=("$(teacher_of "$row")")
 done
-export -f train_and_test teacher_of
-all_of "${labelled[@]}"
+novel=""
+if [ ${#novel_rows[@]} -gt 0 ]; then
+    if [ "$lanes" -gt 1 ]; then
+        job novel_views >"$work/novel_views.log" 2>&1 &
+        novel=$!
+    else
+        novel_views
+    fi
+fi
+[ -z "$rates" ] || find_rates
+all_of ${plain[@]+"${plain[@]}"} ${taught[@]+"${taught[@]}"}
+if [ -n "$novel" ]; then
+    wait "$novel" || true
+    novel=""
+    [ ! -s "$failed" ] || ! grep -q novel_views "$failed" || check
+fi
+all_of ${novel_rows[@]+"${novel_rows[@]}"}
+all_done
 all_of ${self_labelled[@]+"${self_labelled[@]}"}
-in_time
+all_done
+check
+! late || stop
 run compare --ginc configs/stage/compare.gin --ginb "compare.results_dir = '$work/results'" --ginb "compare.rows = [$(
     for row in $rows; do printf "'%s'," "$row"; done)]" --ginb "compare.baseline = '${rows%% *}'"

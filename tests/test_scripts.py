@@ -132,3 +132,34 @@ def test_experiment_labels_by_the_teachers_network_before_the_student_is_trained
     assert all("test.fused = True" in line and "SEED = 7" in line and "small.gin" in line for line in runs[6:-1])
     assert all("TEACHER = 'half_of_the_rooms_7'" in line for line in runs[-4:-1])
     assert "compare.rows = ['rendered_rgb','self_training_rgb',]" in runs[-1]
+
+
+def test_experiment_makes_novel_views_beside_trainings_and_searches_rates_first(call, tmp_path):
+    (tmp_path / "elsewhere" / "out").mkdir()
+    given = ("experiment.sh", "--work", "out", "--rows", "rendered_rgb novel_rgb segformer_rgb", "--seeds", "7 8")
+    more = ("--lanes", "3", "--workers", "4", "--rates", "1e-3 3e-3")
+    runs = [line.split(" run.py ")[1] for line in call(*given, *more) if " run.py " in line]
+    made = [line.split()[0] for line in runs]
+    assert made.count("synthesize") == 3 and sorted(line.split("rooms = ")[1][:2] for line in runs[:3]) == [
+        "16", "24", "96"]  # fmt: skip
+    trained = [line.split("ROW = '")[1].split("'")[0] for line in runs if line.startswith("train ")]
+    searched = {f"rate_{row}_{rate}" for row in ("rendered_rgb", "segformer_rgb") for rate in ("1e-3", "3e-3")}
+    assert set(trained[:4]) == searched and all(("test " in line) <= ("rate_" not in line) for line in runs)
+    rows = ("rendered_rgb", "novel_rgb", "segformer_rgb")
+    assert set(trained[4:]) == {f"{row}_{seed}" for row in rows for seed in (7, 8)}
+    novel = next(place for place, line in enumerate(runs) if "'novel_rgb_" in line)
+    assert made.index("rate") < novel and {"analyze", "sample", "filter"} < set(made[:novel]) and made[-1] == "compare"
+    assert all("learning_rate" not in line for line in runs if "rate_" not in line)
+    runs = call(*given, *more, refused="run.py rate", code=1)
+    assert "novel_views" in call.errors
+    assert not any("exp/novel_rgb" in line or "run.py compare" in line for line in runs)
+
+
+def test_experiment_compares_nothing_where_a_training_failed(call, tmp_path):
+    (tmp_path / "elsewhere" / "out").mkdir()
+    given = ("experiment.sh", "--work", "out", "--rows", "rendered_rgb camera_rgb live_rgb_sh", "--seeds", "7")
+    for lanes in ("1", "2"):
+        calls = call(*given, "--lanes", lanes, refused="exp/camera_rgb.gin", code=1)
+        runs = [line for line in calls if " run.py " in line]
+        assert any("run.py test" in line and "live_rgb_sh_7" in line for line in runs)  # other rows go on
+        assert not any("run.py compare" in line for line in runs) and "in_a_lane camera_rgb 7" in call.errors
