@@ -4,8 +4,8 @@
 #                              [--rates "1e-3 3e-3 1e-2"] [--minutes N] [--small] [--fused]
 # The table goes to FOLDER/table; its baseline is the first of the rows. What is finished is not repeated.
 # --minutes starts no new run after that time, waits for those that run, and exits with 4: call it again to go on.
-# --lanes: trainings at a time, spread over the machine's GPUs; --workers: rooms at a time. Rows that need no novel views are
-# trained while these are made. --small: a few small rooms and epochs, for two CPU cores.
+# --lanes: trainings at a time, spread over the machine's GPUs; --workers: rooms at a time. Novel views are made while rows
+# before the first that needs them are trained. --small: a few small rooms and epochs, for two CPU cores.
 # --rates: each family of networks (enet, segformer, efficientnet) is first trained on its colour row with each of these learning
 # rates, with a seed of its own; all its rows then take the one with the best mIoU on the validation rooms.
 # --fused: each row's predictions are also scored as fused in the test rooms' fields: further rows of the table.
@@ -114,6 +114,7 @@ teacher_of() { [ "$1" = self_training_geometry ] && echo half_of_the_rooms_geome
 all_of() {
     local row seed
     for row in "$@"; do
+        [[ "$row" != *novel* ]] || novel_views_done
         for seed in $seeds; do start "$row" "$seed"; done
     done
 }
@@ -155,6 +156,13 @@ novel_views() {
     scenes rate --ginc configs/stage/rate.gin
 }
 
+novel_views_done() {
+    [ -n "$novel" ] || return 0
+    wait "$novel" || true
+    novel=""
+    ! grep -qs novel_views "$failed" || check
+}
+
 counts=(96 16 24)
 [ -z "$small" ] || counts=(8 2 4)
 total=$((counts[0] + counts[1] + counts[2]))
@@ -178,19 +186,15 @@ for task in fit render annotate; do
     scenes "$task" --ginc "configs/stage/$task.gin"
 done
 
-plain=() novel_rows=() taught=() self_labelled=()
+labelled=() self_labelled=()
 for row in $rows; do
-    case "$row" in
-        self_training*) self_labelled+=("$row") ;;
-        *novel*) novel_rows+=("$row") ;;
-        *) plain+=("$row") ;;
-    esac
+    case "$row" in self_training*) self_labelled+=("$row") ;; *) labelled+=("$row") ;; esac
 done
 for row in ${self_labelled[@]+"${self_labelled[@]}"}; do
-    [[ " ${plain[*]-} " == *" $(teacher_of "$row") "* ]] || taught+=("$(teacher_of "$row")")
+    [[ " ${labelled[*]-} " == *" $(teacher_of "$row") "* ]] || labelled+=("$(teacher_of "$row")")
 done
 novel=""
-if [ ${#novel_rows[@]} -gt 0 ]; then
+if [[ " $rows" == *novel* ]]; then
     if [ "$lanes" -gt 1 ]; then
         job novel_views >"$work/novel_views.log" 2>&1 &
         novel=$!
@@ -199,13 +203,7 @@ if [ ${#novel_rows[@]} -gt 0 ]; then
     fi
 fi
 [ -z "$rates" ] || find_rates
-all_of ${plain[@]+"${plain[@]}"} ${taught[@]+"${taught[@]}"}
-if [ -n "$novel" ]; then
-    wait "$novel" || true
-    novel=""
-    [ ! -s "$failed" ] || ! grep -q novel_views "$failed" || check
-fi
-all_of ${novel_rows[@]+"${novel_rows[@]}"}
+all_of ${labelled[@]+"${labelled[@]}"}
 all_done
 all_of ${self_labelled[@]+"${self_labelled[@]}"}
 all_done
