@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
 
 from lib.plenoxel.options import RenderOptions
+from model.fitting.similarity import mirrored, similarity_map
 from model.radiance_field import RadianceField
 from utils.cameras import scale_intrinsics
 from utils.threads import ordered_map
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _DEPTH_STEP = 0.25
-_C1, _C2 = 0.01**2, 0.03**2
 
 
 @dataclass
@@ -67,23 +66,12 @@ def psnr(image: Tensor, target: Tensor, valid: Tensor | None = None) -> float:
 def ssim(image: Tensor, target: Tensor, valid: Tensor | None = None) -> float:
     """Structural similarity of images ``[3, H, W]`` (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5).
 
-    As torchmetrics computes it, whose import takes longer than many fits. In double precision, because GPUs round
-    convolutions of float32 to ten bits, which is too little for variances. Of windows whose centre is ``valid [H, W]``;
+    As torchmetrics computes it, whose import takes longer than many fits. Of windows whose centre is ``valid [H, W]``;
     what is not counts as equal within them.
     """
-    image, target = image.double(), target.double()
     if valid is not None:
         target = torch.where(valid, target, image)
-    offset = torch.arange(-5, 6, dtype=image.dtype, device=image.device)
-    window = torch.exp(-(offset**2) / (2 * 1.5**2))
-    window = window / window.sum()
-    stack = torch.stack((image, target, image**2, target**2, image * target)).flatten(0, 1)[:, None]
-    stack = pad(stack, (5, 5, 5, 5), mode="reflect")
-    blurred = conv2d(conv2d(stack, window[None, None, :, None]), window[None, None, None])
-    x, y, xx, yy, xy = blurred.unflatten(0, (5, -1))
-    luminance = (2 * x * y + _C1) / (x**2 + y**2 + _C1)
-    structure = (2 * (xy - x * y) + _C2) / ((xx - x**2).clamp(min=0) + (yy - y**2).clamp(min=0) + _C2)
-    similarity = luminance * structure
+    similarity = similarity_map(mirrored(image.double()), mirrored(target.double()))
     return float(similarity.mean() if valid is None else similarity[..., valid].mean())
 
 

@@ -202,7 +202,7 @@ class Fitter:
     def _run_draw(self, level: int) -> None:
         rays_per_step = self.options.rays_per_step(level)
         steps = min(STEPS_PER_DRAW, sum(self.options.optimization.steps[: level + 1]) - self.step)
-        rays = self.sampler.draw(steps * rays_per_step)
+        rays = self._draw(steps, rays_per_step)
         if self._free:
             rays = replace(rays, distances=torch.full_like(rays.colors[:, 0], self._free))
         targets = self.exposure.to_field(rays.colors, rays.frames)
@@ -221,6 +221,19 @@ class Fitter:
         self._errors_of += len(targets)
         self.exposure.observe(rendered, rays.colors, rays.frames)
         self.exposure.update()
+
+    def _draw(self, steps: int, rays_per_step: int) -> RayBatch:
+        """The rays of so many steps; the last ones of each are patches, where structure counts."""
+        weights = self.options.regularization
+        patches, side = weights.patches(rays_per_step), weights.structure_side
+        if not patches:
+            return self.sampler.draw(steps * rays_per_step)
+        alone, together = rays_per_step - patches * side**2, patches * side**2
+        single, squares = self.sampler.draw(steps * alone), self.sampler.draw_patches(steps * patches, side)
+        return RayBatch.together([
+            batch.part(slice(step * count, (step + 1) * count))
+            for step in range(steps) for batch, count in ((single, alone), (squares, together))
+        ])
 
     def _backgrounds(self, rays: RayBatch, steps: int) -> list[float | None]:
         """A new grey level in each step behind transparent pixels, or fog of the one level would fit as well.

@@ -11,6 +11,7 @@ from model.fitting.background import BackgroundOptimizer
 from model.fitting.options import FitOptimization, FitRegularization
 from model.fitting.ray_sampler import RayBatch
 from model.fitting.schedule import log_linear
+from model.fitting.similarity import structure_gradient
 from model.grid import PlenoxelGrid
 
 
@@ -37,6 +38,7 @@ class GridOptimizer:
         self.grid, self.generator = grid, generator
         self._optimization, self._regularization, self._rendering = optimization, regularization, rendering
         self._total_steps, self._background = total_steps, background
+        self._rays = 1  # in the last step
         self._cells = grid.handle.index.total_voxels
         self._variation_cells = min(self._cells, max(1, int(self._cells * regularization.tv_fraction)))
         self._losses = {
@@ -53,14 +55,18 @@ class GridOptimizer:
     def step(self, index: int, rays: RayBatch, targets: Tensor, background: float | None = None) -> Tensor:
         """Run step number ``index`` on these rays; returns the colours ``[B, 3]`` rendered before it.
 
+        The last rays are patches, where ``FitRegularization.structure`` is not 0.
         ``background`` is the grey level behind all in this step, where it is not the rendering options'.
         """
         if self._background is None:
+            targets = self._with_structure(rays, targets, background)
             rgb = self._add_ray_gradients(rays, targets, background)
         else:
             behind, transmittance = self._background.render(rays, background), torch.empty_like(targets[:, 0])
+            targets = self._with_structure(rays, targets, behind)
             rgb = self._add_ray_gradients(rays, targets, behind, transmittance)
             self._background.update(index, transmittance[:, None] * (rgb - targets) * (2 / targets.numel()))
+        self._rays = len(targets)
         self._update(index)
         return rgb
 
@@ -71,6 +77,26 @@ class GridOptimizer:
         delay = index / options.delay_steps if options.delay_steps else 1.0
         density_rate = log_linear(*options.density_rate, progress, delay, options.delay_factor)
         return density_rate, log_linear(*options.sh_rate, progress, delay, options.delay_factor)
+
+    def _with_structure(self, rays: RayBatch, targets: Tensor, background: Tensor | float | None) -> Tensor:
+        """Targets whose squared error has the gradient of the targets' own, and that of the patches' dissimilarity."""
+        weights = self._regularization
+        count = weights.patches(len(targets)) * weights.structure_side**2
+        if not count:
+            return targets
+        patches = rays.part(slice(len(targets) - count, None))
+        # With values that take gradients a GPU renders from the grid itself, and not from a copy that it had to pack.
+        grid = self.grid.handle.with_values(self.grid.density.detach().requires_grad_())
+        with torch.enable_grad():
+            seen = ops.render_rays(grid, patches.origins, patches.directions, self._rendering, ("rgb", "alpha"))
+        rgb, left = seen.rgb.detach(), 1 - seen.alpha.detach()[:, None]
+        if background is not None:
+            behind = background[-count:] if isinstance(background, Tensor) else background
+            rgb = rgb + left * (behind - self._rendering.background_brightness)
+        gradient = structure_gradient(rgb, targets[-count:], weights.structure_side)
+        changed = targets.clone()
+        changed[-count:] -= gradient * (weights.structure * targets.numel() / 2)
+        return changed
 
     def _add_ray_gradients(
         self, rays: RayBatch, targets: Tensor, background: Tensor | float | None, transmittance: Tensor | None = None
@@ -85,6 +111,7 @@ class GridOptimizer:
         weights, options = self._regularization, self._optimization
         progress = index / max(1, self._total_steps - 1)
         count = self._variation_cells
+        self._hold_view_dependence(progress)
         first = int(torch.randint(self._cells - count + 1, (1,), generator=self.generator))
         density_rate, sh_rate = self.rates(index)
         ops.update_grid(
@@ -93,3 +120,14 @@ class GridOptimizer:
             first_cell=first, num_cells=count, tv_density=log_linear(*weights.tv_density, progress) / count,
             tv_sh=log_linear(*weights.tv_sh, progress) / count,
         )  # fmt: skip
+
+    def _hold_view_dependence(self, progress: float) -> None:
+        """Degrees of SH not learnt yet get no gradient, those of rows in this step that of their squares."""
+        gradient, values = (rows.view(-1, 3, 9) for rows in (self._grad_sh, self.grid.sh))
+        weight = self._regularization.view_dependence
+        if weight:
+            touched = self._touched[:, None, None].to(values.dtype)
+            gradient[..., 1:].addcmul_(values[..., 1:], touched, value=weight / self._rays)
+        for first, last, start in zip((1, 4), (4, 9), self._optimization.view_from, strict=True):
+            if progress < start:
+                gradient[..., first:last] = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import gin
 
+from model.fitting.similarity import WINDOW
 from utils.errors import UserError, check_choice
 
 STARTS = ("auto", "depth", "mesh", "points", "dense")
@@ -69,6 +70,7 @@ class FitGrid:
         prune_by: "weight" (the largest rendering weight any training ray gives a voxel) or "density".
         weight_threshold: voxels with smaller weights are pruned, when pruning by weight.
         density_threshold: voxels with smaller densities are pruned, when pruning by density.
+        witnesses: when pruning by weight, voxels that fewer training photographs give such a weight are pruned, too.
         dilate: voxels by which the remaining ones are dilated before the next level.
     """
 
@@ -83,6 +85,7 @@ class FitGrid:
     prune_by: str = "weight"
     weight_threshold: float = 0.005
     density_threshold: float = 1.0
+    witnesses: int = 1
     dilate: int = 1
 
     def __post_init__(self) -> None:
@@ -91,6 +94,8 @@ class FitGrid:
             raise UserError(f"FitGrid.resolutions needs entries of at least 2, found {self.resolutions}")
         check_choice("FitGrid.start", self.start, STARTS)
         check_choice("FitGrid.prune_by", self.prune_by, PRUNE_RULES)
+        if self.witnesses < 1:
+            raise UserError(f"FitGrid.witnesses = {self.witnesses}: expected at least 1 photograph")
 
 
 @gin.configurable
@@ -174,6 +179,8 @@ class FitOptimization:
             densities must not converge before colours, or fog takes on the colours behind it instead of vanishing.
             Where nothing bounds the scene, ``FitOpen.density_rate``.
         sh_rate: learning rate of SH coefficients, at the first and at the last step.
+        view_from: shares of all steps after which the coefficients of SH degrees 1 and 2 are learnt. Until then a
+            colour is the same from everywhere.
         delay_steps: rates are reduced during this many steps at the beginning.
         delay_factor: by this factor at the very first step.
         smoothing: RMSProp's beta.
@@ -185,6 +192,7 @@ class FitOptimization:
     rays_per_step: tuple[int, ...] = (16384,)
     density_rate: tuple[float, float] | None = None
     sh_rate: tuple[float, float] = (3e-2, 1e-3)
+    view_from: tuple[float, float] = (0.0, 0.0)
     delay_steps: int = 0
     delay_factor: float = 0.01
     smoothing: float = 0.95
@@ -217,6 +225,11 @@ class FitRegularization:
             nothing and costs 1 dB where depth is off by 2% (docs/fitting.md).
         free_space: sum of a ray's weights in front of a measured surface.
         free_space_margin: how far in front, in voxels.
+        view_dependence: half the squares of the coefficients of SH degrees 1 and 2 of voxels that a step's rays meet,
+            divided by the number of rays.
+        structure: 1 - the structural similarity (SSIM) of patches.
+        structure_share: share of a step's rays that are in such patches, where the weight is not 0.
+        structure_side: of a patch, in pixels.
     """
 
     tv_density: tuple[float, float] = (5e-4, 5e-4)
@@ -227,6 +240,26 @@ class FitRegularization:
     depth: float = 0.1
     free_space: float = 0.01
     free_space_margin: float = 2.0
+    view_dependence: float = 0.0
+    structure: float = 0.0
+    structure_share: float = 0.25
+    structure_side: int = 16
+
+    def __post_init__(self) -> None:
+        if not min(self.view_dependence, self.structure) >= 0:
+            raise UserError(
+                f"FitRegularization.view_dependence = {self.view_dependence} and structure = {self.structure}: "
+                "expected 0 or more"
+            )
+        if not 0 < self.structure_share <= 1 or self.structure_side < WINDOW:
+            raise UserError(
+                f"FitRegularization.structure_share = {self.structure_share} and structure_side = "
+                f"{self.structure_side}: expected a share of up to 1, and at least the {WINDOW} pixels of a window"
+            )
+
+    def patches(self, rays_per_step: int) -> int:
+        """How many patches a step of so many rays has."""
+        return round(self.structure_share * rays_per_step / self.structure_side**2) if self.structure else 0
 
 
 @gin.configurable

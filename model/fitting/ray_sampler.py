@@ -6,9 +6,11 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from model.fitting.frames import Frames
 from utils.cameras import view_directions
+from utils.errors import UserError
 
 
 @dataclass
@@ -36,6 +38,12 @@ class RayBatch:
         values = [getattr(self, field.name) for field in fields(self)]
         return RayBatch(*(None if value is None else value[chosen] for value in values))
 
+    @staticmethod
+    def together(batches: list[RayBatch]) -> RayBatch:
+        """The rays of several batches, one after the other."""
+        values = [[getattr(batch, field.name) for batch in batches] for field in fields(RayBatch)]
+        return RayBatch(*(None if parts[0] is None else torch.cat(parts) for parts in values))
+
 
 class RaySampler:
     """Draws pixels uniformly from all training photographs, but for masked ones, with replacement.
@@ -62,6 +70,7 @@ class RaySampler:
         if frames.lens is not None:  # of depth one, in the camera's frame: [H * W, 3]
             directions = view_directions(frames.intrinsics.cpu(), frames.size, frames.lens)
             self._lens_directions = directions.reshape(-1, 3).float().to(frames.images.device)
+        self._whole: dict[int, Tensor] = {}  # of each side, the numbers of the squares without a masked pixel
         self._valid = None if frames.valid is None else frames.valid.flatten().nonzero()[:, 0]
         self.move_cameras(camera_to_grid)
 
@@ -80,9 +89,42 @@ class RaySampler:
         numbers = torch.randint(self.num_pixels, (count,), generator=self.generator, device=device)
         return self.rays_of(self.pixels(numbers))
 
+    def draw_patches(self, count: int, side: int) -> RayBatch:
+        """The rays of ``count`` random squares of pixels, each row by row; none that holds a masked pixel.
+
+        Raises:
+            UserError: there is no such square.
+        """
+        device, (number, height, width) = self._frames.images.device, self._frames.images.shape[:3]
+        rows, columns = height - side + 1, width - side + 1
+        if self._valid is not None and side not in self._whole:
+            self._whole[side] = _whole_squares(self._frames.valid, side)
+        squares = number * max(0, rows) * max(0, columns) if self._valid is None else len(self._whole[side])
+        if not squares:
+            raise UserError(
+                f"no photograph of {width}x{height} pixels has a square of {side} that is not masked; lower "
+                "FitRegularization.structure_side, or set FitRegularization.structure = 0"
+            )
+        chosen = torch.randint(squares, (count,), generator=self.generator, device=device)
+        if self._valid is not None:
+            chosen = self._whole[side][chosen]
+        first = (chosen // (rows * columns) * height + chosen // columns % rows) * width + chosen % columns
+        offset = torch.arange(side, device=device)
+        return self.rays_of((first[:, None] + (offset[:, None] * width + offset).flatten()).flatten())
+
     def pixels(self, numbers: Tensor) -> Tensor:
         """Flat indices of the pixels with these numbers, int64 below :attr:`num_pixels`."""
         return numbers if self._valid is None else self._valid[numbers]
+
+    def pixels_of(self, frame: int) -> Tensor:
+        """Flat indices of one photograph's pixels, but for masked ones."""
+        size = self._frames.images[0, ..., 0].numel()
+        pixels = torch.arange(frame * size, (frame + 1) * size, device=self._frames.images.device)
+        return pixels if self._valid is None else pixels[self._frames.valid[frame].flatten()]
+
+    @property
+    def num_frames(self) -> int:
+        return len(self._frames.images)
 
     def rays_of(self, pixel: Tensor) -> RayBatch:
         """The rays of flat pixel indices ``(frame * H + row) * W + column``, int64 ``[B]``."""
@@ -118,3 +160,9 @@ class RaySampler:
     def num_pixels(self) -> int:
         """All pixels of all photographs, but for masked ones."""
         return self._frames.images[..., 0].numel() if self._valid is None else len(self._valid)
+
+
+def _whole_squares(valid: Tensor, side: int) -> Tensor:
+    """Numbers of the squares in ``valid [N, H, W]`` that are valid as a whole, counted by their first pixels."""
+    holes = [max_pool2d((~frame).float()[None], side, stride=1).flatten() for frame in valid]
+    return (torch.cat(holes) == 0).nonzero()[:, 0]
