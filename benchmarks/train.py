@@ -28,7 +28,6 @@ import time
 import warnings
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -36,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.live import SOURCES, make_scans, measure_memory, open_views, peak_gigabytes  # noqa: E402
 from dataloader import CameraList, ViewStoreWriter  # noqa: E402
 from enet.data_module import SegmentationDataModule  # noqa: E402
+from enet.lightning import pl  # noqa: E402
 from enet.module import SegmentationModule  # noqa: E402
 from enet.options import AugmentationOptions, ViewOptions  # noqa: E402
 from enet.statistics import compute_statistics  # noqa: E402

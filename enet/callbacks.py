@@ -9,11 +9,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from enet.confusion_picture import confusion_picture
+from enet.lightning import pl
 from enet.metrics import class_iou
 from enet.module import SegmentationModule
 from enet.view_source import DeferredBatch, ViewBatch

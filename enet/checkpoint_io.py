@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from enet.lightning import pl
 from utils.checkpoints import open_checkpoint
 from utils.errors import UserError, reading, short
 from utils.files import atomic_path

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 import gin
-import pytorch_lightning as pl
 import torch
 
+from enet.lightning import pl
 from enet.view_source import DeferredBatch, Step, TrainingOrder, ViewSource
 
 _DESCRIBED = 3  # views in a message

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from enet.lightning import Metric
 from utils.images import resize_nearest
 from utils.labels import UNANNOTATED, label_set
 

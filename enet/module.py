@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.distributed
 from torch import Tensor
 
 from enet.backbones import build_network
 from enet.class_weights import class_weights
+from enet.lightning import pl
 from enet.losses import dice_loss, lovasz_softmax_loss, pixel_weights, weighted_cross_entropy
 from enet.metrics import ScanNetIoU, class_iou, mean_accuracy, pixel_accuracy
 from enet.options import LossOptions, NetworkOptions, OptimizerOptions

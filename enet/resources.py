@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-import pytorch_lightning as pl
 import torch
+
+from enet.lightning import pl
 
 
 class Resources(pl.Callback):

@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import gin
-import pytorch_lightning as pl
 import torch
 import torch.multiprocessing
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from enet.backbones import build_network, start_network
 from enet.callbacks import EpochProgress, QuietLightning, TrainingClock, ValidationPictures
@@ -24,6 +21,7 @@ from enet.checkpoint_io import CheckpointIO, Restored, restoring
 from enet.checkpoints import load_checkpoint
 from enet.data_module import SegmentationDataModule
 from enet.evaluation import evaluate
+from enet.lightning import EarlyStopping, ModelCheckpoint, TensorBoardLogger, pl
 from enet.losses import ExpectedPixelWeights
 from enet.mixing import MixOptions
 from enet.module import SegmentationModule
