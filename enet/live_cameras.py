@@ -23,6 +23,9 @@ from model.annotated_field import SceneCameras
 from model.capture import CaptureModel
 from model.radiance_field import PlacedViews, place_views
 from utils.cameras import rigid_inverse
+from utils.cores import usable_cores
+from utils.progress import progress
+from utils.threads import ordered_map
 
 _RAYS_AT_ONCE = 1 << 22  # of all scenes of a batch, which saves a GPU many small kernels; more are made scene by scene
 
@@ -71,6 +74,23 @@ class LiveCameras:
             files = self._scenes[scene]
             self._drawers[scene] = self.fresh.of_scene(files.name, lambda: load_label_mesh(files.scan), files.cameras)
         return self._drawers[scene]
+
+    def prepare(self) -> None:
+        """Make what draws poses in each scene, several scenes at a time, each on one core.
+
+        Raises:
+            UserError: a mesh cannot be read.
+        """
+        if self.fresh is None:
+            return
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # of those that ordered_map starts
+        try:
+            made = ordered_map(self.drawer, range(len(self._scenes)), usable_cores())
+            for _ in progress(made, "places of new poses", len(self._scenes), "scene"):
+                pass
+        finally:
+            torch.set_num_threads(threads)
 
     def of_step(self, step: Step) -> BatchCameras:
         """Of a step's views; new ones where it has random numbers and something draws them.

@@ -134,6 +134,10 @@ class LiveViews(ViewSource):
         for step, numbers in zip(steps, draws, strict=True):
             yield DeferredBatch(finish, self._render_step(step, resident, device), numbers)
 
+    def prepare(self) -> None:
+        """Search the places of new poses in all scenes."""
+        self.cameras.prepare()
+
     def release(self) -> None:
         self.pool.release()
 

@@ -13,7 +13,7 @@ import torch
 from enet.live_options import DataOptions
 from enet.live_scenes import LiveScene
 from model.annotated_field import AnnotatedField, CompactScene
-from utils.device import exact_device
+from utils.device import exact_device, free_cached
 
 SHARE_OF_COMPACT = 0.5  # of the memory that scenes may take
 
@@ -108,8 +108,9 @@ class ScenePool:
         return self._on_device[device]
 
     def release(self) -> None:
-        """Free what is on devices."""
+        """Free what is on devices, for other processes as well."""
         self._on_device.clear()
+        free_cached()
 
     def _load(self, device: torch.device, name: str) -> AnnotatedField:
         scene = self._scenes[name]

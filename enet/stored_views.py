@@ -20,7 +20,7 @@ from enet.mixing import MixOptions
 from enet.options import AugmentationOptions, ViewOptions
 from enet.sh_frames import sh_matrices
 from enet.view_source import DeferredBatch, Step, TrainingOrder, ViewBatch, ViewSource
-from utils.device import exact_device
+from utils.device import exact_device, free_cached
 from utils.errors import UserError
 
 _VIEWS_AT_ONCE = 256  # read and copied to the device at a time
@@ -109,6 +109,7 @@ class StoredViews(ViewSource):
 
     def release(self) -> None:
         self._on_device.clear()
+        free_cached()
 
     def _views_on(self, device: torch.device) -> _DeviceViews:
         device = exact_device(device)

@@ -200,6 +200,7 @@ def _build_module(
     )  # fmt: skip
     _check_statistics(statistics, training)
     module.set_statistics(statistics)
+    training.prepare()
     if budget.devices > 1:
         training.release()  # each process has its own views on its device
         synchronize_norms(module.network)

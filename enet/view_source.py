@@ -207,5 +207,8 @@ class ViewSource(ABC):
         """
         return self.ordered_steps(batch_size)
 
+    def prepare(self) -> None:  # noqa: B027  (nothing to do for a source that has all it needs)
+        """Find out what training steps need and no epoch changes, before processes that share a training start."""
+
     def release(self) -> None:  # noqa: B027  (nothing to do for a source that keeps nothing on a device)
         """Free what lies on devices; it is made again where it is needed."""

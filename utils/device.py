@@ -27,3 +27,9 @@ def choose_device(name: str = "auto") -> torch.device:
 def exact_device(device: torch.device) -> torch.device:
     """The device where a tensor made on ``device`` lies: one name for "cuda" and for the "cuda:0" that it means."""
     return torch.empty(0, device=device).device
+
+
+def free_cached() -> None:
+    """Give memory of GPUs that this process keeps for later back, so that other processes can have it."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -7,6 +7,7 @@ import gin
 import pytest
 import torch
 
+from analysis import dome_poses
 from analysis.dome_poses import DomePoses, find_places
 from analysis.observers import Observers
 from analysis.quality import QualityEstimator, QualityOptions, View
@@ -102,9 +103,34 @@ def test_draws_move_and_aim_anew_within_limits(scene, places):
     assert ((pixel - centre).abs() > reach / 2).any()
 
 
-def source(scene: LiveScene) -> LiveViews:
-    options = data(source="live", fields_dir=str(scene.field), scans_dir=str(scene.field), size=SIZE)
-    return LiveViews([scene], options, ViewOptions(), True, weighted=True, poses=DOMES)
+def source(*scenes: LiveScene, poses: DomePoses | None = DOMES) -> LiveViews:
+    folder = str(scenes[0].field)
+    options = data(source="live", fields_dir=folder, scans_dir=folder, size=SIZE)
+    return LiveViews(scenes, options, ViewOptions(), True, weighted=poses is not None, poses=poses)
+
+
+def test_places_are_searched_once_before_training_and_travel_to_other_processes(scene, monkeypatch):
+    """Whatever the number of threads; a process that shares the training does not search again."""
+    searched = []
+
+    def counted(*arguments):
+        searched.append(torch.get_num_threads())
+        return find_places(*arguments)
+
+    monkeypatch.setattr(dome_poses, "find_places", counted)
+    threads, scenes = torch.get_num_threads(), [replace(scene, name=name) for name in ("one", "two", "three")]
+    live = source(*scenes)
+    live.prepare()
+    assert searched == [1, 1, 1] and torch.get_num_threads() == threads
+    steps = live.training_steps(TrainingOrder(epoch_views=12, batch_size=6), 0)
+    lazily = source(*scenes)
+    for cameras in (pickle.loads(pickle.dumps(live)).cameras, live.cameras):
+        for step in steps:
+            poses, expected = cameras.of_step(step).poses, lazily.cameras.of_step(step).poses
+            assert all(torch.equal(one, other) for one, other in zip(poses, expected, strict=True))
+    assert len(searched) == 6  # three of them lazily
+    source(scene, poses=None).prepare()
+    assert len(searched) == 6
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])

@@ -33,6 +33,7 @@ from utils.errors import UserError
 from utils.files import read_json
 
 CPU = torch.device("cpu")
+needs_two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
 
 
 @pytest.fixture(autouse=True)
@@ -119,9 +120,11 @@ def test_killed_and_resumed_equals_uninterrupted(folder, tmp_path, monkeypatch, 
     assert same(state(tmp_path, "cut"), state(tmp_path, "whole"))
 
 
-def test_two_processes_train(folder, tmp_path):
-    bind(folder, resident=1e-6)
-    results = start(tmp_path, "two", devices=2, epochs=1)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_two_gpus)])
+@pytest.mark.parametrize("resident", [0.0, 1e-6])  # all scenes in each process, and scenes of its own in each
+def test_two_processes_train(folder, tmp_path, resident, device):
+    bind(folder, poses=JitteredPoses(), resident=resident)
+    results = start(tmp_path, "two", devices=2, epochs=1, device=device)
     assert results["validation"]["mean_iou"] is not None and results["training_views"] == 2 * FRAMES
 
 
@@ -247,7 +250,7 @@ def test_a_scene_is_read_once_while_it_fits(folder):
     assert (tiny.reads, tiny.unpacked, tiny.names) == (6, 0, [SCENES[2]]), "no room even for compact scenes"
 
 
-def test_sources_of_a_training_share_their_scenes(folder):
+def test_sources_of_a_training_share_their_scenes(folder, monkeypatch):
     """Frames of the same scenes train and validate: each scene is read once."""
     gin.bind_parameter("SplitOptions.train_scenes", SCENES[:2])
     gin.bind_parameter("SplitOptions.val_frames", "held_out")
@@ -260,7 +263,11 @@ def test_sources_of_a_training_share_their_scenes(folder):
         for _ in source.batches(source.ordered_steps(3), CPU):
             pass
     assert sources.training.pool.on(CPU).reads == 2
+    freed = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(len(sources.training.pool._on_device)))
     sources.validation.release()
+    assert freed == [0], "given back to other processes, after the scenes were dropped"
     assert sources.training.pool.on(CPU).reads == 0
 
 
