@@ -14,7 +14,8 @@ from torch import Tensor
 
 from analysis.surface import surface_depth
 from dataloader import SceneTransform, ViewStore
-from utils.cameras import pixel_grid, project_local, seen_pixels, unproject
+from model.visibility import was_seen
+from utils.cameras import pixel_grid, seen_pixels, unproject
 from utils.errors import UserError
 from utils.lenses import Lens
 
@@ -123,26 +124,3 @@ def frames_not_fitted(field: str | Path, store: str | Path) -> frozenset[str]:
     names = frozenset(ViewStore.open(store).cameras.names)
     fitted = names.intersection(SceneTransform.load(transform).frame_ids) if transform.exists() else frozenset()
     return names - fitted if fitted else frozenset()
-
-
-def was_seen(
-    points: Tensor,  # [P, 3]
-    pose: Tensor,  # [..., 4, 4]
-    intrinsics: Tensor,  # [..., 3, 3]
-    depth: Tensor,  # [..., H, W]
-    tolerance: float,
-    lens: Lens | None = None,
-) -> Tensor:  # bool [..., P]
-    """Whether each point is the surface that a view's depth shows at its pixel."""
-    height, width = depth.shape[-2:]
-    local = (points - pose[..., None, :3, 3]) @ pose[..., :3, :3]
-    if lens is None:
-        homogeneous, point_depth = local @ intrinsics.mT, local[..., 2]
-        uv = homogeneous[..., :2] / homogeneous[..., 2:]
-    else:
-        uv, point_depth = project_local(local, intrinsics[..., None, :, :], lens)
-    column, row = uv.floor().unbind(-1)
-    inside = (point_depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    index = torch.where(inside, row * width + column, 0.0).long()
-    surface = depth.flatten(-2).gather(-1, index)
-    return inside & (surface > 0) & ((point_depth - surface).abs() <= tolerance * surface)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from analysis.instances import Instance, find_instances
-from analysis.observers import was_seen
 from analysis.surface import surface_depth
 from dataloader import CameraList, Mesh, ViewStore
 from dataloader.hold_out import held_out_views
+from model.visibility import was_seen
 from utils.cameras import scale_intrinsics
 from utils.errors import UserError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from dataloader import Scene
 
 logger = logging.getLogger(__name__)
+MEASUREMENTS = ("psnr", "ssim", "psnr_given_pose", "psnr_neutral")
+"""What :meth:`HeldOutView.measurements` measures."""
+
 _DEPTH_STEP = 0.25
 
 
@@ -106,9 +109,10 @@ def render_held_out(
         )
 
 
-def mean_measurements(measured: list[dict[str, float]]) -> dict[str, float | None]:
-    """Means over views; None where there are none."""
-    names = ("psnr", "ssim", "psnr_given_pose", "psnr_neutral")
+def mean_measurements(
+    measured: list[dict[str, float]], names: Sequence[str] = MEASUREMENTS
+) -> dict[str, float | None]:
+    """Means over views of the measurements called ``names``; None where there are no views."""
     return {
         name: math.fsum(values[name] for values in measured) / len(measured) if measured else None for name in names
     }

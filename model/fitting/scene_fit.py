@@ -15,6 +15,7 @@ import torch
 
 from dataloader.field_facts import RESULTS_FILE
 from model.fitting.evaluation import (
+    MEASUREMENTS,
     HeldOutView,
     depth_picture,
     mean_measurements,
@@ -25,6 +26,7 @@ from model.fitting.fitter import FitOptions, Fitter
 from model.fitting.frames import check_enough, fitted_size, load_training_frames, split_frames
 from model.fitting.options import FitData
 from model.fitting.preparation import prepare_fitter
+from model.fitting.unseen import TrainingViews
 from model.radiance_field import RadianceField
 from utils.errors import UserError
 from utils.files import read_json, write_json
@@ -169,9 +171,9 @@ class _SceneFit:
             writer.add_text("config", f"```\n{gin.config_str()}\n```")
             self._optimize(fitter, writer)
             self._save(fitter)
-            training, number = fitter.seconds, len(frames)
+            training, fitted = fitter.seconds, frames.indices
             del fitter, frames  # evaluation loads what was saved; these are gigabytes
-            results = self._measure(number, writer)
+            results = self._measure(fitted, writer)
         seconds = {
             "training_seconds": round(training, 2), "loading_seconds": round(loaded - self._started, 2),
             "seconds": round(time.monotonic() - self._started, 2),
@@ -236,33 +238,43 @@ class _SceneFit:
         if capture is not None:
             capture.save(self.partial)
 
-    def _measure(self, num_frames: int, writer: SummaryWriter) -> dict[str, Any]:
+    def _measure(self, fitted: list[int], writer: SummaryWriter) -> dict[str, Any]:
         """Evaluate what was saved, not what was in memory."""
         field, step = RadianceField.load(self.partial, self.device), self.settings.options.total_steps
         per_frame: dict[str, dict[str, float]] = {}
         pictures = self.partial / "render_model"
+        unseen = self._unseen_shares(field, fitted)
 
         def measure() -> Iterator[Job]:
             for view in self._views(field, self.held_out):
-                per_frame[view.frame] = view.measurements()
+                per_frame[view.frame] = {**view.measurements(), "never_seen": unseen[view.frame]}
                 yield functools.partial(write_image, pictures / f"{view.frame}.jpg", side_by_side(view))
                 if len(per_frame) <= _LOGGED_VIEWS:
                     yield from _picture_logs(view, writer, step)
 
         _on_threads(measure())
-        mean = mean_measurements(list(per_frame.values()))
+        mean = mean_measurements(list(per_frame.values()), (*MEASUREMENTS, "never_seen"))
         for name, value in mean.items():
             if value is not None:
                 writer.add_scalar(f"{name}/held_out", value, step)
         _log_settings(self.settings, mean, writer)
         layers = field.grid.background
         return {
-            **mean, "training_frames": num_frames, "voxels": field.grid.num_voxels,
+            **mean, "training_frames": len(fitted), "voxels": field.grid.num_voxels,
             "resolution": list(field.grid.resolution), "nested_grids": field.grid.levels,
             "voxel_metres": field.grid.voxel_size[0] / self.transform.scene_scale,
             "background_layers": 0 if layers is None else layers.texture.shape[2], "image_size": list(self.size),
             "held_out": per_frame,
         }  # fmt: skip
+
+    def _unseen_shares(self, field: RadianceField, fitted: list[int]) -> dict[str, float]:
+        """Of each held-out frame, the share that no training camera saw."""
+        if not self.held_out:
+            return {}
+        rendering = self.settings.options.rendering
+        views = TrainingViews.render(field, self.scene, fitted, rendering)
+        return {self.scene.frames[index]: views.unseen_in(field, self.scene, index, rendering)
+                for index in self.held_out}  # fmt: skip
 
 
 def _picture_logs(view: HeldOutView, writer: SummaryWriter, step: int) -> Iterator[Job]:

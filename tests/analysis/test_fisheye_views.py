@@ -10,7 +10,7 @@ import torch
 from analysis.dome_selection import DomeSelector, SelectionOptions, selected_cameras
 from analysis.domes import DomeOptions, Trajectory, draw_candidates
 from analysis.filtering import FilterOptions, judge_views
-from analysis.observers import Observers, was_seen
+from analysis.observers import Observers
 from analysis.quality import QualityEstimator, QualityOptions, View, stored_view
 from analysis.room_space import RoomSpace, SpaceOptions
 from analysis.targets import TargetOptions, find_instances, find_targets
@@ -24,6 +24,7 @@ from blender_scripts.camera_file import read_cameras
 from dataloader import CameraList, SceneTransform, ViewStoreWriter
 from enet.geometry import pixel_to_gravity
 from model import PlenoxelGrid, RadianceField, RenderOptions
+from model.visibility import was_seen
 from tests.analysis.box_room import SIZE, mesh, ray_cast, trajectory
 from utils.cameras import look_at, pixel_grid, project, seen_pixels, unproject
 from utils.errors import UserError

@@ -69,6 +69,8 @@ def test_quality_on_held_out_frames(field_folder):
     assert list(results["held_out"]) == ["0", "7", "13", "19"]  # frame 3 is lost: every sixth of those that are left
     assert results["psnr"] > 25 and results["ssim"] > 0.85
     assert results["psnr"] == pytest.approx(sum(v["psnr"] for v in results["held_out"].values()) / 4)
+    assert results["never_seen"] == pytest.approx(sum(v["never_seen"] for v in results["held_out"].values()) / 4)
+    assert results["never_seen"] < 0.03, "cameras turn around in the room, and all of it is seen"
     assert results["resolution"] == [48, 48, 48] and results["voxels"] > 15_000
 
 
