@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from benchmarks.fisheye import nearest_faces
-from dataloader import consistency, load_mesh, load_scene
+from dataloader import load_mesh, load_scene
 from dataloader.consistency import find_contradiction
 from dataloader.synthesis import PictureOptions, RoomOptions, write_room
 from dataloader.synthesis.scene_folder import room_inputs
 from dataloader.verification import verify_scan
+from dataloader.view_agreement import agreement, choose_pairs
 from tests.dataloader.fisheye_fixture import ROOM, SIZE, write_fisheye_room, write_pinhole_twin
 from utils.cameras import pixel_grid
 from utils.errors import UserError
@@ -86,8 +87,8 @@ def test_nothing_is_wrong_with_it(room):
     """Depth maps and poses agree only where rays go through the lens."""
     scene = load_scene(room)
     assert find_contradiction(scene) is None
-    pairs = consistency._choose_pairs(scene)
-    agreeing = consistency._agreement(pairs, scene.camera_to_world, np.ones(1))[0]
-    straight = consistency._choose_pairs(replace(scene, lens=None))
-    assert agreeing > 0.9 and consistency._agreement(straight, scene.camera_to_world, np.ones(1))[0] < 0.7
+    pairs = choose_pairs(scene)
+    agreeing = agreement(pairs, scene.camera_to_world, np.ones(1))[0]
+    straight = choose_pairs(replace(scene, lens=None))
+    assert agreeing > 0.9 and agreement(straight, scene.camera_to_world, np.ones(1))[0] < 0.7
     assert not [finding.text for finding in verify_scan(room) if finding.broken]
