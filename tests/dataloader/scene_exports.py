@@ -151,3 +151,11 @@ def random_capture(
     points = torch.rand(20, 3, generator=generator, dtype=torch.float64) - 0.5
     colors = torch.randint(256, (20, 3), generator=generator)
     return Capture(images, look_at(eye, torch.zeros(3, dtype=torch.float64)), intrinsics, points, colors)
+
+
+LAYOUTS = {
+    "nsvf": write_nsvf,
+    "instant-ngp": write_transforms,
+    "colmap": write_colmap,
+    "colmap text": lambda folder, capture: write_colmap(folder, capture, binary=False),
+}
