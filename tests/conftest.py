@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import gin
 import hypothesis
 import pytest
 
@@ -26,6 +27,14 @@ def same_random_numbers():
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def plain_config():
+    """Every test begins with an empty gin config and leaves one, however it ends; names stay registered."""
+    gin.clear_config()
+    yield
+    gin.clear_config()
 
 
 @pytest.fixture(scope="session")

@@ -53,13 +53,6 @@ def test_the_documents_commands_are_found():
     assert {words[0] for _, words in COMMANDS} >= {"python", "bash", "pip", "tensorboard", "blender"}
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 @pytest.mark.parametrize("document, words", COMMANDS, ids=[" ".join(words)[:80] for _, words in COMMANDS])
 def test_a_command_is_understood_as_it_stands(document, words):
     program = words[0].removesuffix("3")

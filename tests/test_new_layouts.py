@@ -22,13 +22,6 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 def run(tmp_path, task, data, *bindings):
     gin.clear_config()
     given = (*SMALL[task], f"DATA = '{tmp_path}/DATA'", f"WORK = '{tmp_path}/WORK'", *bindings)

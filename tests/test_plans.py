@@ -22,13 +22,6 @@ TINY = [
 BY_FRAMES = "SplitOptions.val_frames = 'held_out'"
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 @pytest.fixture
 def call(tmp_path, capsys):
     """``call(task, *bindings, flags=())``: exit code and what was written, with DATA and WORK below ``tmp_path``."""

@@ -46,12 +46,9 @@ def probe(source=gin.REQUIRED, output_dir=gin.REQUIRED, steps=3):
 
 
 @pytest.fixture(autouse=True)
-def clean_gin(monkeypatch):
-    """A fresh gin config, and the probe among the tasks."""
+def probe_task(monkeypatch):
+    """The probe stands among the tasks."""
     monkeypatch.setitem(entry.TASK_MODULES, "probe", __name__)
-    gin.clear_config()
-    yield
-    gin.clear_config()
 
 
 def call(capsys, *arguments):

@@ -3,7 +3,6 @@
 import pickle
 from dataclasses import replace
 
-import gin
 import pytest
 import torch
 
@@ -32,13 +31,6 @@ from utils.labels import class_index
 
 SIZE = (24, 32)
 DOMES = DomePoses(classes=("sink",), share=0.5, places=4, metres=0.1, observers=6)
-
-
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
 
 
 def surface_distance(points: torch.Tensor) -> torch.Tensor:

@@ -83,7 +83,6 @@ def test_quality_needs_to_know_where_views_and_fields_are(work):
     gin.bind_parameter("FilterOptions.min_quality", 0.1)
     with pytest.raises(UserError, match="min_quality = 0.1 needs filter.views_dir"):
         run_filter(work)
-    gin.clear_config()
 
 
 def test_a_scene_without_targets_gives_an_empty_list_all_the_way(work):

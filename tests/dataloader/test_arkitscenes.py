@@ -30,13 +30,6 @@ from utils.identity import scan_inputs
 from utils.images import write_image
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 @pytest.fixture
 def folder(tmp_path):
     return write_arkitscenes(tmp_path)

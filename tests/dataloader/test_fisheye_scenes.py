@@ -30,13 +30,6 @@ MODELS = {  # what follows the intrinsics in COLMAP's order, and k1..k4, p1, p2,
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _no_config():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 def pixel_of(point, intrinsics, numbers):
     """Of one point in the camera's frame, with Python's numbers alone."""
     (fx, fy, cx, cy), (k1, k2, k3, k4, p1, p2, s1, s2) = intrinsics, numbers

@@ -32,8 +32,7 @@ def scene(tmp_path):
     with gin.unlock_config():
         gin.bind_parameter("label_set.table", "configs/labels/scannet200.tsv")
     labels = folder / f"{NAME}_vh_clean_2.labels.ply"
-    yield SimpleNamespace(path=folder, name=NAME, mesh_path=mesh, label_mesh_path=labels, layout="ScanNet")
-    gin.clear_config()
+    return SimpleNamespace(path=folder, name=NAME, mesh_path=mesh, label_mesh_path=labels, layout="ScanNet")
 
 
 def write_objects(folder, objects) -> None:

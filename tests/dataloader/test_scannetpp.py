@@ -35,13 +35,6 @@ from utils.lenses import FISHEYE, Lens
 TABLE = "configs/labels/scannetpp100.tsv"
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 @pytest.fixture
 def folder(tmp_path):
     return write_scannetpp(tmp_path)

@@ -19,8 +19,6 @@ TWO_VIEWS = 2 * 3 * 6 * 8 / 1e9  # gigabytes of two colour images: 27 channels t
 @pytest.fixture
 def divided():
     gin.bind_parameter("StoreOptions.shard_gigabytes", TWO_VIEWS)
-    yield
-    gin.clear_config()
 
 
 def array_of(folder, dtype="uint16", shape=(7, 3, 4), views_per_file=0):

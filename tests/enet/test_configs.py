@@ -20,12 +20,9 @@ NAMES = ("train.name", "test.checkpoint", "test.output_dir")
 
 
 @pytest.fixture(autouse=True)
-def clean_config(monkeypatch):
+def tasks_of_the_project(monkeypatch):
     monkeypatch.chdir(ROOT)
     import_tasks()  # their names stand in the configs
-    gin.clear_config()
-    yield
-    gin.clear_config()
 
 
 def resolved(row: str, *extra: str) -> dict:
@@ -113,7 +110,6 @@ def test_self_training_differs_from_its_teacher_in_labels_and_weights_alone():
 
 
 def test_one_file_says_which_rooms_are_labelled_and_where_the_labels_are_read():
-    gin.clear_config()
     parse(["configs/stage/fuse.gin", "configs/exp/self_training_rgb.gin"],
           ["DATA = 'd'", "WORK = 'w'", "TEACHER = 'half_of_the_rooms_2'"])  # fmt: skip
     labels = resolved_parameters(get_task("fuse").plan)

@@ -1,6 +1,5 @@
 """Checkpoints of trainings that were tampered with or damaged: no code runs, and each is one named error."""
 
-import gin
 import pytest
 import torch
 
@@ -12,12 +11,6 @@ from utils.errors import UserError
 from utils.outputs import partial_path
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def clean_config():
-    yield
-    gin.clear_config()
 
 
 @pytest.fixture(scope="module")

@@ -92,4 +92,3 @@ def test_a_mistake_in_one_of_the_processes_is_one_sentence(views, tmp_path):
     bind_split()
     with pytest.raises(UserError, match="the loss is NaN or infinite in step|holds NaN or infinite values after epoch"):
         train(views=[str(views)], runs_dir=str(tmp_path), name="wild", epochs=3, batch_size=8, device="cpu", devices=2)
-    gin.clear_config()

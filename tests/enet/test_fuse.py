@@ -38,13 +38,6 @@ def fields(work):  # noqa: F811
     return work
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 def run(fields, output, **options):
     options = {"predictions": str(fields / "predictions"), "device": "cpu", **options}
     return fuse(str(fields / "fields"), str(fields / "views"), str(output), **options)

@@ -29,13 +29,6 @@ from utils.labels import colorize
 SCENE = "scene0000_00"
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 @pytest.fixture(scope="module")
 def made(work):  # noqa: F811
     """Field and annotated views of the fixture's room, and a network of random weights."""

@@ -36,13 +36,6 @@ CPU = torch.device("cpu")
 needs_two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_scenes(tmp_path_factory.mktemp("live"))

@@ -1,6 +1,5 @@
 """Views rendered live: what stores hold, in the stores' order, and new poses that seed and epoch alone decide."""
 
-import gin
 import pytest
 import torch
 
@@ -22,13 +21,6 @@ DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 GEOMETRY = ("depth", "normal", "height", "alpha")
 AUGMENTATION = AugmentationOptions(mirror=0.5, smallest_crop=0.6, brightness=0.2, noise=0.02)
 SPLIT = SplitOptions(train_scenes=SCENES[:2], val_scenes=SCENES[2:3], test_scenes=SCENES[3:])
-
-
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gin
 import numpy as np
 import pytest
 import torch
@@ -17,12 +16,6 @@ from utils.errors import UserError
 from utils.labels import label_set
 
 STEMS = ("rgb", "concat", "conv_concat", "conv_sum")
-
-
-@pytest.fixture(autouse=True)
-def clean_config():
-    yield
-    gin.clear_config()
 
 
 def shaken(network: nn.Module) -> nn.Module:

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import gin
 import pytest
 
 optuna = pytest.importorskip("optuna", reason="needs optuna")
@@ -198,10 +197,7 @@ def test_trials_train_from_the_folder_that_the_user_stands_in(views, tmp_path, m
         "TEST_SCENES = ['scene0003_00']", "search.trials = 2", "search.jobs = 2",
         "search.space = {'OptimizerOptions.learning_rate': ('log', 1e-4, 1e-2)}",
     ]  # fmt: skip
-    try:
-        code = entry.main(["search", *(part for binding in bindings for part in ("--ginb", binding))])
-    finally:
-        gin.clear_config()
+    code = entry.main(["search", *(part for binding in bindings for part in ("--ginb", binding))])
     metrics = read_json("work/search/metrics.json")
     assert code == 0 and len(metrics["trials"]) == 2 and metrics["failed_trials"] == 0
     for trial in metrics["trials"]:

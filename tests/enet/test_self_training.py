@@ -21,13 +21,6 @@ from utils.identity import file_identity
 LABELLED, PREDICTED, VALIDATED, TESTED = (f"scene000{room}_00" for room in range(4))
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 @pytest.fixture
 def fused(views, tmp_path):
     """``fused()`` writes labels of PREDICTED as 'fuse' does: class 5 everywhere, sure on the left half alone."""

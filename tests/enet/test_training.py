@@ -30,12 +30,6 @@ from utils.labels import label_set
 from utils.outputs import partial_path
 
 
-@pytest.fixture(autouse=True)
-def clean_config():
-    yield
-    gin.clear_config()
-
-
 def start(views: Path, runs: Path, name: str = "run", **changes) -> dict:
     bind_split()
     arguments = {"epochs": 2, "batch_size": 4, "device": "cpu", **changes}

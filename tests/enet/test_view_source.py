@@ -209,4 +209,3 @@ def test_a_process_that_shares_a_training_has_its_config(rooms):
     gin.clear_config()
     pickle.loads(data)
     assert label_set().path.name == "nyu40.tsv" and MixOptions().shares == (0.25, 0.75)
-    gin.clear_config()

@@ -17,13 +17,6 @@ def run(folder, **options):
     return fit(str(folder / "scans"), str(folder / "fields"), device="cpu", **options)
 
 
-@pytest.fixture(autouse=True)
-def plain_config():
-    import gin
-    yield
-    gin.clear_config()
-
-
 def test_a_contradiction_is_a_warning_or_refused(tmp_path, caplog):
     write(tmp_path / "scans" / "room", opengl)
     with pytest.raises(UserError, match="OpenGL's axes.*fit.on_contradiction"):

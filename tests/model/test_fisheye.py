@@ -46,13 +46,6 @@ EYE = torch.eye(4, dtype=torch.float64)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
-@pytest.fixture(autouse=True)
-def _no_config():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """scans/, fields/ and views/ of one room, as the tasks make them."""

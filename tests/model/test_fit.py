@@ -224,12 +224,9 @@ def test_numbers_that_cannot_be_are_refused(options, wrong):
 
 @pytest.fixture
 def gin_options():
-    gin.clear_config()
     gin.parse_config(
         ["FitGrid.resolutions = (24,)", "FitOptimization.steps = (16,)", "FitData.holdout_every = 6"]
     )
-    yield
-    gin.clear_config()
 
 
 def test_task_goes_on_after_a_bad_scene(scan, tmp_path, gin_options):

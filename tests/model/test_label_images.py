@@ -19,13 +19,6 @@ SIZE, COUNT = (48, 64), 6
 RAW = 100  # raw id of the benchmark's first class in the fixture's table
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 @pytest.fixture
 def scan(tmp_path):
     """Exact labels at the photographs' size, by raw ids; frame 0 has none."""

@@ -35,13 +35,6 @@ def work(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 def call(work, views, **options):
     return render(str(work / "scans"), str(work / "fields"), str(views), **{"size": SIZE, "device": "cpu", **options})
 

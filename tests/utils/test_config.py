@@ -33,13 +33,6 @@ class LengthOptions:
             raise ValueError(f"LengthOptions.length must be positive, found {self.length}")
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 @pytest.mark.parametrize(
     ("value", "hint", "expected"),
     [

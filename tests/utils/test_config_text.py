@@ -14,14 +14,6 @@ from utils.errors import UserError
 from utils.paths import PROJECT
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-    gin.config._IMPORTS.clear()
-
-
 @pytest.mark.parametrize("text", [
     "[" * 100 + "]" * 100, "{1: " * 100 + "0" + "}" * 100, "[" + "[[]], " * 1000 + "]", "'" + "[" * 3000 + "'",
     "'''" + "[" * 3000 + "\n'[\"'''", "1  # " + "[" * 3000 + "'", "'\\'" + "[" * 3000 + "'",

@@ -22,8 +22,7 @@ def chosen():
         with gin.unlock_config():
             gin.bind_parameter("label_set.table", str(path))
 
-    yield choose
-    gin.clear_config()
+    return choose
 
 
 def table(folder: Path, *rows: str, ids: str = "# ids: nyu40", header: str = "id\tname\tcolor\tclass\ttail") -> Path:

@@ -20,13 +20,6 @@ from utils.scene_workers import SceneWorkers, on_workers
 from utils.scenes import for_each_scene
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 def test_without_ray_the_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     gin.bind_parameter("SceneWorkers.count", 2)

@@ -18,13 +18,6 @@ TINY = ["FitGrid.resolutions = (24,)", "FitOptimization.steps = (40,)", "FitOpti
         "MeshOptions.least_faces = 20"]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 def call(work, task, *bindings):
     gin.clear_config()
     lines = [f"DATA = '{work}/data'", f"WORK = '{work}/work'", *TINY, *bindings]
