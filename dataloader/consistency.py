@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from dataloader.contradiction import Contradiction
+from dataloader.frame_shifts import find_shift
 from dataloader.mesh import Mesh
 from dataloader.mesh_agreement import cameras_off_mesh, points_off_mesh
 from dataloader.scene import Scene
@@ -53,6 +54,9 @@ def find_contradiction(scene: Scene, mesh: Mesh | None = None) -> Contradiction 
             return _of_views(pairs, scene, mesh, given, found)
         if odd is not None:
             return odd
+    shift = find_shift(scene, pairs)
+    if shift is not None:
+        return shift
     # Where few points agree as it is, and nothing tried is better, poses may be imprecise, or say too little.
     return points_off_mesh(scene, pairs, mesh) if mesh is not None and given > _LEAST else None
 

@@ -115,38 +115,48 @@ def _points_of(depth: Tensor, intrinsics: Tensor, lens: Lens | None) -> Tensor:
     return points
 
 
+class Seen(NamedTuple):
+    """Points from second cameras.
+
+    pixels: ``[..., 2]``, far outside where a point is behind the camera.
+    depth: ``[...]``, of the points.
+    measured: ``[...]``, by the depth map at the pixel; 0 = not in the picture, or nothing was measured.
+    """
+
+    pixels: Tensor
+    depth: Tensor
+    measured: Tensor
+
+
+def project(points: Tensor, pairs: Pairs) -> Seen:
+    """What second cameras see of points ``[P, K, 3]`` in their frames; NaN are points that there are not."""
+    uv, depth = project_local(points, pairs.intrinsics, pairs.lens)
+    uv = torch.where(depth[..., None] > 0, uv, -1e6).nan_to_num(-1e6, -1e6, -1e6).clamp(-1e6, 1e6)
+    height, width = pairs.depths.shape[1:]
+    inside = (uv >= 0).all(-1) & (uv[..., 0] < width) & (uv[..., 1] < height) & (depth > 0)
+    which = torch.arange(len(pairs.depths))[:, None].expand(inside.shape)
+    measured = torch.zeros(inside.shape, dtype=torch.float64)
+    measured[inside] = pairs.depths[which[inside], uv[..., 1][inside].long(), uv[..., 0][inside].long()].double()
+    return Seen(uv, depth, measured)
+
+
 def agreement(pairs: Pairs, poses: Tensor, ratios: np.ndarray) -> np.ndarray:
     """For each ratio of depth to the poses' unit: of the displaced points that second cameras see where depth was
     measured, weighted by how many there are, the share that lies at the measured depth."""
     relative = rigid_inverse(poses[pairs.second]) @ poses[pairs.first]
     turned = pairs.points @ relative[:, :3, :3].transpose(1, 2)
-    still, still_depth = _project(turned, pairs)
-    height, width = pairs.depths.shape[1:]
-    known = torch.isfinite(pairs.points[..., 0])
-    which = torch.arange(len(pairs.depths))[:, None].expand(known.shape)
+    still = project(turned, pairs)
+    known = float(torch.isfinite(pairs.points[..., 0]).sum())
     shares = np.zeros(len(ratios))
     for number, ratio in enumerate(ratios):
-        moved = turned + relative[:, None, :3, 3] / ratio
-        uv, depth = _project(moved, pairs)
-        displaced = (uv - still).abs().amax(-1) > _DISPLACED * max(height, width)
-        displaced |= (depth / still_depth - 1).abs() > 2 * _SAME_DEPTH
-        inside = known & (depth > 0) & (uv[..., 0] >= 0) & (uv[..., 1] >= 0) & (uv[..., 0] < width) & (
-            uv[..., 1] < height
-        )  # fmt: skip
-        counted = inside & displaced
-        column, row = (uv[counted][:, axis].long() for axis in range(2))
-        measured = pairs.depths[which[counted], row, column].double()
-        seen = measured > 0
-        same = (depth[counted] - measured).abs() < _SAME_DEPTH * measured
+        moved = project(turned + relative[:, None, :3, 3] / ratio, pairs)
+        displaced = (moved.pixels - still.pixels).abs().amax(-1) > _DISPLACED * max(pairs.depths.shape[1:])
+        displaced |= (moved.depth / still.depth - 1).abs() > 2 * _SAME_DEPTH
+        seen = displaced & (moved.measured > 0)
+        same = seen & ((moved.depth - moved.measured).abs() < _SAME_DEPTH * moved.measured)
         # Points that no camera sees do not speak for a supposition: they count as a half would.
-        shares[number] = float((same & seen).sum()) / max(float(seen.sum()), 0.1 * float(known.sum()), 1.0)
+        shares[number] = float(same.sum()) / max(float(seen.sum()), 0.1 * known, 1.0)
     return shares
-
-
-def _project(points: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Pixels ``[..., 2]`` and depth of points in the camera's frame; pixels far outside where they are not seen."""
-    uv, depth = project_local(points, pairs.intrinsics, pairs.lens)
-    return torch.where(depth[..., None] > 0, uv, -1e6).nan_to_num(-1e6, -1e6, -1e6).clamp(-1e6, 1e6), depth
 
 
 def best_supposition(pairs: Pairs, poses: Tensor) -> Supposition:
