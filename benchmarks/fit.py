@@ -3,7 +3,7 @@
     python benchmarks/fit.py SCENE [--device cuda] [--side 540] [--resolution 256] [--steps 6000] [--rays 16384]
                              [--rows "baseline;poses as given;..."] [--given-poses] [--depth-error 0.02]
 
-A row may be several changes, "epsilon 1e-10 + one grid"; the later one counts where both change the same. "train" is
+A row may be several changes, "epsilon 1e-8 + one grid"; the later one counts where both change the same. "train" is
 the PSNR of every ninth photograph that was fitted. With --pictures FOLDER the held-out renders are kept beside their
 photographs and depth.
 
@@ -106,7 +106,7 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "one grid, as before nested ones": Change(open=before),
         "ten times the variation in open scenes": Change(open={"variation": (10.0, 10.0)}),
         "usual density rate in open scenes": Change(open={"density_rate": None}),
-        "epsilon 1e-10": Change(optimization={"epsilon": 1e-10}),
+        "epsilon 1e-8": Change(optimization={"epsilon": 1e-8}),
         "from a quarter of the resolution": Change(
             grid={"resolutions": (resolution // 4, resolution // 2, resolution)},
             optimization={"steps": (steps // 6, steps // 6, steps - 2 * (steps // 6))},

@@ -196,7 +196,7 @@ class FitOptimization:
     delay_steps: int = 0
     delay_factor: float = 0.01
     smoothing: float = 0.95
-    epsilon: float = 1e-8
+    epsilon: float = 1e-10
 
     def __post_init__(self) -> None:
         for name in ("steps", "rays_per_step"):
