@@ -2,11 +2,14 @@
 
 ``transforms.json`` with OpenGL's axes, ``images/NAME.png``, ``depth/NAME.png`` (16-bit thousandths of the world's unit,
 0 = none), ``masks/NAME.png`` (white is kept) and ``points.ply``. The lists of training and held-out frames are written
-too; nerfstudio needs all three, so what is held out is listed for validation and for test.
+too; nerfstudio needs all three, so what is held out is listed for validation and for test. Fisheye cameras are
+OPENCV_FISHEYE with ``k1`` to ``k4``, and ``fisheye_crop_radius`` where their image circle ends; depth is then the
+distance along the ray.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +26,7 @@ from utils.depth_images import MILLIMETRES, write_depth
 from utils.errors import UserError
 from utils.files import write_json
 from utils.images import write_image
+from utils.lenses import Lens
 
 POINTS_FILE = "points.ply"
 _FARTHEST = 65535 / MILLIMETRES
@@ -44,10 +48,10 @@ def check_cameras(cameras: CameraList) -> None:
     if len(set(names)) < len(names):
         raise UserError(f"{cameras.scene} has several cameras of the same name, so their pictures would share a file; "
                         "export views of a recorded trajectory")
-    if cameras.lens is not None:
-        raise UserError(f"{cameras.scene}: its views are of a {cameras.lens.projection} lens, and nerfstudio data sets "
-                        "are written of pinhole cameras only; leave the form out, or undistort photographs on reading "
-                        "(LensOptions.keep = 'none')")
+    if cameras.lens is not None and not _is_opencv_fisheye(cameras.lens):
+        raise UserError(f"{cameras.scene}: its views are of a {cameras.lens.projection} lens that transforms.json "
+                        "cannot say (pinholes, and fisheye lenses with four radial coefficients, are written); leave "
+                        "the form out, or undistort photographs on reading (LensOptions.keep = 'none')")
     if float(cameras.intrinsics[:, 0, 1].abs().max()) > _MOST_SKEW:
         raise UserError(f"{cameras.scene}: the intrinsics have a skew, which transforms.json cannot say; resample the "
                         "images to square axes first")
@@ -67,7 +71,7 @@ def write_nerfstudio(
         points: on surfaces, in the world.
 
     Raises:
-        UserError: two cameras have one name, or intrinsics a skew.
+        UserError: the format cannot say these cameras (:func:`check_cameras`).
     """
     check_cameras(cameras)
     frames, beyond = [], 0
@@ -98,25 +102,36 @@ def write_nerfstudio(
     }  # fmt: skip
 
 
+def _is_opencv_fisheye(lens: Lens) -> bool:
+    return lens.is_fisheye and not any((*lens.tangential, *lens.prism, *lens.divisor))
+
+
 def _frame(cameras: CameraList, number: int) -> dict[str, Any]:
     pose = cameras.camera_to_world[number].double().clone()
     pose[:3, 1:3] *= -1
     frame = {"file_path": f"images/{cameras.names[number]}.png", "transform_matrix": pose.tolist()}
     same = bool((cameras.intrinsics == cameras.intrinsics[0]).all())
-    return frame if same else {**frame, **_intrinsics(cameras.intrinsics[number])}
+    return frame if same else {**frame, **_intrinsics(cameras, number)}
 
 
 def _camera(cameras: CameraList) -> dict[str, Any]:
     height, width = cameras.image_size
-    return {
-        "camera_model": "OPENCV", **_intrinsics(cameras.intrinsics[0]), "w": width, "h": height,
-        "k1": 0.0, "k2": 0.0, "p1": 0.0, "p2": 0.0, "depth_unit_scale_factor": 1 / MILLIMETRES,
+    lens = cameras.lens
+    model = {"camera_model": "OPENCV", "k1": 0.0, "k2": 0.0, "p1": 0.0, "p2": 0.0} if lens is None else {
+        "camera_model": "OPENCV_FISHEYE", **{f"k{place}": value for place, value in enumerate(lens.radial, 1)}
     }  # fmt: skip
+    size = {"w": width, "h": height}
+    return {**model, **_intrinsics(cameras, 0), **size, "depth_unit_scale_factor": 1 / MILLIMETRES}
 
 
-def _intrinsics(matrix: Tensor) -> dict[str, float]:
-    return {"fl_x": float(matrix[0, 0]), "fl_y": float(matrix[1, 1]), "cx": float(matrix[0, 2]),
-            "cy": float(matrix[1, 2])}  # fmt: skip
+def _intrinsics(cameras: CameraList, number: int) -> dict[str, float]:
+    matrix, lens = cameras.intrinsics[number], cameras.lens
+    values = {"fl_x": float(matrix[0, 0]), "fl_y": float(matrix[1, 1]), "cx": float(matrix[0, 2]),
+              "cy": float(matrix[1, 2])}  # fmt: skip
+    if lens is not None and lens.limit < min(lens.fold_radius, math.pi):
+        edge = lens.distort(torch.tensor([lens.limit, 0.0], dtype=torch.float64))
+        values["fisheye_crop_radius"] = float(edge[0]) * values["fl_x"]
+    return values
 
 
 def _splits(names: list[str], frames: list[dict[str, Any]], held_out: set[str]) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """What is written for nerfstudio is what this project's own reader, and nerfstudio's rules, give back."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -95,7 +96,51 @@ def test_what_the_format_cannot_say_is_refused(tmp_path):
         write_nerfstudio(tmp_path, cameras(2, names=["1", "1"]), views(2), [])
     with pytest.raises(UserError, match="room: the intrinsics have a skew"):
         write_nerfstudio(tmp_path, cameras(2, skew=0.1), views(2), [])
-    bent = replace(cameras(2), lens=Lens("fisheye", (0.1, 0.0, 0.0, 0.0)))
-    with pytest.raises(UserError, match="room: its views are of a fisheye lens"):
-        write_nerfstudio(tmp_path, bent, views(2), [])
+    for lens in (Lens("fisheye", prism=(0.01, 0.0)), Lens("fisheye", tangential=(0.0, 0.01)),
+                 Lens("perspective", (0.1, 0.0, 0.0, 0.0)), Lens("fisheye", divisor=(0.1, 0.0, 0.0))):  # fmt: skip
+        with pytest.raises(UserError, match=f"room: its views are of a {lens.projection} lens that transforms.json"):
+            write_nerfstudio(tmp_path, replace(cameras(2), lens=lens), views(2), [])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("lens", [
+    Lens("fisheye"), Lens("fisheye", (0.03, -0.011, 0.004, -0.0007)), Lens("fisheye", limit=1.6),
+    Lens("fisheye", (0.03, -0.011, 0.004, -0.0007), limit=1.25), Lens("fisheye", (-0.2, 0.0, 0.0, 0.0), limit=1.0),
+])  # fmt: skip
+def test_fisheye_cameras_are_read_back(tmp_path, lens):
+    """With a fold nearer than the limit, or none, no crop is written."""
+    written = replace(cameras(), lens=lens)
+    written.intrinsics[:] = torch.tensor([[7.25, 0, 11.5], [0, 7.5, 9.125], [0, 0, 1]])
+    write_nerfstudio(tmp_path / "room", written, views(), ["3"])
+    content = json.loads((tmp_path / "room" / "transforms.json").read_text())
+    assert content["camera_model"] == "OPENCV_FISHEYE"
+    assert tuple(content[f"k{place}"] for place in range(1, 5)) == lens.radial
+    assert ("fisheye_crop_radius" in content) == (lens.limit < math.pi) and "p1" not in content
+    scene = load_scene(tmp_path / "room")
+    assert scene.lens.projection == "fisheye" and scene.lens.coefficients == lens.coefficients
+    assert scene.lens.limit == pytest.approx(lens.limit, abs=1e-9) and scene.resampled_from is None
+    assert torch.equal(scene.intrinsics, written.intrinsics[0])
+    assert torch.equal(scene.camera_to_world, written.camera_to_world)
+    for index, view in enumerate(views()):
+        assert torch.equal(scene.read_color(index), view.color)
+        if index != 4:
+            seen = scene.read_depth(index, SIZE)
+            beyond = (seen == 0) & (view.depth > 0.0005)
+            torch.testing.assert_close(seen[~beyond], view.depth[~beyond], atol=0.0005001, rtol=0)
+            assert lens.limit < math.pi or not beyond.any()
+
+
+def test_a_limit_beyond_the_fold_needs_no_crop(tmp_path):
+    """From 1.29 radians on this lens folds back; what it sees is the same without the limit of 2."""
+    lens = Lens("fisheye", (-0.2, 0.0, 0.0, 0.0), limit=2.0)
+    write_nerfstudio(tmp_path, replace(cameras(), lens=lens), views(), [])
+    assert load_scene(tmp_path).lens.reach == lens.reach == pytest.approx(1.29099, abs=1e-5)
+
+
+def test_each_fisheye_view_has_its_own_circle(tmp_path):
+    """The same angle is farther out where the focal length is longer."""
+    written = replace(cameras(3), lens=Lens("fisheye", limit=1.2))
+    written.intrinsics[1, 0, 0] = 30
+    write_nerfstudio(tmp_path, written, views(3), [])
+    frames = json.loads((tmp_path / "transforms.json").read_text())["frames"]
+    assert [frame["fisheye_crop_radius"] for frame in frames] == pytest.approx([20.25 * 1.2, 36, 20.25 * 1.2])

@@ -1,5 +1,7 @@
 """The task: a scan is fitted, exported in every form, and what was exported is fitted again."""
 
+import shutil
+
 import gin
 import pytest
 import torch
@@ -10,7 +12,9 @@ from dataloader.hold_out import load_held_out
 from dataloader.ply import read_ply
 from dataloader.verification import inspect_field
 from model import RadianceField
+from tests.dataloader.fisheye_fixture import write_fisheye_room
 from tests.dataloader.scannet_fixture import ROOM, write_scannet_scene
+from tests.dataloader.test_fisheye_scenes import fisheye_capture
 from utils.files import read_json
 
 TINY = ["FitGrid.resolutions = (24,)", "FitOptimization.steps = (40,)", "FitOptimization.rays_per_step = (400,)",
@@ -143,15 +147,27 @@ def test_what_cannot_be_exported_is_refused_before_work(work, capsys, bindings, 
     assert message in capsys.readouterr().err and not (work / "none").exists()
 
 
-def test_a_fisheye_capture_is_refused_as_a_data_set_before_work(tmp_path, capsys):
+def test_a_fisheye_capture_as_a_data_set(tmp_path):
+    scan = write_fisheye_room(tmp_path / "data" / "scans" / "hall", frames=6)
+    assert call(tmp_path, "export_scene", "export_scene.forms = ('nerfstudio',)") == 0
+    room, copy = load_scene(scan), load_scene(tmp_path / "work/exports/nerfstudio/hall")
+    assert copy.lens.coefficients == room.lens.coefficients
+    assert copy.lens.reach == pytest.approx(room.lens.reach, abs=1e-9)
+    assert torch.equal(copy.intrinsics, room.intrinsics) and copy.resampled_from is None
+    for index in range(6):
+        assert torch.equal(copy.read_color(index), room.read_color(index))
+        assert torch.equal(copy.camera_to_world[index], room.camera_to_world[index])
+        distance = room.read_depth(index, room.image_size)
+        torch.testing.assert_close(copy.read_depth(index, room.image_size), distance, atol=0.0005001, rtol=0)
+        assert (distance > 0).float().mean() > 0.5
+
+
+def test_a_lens_that_the_format_cannot_say_is_refused_before_work(work, tmp_path, capsys):
     """Not after its mesh and points were made."""
-    capture = ["PictureOptions.lens = 'fisheye'", "PictureOptions.frames = 8", "PictureOptions.size = (24, 32)",
-               "synthesize.rooms = 1", "RoomOptions.edge = 0.5"]  # fmt: skip
-    gin.clear_config()
-    lines = [f"DATA = '{tmp_path}/data'", *capture]
-    assert entry.main(["synthesize", *(word for line in lines for word in ("--ginb", line))]) == 0
-    assert call(tmp_path, "fit") == 0
+    fisheye_capture(tmp_path / "data" / "scans" / "prism", "THIN_PRISM_FISHEYE")
+    fields = tmp_path / "work" / "fields"
+    shutil.copytree(work / "work/fields/plenoxel_scannet_room", fields / "plenoxel_scannet_prism")
     assert call(tmp_path, "export_scene", "export_scene.forms = ('mesh', 'nerfstudio')") == 2
     said = capsys.readouterr().err
-    assert "scene9000_00" in said and "fisheye" in said and "LensOptions.keep = 'none'" in said
+    assert "prism: its views are of a fisheye lens" in said and "LensOptions.keep = 'none'" in said
     assert not (tmp_path / "work" / "exports").exists()
