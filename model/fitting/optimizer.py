@@ -38,7 +38,6 @@ class GridOptimizer:
         self.grid, self.generator = grid, generator
         self._optimization, self._regularization, self._rendering = optimization, regularization, rendering
         self._total_steps, self._background = total_steps, background
-        self._rays = 1  # in the last step
         self._cells = grid.handle.index.total_voxels
         self._variation_cells = min(self._cells, max(1, int(self._cells * regularization.tv_fraction)))
         self._losses = {
@@ -66,7 +65,6 @@ class GridOptimizer:
             targets = self._with_structure(rays, targets, behind)
             rgb = self._add_ray_gradients(rays, targets, behind, transmittance)
             self._background.update(index, transmittance[:, None] * (rgb - targets) * (2 / targets.numel()))
-        self._rays = len(targets)
         self._update(index)
         return rgb
 
@@ -111,7 +109,6 @@ class GridOptimizer:
         weights, options = self._regularization, self._optimization
         progress = index / max(1, self._total_steps - 1)
         count = self._variation_cells
-        self._hold_view_dependence(progress)
         first = int(torch.randint(self._cells - count + 1, (1,), generator=self.generator))
         density_rate, sh_rate = self.rates(index)
         ops.update_grid(
@@ -120,14 +117,3 @@ class GridOptimizer:
             first_cell=first, num_cells=count, tv_density=log_linear(*weights.tv_density, progress) / count,
             tv_sh=log_linear(*weights.tv_sh, progress) / count,
         )  # fmt: skip
-
-    def _hold_view_dependence(self, progress: float) -> None:
-        """Degrees of SH not learnt yet get no gradient, those of rows in this step that of their squares."""
-        gradient, values = (rows.view(-1, 3, 9) for rows in (self._grad_sh, self.grid.sh))
-        weight = self._regularization.view_dependence
-        if weight:
-            touched = self._touched[:, None, None].to(values.dtype)
-            gradient[..., 1:].addcmul_(values[..., 1:], touched, value=weight / self._rays)
-        for first, last, start in zip((1, 4), (4, 9), self._optimization.view_from, strict=True):
-            if progress < start:
-                gradient[..., first:last] = 0

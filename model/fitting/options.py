@@ -179,8 +179,6 @@ class FitOptimization:
             densities must not converge before colours, or fog takes on the colours behind it instead of vanishing.
             Where nothing bounds the scene, ``FitOpen.density_rate``.
         sh_rate: learning rate of SH coefficients, at the first and at the last step.
-        view_from: shares of all steps after which the coefficients of SH degrees 1 and 2 are learnt. Until then a
-            colour is the same from everywhere.
         delay_steps: rates are reduced during this many steps at the beginning.
         delay_factor: by this factor at the very first step.
         smoothing: RMSProp's beta.
@@ -192,7 +190,6 @@ class FitOptimization:
     rays_per_step: tuple[int, ...] = (16384,)
     density_rate: tuple[float, float] | None = None
     sh_rate: tuple[float, float] = (3e-2, 1e-3)
-    view_from: tuple[float, float] = (0.0, 0.0)
     delay_steps: int = 0
     delay_factor: float = 0.01
     smoothing: float = 0.95
@@ -225,8 +222,6 @@ class FitRegularization:
             nothing and costs 1 dB where depth is off by 2% (docs/fitting.md).
         free_space: sum of a ray's weights in front of a measured surface.
         free_space_margin: how far in front, in voxels.
-        view_dependence: half the squares of the coefficients of SH degrees 1 and 2 of voxels that a step's rays meet,
-            divided by the number of rays.
         structure: 1 - the structural similarity (SSIM) of patches.
         structure_share: share of a step's rays that are in such patches, where the weight is not 0.
         structure_side: of a patch, in pixels.
@@ -240,17 +235,13 @@ class FitRegularization:
     depth: float = 0.1
     free_space: float = 0.01
     free_space_margin: float = 2.0
-    view_dependence: float = 0.0
     structure: float = 0.0
     structure_share: float = 0.25
     structure_side: int = 16
 
     def __post_init__(self) -> None:
-        if not min(self.view_dependence, self.structure) >= 0:
-            raise UserError(
-                f"FitRegularization.view_dependence = {self.view_dependence} and structure = {self.structure}: "
-                "expected 0 or more"
-            )
+        if not self.structure >= 0:
+            raise UserError(f"FitRegularization.structure = {self.structure}: expected 0 or more")
         if not 0 < self.structure_share <= 1 or self.structure_side < WINDOW:
             raise UserError(
                 f"FitRegularization.structure_share = {self.structure_share} and structure_side = "

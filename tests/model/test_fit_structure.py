@@ -1,4 +1,4 @@
-"""What a fit's loss has beyond the squared error of single rays: patches' structure, and view dependence."""
+"""The structure of patches in a fit's loss, and pruning by the number of photographs that show a voxel."""
 
 from dataclasses import replace
 
@@ -20,7 +20,6 @@ from model.sphere_layers import SphereLayers
 from utils.errors import UserError
 
 SIDE = 12
-NO_VARIATION = {"tv_density": (0.0, 0.0), "tv_sh": (0.0, 0.0)}
 
 
 def generator():
@@ -54,9 +53,9 @@ def sampler(of):
     return RaySampler(of, of.camera_to_world, 1.0, generator())
 
 
-def optimizer(grid, regularization, optimization=None, background=None, steps=11):
-    optimization = optimization or FitOptimization(density_rate=(1.0, 1.0))
-    return GridOptimizer(grid, optimization, regularization, RenderOptions(), steps, generator(), background)
+def optimizer(grid, regularization, background=None):
+    rates = FitOptimization(density_rate=(1.0, 1.0))
+    return GridOptimizer(grid, rates, regularization, RenderOptions(), 11, generator(), background)
 
 
 def test_the_gradient_is_that_of_the_measure():
@@ -143,40 +142,10 @@ def test_witnesses_are_photographs():
     assert left[0].num_voxels > left[1].num_voxels > left[2].num_voxels == 0
 
 
-def test_degrees_of_sh_are_learnt_when_they_are_due():
-    grid, rays = random_grid(), sampler(frames())
-    grid.sh.zero_()
-    rate = FitOptimization(density_rate=(1.0, 1.0), view_from=(0.3, 0.6))
-    tested = optimizer(grid, FitRegularization(**NO_VARIATION), rate)
-    degrees = grid.sh.view(-1, 3, 9).split((1, 3, 5), dim=-1)
-    changed = []
-    for step in range(11):
-        before = [part.clone() for part in degrees]
-        batch = rays.draw(200)
-        tested.step(step, batch, batch.colors)
-        changed.append([not torch.equal(*pair) for pair in zip(before, degrees, strict=True)])
-    assert changed == [[True, step >= 3, step >= 6] for step in range(11)]
-
-
-def test_view_dependence_costs_its_squares():
-    grid, rays = random_grid(), sampler(frames()).draw(50)
-    gradients = []
-    for weight in (0.0, 0.7):
-        tested = optimizer(grid, FitRegularization(view_dependence=weight, **NO_VARIATION))
-        tested._rays = 50
-        tested._add_ray_gradients(rays, rays.colors, None)
-        tested._hold_view_dependence(1.0)
-        gradients.append(tested._grad_sh.view(-1, 3, 9))
-    expected = grid.sh.view(-1, 3, 9) * (0.7 / 50) * tested._touched[:, None, None]
-    expected[..., 0] = 0
-    torch.testing.assert_close(gradients[1] - gradients[0], expected, rtol=1e-5, atol=1e-7)
-    assert 0 < tested._touched.sum() < grid.num_voxels
-
-
 @pytest.mark.parametrize(
     ("group", "values"),
     [
-        (FitRegularization, {"structure": -1.0}), (FitRegularization, {"view_dependence": -1.0}),
+        (FitRegularization, {"structure": -1.0}),
         (FitRegularization, {"structure_side": 10}), (FitRegularization, {"structure_share": 0.0}),
         (FitGrid, {"witnesses": 0}),
     ],
