@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import logging
 import threading
@@ -17,6 +18,7 @@ from dataloader.perfception import FIELD_PREFIX
 from dataloader.sensors import SensorOptions
 from model import RenderOptions
 from utils.device import choose_device
+from utils.errors import UserError
 from utils.interrupts import Stopped
 from utils.labels import label_set
 from utils.plans import Plan
@@ -68,6 +70,9 @@ def view(
         device: "auto", "cpu" or "cuda", for rendering and predicting.
     """
     from analysis.viewer.scene_state import ScenePaths, field_path
+
+    if importlib.util.find_spec("viser") is None:
+        raise UserError("the view task needs viser; install it: pip install viser")
 
     def inside(folder: str | None, name: str) -> Path | None:
         return None if folder is None else Path(folder) / name

@@ -114,6 +114,11 @@ class ViewStore:
                             f"{self._views} views of {self.size}; render the views again")
         return cameras
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether it holds labels of the label set's classes."""
+        return "label" in self._dtypes and self._classes == label_set().names
+
     def dtype(self, name: str) -> str:
         """Stored dtype of a channel, such as ``"uint8"``."""
         self._require(name)
@@ -173,7 +178,7 @@ class ViewStore:
         return self._arrays[name]
 
     def _require(self, name: str) -> None:
-        if name == "label" and name in self._dtypes and self._classes != label_set().names:
+        if name == "label" and name in self._dtypes and not self.has_labels:
             raise UserError(f"{channel_file(self.path, name)} holds other classes ({short(self._classes)}) than those "
                             f"of {label_set().path}; set label_set.table to the table that it was annotated with, or "
                             "run 'annotate' with annotate.overwrite = True")

@@ -18,7 +18,7 @@ from enet.splits import refuse_overlap
 from utils.errors import UserError, reading
 from utils.files import read_json
 from utils.identity import file_identity
-from utils.labels import label_settings
+from utils.labels import has_label_set
 from utils.outputs import finished_settings
 from utils.scenes import require_scenes, resolve_scenes
 
@@ -105,7 +105,7 @@ def _labels(folder: Path, store: Path) -> PredictedLabels:
     settings = finished_settings(folder)
     if settings.get("cameras") != file_identity(store / "cameras.json"):
         raise UserError(f"{folder} holds labels of other views than those of {store}; {_ADVICE}")
-    if {name: settings[name] for name in ("classes", "ids") if name in settings} != label_settings():
+    if not has_label_set(settings):
         raise UserError(f"{folder} holds labels of other classes than those of label_set.table; {_ADVICE}")
     source = read_json(folder / SOURCE_FILE, kind=dict)
     with reading(folder / SOURCE_FILE, _WHAT, _ADVICE):

@@ -22,7 +22,8 @@ from utils.arrays import read_npz
 from utils.errors import UserError, reading
 from utils.files import atomic_path
 from utils.identity import tensor_identity, value_identity
-from utils.labels import UNANNOTATED
+from utils.labels import UNANNOTATED, has_label_set, label_set
+from utils.outputs import finished_settings
 
 if TYPE_CHECKING:
     from model.radiance_field import RadianceField
@@ -92,6 +93,19 @@ class SemanticField:
                 raise UserError(f"{path} belongs to other voxels than the field's; {_ADVICE}")
         probabilities = dequantize_columns(levels, low, scale, 8, len(levels))
         return cls(*(values.float().to(grid.device) for values in (probabilities, evidence, certainty)))
+
+
+def load_fused(folder: Path, grid: PlenoxelGrid) -> SemanticField:
+    """The semantic field in a scene's folder that 'fuse' wrote.
+
+    Raises:
+        UserError: absent, damaged, of another grid's voxels, or of other classes than those of the label set.
+    """
+    found = SemanticField.load(folder / SEMANTIC_FILE, grid)
+    if not has_label_set(finished_settings(folder)) or found.probabilities.shape[1] != label_set().num_classes:
+        raise UserError(f"{folder / SEMANTIC_FILE} holds other classes than those of {label_set().path}; set "
+                        f"label_set.table to the table that it was fused with, or {_ADVICE}")
+    return found
 
 
 def grid_identity(grid: PlenoxelGrid) -> str:

@@ -7,6 +7,7 @@ under ``configs/labels`` or of one's own (:mod:`utils.label_table` has the forma
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,11 @@ def label_settings() -> dict[str, Any]:
         return {}
     mapping = {str(id): int(chosen.class_of_id[id]) for id in sorted(chosen.known_ids.values())}
     return {"classes": list(chosen.names), "ids": [chosen.id_system, value_identity(mapping)]}
+
+
+def has_label_set(settings: Mapping[str, Any]) -> bool:
+    """Whether what was made with ``settings``, where :func:`label_settings` was put, holds the label set's classes."""
+    return {name: settings[name] for name in ("classes", "ids") if name in settings} == label_settings()
 
 
 def class_index(name: str) -> int:

@@ -27,17 +27,18 @@ class Comparison(NamedTuple):
 def compare(state: SceneState, source: CameraSource, index: int, hidden: Collection[int] = ()) -> Comparison:
     """Photo, render, annotation, networks' predictions, fused labels and quality of a camera.
 
-    They come from the view store; what is not stored, such as the views of rejected cameras, is rendered.
+    They come from the view store; what is not stored, such as the views of rejected cameras or labels of this label
+    set's classes, is rendered.
     """
     pictures, stored = {}, source.store_index(index)
     channels = source.store.channels if stored is not None else ()
     if "photo" in channels:
         pictures["photo"] = source.store.read("photo", stored)
-    rendered = "rgb" in channels
+    rendered, labelled = "rgb" in channels, stored is not None and source.store.has_labels
     color = source.store.read("rgb", stored) if rendered else _render(state, source.cameras, index, ("rgb",)).rgb
     pictures["render"] = color.clamp(0, 1).cpu()
     labels = {
-        "annotation": source.store.read("label", stored) if "label" in channels else _annotation(state, source, index),
+        "annotation": source.store.read("label", stored) if labelled else _annotation(state, source, index),
         **{caption: _prediction(state, source, index, predictor) for caption, predictor in _named(state).items()},
         "fused": _fused(state, source, index),
     }

@@ -34,6 +34,8 @@ class Display:
         state: what is shown.
         settings: how.
         loop: the thread that draws.
+        drawn_classes: that predictions and fused labels have shown so far.
+        on_new_classes: called when these become more.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class Display:
         self.frusta = Frusta(server, state.sources.values(), on_click)
         self._mark = CameraMark(server)
         self.reasons = ReasonLabels(server, self.frusta.drawn.get(REJECTED_KIND, []), self.browser_camera)
+        self.drawn_classes: frozenset[int] = frozenset()
+        self.on_new_classes: Callable[[], None] = lambda: None
         self._closed = False
 
     def start(self) -> None:
@@ -158,6 +162,9 @@ class Display:
         client = self.server.get_clients().get(browser)
         if client is None:
             return
+        if not picture.classes <= self.drawn_classes:
+            self.drawn_classes |= picture.classes
+            self.on_new_classes()
         depth = None
         if picture.depth is not None:
             depth = picture.depth.copy()

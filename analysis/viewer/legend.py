@@ -30,7 +30,7 @@ def swatches(colors: Mapping[str, Iterable[int]], columns: int = 2) -> str:
 
 
 def class_swatches(classes: Iterable[int]) -> str:
-    """HTML legend of the classes with those indices, in ScanNet's colours."""
+    """HTML legend of the classes with those indices, in the label set's colours."""
     return swatches({label_set().names[index]: label_set().colors[index] for index in classes})
 
 

@@ -13,7 +13,7 @@ from analysis.viewer.display import Display
 from analysis.viewer.export_panel import ExportPanel
 from analysis.viewer.legend import camera_facts, camera_verdict, class_swatches, swatches
 from analysis.viewer.mode_legend import mode_legend
-from analysis.viewer.pictures import PREDICTION, SH_CHANNEL, captioned_grid
+from analysis.viewer.pictures import ANNOTATION, PREDICTION, SH_CHANNEL, captioned_grid
 from analysis.viewer.scene_nodes import REJECTED_KIND, camera_status
 from analysis.viewer.scene_state import TRAJECTORY
 from utils.labels import label_set
@@ -73,6 +73,7 @@ class Panels:
         self._network.on_update(lambda event: event.client and display.set_network(self._network.value))
         self._legend = gui.add_html("")
         self._refresh_legend()
+        display.on_new_classes = self._refresh_legend
         self._mode.on_update(lambda event: event.client and self.set_mode(self._mode.value))
         self._channel.on_update(lambda _: self._channel_changed())
         if display.mesh is not None:
@@ -128,8 +129,10 @@ class Panels:
 
     def _refresh_legend(self) -> None:
         display = self._display
-        classes = display.mesh.classes if display.mesh is not None else range(1, label_set().num_classes)
-        shown = [index for index in classes if index not in display.settings.hidden]
+        classes = set(display.mesh.classes if display.mesh is not None else ())
+        if display.settings.mode != ANNOTATION:
+            classes |= display.drawn_classes  # a network may see what the mesh has not
+        shown = sorted(classes - display.settings.hidden)
         limits = display.renderer.sh_limit, display.state.depth_limit
         self._legend.content = mode_legend(display.settings.mode, *limits, shown)
 

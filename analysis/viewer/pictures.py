@@ -80,7 +80,7 @@ def quality_picture(
 
 
 def class_picture(labels: Tensor, hidden: Collection[int] = ()) -> Tensor:
-    """Class indices ``[H, W]`` in ScanNet's colours, uint8 ``[3, H, W]``; hidden classes like unannotated pixels."""
+    """Class indices ``[H, W]`` in the label set's colours, uint8 ``[3, H, W]``; hidden ones like unannotated pixels."""
     shown = labels.clone()
     for index in hidden:
         shown[labels == index] = UNANNOTATED

@@ -32,7 +32,7 @@ OnClicked = Callable[[str, int], None]  # source title, camera
 
 
 class ClassMesh:
-    """The labelled mesh in exactly ScanNet's colours, one node a class, so that classes can be shown and hidden.
+    """The labelled mesh in exactly the label set's colours, one node a class, so that classes can be shown and hidden.
 
     Attributes:
         classes: indices of the classes that occur.

@@ -19,7 +19,7 @@ from dataloader import CameraList, Mesh, ViewStore, load_scene
 from dataloader.label_mesh import label_files, load_label_mesh, unread_labels
 from dataloader.perfception import FIELD_PREFIX
 from model import RadianceField, RenderOptions
-from model.semantic_field import SEMANTIC_FILE, SemanticField
+from model.semantic_field import SEMANTIC_FILE, SemanticField, load_fused
 from utils.cameras import look_at
 from utils.errors import UserError
 
@@ -226,7 +226,7 @@ def _semantic(fused: Path | None, field: RadianceField) -> SemanticField | None:
     if path is None:
         return None
     try:
-        return SemanticField.load(path, field.grid)
+        return load_fused(path.parent, field.grid)
     except UserError as error:
         logger.info("without fused labels: %s", error)
         return None

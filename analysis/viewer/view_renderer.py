@@ -63,6 +63,7 @@ class DrawnView(NamedTuple):
     image: np.ndarray  # uint8 [H, W, 3]
     depth: np.ndarray | None = None  # float32 [H, W], metres, 0 = none
     exact: bool = False  # whether colours are class colours, which must arrive unchanged
+    classes: frozenset[int] = frozenset()  # that it shows
 
 
 class ViewRenderer:
@@ -108,8 +109,10 @@ class ViewRenderer:
         return depth.cpu().numpy() if self._settings.occlude else None
 
     def _class_picture(self, labels: Tensor, depth: Tensor | None = None) -> DrawnView:
-        picture = class_picture(labels, self._settings.hidden)
-        return DrawnView(_channels_last(picture), None if depth is None else self._occluder(depth), exact=True)
+        picture, hidden = class_picture(labels, self._settings.hidden), self._settings.hidden
+        shown = torch.bincount(labels.flatten().int()).nonzero().flatten().tolist()
+        occluder = None if depth is None else self._occluder(depth)
+        return DrawnView(_channels_last(picture), occluder, exact=True, classes=frozenset(shown) - hidden)
 
     def _fuse(
         self, camera: BrowserCamera, size: tuple[int, int], abandoned: Callable[[], bool]

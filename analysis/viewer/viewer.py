@@ -35,14 +35,9 @@ class Viewer:
             host: address to bind to.
             port: the next free one is taken when it is in use.
             max_height: rows of the finest picture.
-
-        Raises:
-            UserError: viser is not installed.
         """
-        try:
-            import viser
-        except ImportError:
-            raise UserError("the view task needs viser; install it: pip install viser") from None
+        import viser
+
         self._server = viser.ViserServer(host, port, label=state.name, verbose=False)
         self._server.gui.configure_theme(control_width="large", show_logo=False, show_share_button=False)
         self._max_height, self._scenes, self._load = max_height, list(scenes), load

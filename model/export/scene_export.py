@@ -22,7 +22,7 @@ from model.export.isosurface import require_scikit_image
 from model.export.options import GridOptions, MeshOptions, PointOptions
 from model.export.single_grid import write_single_grid
 from model.radiance_field import RadianceField
-from model.semantic_field import SEMANTIC_FILE, SemanticField
+from model.semantic_field import SEMANTIC_FILE, SemanticField, load_fused
 from utils.cameras import opaque_depth
 from utils.errors import UserError, check_choice
 from utils.files import write_json
@@ -186,8 +186,7 @@ class SceneExport:
 
     @cached_property
     def _semantic(self) -> SemanticField | None:
-        return None if self.fused_path is None else SemanticField.load(self.fused_path / SEMANTIC_FILE,
-                                                                       self._field.grid)
+        return None if self.fused_path is None else load_fused(self.fused_path, self._field.grid)
 
     def _mesh(self, folder: Path) -> dict[str, Any]:
         seen = self._seen if self._sees(MESH) else None

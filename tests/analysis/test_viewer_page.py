@@ -311,6 +311,13 @@ def test_the_panel_has_figures_and_a_legend_for_each_mode(viewer, page):
 
 
 def test_fused_labels_are_drawn_in_the_classes_colours(viewer, page):
+    """And named, though the mesh, of which the annotation's legend is, has no sofa."""
+    assert SOFA not in viewer.display.mesh.classes
+    press(page, "View")
+    viewer.panels.set_mode("fused labels")
+    assert page.wait_for(page.shows("sofa"), SECONDS)
+    viewer.panels.set_mode("annotation")
+    assert page.wait_for("!" + page.shows("sofa"), SECONDS)
     viewer.panels.set_mode("fused labels")
     sofa = label_set().colors[SOFA].astype(int)
     assert share_of(sofa)(wait_for(page, lambda picture: share_of(sofa)(picture) > 0.1)) > 0.1

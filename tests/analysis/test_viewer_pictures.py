@@ -1,9 +1,12 @@
 """What the viewer shows of depth, classes, meshes, quality and cameras, and its films; without a browser."""
 
 import io
+import re
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import gin
 import numpy as np
 import pytest
 import torch
@@ -26,16 +29,25 @@ from analysis.viewer.pictures import (
     quality_picture,
     signed_picture,
 )
-from analysis.viewer.scene_state import DOMES, TRAJECTORY, CameraSource, SceneState, named_networks
+from analysis.viewer.scene_state import (
+    DOMES,
+    TRAJECTORY,
+    CameraSource,
+    ScenePaths,
+    SceneState,
+    load_scene_state,
+    named_networks,
+)
 from analysis.viewer.unlit_mesh import before_tone_curve, unlit_glb
 from dataloader import SceneTransform, ViewStore
 from model import PlenoxelGrid, RadianceField, RenderOptions
 from model.radiance_field import RenderedView
+from model.semantic_field import SEMANTIC_FILE, SemanticField
 from tests.analysis import box_room
 from utils.cameras import opaque_depth
 from utils.errors import UserError
 from utils.files import write_json
-from utils.labels import label_set
+from utils.labels import class_index, label_set, label_settings
 
 
 def test_expected_depth_becomes_the_surfaces_depth():
@@ -179,6 +191,49 @@ def test_a_camera_is_compared_by_what_is_stored_and_else_by_what_can_be_made(tmp
     assert made.pictures["render"].shape == (3, *box_room.SIZE)
     agreement = (made.pictures["annotation"] == stored.pictures["annotation"]).float().mean()
     assert agreement > 0.99, "the mesh shows what the store holds"
+
+
+@contextmanager
+def label_table(name):
+    with gin.unlock_config():
+        gin.bind_parameter("label_set.table", f"configs/labels/{name}")
+    try:
+        yield
+    finally:
+        gin.clear_config()
+
+
+def test_stored_labels_of_another_label_set_are_not_taken_for_this_ones(tmp_path):
+    """Class 18 is a sink in the benchmark and a pillow in NYU40: the mesh is annotated anew."""
+    store = ViewStore.open(box_room.write_store(tmp_path / "room"))
+    trajectory = CameraSource(TRAJECTORY, store.cameras, store)
+    view = next(view for view in range(len(store)) if (store.read("label", view) == class_index("sink")).any())
+    with label_table("nyu40.tsv"):
+        assert "label" in store.channels and not store.has_labels
+        compared = compare(room_state(store), trajectory, view)
+        names = {label_set().names[index] for index in compared.classes}
+    assert "annotation" in compared.pictures and "sink" in names and "pillow" not in names
+
+
+def fused_of(folder):
+    return load_scene_state("room", ScenePaths(folder, fused=folder), RenderOptions(), QualityOptions(), (4, 4),
+                            torch.device("cpu")).semantic
+
+
+def test_a_semantic_field_of_another_label_set_is_left_out(tmp_path, caplog):
+    grid = PlenoxelGrid.from_sparse((2, 2, 2), torch.arange(8), torch.ones(8), torch.zeros(8, 27))
+    grid.save(tmp_path)
+    ones = torch.ones(8)
+    SemanticField(torch.ones(8, 21), ones, ones).save(tmp_path / SEMANTIC_FILE, grid)
+    assert fused_of(tmp_path) is not None
+    with label_table("nyu40.tsv"), caplog.at_level("INFO"):
+        assert fused_of(tmp_path) is None
+        assert re.search("without fused labels: .*semantic.npz holds other classes than those of .*nyu40", caplog.text)
+        SemanticField(torch.ones(8, 41), ones, ones).save(tmp_path / SEMANTIC_FILE, grid)
+        assert fused_of(tmp_path) is None, "41 classes, but nothing says which"
+        write_json(tmp_path / "settings.json", label_settings())
+        assert fused_of(tmp_path) is not None
+    assert fused_of(tmp_path) is None, "NYU40's classes under the benchmark's table"
 
 
 def test_a_network_sees_views_of_its_own_size_only(tmp_path):
