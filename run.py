@@ -27,6 +27,7 @@ TASK_MODULES = {
     "extract": "dataloader.task_extract",
     "verify": "dataloader.task_verify",
     "estimate": "analysis.task_estimate",
+    "divide": "model.task_divide",
     "fit": "model.task_fit",
     "render": "model.task_render",
     "annotate": "model.task_annotate",

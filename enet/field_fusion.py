@@ -23,16 +23,18 @@ _RAYS_AT_ONCE = 1 << 18
 _ENOUGH = 0.5  # of a ray's weight
 
 
-def fusion_inputs(device: torch.device) -> dict[str, Any]:
+def fusion_inputs(device: torch.device, options: FusionOptions) -> dict[str, Any]:
     """What determines fused classes beside field, cameras and predictions, as settings of an output."""
     return {
-        "fusion": asdict(FusionOptions()), "refinement": asdict(RefinementOptions()),
+        "fusion": asdict(options), "refinement": asdict(RefinementOptions()),
         "options": asdict(RenderOptions()), "device": device.type, "version": _VERSION, **label_settings(),
     }  # fmt: skip
 
 
 def fuse_predictions(
-    field: RadianceField, predicted: Sequence[tuple[CameraList, Iterable[Tensor]]]
+    field: RadianceField,
+    predicted: Sequence[tuple[CameraList, Iterable[Tensor]]],
+    options: FusionOptions | None = None,
 ) -> SemanticField:
     """The semantic field of predictions.
 
@@ -40,12 +42,13 @@ def fuse_predictions(
         field: of the scene.
         predicted: of each view store cameras and, in their order, probabilities ``[n, C, h, w]``, with channel 0, what
             is no class. They are read once.
+        options: how much a prediction counts; default ``FusionOptions()``.
     """
     sums, evidence = 0, 0
     for cameras, probabilities in predicted:
         further = accumulate_views(
             field.grid, map(classes_only, probabilities), cameras.camera_to_world, cameras.intrinsics,
-            cameras.image_size, field.transform, lens=cameras.lens,
+            cameras.image_size, field.transform, options=options, lens=cameras.lens,
         )  # fmt: skip
         sums, evidence = sums + further[0], evidence + further[1]
     mean = mean_of(sums, evidence)

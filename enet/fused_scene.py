@@ -25,6 +25,7 @@ from enet.predictions import CheckpointPredictions, StoredPredictions
 from enet.self_training import SOURCE_FILE
 from model import RadianceField
 from model.annotation import vertex_labels
+from model.fusion import FusionOptions
 from model.semantic_field import SEMANTIC_FILE, SemanticField, class_of, classes_at
 from utils.errors import UserError
 from utils.files import atomic_path, read_json, write_json
@@ -53,6 +54,7 @@ class FusedScene:
         batch_size: views that the network sees at a time.
         device: to compute on.
         other_size: whether the views may have another size than those that the network was trained on.
+        options: how much a prediction counts.
     """
 
     name: str
@@ -64,7 +66,8 @@ class FusedScene:
     scan: Path | None
     batch_size: int
     device: torch.device
-    other_size: bool = False
+    other_size: bool
+    options: FusionOptions
 
     def plan(self, overwrite: bool, opened: bool = True) -> Item:
         """What :meth:`fuse` would do.
@@ -95,11 +98,12 @@ class FusedScene:
         field = RadianceField.load(self.field, self.device)
         single = _SingleViews(store)
         source = self._source(store)
-        fuse_predictions(field, [(store.cameras, single.watch(source))]).save(partial / SEMANTIC_FILE, field.grid)
+        fused = fuse_predictions(field, [(store.cameras, single.watch(source))], self.options)
+        fused.save(partial / SEMANTIC_FILE, field.grid)
         semantic = SemanticField.load(partial / SEMANTIC_FILE, field.grid)  # as readers will see it
-        fused = self._write_labels(partial, field, semantic, store)
+        confusion = self._write_labels(partial, field, semantic, store)
         vertices = None if self.scan is None else self._write_mesh(partial / MESH_FILE, field, semantic)
-        counts = {"single": single.confusion, "fused": fused, "vertices": vertices}
+        counts = {"single": single.confusion, "fused": confusion, "vertices": vertices}
         counts = {name: None if value is None else value.tolist() for name, value in counts.items()}
         write_json(partial / CONFUSION_FILE, {**counts, "views": len(store)})
         write_json(partial / SOURCE_FILE, {"trained_on": source.trained_on})
@@ -116,7 +120,7 @@ class FusedScene:
     def _inputs(self, store: ViewStore) -> dict[str, Any]:
         inputs: dict[str, Any] = {
             "field": field_inputs(self.field), "cameras": file_identity(self.views / "cameras.json"),
-            "files": _FILES, **fusion_inputs(self.device),
+            "files": _FILES, **fusion_inputs(self.device, self.options),
         }  # fmt: skip
         if self.predictions is not None:
             inputs["predictions"] = FileSet({"predictions": self.predictions})

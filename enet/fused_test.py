@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dataloader import StoreViews, ViewDataset, ViewStore
 from dataloader.perfception import FIELD_PREFIX
+from enet.calibration import calibrated_options
 from enet.callbacks import triplets
 from enet.checkpoints import load_checkpoint
 from enet.evaluation import CheckpointTest, log_scores, sampled_views, samples_of_scenes
@@ -25,6 +26,7 @@ from enet.predictions import CheckpointPredictions
 from enet.temperature import TemperatureFit
 from enet.view_source import ViewBatch
 from model import RadianceField
+from model.fusion import FusionOptions
 from utils.errors import UserError
 from utils.files import read_json, write_json
 from utils.identity import field_inputs
@@ -48,24 +50,26 @@ class FusedTest:
     Attributes:
         single: the test of single views.
         fields: of each scene, its folder.
+        options: how much a prediction counts.
     """
 
     single: CheckpointTest
     fields: dict[str, Path]
+    options: FusionOptions
 
     @staticmethod
-    def of(single: CheckpointTest, fields_dir: str | Path) -> FusedTest:
-        """In the fields of a folder.
+    def of(single: CheckpointTest, fields_dir: str | Path, calibration: str | Path = "") -> FusedTest:
+        """In the fields of a folder, with a temperature of :func:`enet.calibration.calibrated_options`.
 
         Raises:
-            UserError: one of them is absent.
+            UserError: one of them is absent, or the calibration cannot be used.
         """
         fields = {scene: Path(fields_dir) / f"{FIELD_PREFIX}{scene}" for scene in single.scenes}
         for scene, folder in fields.items():
             if not field_inputs(folder).files:
                 raise UserError(f"{folder} holds no field of {scene}; expected last.ckpt, data.ckpt or nested.npz "
                                 "there: run 'fit', or set test.fused = False")
-        return FusedTest(single, fields)
+        return FusedTest(single, fields, calibrated_options(calibration, single.checkpoint, single.scenes))
 
     @property
     def output(self) -> Path:
@@ -93,7 +97,9 @@ class FusedTest:
         pictures, by_scene, temperature = _Pictures(folder / "samples"), {}, TemperatureFit()
         for (name, path), scene, count in zip(progress(self.fields.items(), "fusing"), tested, samples, strict=True):
             field = RadianceField.load(path, self.single.device)
-            by_scene[name] = scene.fuse(field, module, self.single.batch_size, count, pictures, temperature)
+            by_scene[name] = scene.fuse(
+                field, module, self.single.batch_size, count, pictures, temperature, self.options
+            )
         scores = summarize_confusion(sum(by_scene.values()))
         results = {**scores, "calibration": temperature.fit(),
                    "by_scene": {scene: pixel_counts(confusion) for scene, confusion in by_scene.items()}}
@@ -106,7 +112,7 @@ class FusedTest:
 
     def _inputs(self) -> dict[str, Any]:
         fields = {scene: field_inputs(folder) for scene, folder in self.fields.items()}
-        return {**self.single.inputs(), **fusion_inputs(self.single.device), "fields": fields}
+        return {**self.single.inputs(), **fusion_inputs(self.single.device, self.options), "fields": fields}
 
 
 class _TestedScene:
@@ -129,7 +135,7 @@ class _TestedScene:
 
     def fuse(
         self, field: RadianceField, module: SegmentationModule, batch_size: int, samples: int, pictures: _Pictures,
-        temperature: TemperatureFit,
+        temperature: TemperatureFit, options: FusionOptions,
     ) -> Tensor:  # fmt: skip
         """Confusion matrix int64 [C, C] of the fused classes; so many samples are added to the pictures."""
         cameras = [store.cameras.select(indices) for store, indices in zip(self._stores, self._indices, strict=True)]
@@ -137,7 +143,7 @@ class _TestedScene:
             temperature.watch(CheckpointPredictions(module, store, batch_size, chosen), partial(_label, store, chosen))
             for store, chosen in zip(self._stores, self._indices, strict=True)
         ]
-        semantic = fuse_predictions(field, list(zip(cameras, predictions, strict=True))).as_stored()
+        semantic = fuse_predictions(field, list(zip(cameras, predictions, strict=True)), options).as_stored()
         shown = set(sampled_views(len(self), batch_size, samples))
         total, first = torch.zeros(label_set().num_classes, label_set().num_classes, dtype=torch.int64), 0
         for store, indices, of_store in zip(self._stores, self._indices, cameras, strict=True):

@@ -39,6 +39,7 @@ def fuse(
     batch_size: int = 32,
     device: str = "auto",
     other_size: bool = False,
+    calibration: str = "",
     on_error: str = "refuse",
     overwrite: bool = False,
 ) -> Plan:
@@ -58,9 +59,12 @@ def fuse(
         batch_size: views that the network sees at a time.
         device: "auto", "cpu", "cuda" or "cuda:N".
         other_size: whether views may have another size than those that the network was trained on.
+        calibration: folder "fused" of a test of the checkpoint on labelled validation rooms (test.fused = True), whose
+            temperature its predictions are given; "" takes FusionOptions.temperature.
         on_error: "refuse" stops at the first scene that cannot be fused, "skip" logs it and continues.
         overwrite: fuse scenes again that were fused with other settings.
     """
+    from enet.calibration import calibrated_options
     from enet.fused_scene import FusedScene
 
     check_on_error(on_error)
@@ -73,14 +77,18 @@ def fuse(
                                ("scans_dir", scans_dir, Path.is_dir)):  # fmt: skip
         if path and not exists(Path(path)):
             raise UserError(f"fuse.{name} = {path!r} does not exist; correct the path")
+    if calibration and not checkpoint:
+        raise UserError(f"fuse.calibration = {calibration!r} is of a network; set fuse.checkpoint, or "
+                        "FusionOptions.temperature for stored predictions")
     names = resolve_scenes(scenes, views_dir)
+    options = calibrated_options(calibration, checkpoint, names)
     chosen = choose_device(device)
 
     def scene(name: str) -> FusedScene:
         return FusedScene(
             name, Path(fields_dir) / f"{FIELD_PREFIX}{name}", Path(views_dir) / name, Path(fused_dir) / name,
             Path(checkpoint) if checkpoint else None, Path(predictions) / f"{name}.npy" if predictions else None,
-            Path(scans_dir) / name if scans_dir else None, batch_size, chosen, other_size,
+            Path(scans_dir) / name if scans_dir else None, batch_size, chosen, other_size, options,
         )  # fmt: skip
 
     def plan_one(name: str, opened: bool) -> Item:

@@ -40,6 +40,7 @@ def test(
     other_size: bool = False,
     fused: bool = False,
     fields_dir: str = "",
+    calibration: str = "",
     overwrite: bool = False,
 ) -> Plan:
     """Score the checkpoint by the ScanNet benchmark's rule; sample pictures go to ``output_dir/scores/samples``.
@@ -63,6 +64,8 @@ def test(
         fused: also fuse each scene's predictions in its field, as 'fuse' does, and score what is rendered back into the
             tested views. Only these are fused; no labels are used.
         fields_dir: folder of the scenes' fields; needed with ``fused``.
+        calibration: with ``fused``, folder "fused" of another test of the checkpoint, on labelled validation rooms,
+            whose temperature its predictions are given; "" takes FusionOptions.temperature.
         overwrite: evaluate again although other settings' scores are there.
     """
     from enet.evaluation import CheckpointTest, views_to_test
@@ -74,11 +77,13 @@ def test(
         Path(checkpoint), chosen, names, Path(output_dir) / "scores", batch_size, samples, choose_device(device),
         color, other_size,
     )  # fmt: skip
+    if calibration and not fused:
+        raise UserError(f"test.calibration = {calibration!r} is of fused predictions; set test.fused = True too")
     if not fused:
         return Plan(lambda: measurement.run(overwrite), [measurement.plan(overwrite)])
     if not fields_dir:
         raise UserError("test.fused = True needs test.fields_dir, the folder of the tested scenes' fields")
-    in_fields = FusedTest.of(measurement, fields_dir)
+    in_fields = FusedTest.of(measurement, fields_dir, calibration)
 
     def work() -> dict[str, Any]:
         return {**measurement.run(overwrite), "fused": in_fields.run(overwrite)}

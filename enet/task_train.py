@@ -53,6 +53,7 @@ def train(
     device: str = "auto",
     devices: int = 1,
     precision: str = "32",
+    start: str = "",
     overwrite: bool = False,
 ) -> Plan:
     """Train into ``runs_dir/name/training`` and evaluate the best checkpoint on the validation views.
@@ -78,14 +79,18 @@ def train(
         device: "auto", "cpu" or "cuda".
         devices: GPUs, or processes on a CPU, that share each batch.
         precision: "32", "bf16" or "16" (mixed), or "64" for checking arithmetic.
+        start: a checkpoint that any training wrote, whose weights this one begins with; of the stem, those that fit. ""
+            begins with random ones.
         overwrite: train again although a finished run with other settings is there.
     """
+    from enet.first_weights import FirstWeights
     from enet.sources import choose_sources
     from enet.training import Budget, TrainingOptions, plan_training, train_once
 
     options = TrainingOptions(
-        NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions(), MixOptions()
-    )
+        NetworkOptions(), ViewOptions(), AugmentationOptions(), LossOptions(), OptimizerOptions(), MixOptions(),
+        FirstWeights(Path(start)) if start else None,
+    )  # fmt: skip
     chosen = choose_device(device)
     sources = choose_sources(views, colors, data(), options, seed, chosen)
     budget = Budget(

@@ -21,6 +21,7 @@ from enet.checkpoint_io import CheckpointIO, Restored, restoring
 from enet.checkpoints import load_checkpoint
 from enet.data_module import SegmentationDataModule
 from enet.evaluation import evaluate
+from enet.first_weights import FirstWeights
 from enet.lightning import EarlyStopping, ModelCheckpoint, TensorBoardLogger, pl
 from enet.losses import ExpectedPixelWeights
 from enet.mixing import MixOptions
@@ -88,6 +89,7 @@ class TrainingOptions:
     loss: LossOptions
     optimizer: OptimizerOptions
     mix: MixOptions = field(default_factory=MixOptions)
+    start: FirstWeights | None = None
 
 
 def training_inputs(
@@ -108,7 +110,8 @@ def training_inputs(
     if options.loss.uses_quality and not training.has_weight:
         raise ValueError("LossOptions asks for render quality, but the training views have no weights")
     return {
-        **{name: asdict(values) for name, values in vars(options).items()},
+        **{name: asdict(values) for name, values in vars(options).items() if name != "start"},
+        **({} if options.start is None else {"start": options.start.identity()}),
         "budget": asdict(budget),
         "training": training.identity(),
         "validation": validation.identity(),
@@ -130,6 +133,8 @@ def plan_training(
     """
     with torch.random.fork_rng(devices=[]):
         start_network(build_network(options.network), options.network)
+    if options.start is not None:
+        options.start.check(options.network)
     height, width = training.size
     detail = f"{budget.epochs} epochs on {len(training)} views of {width}x{height}, {len(validation)} to validate on"
     inputs = training_inputs(training, validation, options, budget)
@@ -188,7 +193,7 @@ def _build_module(
         loss=asdict(options.loss),
         optimizer=asdict(options.optimizer),
         views=asdict(options.views),
-        scenes=sorted({*training.scenes, *validation.scenes}),
+        scenes=sorted({*training.scenes, *validation.scenes, *(options.start.scenes if options.start else ())}),
         size=list(training.size),
         labels=list(label_set().names),
         seed=budget.seed,
@@ -200,6 +205,8 @@ def _build_module(
     )  # fmt: skip
     _check_statistics(statistics, training)
     module.set_statistics(statistics)
+    if options.start is not None:
+        options.start.load_into(module)
     training.prepare()
     if budget.devices > 1:
         training.release()  # each process has its own views on its device
@@ -237,7 +244,7 @@ def _fit(
     with warnings.catch_warnings(), restoring(trainer, last), _mistakes_of_processes():
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     board.log_hyperparams(
-        {f"{group}.{name}": value for group, values in {**vars(options), "budget": budget}.items()
+        {f"{group}.{name}": value for group, values in {**vars(options), "budget": budget}.items() if values is not None
          for name, value in asdict(values).items()},
         {"hparam/best_val_mean_iou": float(trainer.checkpoint_callback.best_model_score or 0.0)},
     )  # fmt: skip

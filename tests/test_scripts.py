@@ -117,6 +117,24 @@ def test_shipped_models(call, tmp_path):
     assert "'two' is no number of rooms" in call.errors
 
 
+def test_real_room(call, tmp_path):
+    """Every input from random and from shipped weights, then on labels that the tuned network predicts."""
+    calls = [line for line in call("real_room.sh", "capture", "out", "0 1", "ba") if "run.py" in line]
+    rows = ["train", "test", "train", "test", "fuse", "train", "test"]
+    assert [line.split()[2] for line in calls] == ["divide", "fit", "render", "annotate", *rows * 3 * 2]
+    assert f"divide.scan = '{tmp_path}/elsewhere/capture'" in calls[0]
+    assert all(f"WORK = '{tmp_path}/elsewhere/out'" in line and "--resume" in line for line in calls)
+    scratch, _, tuned, _, fused, student, tested = calls[4:11]
+    assert "HALF = 'capture_b'" in scratch and "OTHER_HALF = 'capture_a'" in scratch and "train.start" not in scratch
+    assert "train.start = 'analysis/sh_model/best.ckpt'" in tuned and "ROW = 'rendered_rgb_tuned_ba_0'" in tuned
+    assert "rendered_rgb_tuned_ba_0/training/best.ckpt" in fused and "SCENES = ['capture_a']" in fused
+    assert "SelfTrainingOptions.scenes = ['capture_a']" in student and "labels/rendered_rgb_tuned_ba_0'" in student
+    assert "ROW = 'rendered_rgb_self_ba_0'" in tested and "SEED = 1" in calls[11]
+    assert "analysis/sh_geometry_model" in calls[-1]
+    call("real_room.sh", "nothing", "out", code=2)
+    assert "expected a scene's folder" in call.errors
+
+
 def test_experiment_labels_by_the_teachers_network_before_the_student_is_trained(call, tmp_path):
     (tmp_path / "elsewhere" / "out").mkdir()
     rows = "rendered_rgb self_training_rgb"

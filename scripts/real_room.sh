@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Learns in one half of a labelled real room and tests on the other, with networks that begin at random or with those that come
+# with the project, and with labels that the first half's networks predict for the other half.
+#   bash scripts/real_room.sh ROOM OUT ["SEED ..."] ["FOLD ..."]
+# ROOM is a scene in ScanNet's layout with a labelled mesh. A fold "ab" trains on half a and tests on half b; "ba" the reverse.
+# One seed and fold take some minutes on two CPU cores. Results: OUT/runs/RUN/test; what is finished is not repeated.
+
+set -euo pipefail
+if [ $# -lt 2 ] || [ ! -d "$1" ]; then
+    echo "error: expected a scene's folder and an output folder: bash scripts/real_room.sh ROOM OUT [\"SEED ...\"] [\"FOLD ...\"]" >&2
+    exit 2
+fi
+room="$(cd "$1" && pwd)" work="$2" seeds="${3:-0}" folds="${4:-ab}"
+name="$(basename "$room")"
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+case "$work" in /*) ;; *) work="$PWD/$work" ;; esac
+cd "$SSIR_ROOT"
+
+run() {
+    echo "== $*"
+    "$PYTHON" run.py "$1" --resume "${@:2}" --ginb "DATA = '$work/data'" --ginb "WORK = '$work'"
+}
+
+run divide --ginc configs/stage/divide.gin --ginb "divide.scan = '$room'"
+for task in fit render annotate; do
+    run "$task" --ginc "configs/stage/$task.gin" --ginc configs/smoke/capture.gin \
+        --ginb "SCENES = ['${name}_a', '${name}_b']"
+done
+
+# row RUN CONFIG HALF OTHER SEED [BINDING ...]: trains and tests.
+row() {
+    local label="$1" config="$2" half="$3" other="$4" seed="$5" bindings=()
+    shift 5
+    for binding in "$@"; do bindings+=(--ginb "$binding"); done
+    local settings=(--ginc "$config" --ginc configs/smoke/capture.gin --ginc configs/benchmark/real_room.gin
+        --ginb "HALF = '${name}_$half'" --ginb "OTHER_HALF = '${name}_$other'"
+        --ginb "ROW = '$label'" --ginb "SEED = $seed" ${bindings[@]+"${bindings[@]}"})
+    run train "${settings[@]}"
+    run test "${settings[@]}"
+}
+
+for fold in $folds; do
+    half="${fold:0:1}" other="${fold:1:1}"
+    for input in rendered_rgb rendered_rgb_sh rendered_rgb_sh_geometry; do
+        case "$input" in *geometry) model=sh_geometry_model ;; *) model=sh_model ;; esac
+        for seed in $seeds; do
+            row "${input}_${fold}_$seed" "configs/exp/$input.gin" "$half" "$other" "$seed"
+            tuned="${input}_tuned_${fold}_$seed"
+            row "$tuned" "configs/exp/$input.gin" "$half" "$other" "$seed" "train.start = 'analysis/$model/best.ckpt'"
+            run fuse --ginc configs/stage/fuse.gin --ginb "SCENES = ['${name}_$other']" \
+                --ginb "fuse.checkpoint = '$work/runs/$tuned/training/best.ckpt'" --ginb "FUSED = '$work/labels/$tuned'"
+            row "${input}_self_${fold}_$seed" "configs/exp/$input.gin" "$half" "$other" "$seed" \
+                "train.start = 'analysis/$model/best.ckpt'" "SelfTrainingOptions.scenes = ['${name}_$other']" \
+                "SelfTrainingOptions.fused_dir = '$work/labels/$tuned'" "LossOptions.quality = True" \
+                "LossOptions.min_quality = 0.6"
+        done
+    done
+done
+"$PYTHON" - "$work/runs" <<'PYTHON_END'
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+
+from enet.metrics import class_iou, pixel_accuracy
+
+
+def scores(path):
+    """mIoU of the classes that are there, and pixel accuracy, in per cent."""
+    confusion = torch.tensor(json.loads(path.read_text())["confusion"])
+    present = confusion.sum(1) > 0
+    present[0] = False
+    return 100 * float(class_iou(confusion)[present].mean()), 100 * float(pixel_accuracy(confusion))
+
+
+rows = defaultdict(list)
+for run in sorted(Path(sys.argv[1]).glob("*_[ab][ab]_*")):
+    row, fold = re.fullmatch(r"(.*)_([ab]{2})_\d+", run.name).groups()
+    if (run / "test/fused").is_dir():
+        rows[row, fold].append([*scores(run / "test/scores/results.json"), *scores(run / "test/fused/results.json")])
+print("| network | halves | seeds | single views: mIoU, accuracy | fused: mIoU, accuracy |\n| --- | --- | --- | --- | --- |")
+for (row, fold), found in rows.items():
+    values = torch.tensor(found, dtype=torch.float64)
+    deviation = values.std(0) if len(values) > 1 else [float("nan")] * 4
+    cells = [f"{mean:.1f} ± {spread:.1f}" for mean, spread in zip(values.mean(0), deviation, strict=True)]
+    print(f"| `{row}` | {fold} | {len(values)} | {cells[0]}, {cells[1]} | {cells[2]}, {cells[3]} |")
+PYTHON_END
