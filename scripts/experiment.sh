@@ -89,6 +89,7 @@ in_a_lane() {
         done
         sleep 1  # trainings of an earlier call still run
     done
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(($(nproc) / lanes > 0 ? $(nproc) / lanes : 1))}"
     [ ${#gpus[@]} -lt 2 ] || export CUDA_VISIBLE_DEVICES="${gpus[lane % ${#gpus[@]}]}"
     train_and_test "$@"
 }
@@ -153,7 +154,8 @@ novel_views() {
     for task in render annotate; do
         scenes "$task" --ginc "configs/stage/$task.gin" --ginc configs/stage/novel_views.gin || return
     done
-    scenes rate --ginc configs/stage/rate.gin
+    scenes rate --ginc configs/stage/rate.gin || return
+    touch "$made.novel"
 }
 
 novel_views_done() {
@@ -163,28 +165,37 @@ novel_views_done() {
     ! grep -qs novel_views "$failed" || check
 }
 
+# Stages that these configs have finished in this folder are not even looked at again: their starts take a minute.
+made="$work/made/$(cat configs/base.gin configs/stage/*.gin configs/benchmark/*.gin | sha256sum | cut -c1-16)$small"
+mkdir -p "$work/made"
 counts=(96 16 24)
 [ -z "$small" ] || counts=(8 2 4)
 total=$((counts[0] + counts[1] + counts[2]))
-first=0
-for part in 0 1 2; do
-    palette=second
-    [ $part -gt 0 ] || palette=first
-    making=(run synthesize --ginc configs/stage/synthesize.gin --ginb "RoomOptions.palette = '$palette'"
-        --ginb "synthesize.first = $first" --ginb "synthesize.rooms = ${counts[part]}"
-        --ginb "SceneWorkers.count = $(((workers * 2 * counts[part] + total - 1) / total))")
-    if [ "$workers" -eq 0 ]; then
-        "${making[@]}"
-    else  # all three at a time, since each starts its workers
-        job "${making[@]}" &
-    fi
-    first=$((first + counts[part]))
-done
-all_done
-check
-for task in fit render annotate; do
-    scenes "$task" --ginc "configs/stage/$task.gin"
-done
+rooms_and_views() {
+    local first=0 part palette making task
+    for part in 0 1 2; do
+        palette=second
+        [ $part -gt 0 ] || palette=first
+        making=(run synthesize --ginc configs/stage/synthesize.gin --ginb "RoomOptions.palette = '$palette'"
+            --ginb "synthesize.first = $first" --ginb "synthesize.rooms = ${counts[part]}"
+            --ginb "SceneWorkers.count = $(((workers * 2 * counts[part] + total - 1) / total))")
+        if [ "$workers" -eq 0 ]; then
+            "${making[@]}"
+        else  # all three at a time, since each starts its workers
+            job "${making[@]}" &
+        fi
+        first=$((first + counts[part]))
+    done
+    all_done
+    check
+    for task in fit render annotate; do
+        scenes "$task" --ginc "configs/stage/$task.gin"
+    done
+}
+if [ ! -f "$made.views" ]; then
+    rooms_and_views
+    touch "$made.views"
+fi
 
 labelled=() self_labelled=()
 for row in $rows; do
@@ -194,7 +205,7 @@ for row in ${self_labelled[@]+"${self_labelled[@]}"}; do
     [[ " ${labelled[*]-} " == *" $(teacher_of "$row") "* ]] || labelled+=("$(teacher_of "$row")")
 done
 novel=""
-if [[ " $rows" == *novel* ]]; then
+if [[ " $rows" == *novel* ]] && [ ! -f "$made.novel" ]; then
     if [ "$lanes" -gt 1 ]; then
         job novel_views >"$work/novel_views.log" 2>&1 &
         novel=$!

@@ -23,6 +23,7 @@ def call(tmp_path):
     """``call("demo.sh", ...)`` runs a copy of a script from the folder ``tmp_path/elsewhere``; the calls of Python."""
     project, environment = tmp_path / "project", tmp_path / "environment"
     shutil.copytree(ROOT / "scripts", project / "scripts")
+    shutil.copytree(ROOT / "configs", project / "configs")
     (project / "lib").mkdir()
     for name in ("setup.py", "requirements.lock"):
         shutil.copy(ROOT / name, project)
@@ -168,6 +169,10 @@ def test_experiment_makes_novel_views_beside_trainings_and_searches_rates_first(
     novel = next(place for place, line in enumerate(runs) if "'novel_rgb_" in line)
     assert made.index("rate") < novel and {"analyze", "sample", "filter"} < set(made[:novel]) and made[-1] == "compare"
     assert all("learning_rate" not in line for line in runs if "rate_" not in line)
+    again = [line.split(" run.py ")[1].split()[0] for line in call(*given, *more) if " run.py " in line]
+    assert set(again) == {"train", "test", "compare"}  # the views are there
+    for marker in (tmp_path / "elsewhere/out/made").iterdir():
+        marker.unlink()
     runs = call(*given, *more, refused="run.py rate", code=1)
     assert "novel_views" in call.errors
     assert not any("exp/novel_rgb" in line or "run.py compare" in line for line in runs)
@@ -181,3 +186,11 @@ def test_experiment_compares_nothing_where_a_training_failed(call, tmp_path):
         runs = [line for line in calls if " run.py " in line]
         assert any("run.py test" in line and "live_rgb_sh_7" in line for line in runs)  # other rows go on
         assert not any("run.py compare" in line for line in runs) and "in_a_lane camera_rgb 7" in call.errors
+
+
+def test_experiment_trains_nothing_where_a_stage_failed(call, tmp_path):
+    given = ("experiment.sh", "--work", "out", "--rows", "rendered_rgb", "--seeds", "7", "--workers", "2")
+    for stage, code in (("synthesize", 1), ("fit", 2), ("annotate", 2)):
+        runs = [line for line in call(*given, refused=f"run.py {stage}", code=code) if " run.py " in line]
+        assert not any("run.py train" in line for line in runs)
+        assert not list((tmp_path / "elsewhere/out/made").iterdir())
