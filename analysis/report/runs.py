@@ -95,8 +95,22 @@ class Run:
 
     @property
     def novel_views(self) -> bool:
-        """Whether stores of more than one folder were trained on."""
-        return len({entry["folder"] for entry in self.settings["training"]}) > 1
+        """Whether it was trained on stores of several folders, or on views rendered live at poses not recorded."""
+        training = self.settings["training"]
+        if self.is_live:
+            return training["poses"] is not None
+        return len({entry["folder"] for entry in training}) > 1
+
+    @property
+    def is_live(self) -> bool:
+        """Whether views were rendered while it was trained."""
+        return isinstance(self.settings["training"], dict)
+
+    @property
+    def training_scenes(self) -> set[str]:
+        """Names of the scenes that it was trained on."""
+        training = self.settings["training"]
+        return {entry["scene"] for entry in (training["live"] if self.is_live else training)}
 
     @property
     def sample_folder(self) -> Path:
@@ -122,6 +136,8 @@ class Run:
             raise TypeError("its stem or colour is no text")
         if not isinstance(self.seed, int) or not isinstance(self.novel_views, bool):
             raise TypeError("its seed is no whole number")
+        if not all(isinstance(scene, str) for scene in self.training_scenes):
+            raise TypeError("its training scenes are no names")
 
     @property
     def seed(self) -> int:

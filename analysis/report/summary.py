@@ -16,7 +16,7 @@ def summary(groups: Sequence[RunGroup], compared: dict[str, Any] | None) -> list
 
 
 def _data(groups: Sequence[RunGroup]) -> str:
-    scenes = sorted({entry["scene"] for group in groups for entry in group.first.settings["training"]})
+    scenes = set().union(*(group.first.training_scenes for group in groups))
     views = sorted({group.first.training.get("training_views") for group in groups} - {None})
     tests = [group.first.scores for group in groups if group.first.tested]
     text = f"Data: trained on {_range(views)} views of {_count(len(scenes), 'scene')}"

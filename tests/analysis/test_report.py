@@ -17,6 +17,7 @@ from analysis.report.fused_section import fused_section
 from analysis.report.page import render_template
 from analysis.report.runs import find_runs, fusion_table, group_runs, unequal_budgets
 from analysis.report.search_section import plot_search, search_section
+from analysis.report.summary import summary
 from analysis.task_analyze import analyze
 from analysis.task_filter import filter as filter_domes
 from analysis.task_report import report
@@ -156,6 +157,20 @@ def test_a_row_that_is_not_what_the_papers_is_does_not_stand_for_it(tmp_path):
     assert "inputs ['sh', 'depth'] instead of ['sh']" in group_runs(find_runs(tmp_path)[0])[1][1]
 
 
+@pytest.mark.parametrize("poses", [None, {"jittered": {"metres": 0.1}}])
+def test_a_run_on_live_views_stands_beside_those_on_stores(tmp_path, poses):
+    """Its settings say of what it was trained on in another form: fields and meshes instead of stores."""
+    write_run(tmp_path, "rendered_rgb_0", 0.25)
+    write_run(tmp_path, "live_rgb_0", 0.5)
+    path = tmp_path / "live_rgb_0" / "training" / "settings.json"
+    live = {"live": [{"scene": "b", "field": "sha256:0"}, {"scene": "c", "field": "sha256:1"}], "poses": poses}
+    write_json(path, read_json(path) | {"training": live})
+    found = groups_of(tmp_path).values()
+    assert {group.name: group.first.novel_views for group in found} == {"rendered_rgb": False,
+                                                                        "live_rgb": poses is not None}
+    assert "trained on 40 views of 3 scenes" in summary(list(found), None)[0]
+
+
 def test_no_run_is_left_out_in_silence(tmp_path):
     write_run(tmp_path, "row", 0.30)
     write_run(tmp_path, "none", None, tested=False)
@@ -223,6 +238,15 @@ def test_an_empty_folder_gives_a_page_that_says_what_is_missing(tmp_path):
     assert len(metrics["missing"]) == 6 and "<img" not in page
     page = page.replace("&#39;", "'")
     assert all(f"run '{task}'" in page for task in ("train", "fit", "analyze", "sample", "render"))
+
+
+def test_the_best_score_is_one_of_test_views_where_there_are_some(tmp_path):
+    write_run(tmp_path / "runs", "high", 0.9, tested=False)
+    run_report(tmp_path)
+    assert "90.0&thinsp;%</b><span>best mIoU of validation views: high" in (tmp_path / "report/index.html").read_text()
+    write_run(tmp_path / "runs", "low", 0.2)
+    run_report(tmp_path)
+    assert "20.0&thinsp;%</b><span>best mIoU: low" in (tmp_path / "report/index.html").read_text()
 
 
 def test_stems_are_compared_over_their_seeds(work):
