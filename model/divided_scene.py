@@ -1,8 +1,8 @@
 """One recorded room as two scenes, so that what is learned in one half of it can be tested on the other.
 
-A vertical plane across the room's longer side divides its labelled surface. A frame belongs to the half of which it
-shows more, and each half's mesh keeps the labels of that half alone: a surface that is labelled in one of the scenes is
-unannotated in the other, also where frames of both show it. Fields that are fitted to a half see its frames alone.
+A vertical plane divides its labelled surface. A frame belongs to the half of which it shows more, and each half's mesh
+keeps the labels of that half alone: a surface that is labelled in one of the scenes is unannotated in the other, also
+where frames of both show it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from utils.outputs import commit_output, output_state, prepare_output
 from utils.plans import Item
 
 HALVES = ("a", "b")
+ACROSS, ALONG = "across", "along"
 _VERSION = 1  # increased whenever the same settings give other files
 _SEEN_AT = 64  # height in pixels at which it is counted what a frame shows
 
@@ -51,13 +52,13 @@ class Division:
     margin: float
 
     @staticmethod
-    def of(points: Tensor, margin: float) -> Division:
-        """Across the longer horizontal axis of points ``[P, 3]``, with as many of them on both sides."""
+    def of(points: Tensor, margin: float, plane: str = ACROSS) -> Division:
+        """Across the longer horizontal axis of points ``[P, 3]``, or along it, with as many of them on both sides."""
         flat = points[:, :2].double()
         spread = torch.linalg.eigh(torch.cov(flat.T))  # ascending
-        longest = spread.eigenvectors[:, -1]
-        longest = longest * torch.sign(longest[longest.abs().argmax()])  # an eigenvector's sign means nothing
-        normal = torch.cat((longest, longest.new_zeros(1)))
+        axis = spread.eigenvectors[:, -1 if plane == ACROSS else 0]
+        axis = axis * torch.sign(axis[axis.abs().argmax()])  # an eigenvector's sign means nothing
+        normal = torch.cat((axis, axis.new_zeros(1)))
         return Division(normal, float((points.double() @ normal).median()), margin)
 
     def halves(self, points: Tensor) -> Tensor:
@@ -74,11 +75,13 @@ class DividedScene:
         scan: folder of the scene, in ScanNet's layout.
         output: folder that receives ``SCENE_a`` and ``SCENE_b``.
         margin: as in :class:`Division`.
+        plane: "across" the room's longer side or "along" it.
     """
 
     scan: Path
     output: Path
     margin: float
+    plane: str = ACROSS
 
     def folders(self) -> list[Path]:
         """The two scenes' folders."""
@@ -103,7 +106,7 @@ class DividedScene:
         if not labelled.any():
             raise UserError(f"{scene.label_mesh_path} has no labelled vertex; expected NYU40 ids of the label set, by "
                             "which the halves are measured")
-        division = Division.of(mesh.vertices[labelled], self.margin)
+        division = Division.of(mesh.vertices[labelled], self.margin, self.plane)
         halves = torch.where(labelled, division.halves(mesh.vertices), 0)
         shown = _half_of_frames(scene, mesh, halves)
         facts: dict[str, Any] = {"normal": division.normal.tolist(), "offset": division.offset, "margin": self.margin}
@@ -136,7 +139,8 @@ class DividedScene:
 
     def _inputs(self, scene: Scene, half: str) -> dict[str, Any]:
         labels = FileSet({"labels": scene.label_mesh_path})
-        return {**scan_inputs(scene), "labels": labels, "margin": self.margin, "half": half, "version": _VERSION}
+        options = {"margin": self.margin, "plane": self.plane, "half": half, "version": _VERSION}
+        return {**scan_inputs(scene), "labels": labels, **options}
 
 
 def _half_of_frames(scene: Scene, mesh: Mesh, halves: Tensor) -> Tensor:

@@ -46,8 +46,8 @@ class RefinementOptions:
         partitions: random divisions of the voxels into groups of similar ones over which means are taken.
     """
 
-    steps: int = 3
-    trust: float = 4.0
+    steps: int = 7
+    trust: float = 3.5
     smoothing: float = 3.0
     reach: float = 0.6
     color_reach: float = 0.15

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Learns in one half of a labelled real room and tests on the other, with networks that begin at random or with those that come
 # with the project, and with labels that the first half's networks predict for the other half.
-#   bash scripts/real_room.sh ROOM OUT ["SEED ..."] ["FOLD ..."]
-# ROOM is a scene in ScanNet's layout with a labelled mesh. A fold "ab" trains on half a and tests on half b; "ba" the reverse.
-# One seed and fold take some minutes on two CPU cores. Results: OUT/runs/RUN/test; what is finished is not repeated.
+#   bash scripts/real_room.sh ROOM OUT ["SEED ..."] ["FOLD ..."] [across|along]
+# ROOM is a scene in ScanNet's layout with a labelled mesh, which a plane along or across its longer side divides. A fold "ab"
+# trains on half a and tests on half b; "ba" the reverse.
+# One seed and fold take about half an hour on two CPU cores. Results: OUT/runs/RUN/test; what is finished is not repeated.
 
 set -euo pipefail
 if [ $# -lt 2 ] || [ ! -d "$1" ]; then
-    echo "error: expected a scene's folder and an output folder: bash scripts/real_room.sh ROOM OUT [\"SEED ...\"] [\"FOLD ...\"]" >&2
+    echo "error: expected a scene's folder and an output folder: bash scripts/real_room.sh ROOM OUT [\"SEED ...\"] [\"FOLD ...\"] [across|along]" >&2
     exit 2
 fi
-room="$(cd "$1" && pwd)" work="$2" seeds="${3:-0}" folds="${4:-ab}"
+room="$(cd "$1" && pwd)" work="$2" seeds="${3:-0}" folds="${4:-ab}" plane="${5:-along}"
 name="$(basename "$room")"
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 case "$work" in /*) ;; *) work="$PWD/$work" ;; esac
@@ -21,10 +22,22 @@ run() {
     "$PYTHON" run.py "$1" --resume "${@:2}" --ginb "DATA = '$work/data'" --ginb "WORK = '$work'"
 }
 
-run divide --ginc configs/stage/divide.gin --ginb "divide.scan = '$room'"
-for task in fit render annotate; do
+# One field of all photographs, none of the labels; both halves are rendered from it.
+mkdir -p "$work/data/scans" "$work/fields"
+ln -sfn "$room" "$work/data/scans/$name"
+run divide --ginc configs/stage/divide.gin --ginb "divide.scan = '$room'" --ginb "divide.plane = '$plane'"
+run fit --ginc configs/stage/fit.gin --ginc configs/smoke/capture.gin --ginb "SCENES = ['$name']"
+for half in a b; do ln -sfn "plenoxel_scannet_$name" "$work/fields/plenoxel_scannet_${name}_$half"; done
+for task in render annotate; do
     run "$task" --ginc "configs/stage/$task.gin" --ginc configs/smoke/capture.gin \
         --ginb "SCENES = ['${name}_a', '${name}_b']"
+done
+for model in sh_model sh_geometry_model; do
+    for half in a b; do
+        run test --ginc "analysis/$model/config.gin" --ginb "TEST_SCENES = ['${name}_$half']" \
+            --ginb "test.other_size = True" --ginb "test.fused = True" \
+            --ginb "test.output_dir = '$work/runs/${model}_shipped_${half}_0/test'"
+    done
 done
 
 # row RUN CONFIG HALF OTHER SEED [BINDING ...]: trains and tests.
@@ -77,8 +90,8 @@ def scores(path):
 
 
 rows = defaultdict(list)
-for run in sorted(Path(sys.argv[1]).glob("*_[ab][ab]_*")):
-    row, fold = re.fullmatch(r"(.*)_([ab]{2})_\d+", run.name).groups()
+for run in sorted(Path(sys.argv[1]).glob("*_[ab]*_*")):
+    row, fold = re.fullmatch(r"(.*)_([ab]{1,2})_\d+", run.name).groups()
     if (run / "test/fused").is_dir():
         rows[row, fold].append([*scores(run / "test/scores/results.json"), *scores(run / "test/fused/results.json")])
 print("| network | halves | seeds | single views: mIoU, accuracy | fused: mIoU, accuracy |\n| --- | --- | --- | --- | --- |")

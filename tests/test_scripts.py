@@ -122,15 +122,18 @@ def test_real_room(call, tmp_path):
     """Every input from random and from shipped weights, then on labels that the tuned network predicts."""
     calls = [line for line in call("real_room.sh", "capture", "out", "0 1", "ba") if "run.py" in line]
     rows = ["train", "test", "train", "test", "fuse", "train", "test"]
-    assert [line.split()[2] for line in calls] == ["divide", "fit", "render", "annotate", *rows * 3 * 2]
+    assert [line.split()[2] for line in calls] == ["divide", "fit", "render", "annotate", *["test"] * 4, *rows * 3 * 2]
+    assert "SCENES = ['capture']" in calls[1] and "SCENES = ['capture_a', 'capture_b']" in calls[2]
+    field = tmp_path / "elsewhere/out/fields/plenoxel_scannet_capture_b"
+    assert field.is_symlink() and str(field.readlink()) == "plenoxel_scannet_capture"
     assert f"divide.scan = '{tmp_path}/elsewhere/capture'" in calls[0]
     assert all(f"WORK = '{tmp_path}/elsewhere/out'" in line and "--resume" in line for line in calls)
-    scratch, _, tuned, _, fused, student, tested = calls[4:11]
+    scratch, _, tuned, _, fused, student, tested = calls[8:15]
     assert "HALF = 'capture_b'" in scratch and "OTHER_HALF = 'capture_a'" in scratch and "train.start" not in scratch
     assert "train.start = 'analysis/sh_model/best.ckpt'" in tuned and "ROW = 'rendered_rgb_tuned_ba_0'" in tuned
     assert "rendered_rgb_tuned_ba_0/training/best.ckpt" in fused and "SCENES = ['capture_a']" in fused
     assert "SelfTrainingOptions.scenes = ['capture_a']" in student and "labels/rendered_rgb_tuned_ba_0'" in student
-    assert "ROW = 'rendered_rgb_self_ba_0'" in tested and "SEED = 1" in calls[11]
+    assert "ROW = 'rendered_rgb_self_ba_0'" in tested and "SEED = 1" in calls[15]
     assert "analysis/sh_geometry_model" in calls[-1]
     call("real_room.sh", "nothing", "out", code=2)
     assert "expected a scene's folder" in call.errors

@@ -77,6 +77,15 @@ def test_frames_are_in_the_half_that_they_show(halves):
         assert torch.allclose(half.depth_to_color, whole.depth_to_color)
 
 
+def test_along_is_the_other_axis(halves, tmp_path):
+    root, facts = halves
+    along = divide(str(root / "whole/room"), str(tmp_path), plane="along", margin=0.3)
+    assert abs(along["normal"][1]) > 0.99 and along["offset"] == pytest.approx(1.5, abs=0.51)
+    assert float(torch.tensor(along["normal"]) @ torch.tensor(facts["normal"])) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(UserError, match="divide.plane"):
+        divide(str(root / "whole/room"), str(tmp_path), plane="up")
+
+
 def test_it_is_not_divided_twice_and_not_otherwise(halves):
     root, _ = halves
     before = Path(root / "scans/room_a/settings.json").stat().st_mtime_ns
