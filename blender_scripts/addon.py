@@ -11,6 +11,7 @@ from blender_scripts.camera_geometry import dome_poses
 from blender_scripts.open_scene import export_cameras, open_cameras, open_scene
 from blender_scripts.scene_folder import write_pose
 from blender_scripts.scene_objects import add_cameras, camera_intrinsics, camera_pose
+from utils.label_table import DEFAULT_TABLE
 
 
 class OpenScene(bpy.types.Operator):
@@ -22,6 +23,8 @@ class OpenScene(bpy.types.Operator):
 
     directory: StringProperty(subtype="DIR_PATH")
     every: IntProperty(name="Every n-th camera", default=10, min=1)
+    labels: StringProperty(name="Labels", default=DEFAULT_TABLE, description="Table of labels whose colours the mesh "
+                           "gets: scannet20.tsv, nyu40.tsv, scannet200.tsv, scannetpp100.tsv, or the path of one")
 
     def invoke(self, context, event):
         context.window_manager.fileselect_add(self)
@@ -29,7 +32,7 @@ class OpenScene(bpy.types.Operator):
 
     def execute(self, context):
         try:
-            lost = open_scene(self.directory, self.every)
+            lost = open_scene(self.directory, self.every, self.labels)
         except (OSError, ValueError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

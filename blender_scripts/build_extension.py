@@ -34,7 +34,8 @@ def build(folder: Path) -> Path:
             for old, new in _IMPORTS.items():
                 text = text.replace(old, new)
             archive.writestr(name, text)
-        archive.write(HERE.parent / "configs" / "labels" / "scannet20.tsv", "scannet20.tsv")
+        for table in sorted((HERE.parent / "configs" / "labels").glob("*.tsv")):
+            archive.write(table, table.name)
     return target
 
 

@@ -3,6 +3,7 @@
 Headless:             blender -b -P blender_scripts/open_scene.py -- --scene DIR [--save FILE.blend]
 With a picture:       ... -- --scene DIR --frame 12 --render OUT.png
 With more cameras:    ... -- --scene DIR --cameras SCENE.json
+With other classes:   ... -- --scene DIR --labels nyu40.tsv        (a table of configs/labels, or one's own)
 In the scripting tab: open this file and run it; it adds the panel "ScanNet" to the 3D view's sidebar (key N).
 """
 
@@ -19,16 +20,21 @@ if __name__ == "__main__":  # Blender starts this file by its path, outside any 
     sys.path.insert(0, str(Path(text.filepath if text else __file__).resolve().parent.parent))
 
 from blender_scripts.camera_file import Cameras, read_cameras, write_cameras
-from blender_scripts.scene_folder import find_mesh, image_size, read_matrix, read_poses
-from blender_scripts.scene_objects import add_camera, add_cameras, camera_intrinsics, camera_pose, import_mesh
+from blender_scripts.scene_folder import image_size, read_matrix, read_poses
+from blender_scripts.scene_objects import add_camera, add_cameras, camera_intrinsics, camera_pose, import_scan
+from utils.label_table import DEFAULT_TABLE
 
-_OPTIONS = ("--scene", "--every", "--frame", "--render", "--cameras", "--save")
+_OPTIONS = ("--scene", "--every", "--frame", "--render", "--cameras", "--save", "--labels")
 
 
-def open_scene(scene: str | Path, every: int = 1) -> list[str]:
-    """Import a scene folder's mesh and every n-th camera; returns the names of frames without a pose."""
+def open_scene(scene: str | Path, every: int = 1, labels: str | Path = DEFAULT_TABLE) -> list[str]:
+    """Import a scene folder's mesh in the colours of a table of labels, and every n-th camera.
+
+    Returns:
+        The names of frames without a pose.
+    """
     scene = Path(scene)
-    import_mesh(find_mesh(scene))
+    import_scan(scene, labels)
     poses, lost = read_poses(scene / "pose")
     intrinsics = read_matrix(scene / "intrinsic" / "intrinsic_color.txt")
     chosen = {name: pose for index, (name, pose) in enumerate(poses.items()) if index % every == 0}
@@ -100,11 +106,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--frame", help="frame to render")
     parser.add_argument("--render", help="PNG to write")
     parser.add_argument("--cameras", help="camera list, SCENE.json, to add")
+    parser.add_argument("--labels", default=DEFAULT_TABLE, help="table of labels whose colours the mesh gets")
     parser.add_argument("--save", help=".blend file to write")
     options = parser.parse_args(arguments)
     bpy.ops.wm.read_factory_settings(use_empty=True)
     try:
-        lost = open_scene(options.scene, options.every)
+        lost = open_scene(options.scene, options.every, options.labels)
         if lost:
             print(f"{len(lost)} frames have no pose and were skipped: {', '.join(lost[:10])}")
         if options.cameras:

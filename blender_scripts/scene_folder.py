@@ -57,11 +57,11 @@ def _jpeg_size(data: bytes, path: Path) -> tuple[int, int]:
     raise ValueError(f"{path} has no JPEG frame header; the file is damaged")
 
 
-def find_mesh(scene: str | Path) -> Path:
-    """The labelled mesh of a scene folder, else its colour mesh; raises ``FileNotFoundError``."""
+def find_mesh(scene: str | Path, labelled: bool = True) -> Path:
+    """The labelled mesh of a scene folder if that is wanted, else its colour mesh; raises ``FileNotFoundError``."""
     scene = Path(scene)
-    for pattern in ("*_vh_clean_2.labels.ply", "*_vh_clean_2.ply"):
+    for pattern in ("*_vh_clean_2.labels.ply", "*_vh_clean_2.ply")[not labelled :]:
         found = sorted(scene.glob(pattern))
         if found:
             return found[0]
-    raise FileNotFoundError(f"{scene} holds no *_vh_clean_2.labels.ply and no *_vh_clean_2.ply")
+    raise FileNotFoundError(f"{scene} holds no {'*_vh_clean_2.labels.ply and no ' * labelled}*_vh_clean_2.ply")

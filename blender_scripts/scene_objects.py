@@ -15,39 +15,41 @@ from blender_scripts.camera_geometry import (
     settings_from_intrinsics,
     to_blender,
 )
-from utils.label_table import default_table, read_table
+from blender_scripts.class_colors import NYU40, class_colors, find_table, load_table, object_ids
+from blender_scripts.scene_folder import find_mesh
 
 COLOR_ATTRIBUTE = "ClassColor"
+_FILE_COLOR = "Col"  # as Blender calls the colours of a PLY
 
 
-def import_mesh(path: str | Path) -> bpy.types.Object:
-    """Import a ScanNet mesh, Z up as it is; a labelled one is coloured by class.
+def import_scan(scene: Path, labels: str | Path) -> bpy.types.Object:
+    """Import a ScanNet scene folder's mesh, Z up as it is, in the colours of a table of labels as far as it has labels.
 
-    The colour is emitted, not lit, so a render with the Standard view transform shows the exact class colours.
+    Colours are emitted, not lit, so a render with the Standard view transform shows the exact class colours.
+
+    Raises:
+        OSError, ValueError: a file is absent, or none.
     """
-    if "FINISHED" not in bpy.ops.wm.ply_import(filepath=str(path), forward_axis="Y", up_axis="Z"):
-        raise ValueError(f"{path} cannot be imported; expected a PLY mesh")
-    mesh_object = bpy.context.object
-    mesh = mesh_object.data
-    labels = mesh.attributes.get("label")
-    attribute = "Col"
-    if labels is not None:
-        ids = np.empty(len(mesh.vertices), dtype=np.float32)
-        labels.data.foreach_get("value", ids)
-        _set_colors(mesh, _class_colors(ids.round().astype(np.int64)))
-        attribute = COLOR_ATTRIBUTE
+    system, rows = load_table(find_table(labels))
+    mesh_object = _import_ply(find_mesh(scene, labelled=system == NYU40))
+    mesh, ids = mesh_object.data, None
+    if system != NYU40:
+        ids = object_ids(scene, system, rows, len(mesh.vertices))
+    elif (stored := mesh.attributes.get("label")) is not None:
+        values = np.empty(len(mesh.vertices), dtype=np.float32)
+        stored.data.foreach_get("value", values)
+        ids = values.round().astype(np.int64)
+    if ids is not None:
+        _set_colors(mesh, class_colors(rows, ids))
     mesh.materials.clear()
-    mesh.materials.append(_emission_material(attribute))
+    mesh.materials.append(_emission_material(_FILE_COLOR if ids is None else COLOR_ATTRIBUTE))
     return mesh_object
 
 
-def _class_colors(nyu40_ids: np.ndarray) -> np.ndarray:
-    table = np.zeros((65536, 4), dtype=np.float32)
-    table[:, 3] = 1.0
-    for row in read_table(default_table())[1]:
-        if row.trained_as == row.name:
-            table[row.id, :3] = np.array(row.color) / 255.0
-    return table[nyu40_ids]
+def _import_ply(path: Path) -> bpy.types.Object:
+    if "FINISHED" not in bpy.ops.wm.ply_import(filepath=str(path), forward_axis="Y", up_axis="Z"):
+        raise ValueError(f"{path} cannot be imported; expected a PLY mesh")
+    return bpy.context.object
 
 
 def _set_colors(mesh: bpy.types.Mesh, colors: np.ndarray) -> None:

@@ -25,6 +25,7 @@ NAMES = "names"
 ID_SYSTEMS = ("nyu40", "scannet", NAMES)
 LARGEST_ID = 65535  # that a labelled mesh and a 16-bit image hold
 MOST_CLASSES = 255  # beside unannotated, that a label image of 8 bits holds
+DEFAULT_TABLE = "scannet20.tsv"
 UNANNOTATED_NAME = "unannotated"
 _COLUMNS = ("id", "name", "color", "class", "tail")
 _NEEDED = 3
@@ -69,7 +70,7 @@ def read_table(path: Path) -> tuple[str, list[LabelRow]]:
 
 def default_table() -> Path:
     """ScanNet's benchmark: beside this file in the Blender extension, else in the project's configs."""
-    beside = Path(__file__).resolve().with_name("scannet20.tsv")
+    beside = Path(__file__).resolve().with_name(DEFAULT_TABLE)
     return beside if beside.exists() else beside.parents[1] / "configs" / "labels" / beside.name
 
 

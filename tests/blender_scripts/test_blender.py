@@ -9,7 +9,9 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
+import gin
 import numpy as np
 import pytest
 import torch
@@ -26,11 +28,15 @@ from blender_scripts.camera_geometry import (
     settings_from_intrinsics,
     to_blender,
 )
+from blender_scripts.class_colors import class_colors, find_table, load_table, object_ids
 from blender_scripts.scene_folder import image_size, read_matrix, read_poses, write_pose
 from dataloader import CameraList
+from dataloader.label_mesh import load_label_mesh
+from dataloader.synthesis.scene_folder import write_ply
 from tests.dataloader.scannet_fixture import write_scannet_scene
 from utils import cameras
 from utils.images import read_image
+from utils.labels import read_label_set
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 INTRINSICS = np.array([[110.0, 0.0, 70.0], [0.0, 90.0, 41.0], [0.0, 0.0, 1.0]])
@@ -81,6 +87,66 @@ def test_scene_folder_text_files(tmp_path):
         read_matrix(tmp_path / "gone.txt")
 
 
+@pytest.mark.parametrize("name", ["scannet20.tsv", "nyu40.tsv", "scannet200.tsv", "scannetpp100.tsv", "own.tsv"])
+def test_colours_are_those_of_the_chosen_table(tmp_path, name):
+    """Rows that are trained as another class have its colour, and ids that are no class are black."""
+    (tmp_path / "own.tsv").write_text("# ids: nyu40\nid\tname\tcolor\tclass\n5\tseat\t#102030\t\n"
+                                      "6\tsofa\t#ffffff\tseat\n13\tblinds\t#405060\t-\n")
+    own = name == "own.tsv"
+    path = find_table(tmp_path / name if own else name)
+    chosen = read_label_set(path)
+    ids = np.array([0, 65535, *chosen.known_ids.values()])
+    colors = class_colors(load_table(path)[1], ids)
+    np.testing.assert_array_equal(colors[:, :3], (chosen.colors[chosen.class_of_id[ids]] / 255).astype(np.float32))
+    if own:
+        seat, none = [16, 32, 48], [0, 0, 0]
+        assert (255 * colors[:, :3]).round().astype(int).tolist() == [none, none, seat, seat, none]
+    assert (colors[:, 3] == 1).all()
+
+
+def test_a_table_that_is_none_is_named(tmp_path):
+    with pytest.raises(ValueError, match="nyu41.tsv does not exist; expected .*nyu40.tsv, scannet20.tsv"):
+        find_table("nyu41.tsv")
+    (tmp_path / "bad.tsv").write_text("id\tname\n")
+    with pytest.raises(ValueError, match="bad.tsv is no table of labels: line 1"):
+        load_table(tmp_path / "bad.tsv")
+
+
+def annotated_scan(folder):
+    """A scan of six vertices: a microwave of segments 7 and 9, within it a chair, a floor, one vertex of nothing."""
+    folder.mkdir(parents=True)
+    vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [2, 1, 0], [2, 2, 0]], np.float32)
+    write_ply(folder / f"{folder.name}_vh_clean_2.ply", vertices, np.zeros((6, 3), np.uint8),
+              np.array([[0, 1, 2], [3, 4, 5]], np.int32))
+    objects = [("chair", [9]), ("round microwave", [7, 9]), ("floor", [4])]
+    groups = [{"objectId": number, "label": label, "segments": parts} for number, (label, parts) in enumerate(objects)]
+    (folder / f"{folder.name}.aggregation.json").write_text(json.dumps({"segGroups": groups}))
+    (folder / f"{folder.name}_vh_clean_2.0.010000.segs.json").write_text(json.dumps({"segIndices": [7, 7, 9, 4, 4, 5]}))
+    (folder.parent / "scannetv2-labels.combined.tsv").write_text(
+        "id\traw_category\n2\tchair\n59\tround microwave\n3\tfloor\n")
+    return folder
+
+
+def test_objects_have_the_ids_that_annotation_takes(tmp_path):
+    folder = annotated_scan(tmp_path / "scans" / "scene0000_00")
+    scene = SimpleNamespace(path=folder, name=folder.name, mesh_path=folder / f"{folder.name}_vh_clean_2.ply",
+                            label_mesh_path=folder / "none.ply", layout="ScanNet")  # fmt: skip
+    for table, expected in (("scannet200.tsv", [59, 59, 2, 3, 3, 0]), ("scannetpp100.tsv", [0, 0, 10, 3, 3, 0])):
+        system, rows = load_table(find_table(table))
+        assert object_ids(folder, system, rows, 6).tolist() == expected
+        with gin.unlock_config():
+            gin.bind_parameter("label_set.table", f"configs/labels/{table}")
+        try:
+            assert load_label_mesh(scene).labels.tolist() == expected
+        finally:
+            gin.clear_config()
+    with pytest.raises(ValueError, match="segs.json has 6 segments; the mesh has 7 vertices"):
+        object_ids(folder, system, rows, 7)
+    (folder.parent / "scannetv2-labels.combined.tsv").unlink()
+    with pytest.raises(FileNotFoundError, match="combined.tsv is not in"):
+        object_ids(folder, "scannet", rows, 6)
+
+
 def camera_list(tmp_path, focal=((110.0, 90.0), (55.0, 45.0))):
     names, size = ["near", "far"], (HEIGHT, WIDTH)
     intrinsics = [[[fx, 0.0, 70.0], [0.0, fy, 41.0], [0.0, 0.0, 1.0]] for fx, fy in focal]
@@ -127,7 +193,8 @@ def test_the_extension_needs_nothing_of_the_project(tmp_path):
     for name in (name for name in archive.namelist() if name.endswith(".py")):
         assert not re.search(r"^\s*from (blender_scripts|utils)", archive.read(name).decode(), re.MULTILINE), name
     check = "import sys; sys.path.insert(0, sys.argv[1]); import extension, extension.camera_file, " \
-            "extension.camera_geometry, extension.label_table"  # fmt: skip
+            "extension.camera_geometry; from extension.class_colors import find_table, load_table; " \
+            "assert len(load_table(find_table('scannet200.tsv'))[1]) == 200"  # fmt: skip
     subprocess.run([sys.executable, "-I", "-c", check, str(tmp_path / "site")], cwd=tmp_path, check=True)
 
 
@@ -176,14 +243,15 @@ def test_blender_camera_round_trip_within_1e5(blender):
         assert (u * WIDTH, v * HEIGHT) == pytest.approx(expected.tolist(), abs=1e-3)
 
 
-def test_blender_render_overlays_our_annotation(tmp_path, blender):
+@pytest.mark.parametrize("table", ["scannet20.tsv", "nyu40.tsv"])
+def test_blender_render_overlays_our_annotation(tmp_path, blender, table):
     from dataloader import load_mesh, load_scannet_scene
     from lib.raster import rasterize
-    from utils.labels import colorize, ids_to_classes
 
     folder = write_scannet_scene(tmp_path / "scene0000_00")
     scene = load_scannet_scene(folder)
-    command = [blender, str(ROOT / "blender_scripts" / "open_scene.py"), "--", "--scene", str(folder)]
+    command = [blender, str(ROOT / "blender_scripts" / "open_scene.py"), "--", "--scene", str(folder),
+               "--labels", table]  # fmt: skip
     picture = tmp_path / "render.png"
     subprocess.run([*command, "--frame", scene.frames[0], "--render", str(picture)], check=True, timeout=300)
     mesh = load_mesh(scene.label_mesh_path)
@@ -193,10 +261,11 @@ def test_blender_render_overlays_our_annotation(tmp_path, blender):
         cameras.rigid_inverse(torch.as_tensor(scene.camera_to_world[:1])).float(),
         torch.as_tensor(scene.intrinsics).float()[None], height, width,
     )
-    vertex_class = torch.as_tensor(ids_to_classes(mesh.labels)).long()
+    chosen = read_label_set(find_table(table))
+    vertex_class = torch.from_numpy(chosen.class_of_id)[mesh.labels.long()].long()
     corners = vertex_class[mesh.faces[fragments.face[0].clamp(min=0).long()].long()]
     uniform = (fragments.face[0] >= 0) & (corners == corners[..., :1]).all(-1)
-    expected = colorize(corners[..., 0]).int()
+    expected = torch.from_numpy(chosen.colors)[corners[..., 0]].movedim(-1, 0).int()
     render = read_image(picture).int()
     window = torch.nn.functional.unfold(
         torch.nn.functional.pad(render.float()[None], (1, 1, 1, 1), mode="replicate"), 3
@@ -204,6 +273,31 @@ def test_blender_render_overlays_our_annotation(tmp_path, blender):
     distance = (window - expected[:, None]).abs().amax(0).amin(0)  # the nearest colour within one pixel
     assert uniform.float().mean() > 0.5
     assert (distance[uniform] <= 2).float().mean() > 0.999
+
+
+COLOURS_IN_BLENDER = """
+import json, sys
+from pathlib import Path
+import bpy, numpy as np
+from blender_scripts.scene_objects import COLOR_ATTRIBUTE, import_scan
+for table in sys.argv[2:]:
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    mesh = import_scan(Path(sys.argv[1]), table).data
+    values = np.empty((len(mesh.vertices), 4), np.float32)
+    mesh.color_attributes[COLOR_ATTRIBUTE].data.foreach_get("color_srgb", values.ravel())
+    print("RESULT" + json.dumps((255 * values[:, :3]).round().astype(int).tolist()))
+"""
+
+
+def test_blender_shows_objects_in_the_tables_colours(tmp_path, blender):
+    folder = annotated_scan(tmp_path / "scans" / "scene0000_00")
+    tables = {"scannet200.tsv": [59, 59, 2, 3, 3, 0], "scannetpp100.tsv": [0, 0, 10, 3, 3, 0]}
+    result = subprocess.run([blender, "-c", COLOURS_IN_BLENDER, str(folder), *tables], cwd=ROOT, capture_output=True,
+                            text=True, check=True, timeout=300)
+    shown = [json.loads(line[len("RESULT") :]) for line in result.stdout.splitlines() if line.startswith("RESULT")]
+    for (table, ids), colors in zip(tables.items(), shown, strict=True):
+        chosen = read_label_set(find_table(table))
+        assert colors == chosen.colors[chosen.class_of_id[ids]].tolist(), table
 
 
 LISTS_IN_BLENDER = """
