@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Disturbs every stage (kill -9, twins, signals, full disks) and the whole pipeline (kill -9), and looks for inputs that readers do not survive.
-#   bash scripts/reliability.sh [--quick] [--parts kill,twins,signals,worker,disk] [--stages fit,train]
+#   bash scripts/reliability.sh [--quick] [--parts kill,twins,signals,workers,worker,disk] [--stages fit,train]
 # Prints the table of docs/reliability.md. The fuzzer runs where atheris is installed; FUZZ_RUNS inputs for each reader.
 
 set -euo pipefail

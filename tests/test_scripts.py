@@ -1,6 +1,7 @@
 """The scripts, with a Python that writes down how it is called: paths are those of where the user stands."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -197,3 +198,48 @@ def test_experiment_trains_nothing_where_a_stage_failed(call, tmp_path):
         runs = [line for line in call(*given, refused=f"run.py {stage}", code=code) if " run.py " in line]
         assert not any("run.py train" in line for line in runs)
         assert not list((tmp_path / "elsewhere/out/made").iterdir())
+
+
+SBATCH = """
+sbatch() {  # as Slurm: each job of the array by a shell of its own, with its variables
+    local range="${1#--array=}" command="$3" step=1 first last id
+    [ "$2" = --wrap ] || return 1
+    case "$range" in *:*) step="${range#*:}" range="${range%:*}" ;; esac
+    first="${range%-*}" last="${range#*-}"
+    for ((id = first; id <= last; id += step)); do
+        SLURM_ARRAY_TASK_ID=$id SLURM_ARRAY_TASK_MIN=$first SLURM_ARRAY_TASK_STEP=$step \
+            SLURM_ARRAY_TASK_COUNT=$(((last - first) / step + 1)) sh -c "$command" || return
+    done
+}
+"""
+
+
+@pytest.mark.parametrize(("array", "listed"), [("0-2", False), ("4-8:2", True), ("0-9", False)])
+def test_jobs_of_an_array_share_all_scenes(call, tmp_path, array, listed):
+    """Each scene is in one job's list; jobs without a scene start nothing."""
+    place, names = tmp_path / "elsewhere", [f"scene{number:04d}_00" for number in range(7)]
+    for name in names:
+        (place / "data" / "scans" / name).mkdir(parents=True)
+    (place / "data" / "scans" / "readme.txt").touch()
+    names = names[1:6] if listed else names
+    (place / "some.txt").write_text("# a list\n\n" + "".join(f"{name}\n" for name in names))
+    call("setup.sh")
+    job = "exec bash ../project/scripts/array_job.sh render data out small.gin --ginb 'SIZE = (60, 80)'"
+    environment = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "environment"), "CALLS": str(tmp_path / "calls"),
+                   "SCENES_FILE": "some.txt" if listed else ""}  # fmt: skip
+    subprocess.run(["bash", "-c", f'{SBATCH} sbatch --array={array} --wrap "{job}"'], cwd=place, env=environment,
+                   check=True)  # fmt: skip
+    runs = [line for line in (tmp_path / "calls").read_text().splitlines() if "run.py" in line]
+    assert all("run.py render --resume" in line and line.endswith("--ginb SIZE = (60, 80)") for line in runs)
+    lists = [re.search(r"SCENES = '(.*?)'", line)[1] for line in runs]
+    shares = [(place / path).read_text().split() for path in lists]
+    assert sorted(sum(shares, [])) == names and max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert len(shares) == min(len(names), {"0-2": 3, "4-8:2": 3, "0-9": 10}[array])
+
+
+@pytest.mark.parametrize("job", [{}, {"JOB_NUMBER": "3", "JOB_COUNT": "3"}, {"JOB_NUMBER": "0", "JOB_COUNT": "x"}])
+def test_a_job_without_a_number_is_refused(call, tmp_path, job, monkeypatch):
+    for name, value in {"JOB_NUMBER": "", "JOB_COUNT": "", "SLURM_ARRAY_TASK_ID": "", **job}.items():
+        monkeypatch.setenv(name, value)
+    assert call("array_job.sh", "fit", "data", "out", "small.gin", code=2) == []
+    assert call.errors.startswith("error: which job is this?")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.reliability.digests import differences, digests
@@ -27,6 +28,22 @@ def killed_and_resumed(bench: Bench, stage: str, number: int, seconds: float, rn
         _wait(run, rng.uniform(min(IMPORTS, 0.5 * seconds), seconds))
         _kill(run)
     return _completed(bench, stage, work, log)
+
+
+def killed_with_workers(bench: Bench, stage: str, number: int, seconds: float, rng: random.Random) -> str | None:
+    """kill -9 of a run with two workers at a random moment, all its processes or only the one that started them; then
+    ``--resume`` with as many, at once: the bytes of an undisturbed run in one process."""
+    work, log = bench.start_of(stage, bench.root / "workers" / f"{stage}{number}"), bench.root / "logs/workers.log"
+    extra = ["SceneWorkers.count = 2"]
+    run = bench.start(stage, work, log, resume=True, extra=extra)
+    _wait(run, rng.uniform(min(IMPORTS, 0.5 * seconds), 1.5 * seconds))  # workers take as long again to start
+    if number % 2:
+        run.kill()
+        run.wait()
+    else:
+        _kill(run)
+    reason = _completed(bench, stage, work, log, extra)
+    return reason or (f"processes left: {left}" if (left := _group(run.pid)) else None)
 
 
 def twins(bench: Bench, stage: str, number: int, seconds: float, rng: random.Random) -> str | None:
@@ -162,8 +179,8 @@ def can_mount(folder: Path) -> bool:
         return False
 
 
-def _completed(bench: Bench, stage: str, work: Path, log: Path) -> str | None:
-    code = bench.start(stage, work, log, resume=True).wait(LIMIT)
+def _completed(bench: Bench, stage: str, work: Path, log: Path, extra: Sequence[str] = ()) -> str | None:
+    code = bench.start(stage, work, log, resume=True, extra=extra).wait(LIMIT)
     if code:
         return f"resuming ended with {code}: {_last_line(log)}"
     left = [path.name for path in work.rglob("*") if re.search(r"\.(partial|tmp)", path.name)]

@@ -1,6 +1,6 @@
 """Disturb every stage, and count how often a run was not as if nothing had happened.
 
-    python -m tests.reliability.run [--quick] [--parts kill,twins,signals,worker,disk] [--stages fit,train]
+    python -m tests.reliability.run [--quick] [--parts kill,twins,signals,workers,worker,disk] [--stages fit,train]
 
 Prints a table; every failure is told in words, and the exit code is then 1. Full disks need a user who may mount.
 """
@@ -16,7 +16,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.reliability.disturbances import can_mount, full_disk, killed_and_resumed, signalled, twins, worker_killed
+from tests.reliability.disturbances import (
+    can_mount,
+    full_disk,
+    killed_and_resumed,
+    killed_with_workers,
+    signalled,
+    twins,
+    worker_killed,
+)
 from tests.reliability.stages import STAGES, Bench
 
 PARTS = {
@@ -24,12 +32,14 @@ PARTS = {
     "kill": (killed_and_resumed, 10, 2),
     "twins": (twins, 4, 1),
     "signals": (signalled, 3, 1),
+    "workers": (killed_with_workers, 10, 2),
     "worker": (worker_killed, 4, 2),
     "disk": (full_disk, 4, 1),
 }
 BY_SCENE = ("fit", "render", "annotate")  # stages that have workers
 TITLES = {"kill": "kill -9, resumed to the same bytes", "twins": "two runs on one folder", "signals": "INT, TERM, HUP",
-          "worker": "kill -9 of a worker", "disk": "full disk, then resumed to the same bytes"}  # fmt: skip
+          "workers": "kill -9 with two workers, resumed to the same bytes", "worker": "kill -9 of a worker",
+          "disk": "full disk, then resumed to the same bytes"}  # fmt: skip
 
 
 def main() -> int:
@@ -43,8 +53,8 @@ def main() -> int:
     root = (options.work or Path(tempfile.mkdtemp(prefix="reliability"))).resolve()
     shutil.rmtree(root, ignore_errors=True)
     bench, rng = Bench(root), random.Random(options.seed)
-    bench.prepare()
-    parts = options.parts.split(",")
+    stages, parts = options.stages.split(","), options.parts.split(",")
+    bench.prepare(stages)
     if "worker" in parts and importlib.util.find_spec("ray") is None:
         print("workers in Ray are left out: it is not installed")
         parts.remove("worker")
@@ -53,11 +63,11 @@ def main() -> int:
         parts.remove("disk")
     failures = []
     rows = []
-    for stage in options.stages.split(","):
+    for stage in stages:
         seconds = _seconds(bench, stage)
         cells = []
         for part in parts:
-            if part == "worker" and stage not in BY_SCENE:
+            if part in ("workers", "worker") and stage not in BY_SCENE:
                 cells.append("")
                 continue
             disturb, often, quick = PARTS[part]
