@@ -90,14 +90,15 @@ def scores(path):
 
 
 rows = defaultdict(list)
-for run in sorted(Path(sys.argv[1]).glob("*_[ab]*_*")):
-    row, fold = re.fullmatch(r"(.*)_([ab]{1,2})_\d+", run.name).groups()
-    if (run / "test/fused").is_dir():
-        rows[row, fold].append([*scores(run / "test/scores/results.json"), *scores(run / "test/fused/results.json")])
+for run in sorted(Path(sys.argv[1]).iterdir()):
+    name = re.fullmatch(r"(.*)_([ab]{1,2})_\d+", run.name)
+    if name and (run / "test/fused").is_dir():
+        rows[name.groups()].append([*scores(run / "test/scores/results.json"), *scores(run / "test/fused/results.json")])
 print("| network | halves | seeds | single views: mIoU, accuracy | fused: mIoU, accuracy |\n| --- | --- | --- | --- | --- |")
 for (row, fold), found in rows.items():
     values = torch.tensor(found, dtype=torch.float64)
-    deviation = values.std(0) if len(values) > 1 else [float("nan")] * 4
-    cells = [f"{mean:.1f} ± {spread:.1f}" for mean, spread in zip(values.mean(0), deviation, strict=True)]
+    cells = [f"{mean:.1f}" for mean in values.mean(0)]
+    if len(values) > 1:
+        cells = [f"{cell} ± {spread:.1f}" for cell, spread in zip(cells, values.std(0), strict=True)]
     print(f"| `{row}` | {fold} | {len(values)} | {cells[0]}, {cells[1]} | {cells[2]}, {cells[3]} |")
 PYTHON_END
