@@ -13,6 +13,8 @@ import math
 import numpy as np
 
 from dataloader.contradiction import Contradiction
+from dataloader.depth_errors import depth_errors
+from dataloader.depth_readings import find_reading
 from dataloader.frame_shifts import find_shift
 from dataloader.mesh import Mesh
 from dataloader.mesh_agreement import cameras_off_mesh, points_off_mesh
@@ -29,6 +31,7 @@ from dataloader.view_agreement import (
 )
 
 _HEALTHY, _LEAST, _CLEARLY = 0.7, 0.5, 1.3  # shares of points, and by how much a supposition must be better
+_CHANCE = 0.45  # of points that agree in a scene whose depth and poses have little to do with each other
 _FAR_OFF = 3.0  # times the mesh's extent
 _PLAUSIBLE_DEPTH = (0.2, 15.0)  # metres, of the median pixel of a room
 _POSSIBLE_DEPTH = (0.04, 75.0)  # metres, of the median pixel of anything that is recorded by hand
@@ -44,6 +47,9 @@ def find_contradiction(scene: Scene, mesh: Mesh | None = None) -> Contradiction 
     pairs = choose_pairs(scene)
     if pairs is None:
         return cameras_off_mesh(scene, mesh) if mesh is not None else None
+    found = find_reading(scene, pairs) or find_shift(scene, pairs)
+    if found is not None:
+        return found
     poses = scene.camera_to_world
     given = agreement(pairs, poses, np.ones(1))[0]
     if given < _HEALTHY:
@@ -54,23 +60,26 @@ def find_contradiction(scene: Scene, mesh: Mesh | None = None) -> Contradiction 
             return _of_views(pairs, scene, mesh, given, found)
         if odd is not None:
             return odd
-    shift = find_shift(scene, pairs)
-    if shift is not None:
-        return shift
     # Where few points agree as it is, and nothing tried is better, poses may be imprecise, or say too little.
-    return points_off_mesh(scene, pairs, mesh) if mesh is not None and given > _LEAST else None
+    if mesh is not None and given > _LEAST:
+        return points_off_mesh(scene, pairs, mesh)
+    hopeless = given < _CHANCE and depth_errors(pairs, poses).are_of_chance
+    return Contradiction(_disagreement(given), None) if hopeless else None
+
+
+def _disagreement(given: float) -> str:
+    return (f"its depth maps and poses contradict each other: of the points of one depth map that another camera sees, "
+            f"{given:.0%} lie at the depth measured there")
 
 
 def _of_views(pairs: Pairs, scene: Scene, mesh: Mesh | None, given: float, found: Supposition) -> Contradiction:
     """Depth and poses contradict each other, and ``found`` would make them agree."""
-    text = (f"its depth maps and poses contradict each other: of the points of one depth map that another camera sees, "
-            f"{given:.0%} lie at the depth measured there")
     remedies = []
     if found.poses != AS_GIVEN:
         remedies.append(f"the poses are {found.poses}")
     if not found.has_ratio_one:
         remedies.append(_unit_remedy(pairs, scene, mesh, found))
-    return Contradiction(text, f"{found.share:.0%} would if {' and '.join(remedies)}")
+    return Contradiction(_disagreement(given), f"{found.share:.0%} would if {' and '.join(remedies)}")
 
 
 def _odd_depth(pairs: Pairs, scene: Scene, given: float) -> Contradiction | None:

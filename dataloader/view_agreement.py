@@ -57,6 +57,11 @@ class Pairs(NamedTuple):
     intrinsics: Tensor
     lens: Lens | None
 
+    @property
+    def is_fisheye(self) -> bool:
+        """Whether depth is the distance along the ray."""
+        return self.lens is not None and self.lens.is_fisheye
+
 
 class Supposition(NamedTuple):
     """The supposition that fits best: which poses, and what depth is multiplied by to be in the poses' unit."""
