@@ -33,8 +33,9 @@ while [ $# -gt 0 ]; do
     esac
 done
 for number in "$lanes" "$workers" "$minutes"; do
-    [[ "$number" =~ ^[0-9]+$ ]] || { echo "error: '$number' is no whole number; see the first lines of scripts/experiment.sh" >&2; exit 2; }
+    [[ "$number" =~ ^(0|[1-9][0-9]*)$ ]] || { echo "error: '$number' is no whole number; see the first lines of scripts/experiment.sh" >&2; exit 2; }
 done
+[ "$lanes" -gt 0 ] || { echo "error: --lanes 0: at least one training must run at a time" >&2; exit 2; }
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$SSIR_ROOT"
 case "$work" in /*) ;; *) work="$OLDPWD/$work" ;; esac
@@ -81,6 +82,8 @@ all_done() { while [ "$(training_jobs)" -gt 0 ]; do wait -n || true; done; }
 
 in_a_lane() {
     local lane
+    exec {own}>"$work/lanes/$1_$2${3:+_$3}"
+    flock "$own"  # a call that was interrupted may still train it
     while true; do
         for ((lane = 0; lane < lanes; lane++)); do
             exec {lock}>"$work/lanes/$lane"

@@ -200,6 +200,23 @@ def test_experiment_trains_nothing_where_a_stage_failed(call, tmp_path):
         assert not list((tmp_path / "elsewhere/out/made").iterdir())
 
 
+def test_experiment_trains_no_run_that_an_earlier_call_still_trains(call, tmp_path):
+    python = tmp_path / "environment/bin/python"
+    python.write_text(
+        RECORDER + '[ "$2" != train ] || ! flock -n "$OLDPWD/out/lanes/rendered_rgb_7" true || echo free >>"$CALLS"\n'
+    )
+    given = ("experiment.sh", "--work", "out", "--rows", "rendered_rgb", "--seeds", "7", "--lanes", "2")
+    calls = call(*given)
+    assert any("run.py train" in line for line in calls) and "free" not in calls
+    assert (tmp_path / "elsewhere/out/lanes/rendered_rgb_7").exists()
+
+
+@pytest.mark.parametrize("given", [("--lanes", "0"), ("--lanes", "08"), ("--minutes", "09"), ("--workers", "-1")])
+def test_experiment_refuses_numbers_that_it_cannot_use(call, given):
+    assert not call("experiment.sh", *given, code=2)
+    assert call.errors.startswith("error: ") and given[1] in call.errors
+
+
 SBATCH = """
 sbatch() {  # as Slurm: each job of the array by a shell of its own, with its variables
     local range="${1#--array=}" command="$3" step=1 first last id
