@@ -29,10 +29,15 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 list="$work/jobs/$stage.$number.of.$count.txt"
 mkdir -p "$work/jobs"
 if [ -n "${SCENES_FILE:-}" ]; then
-    grep -v -e '^[[:space:]]*#' -e '^[[:space:]]*$' "$SCENES_FILE"
+    scenes=$(sed -e '/^[[:space:]]*#/d' -e '/^[[:space:]]*$/d' "$SCENES_FILE")
 else
-    find -L "$data/scans" -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | LC_ALL=C sort
-fi | awk -v number="$number" -v count="$count" '(NR - 1) % count == number' >"$list"
+    scenes=$(find -L "$data/scans" -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | LC_ALL=C sort)
+fi
+if [ -z "$scenes" ]; then
+    echo "error: no scene in ${SCENES_FILE:-$data/scans}: expected one name a line, or one folder a scene" >&2
+    exit 2
+fi
+awk -v number="$number" -v count="$count" '(NR - 1) % count == number' <<<"$scenes" >"$list"
 if [ ! -s "$list" ]; then
     echo "job $number of $count: fewer scenes than jobs, nothing to do"
     exit 0

@@ -260,3 +260,15 @@ def test_a_job_without_a_number_is_refused(call, tmp_path, job, monkeypatch):
         monkeypatch.setenv(name, value)
     assert call("array_job.sh", "fit", "data", "out", "small.gin", code=2) == []
     assert call.errors.startswith("error: which job is this?")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_job_of_no_scenes_at_all_is_refused(call, tmp_path, listed, monkeypatch):
+    (tmp_path / "elsewhere/data/scans").mkdir(parents=True)
+    (tmp_path / "elsewhere/some.txt").write_text("# none\n\n")
+    scenes = "some.txt" if listed else ""
+    given = {"JOB_NUMBER": "0", "JOB_COUNT": "2", "SLURM_ARRAY_TASK_ID": "", "SCENES_FILE": scenes}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert not any("run.py" in line for line in call("array_job.sh", "fit", "data", "out", "small.gin", code=2))
+    assert call.errors.startswith(f"error: no scene in {'some.txt' if listed else 'data/scans'}: ")
