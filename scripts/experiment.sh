@@ -76,7 +76,11 @@ training_jobs() { jobs -rp | grep -vxc "${novel:-none}" || true; }
 start() {  # a training and its test in a free lane: ROW SEED [RATE]
     while [ "$(training_jobs)" -ge "$lanes" ]; do wait -n || true; done
     ! late || stop
-    job in_a_lane "$@" &
+    if [ -z "${3:-}" ]; then
+        job in_a_lane "$@" &
+    else
+        in_a_lane "$@" &  # a rate that fails is not among those to choose from
+    fi
 }
 all_done() { while [ "$(training_jobs)" -gt 0 ]; do wait -n || true; done; }
 
@@ -123,15 +127,19 @@ all_of() {
     done
 }
 find_rates() {  # for every family that has a row
-    local row rate families=(rendered_rgb)
+    local row rate found families=(rendered_rgb)
     [[ " $rows" != *" segformer"* ]] || families+=(segformer_rgb)
     [[ " $rows" != *" efficientnet"* ]] || families+=(efficientnet_rgb)
     for row in "${families[@]}"; do
-        [ ! -f "$work/rates/$(family_of "$row").gin" ] || continue
-        for rate in $rates; do start "$row" 100 "$rate"; done
+        found="$work/rates/$(family_of "$row").gin"
+        if [ -f "$found" ]; then
+            grep -qx "# among $rates" "$found" ||
+                { echo "error: $found is of other rates than '$rates'; give those, or no --rates, or another --work" >&2; exit 2; }
+        else
+            for rate in $rates; do start "$row" 100 "$rate"; done
+        fi
     done
     all_done
-    check
     for row in "${families[@]}"; do
         [ -f "$work/rates/$(family_of "$row").gin" ] || choose_rate "$row" "$(family_of "$row")"
     done
@@ -143,10 +151,14 @@ from pathlib import Path
 
 work, row, family, *rates = sys.argv[1:]
 files = {rate: Path(work) / f"runs/rate_{row}_{rate}/training/results.json" for rate in rates}
-scores = {rate: json.loads(file.read_text())["validation"]["mean_iou"] or 0 for rate, file in files.items()}
+read = {rate: json.loads(file.read_text()) for rate, file in files.items() if file.is_file()}
+if not read:
+    sys.exit(f"error: {row} trained with none of the learning rates {' '.join(rates)}; see {work}/runs_{row}.log")
+scores = {rate: results["validation"]["mean_iou"] or 0 for rate, results in read.items()}
 best = max(scores, key=scores.get)
 told = ", ".join(f"{rate}: {100 * score:.1f}" for rate, score in scores.items())
-text = f"# mIoU of {row} on the validation rooms by learning rate: {told}\nOptimizerOptions.learning_rate = {best}\n"
+text = f"# among {' '.join(rates)}\n# mIoU of {row} on the validation rooms by learning rate: {told}\n"
+text += f"OptimizerOptions.learning_rate = {best}\n"
 (Path(work) / f"rates/{family}.gin").write_text(text)
 print(f"learning rate of {family}: {best} ({told})")
 PYTHON

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,28 @@ def test_experiment_makes_novel_views_beside_trainings_and_searches_rates_first(
     runs = call(*given, *more, refused="run.py rate", code=1)
     assert "novel_views" in call.errors
     assert not any("exp/novel_rgb" in line or "run.py compare" in line for line in runs)
+
+
+def test_experiment_takes_the_best_of_the_rates_that_trained(call, tmp_path):
+    work = tmp_path / "elsewhere" / "out"
+    given = ("experiment.sh", "--work", "out", "--rows", "rendered_rgb", "--seeds", "7", "--rates")
+    for rate, score in (("1e-3", 0.2), ("3e-3", 0.4), ("1e-2", 0.3)):
+        folder = work / f"runs/rate_rendered_rgb_{rate}/training"
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_text(f'{{"validation": {{"mean_iou": {score}}}}}')
+    real = tmp_path / "environment/bin/python"
+    recorder = real.read_text()
+    real.write_text(recorder.replace("case", f'[ "$1" != - ] || exec {sys.executable} "$@"\ncase', 1))
+    rates = "1e-3 3e-3 3e-2"  # the last has no results: it diverged, say
+    runs = [line for line in call(*given, rates, refused="learning_rate = 3e-2") if " run.py " in line]
+    chosen = (work / "rates/enet.gin").read_text().splitlines()
+    assert chosen[0] == f"# among {rates}" and chosen[-1] == "OptimizerOptions.learning_rate = 3e-3"
+    assert all(("out/rates/enet.gin" in line) == ("ROW = 'rendered_rgb_7'" in line) for line in runs)
+    call(*given, "1e-3 1e-2", code=2)
+    assert "is of other rates than '1e-3 1e-2'" in call.errors
+    (work / "rates/enet.gin").unlink()
+    call(*given, "5e-2", code=1)
+    assert "trained with none of the learning rates 5e-2" in call.errors
 
 
 def test_experiment_compares_nothing_where_a_training_failed(call, tmp_path):
