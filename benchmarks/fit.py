@@ -118,8 +118,6 @@ def changes(resolution: int, steps: int) -> dict[str, Change]:
         "fog of 0.001": Change(grid={"unknown_opacity": 0.001}),
         "density rate 24 in open scenes": Change(open={"density_rate": (24.0, 0.5)}),
         **{f"structure {weight}": Change(regularization={"structure": weight}) for weight in (0.003, 0.01, 0.03)},
-        "seen in 2 photographs": Change(grid={"witnesses": 2}),
-        "seen in 3 photographs": Change(grid={"witnesses": 3}),
         "variation falling from x30 in open scenes": Change(open={"variation": (30.0, 1.0)}),
         "variation falling from x100 in open scenes": Change(open={"variation": (100.0, 1.0)}),
         "3 nested grids": Change(open={"nested": 3}),

@@ -23,6 +23,20 @@ def was_seen(
     return inside & (surface > 0) & ((point_depth - surface).abs() <= tolerance * surface)
 
 
+def was_in_view(
+    points: Tensor,  # [P, 3]
+    pose: Tensor,  # [..., 4, 4]
+    intrinsics: Tensor,  # [..., 3, 3]
+    depth: Tensor,  # [..., H, W]
+    tolerance: float,
+    lens: Lens | None = None,
+) -> Tensor:  # bool [..., P]
+    """Whether each point is within a view's image, and not behind the surface that its depth shows there."""
+    local = (points - pose[..., None, :3, 3]) @ pose[..., :3, :3]
+    inside, surface, point_depth = _looked_up(local, intrinsics, depth, lens)
+    return inside & ((surface == 0) | (point_depth <= surface * (1 + tolerance)))
+
+
 def was_looked_past(
     directions: Tensor,  # [P, 3]
     pose: Tensor,  # [..., 4, 4]

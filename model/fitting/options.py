@@ -70,7 +70,6 @@ class FitGrid:
         prune_by: "weight" (the largest rendering weight any training ray gives a voxel) or "density".
         weight_threshold: voxels with smaller weights are pruned, when pruning by weight.
         density_threshold: voxels with smaller densities are pruned, when pruning by density.
-        witnesses: when pruning by weight, voxels that fewer training photographs give such a weight are pruned, too.
         dilate: voxels by which the remaining ones are dilated before the next level.
     """
 
@@ -85,7 +84,6 @@ class FitGrid:
     prune_by: str = "weight"
     weight_threshold: float = 0.005
     density_threshold: float = 1.0
-    witnesses: int = 1
     dilate: int = 1
 
     def __post_init__(self) -> None:
@@ -94,8 +92,6 @@ class FitGrid:
             raise UserError(f"FitGrid.resolutions needs entries of at least 2, found {self.resolutions}")
         check_choice("FitGrid.start", self.start, STARTS)
         check_choice("FitGrid.prune_by", self.prune_by, PRUNE_RULES)
-        if self.witnesses < 1:
-            raise UserError(f"FitGrid.witnesses = {self.witnesses}: expected at least 1 photograph")
 
 
 @gin.configurable

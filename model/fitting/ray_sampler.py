@@ -116,16 +116,6 @@ class RaySampler:
         """Flat indices of the pixels with these numbers, int64 below :attr:`num_pixels`."""
         return numbers if self._valid is None else self._valid[numbers]
 
-    def pixels_of(self, frame: int) -> Tensor:
-        """Flat indices of one photograph's pixels, but for masked ones."""
-        size = self._frames.images[0, ..., 0].numel()
-        pixels = torch.arange(frame * size, (frame + 1) * size, device=self._frames.images.device)
-        return pixels if self._valid is None else pixels[self._frames.valid[frame].flatten()]
-
-    @property
-    def num_frames(self) -> int:
-        return len(self._frames.images)
-
     def rays_of(self, pixel: Tensor) -> RayBatch:
         """The rays of flat pixel indices ``(frame * H + row) * W + column``, int64 ``[B]``."""
         images, depths = self._frames.images, self._frames.depths

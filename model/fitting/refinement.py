@@ -45,20 +45,7 @@ def visible_voxels(
     """Which rows ``[V]`` pass the rule that ``options`` names."""
     if options.prune_by == "density":
         return grid.density >= options.density_threshold
-    if options.witnesses > 1:
-        return witnesses(grid, sampler, rendering, options.weight_threshold) >= options.witnesses
     return largest_weights(grid, sampler, rendering) >= options.weight_threshold
-
-
-def witnesses(grid: PlenoxelGrid, sampler: RaySampler, rendering: RenderOptions, threshold: float) -> Tensor:
-    """In how many training photographs each voxel ``[V]`` has at least this rendering weight, int32."""
-    count = torch.zeros(grid.num_voxels, dtype=torch.int32, device=grid.device)
-    weights = torch.zeros_like(grid.density)
-    for frame in range(sampler.num_frames):
-        rays = sampler.rays_of(sampler.pixels_of(frame))
-        ops.max_weight(grid.handle, rays.origins, rays.directions, weights.zero_(), rendering)
-        count += weights >= threshold
-    return count
 
 
 def largest_weights(grid: PlenoxelGrid, sampler: RaySampler, rendering: RenderOptions) -> Tensor:

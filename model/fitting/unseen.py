@@ -11,7 +11,7 @@ from torch import Tensor
 from lib.plenoxel.options import RenderOptions
 from model.fitting.frames import fitted_size
 from model.radiance_field import RadianceField
-from model.visibility import was_looked_past, was_seen
+from model.visibility import was_in_view, was_looked_past
 from utils.cameras import opaque_depth, pixel_grid, scale_intrinsics, unproject
 from utils.lenses import Lens
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SIDE = 96  # of the images that are compared: shares of an image, not its edges, are asked for
 _MOST_VIEWS = 300
-_TOLERANCE = 0.05  # share of a depth within which two views show one surface
+_TOLERANCE = 0.05  # a point is hidden where it is farther than a surface by more than this share
 _POINTS_AT_ONCE = 1 << 21
 
 
@@ -60,7 +60,7 @@ class TrainingViews:
         return self.unseen(surface, pose, None if valid is None else valid.to(surface.device))
 
     def unseen(self, surface: Tensor, camera_to_world: Tensor, valid: Tensor | None = None) -> float:
-        """The share of a view's pixels whose surface none of these views shows.
+        """The share of a view's pixels whose surface is outside all of these views, or behind what they show.
 
         What has no surface counts as seen where one of them looks in the same direction and shows none, either.
 
@@ -79,7 +79,7 @@ class TrainingViews:
         for part in range(0, len(self.depth), at_once := max(1, _POINTS_AT_ONCE // surface.numel())):
             poses, depth = self.camera_to_world[part : part + at_once], self.depth[part : part + at_once]
             intrinsics = self.intrinsics.expand(len(poses), 3, 3)
-            seen |= was_seen(points, poses, intrinsics, depth, _TOLERANCE, self.lens).any(0)
+            seen |= was_in_view(points, poses, intrinsics, depth, _TOLERANCE, self.lens).any(0)
             looked_past |= was_looked_past(directions, poses, intrinsics, depth, self.lens).any(0)
         return (int((~seen).sum()) + int((~looked_past).sum())) / max(1, int(counted.sum()))
 

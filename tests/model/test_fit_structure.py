@@ -1,4 +1,4 @@
-"""The structure of patches in a fit's loss, and pruning by the number of photographs that show a voxel."""
+"""The structure of patches in a fit's loss."""
 
 from dataclasses import replace
 
@@ -11,9 +11,8 @@ from model import RenderOptions
 from model.fitting.background import BackgroundOptimizer
 from model.fitting.frames import Frames
 from model.fitting.optimizer import GridOptimizer
-from model.fitting.options import FitBackground, FitGrid, FitOptimization, FitRegularization
+from model.fitting.options import FitBackground, FitOptimization, FitRegularization
 from model.fitting.ray_sampler import RayBatch, RaySampler
-from model.fitting.refinement import prune, witnesses
 from model.fitting.similarity import similarity_map, structure_gradient
 from model.grid import PlenoxelGrid
 from model.sphere_layers import SphereLayers
@@ -127,29 +126,7 @@ def test_no_square_without_a_masked_pixel_is_an_error():
         sampler(replace(frames(masked=True), valid=torch.zeros(3, 20, 16, dtype=torch.bool))).draw_patches(1, SIDE)
 
 
-def test_witnesses_are_photographs():
-    grid, rays = random_grid(), sampler(frames(masked=True))
-    expected = torch.zeros(grid.num_voxels, dtype=torch.int32)
-    for frame in range(3):
-        alone, weights = frames(masked=True), torch.zeros_like(grid.density)
-        pixels = alone.valid[frame].flatten().nonzero()[:, 0] + frame * 320
-        batch = rays.rays_of(pixels)
-        ops.max_weight(grid.handle, batch.origins, batch.directions, weights, RenderOptions())
-        expected += weights >= 0.1
-    assert torch.equal(witnesses(grid, rays, RenderOptions(), 0.1), expected)
-    assert expected.unique().tolist() == [0, 1, 2, 3]
-    left = [prune(grid, FitGrid(weight_threshold=0.1, witnesses=number), rays, RenderOptions()) for number in (1, 3, 4)]
-    assert left[0].num_voxels > left[1].num_voxels > left[2].num_voxels == 0
-
-
-@pytest.mark.parametrize(
-    ("group", "values"),
-    [
-        (FitRegularization, {"structure": -1.0}),
-        (FitRegularization, {"structure_side": 10}), (FitRegularization, {"structure_share": 0.0}),
-        (FitGrid, {"witnesses": 0}),
-    ],
-)  # fmt: skip
-def test_impossible_options_are_named(group, values):
+@pytest.mark.parametrize("values", [{"structure": -1.0}, {"structure_side": 10}, {"structure_share": 0.0}])
+def test_impossible_options_are_named(values):
     with pytest.raises(UserError, match=next(iter(values))):
-        group(**values)
+        FitRegularization(**values)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.fitting.unseen import TrainingViews
-from model.visibility import was_looked_past, was_seen
+from model.visibility import was_in_view, was_looked_past, was_seen
 from utils.cameras import pixel_grid, unproject
 
 SIZE = (24, 32)
@@ -40,9 +40,9 @@ def test_half_of_a_wall_was_outside_the_training_camera():
     assert other.unseen(wall(), camera(x=6)) == 0, "one of them is enough"
 
 
-def test_what_others_look_through_or_have_something_before_was_not_seen():
+def test_what_is_behind_others_surfaces_was_not_seen():
     views = TrainingViews(camera()[None], INTRINSICS, wall(4.0)[None])
-    assert views.unseen(wall(3.0), camera()) == 1
+    assert views.unseen(wall(3.0), camera()) == 0, "it was looked through"
     assert views.unseen(wall(5.0), camera()) == 1
     assert views.unseen(wall(4.1), camera()) == 0, "within the tolerance"
 
@@ -71,5 +71,9 @@ def test_points_and_directions_by_view():
     points = unproject(pixel_grid(*SIZE).reshape(-1, 2), wall().flatten(), INTRINSICS, camera())
     seen = was_seen(points, poses, INTRINSICS.expand(2, 3, 3), depth, 0.01)
     assert seen[0].all() and not seen[1].any()
+    nearer = was_in_view(0.5 * points, poses, INTRINSICS.expand(2, 3, 3), depth, 0.01)
+    farther = was_in_view(-2 * points.abs() * torch.tensor([0.0, 0, 1]), poses, INTRINSICS.expand(2, 3, 3), depth, 0.01)
+    assert nearer[0].all() and not nearer[1].any()
+    assert not farther[0].any() and farther[1].all(), "nothing is before it there"
     past = was_looked_past(-points, poses, INTRINSICS.expand(2, 3, 3), depth)
     assert not past[0].any() and past[1].all()
