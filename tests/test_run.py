@@ -164,7 +164,7 @@ def test_every_config_parses_strictly(path):
 
 
 STAGES = {name: f"configs/stage/{name}.gin" for name in entry.TASK_MODULES if name != "probe"}
-USER_MUST_SET = {"view": "view.scene = 'scene0000_00'"}
+USER_MUST_SET = {"view": "view.scene = 'scene0000_00'", "divide": "divide.scan = 'scans/scene0000_00'"}
 ADDED = [path for path in CONFIGS if Path(path).parent.name in ("smoke", "data")]
 # What the scripts run: a task's own config, the novel views' or a row's where there is one, and then the data's.
 RUNS = [(task, (stage, *added)) for task, stage in STAGES.items() for added in ((), *((path,) for path in ADDED))]
