@@ -19,8 +19,11 @@ UNUSED = ("librosa", "matplotlib", "onnxruntime", "torchaudio", "torchvision", "
 @contextmanager
 def _absent(names: tuple[str, ...]) -> Iterator[None]:
     """Packages that were not imported yet look as if they were not installed, to those who ask lightning_utilities."""
+    version = getattr(imports, "_version", None)
+    if version is None:  # another lightning_utilities: a slower start
+        yield
+        return
     absent = {name for name in names if name not in sys.modules}
-    version = imports._version
 
     def version_of(name: str) -> str:
         if name in absent:

@@ -27,7 +27,7 @@ from utils.depth_images import MILLIMETRES
 from utils.errors import UserError
 from utils.files import write_text
 from utils.identity import FileSet, scan_inputs
-from utils.labels import UNANNOTATED
+from utils.labels import UNANNOTATED, label_settings
 from utils.outputs import commit_output, output_state, prepare_output
 from utils.plans import Item
 
@@ -140,7 +140,7 @@ class DividedScene:
     def _inputs(self, scene: Scene, half: str) -> dict[str, Any]:
         labels = FileSet({"labels": scene.label_mesh_path})
         options = {"margin": self.margin, "plane": self.plane, "half": half, "version": _VERSION}
-        return {**scan_inputs(scene), "labels": labels, **options}
+        return {**scan_inputs(scene), "labels": labels, **options, **label_settings()}
 
 
 def _half_of_frames(scene: Scene, mesh: Mesh, halves: Tensor) -> Tensor:

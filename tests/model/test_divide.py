@@ -95,6 +95,9 @@ def test_it_is_not_divided_twice_and_not_otherwise(halves):
     assert Path(root / "scans/room_a/settings.json").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="margin = 0.3 there, 0.1 now"):
         divide(str(root / "whole/room"), str(root / "scans"), margin=0.1)
+    gin.bind_parameter("label_set.table", "configs/labels/nyu40.tsv")  # the plane is of its labelled vertices
+    with pytest.raises(UserError, match="classes"):
+        divide(str(root / "whole/room"), str(root / "scans"), margin=0.3)
 
 
 def test_what_cannot_be_divided_is_named(tmp_path):
