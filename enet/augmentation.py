@@ -2,7 +2,8 @@
 
 Every random number comes with the step, so an augmentation depends on seed, epoch and position in the epoch only. The
 SH coefficients of a mirrored view are those of :func:`enet.sh_frames.sh_matrices`, its geometry that of
-:func:`enet.geometry.mirror_signs`: both are chosen where the view is decoded.
+:func:`enet.geometry.mirror_signs`: both are chosen where the view is decoded. So is depth that is made worse
+(:mod:`enet.depth_faults`), of which geometry is then computed.
 """
 
 from __future__ import annotations

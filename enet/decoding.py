@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from enet.augmentation import augment, mirrored
+from enet.depth_faults import worsen
 from enet.draws import Draws
 from enet.geometry import geometry_images
 from enet.options import AugmentationOptions, ViewOptions
@@ -80,9 +81,10 @@ class ViewFinisher:
         return transform_sh_image(images.sh, torch.where(flipped, matrices[:, 1], matrices[:, 0]))
 
     def _geometry(self, images: ViewImages, draws: Draws | None) -> Tensor:
-        geometry = geometry_images(
-            self.geometry, images.depth, images.alpha, images.to_gravity, self.options.surface_alpha
-        )
+        depth, alpha = images.depth, images.alpha
+        if draws is not None:
+            depth, alpha = worsen(depth, alpha, draws, self.augmentation)
+        geometry = geometry_images(self.geometry, depth, alpha, images.to_gravity, self.options.surface_alpha)
         if draws is None:
             return geometry
         flipped = mirrored(draws, self.augmentation)[:, None, None, None]

@@ -26,6 +26,10 @@ class Draws:
     blur: Tensor
     noise: Tensor
     noise_seed: Tensor
+    depth_scale: Tensor
+    depth_bulges: Tensor
+    depth_holes: Tensor
+    depth_seed: Tensor
 
     @classmethod
     def split(cls, draws: Tensor) -> Draws:

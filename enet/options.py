@@ -177,6 +177,9 @@ class AugmentationOptions:
         gamma: colours are raised to a power from 1 / (1 + gamma) to 1 + gamma.
         blur: largest standard deviation of a Gaussian blur of the colour, in pixels.
         noise: largest standard deviation of a view's noise, for colours in 0..1.
+        depth_scale: largest relative change of a view's depths, all by the same; of geometry, as are the next two.
+        depth_bulges: largest standard deviation of smooth relative errors of depth.
+        depth_holes: largest share of a view's pixels that lose their surface, in patches.
     """
 
     mirror: float = 0.0
@@ -189,6 +192,9 @@ class AugmentationOptions:
     gamma: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
+    depth_scale: float = 0.0
+    depth_bulges: float = 0.0
+    depth_holes: float = 0.0
 
     def __post_init__(self) -> None:
         _require(0 <= self.mirror <= 1, f"AugmentationOptions.mirror = {self.mirror}; it is a probability")
@@ -196,11 +202,11 @@ class AugmentationOptions:
             0 < self.smallest_crop <= 1,
             f"AugmentationOptions.smallest_crop = {self.smallest_crop}; it must be over 0 and at most 1",
         )
-        for name in ("brightness", "contrast", "saturation", "white_balance"):
+        for name in ("brightness", "contrast", "saturation", "white_balance", "depth_scale", "depth_holes"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"AugmentationOptions.{name} = {value}; it must be in [0, 1)")
         _require(0 <= self.hue <= 1, f"AugmentationOptions.hue = {self.hue}; it must be in [0, 1]")
-        for name in ("gamma", "blur", "noise"):
+        for name in ("gamma", "blur", "noise", "depth_bulges"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, f"AugmentationOptions.{name} = {value}: expected a number from 0 on")
 
