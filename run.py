@@ -37,6 +37,7 @@ TASK_MODULES = {
     "filter": "analysis.task_filter",
     "rate": "analysis.task_rate",
     "train": "enet.task_train",
+    "adapt": "enet.task_adapt",
     "test": "enet.task_test",
     "fuse": "enet.task_fuse",
     "search": "enet.task_search",

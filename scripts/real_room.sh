@@ -32,11 +32,18 @@ for task in render annotate; do
     run "$task" --ginc "configs/stage/$task.gin" --ginc configs/smoke/capture.gin \
         --ginb "SCENES = ['${name}_a', '${name}_b']"
 done
-for model in sh_model sh_geometry_model; do
+# As they come, and with their normalisation adapted to the views of the half, without labels.
+for model in sh_model geometry_model geometry_randomised_model; do
     for half in a b; do
-        run test --ginc "analysis/$model/config.gin" --ginb "TEST_SCENES = ['${name}_$half']" \
-            --ginb "test.other_size = True" --ginb "test.fused = True" \
-            --ginb "test.output_dir = '$work/runs/${model}_shipped_${half}_0/test'"
+        run adapt --ginc configs/stage/adapt.gin --ginb "TEST_SCENES = ['${name}_$half']" --ginb "adapt.other_size = True" \
+            --ginb "adapt.checkpoint = 'analysis/$model/best.ckpt'" --ginb "adapt.output_dir = '$work/adapted/${model}_$half'"
+        for kind in shipped adapted; do
+            checkpoint="analysis/$model/best.ckpt"
+            [ $kind = shipped ] || checkpoint="$work/adapted/${model}_$half/network/best.ckpt"
+            run test --ginc "analysis/$model/config.gin" --ginb "TEST_SCENES = ['${name}_$half']" \
+                --ginb "test.checkpoint = '$checkpoint'" --ginb "test.other_size = True" --ginb "test.fused = True" \
+                --ginb "test.output_dir = '$work/runs/${model}_${kind}_${half}_0/test'"
+        done
     done
 done
 
@@ -54,8 +61,8 @@ row() {
 
 for fold in $folds; do
     half="${fold:0:1}" other="${fold:1:1}"
-    for input in rendered_rgb rendered_rgb_sh rendered_rgb_sh_geometry; do
-        case "$input" in *geometry) model=sh_geometry_model ;; *) model=sh_model ;; esac
+    for input in rendered_rgb rendered_rgb_sh rendered_rgb_geometry; do
+        case "$input" in *geometry) model=geometry_randomised_model ;; *) model=sh_model ;; esac
         for seed in $seeds; do
             row "${input}_${fold}_$seed" "configs/exp/$input.gin" "$half" "$other" "$seed"
             tuned="${input}_tuned_${fold}_$seed"

@@ -19,7 +19,7 @@ run synthesize --ginc configs/stage/synthesize.gin --ginc configs/benchmark/benc
 for task in fit render annotate; do
     run "$task" --ginc "configs/stage/$task.gin" --ginc configs/benchmark/benchmark.gin
 done
-for model in sh_model sh_geometry_model; do
+for model in sh_model geometry_model geometry_randomised_model; do
     run test --ginc "analysis/$model/config.gin" --ginb "TEST_SCENES = 'all'"
     "$PYTHON" - "analysis/$model/metrics.json" "$work/runs/$model/test/scores/results.json" <<'PYTHON_END'
 import json

@@ -113,7 +113,7 @@ def test_shipped_models(call, tmp_path):
     """Of the benchmark's test rooms, as experiment.sh makes them."""
     calls = [line for line in call("shipped_models.sh", "out", "2") if "run.py" in line]
     assert [line.split()[2] for line in calls] == [
-        "synthesize", "fit", "render", "annotate", "test", "test"]  # fmt: skip
+        "synthesize", "fit", "render", "annotate", "test", "test", "test"]  # fmt: skip
     assert "synthesize.first = 112" in calls[0] and "synthesize.rooms = 2" in calls[0] and "'second'" in calls[0]
     assert f"WORK = '{tmp_path}/elsewhere/out'" in calls[0]
     call("shipped_models.sh", "out", "two", code=2)
@@ -121,22 +121,27 @@ def test_shipped_models(call, tmp_path):
 
 
 def test_real_room(call, tmp_path):
-    """Every input from random and from shipped weights, then on labels that the tuned network predicts."""
+    """Shipped networks as they are and adapted; every input from random and from shipped weights, and on own labels."""
     calls = [line for line in call("real_room.sh", "capture", "out", "0 1", "ba") if "run.py" in line]
     rows = ["train", "test", "train", "test", "fuse", "train", "test"]
-    assert [line.split()[2] for line in calls] == ["divide", "fit", "render", "annotate", *["test"] * 4, *rows * 3 * 2]
+    shipped = ["adapt", "test", "test"] * 2 * 3
+    assert [line.split()[2] for line in calls] == ["divide", "fit", "render", "annotate", *shipped, *rows * 3 * 2]
+    adapt, as_it_is, adapted = calls[7:10]
+    assert "adapted/sh_model_b'" in adapt and "TEST_SCENES = ['capture_b']" in adapt
+    assert "test.checkpoint = 'analysis/sh_model/best.ckpt'" in as_it_is and "sh_model_shipped_b_0" in as_it_is
+    assert "out/adapted/sh_model_b/network/best.ckpt'" in adapted and "sh_model_adapted_b_0" in adapted
     assert "SCENES = ['capture']" in calls[1] and "SCENES = ['capture_a', 'capture_b']" in calls[2]
     field = tmp_path / "elsewhere/out/fields/plenoxel_scannet_capture_b"
     assert field.is_symlink() and str(field.readlink()) == "plenoxel_scannet_capture"
     assert f"divide.scan = '{tmp_path}/elsewhere/capture'" in calls[0]
     assert all(f"WORK = '{tmp_path}/elsewhere/out'" in line and "--resume" in line for line in calls)
-    scratch, _, tuned, _, fused, student, tested = calls[8:15]
+    scratch, _, tuned, _, fused, student, tested = calls[22:29]
     assert "HALF = 'capture_b'" in scratch and "OTHER_HALF = 'capture_a'" in scratch and "train.start" not in scratch
     assert "train.start = 'analysis/sh_model/best.ckpt'" in tuned and "ROW = 'rendered_rgb_tuned_ba_0'" in tuned
     assert "rendered_rgb_tuned_ba_0/training/best.ckpt" in fused and "SCENES = ['capture_a']" in fused
     assert "SelfTrainingOptions.scenes = ['capture_a']" in student and "labels/rendered_rgb_tuned_ba_0'" in student
-    assert "ROW = 'rendered_rgb_self_ba_0'" in tested and "SEED = 1" in calls[15]
-    assert "analysis/sh_geometry_model" in calls[-1]
+    assert "ROW = 'rendered_rgb_self_ba_0'" in tested and "SEED = 1" in calls[29]
+    assert "analysis/geometry_randomised_model" in calls[-2]
     call("real_room.sh", "nothing", "out", code=2)
     assert "expected a scene's folder" in call.errors
 

@@ -12,8 +12,9 @@ from enet.checkpoints import load_checkpoint
 from enet.geometry import GEOMETRY
 
 ANALYSIS = Path(__file__).resolve().parents[2] / "analysis"
-ROWS = {"sh_model": "rendered_rgb_sh", "sh_geometry_model": "rendered_rgb_sh_geometry"}
-INPUTS = {"sh_model": {"sh"}, "sh_geometry_model": {"sh", *GEOMETRY}}
+ROWS = {"sh_model": "rendered_rgb_sh", "geometry_model": "rendered_rgb_geometry",
+        "geometry_randomised_model": "rendered_rgb_geometry_randomised"}  # fmt: skip
+INPUTS = {"sh_model": {"sh"}, "geometry_model": set(GEOMETRY), "geometry_randomised_model": set(GEOMETRY)}
 
 
 @pytest.mark.parametrize("folder", ROWS)
