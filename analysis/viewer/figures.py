@@ -57,13 +57,16 @@ def _of_test(network: str, scene: str, scores: Mapping[str, Any]) -> str:
     counts = scores.get("by_scene", {}).get(scene)
     if counts is None:
         return f"{network} was not tested on this scene"
-    iou = 100 * class_iou(np.array([counts[name] for name in ("truth", "predicted", "hits")]))
-    return f"{network}: mIoU on this scene **{np.nanmean(iou):.1f} %**"
+    present = np.array(counts["truth"]) > 0
+    if not present.any():
+        return f"{network} was tested on this scene, which has no labels"
+    iou = 100 * class_iou(np.array([counts[name] for name in ("truth", "predicted", "hits")]))[present]
+    return f"{network}: mIoU of this scene's {len(iou)} classes **{iou.mean():.1f} %**"
 
 
 def _of_fusion(scene: str, metrics: Mapping[str, Any]) -> str:
     scores = metrics.get("scenes", {}).get(scene, {})
     if not scores.get("fused"):
         return ""
-    single, fused = (100 * scores[part]["mean_iou"] for part in ("single", "fused"))
-    return f"mIoU of single predictions {single:.1f} %, fused **{fused:.1f} %**"
+    single, fused = (100 * scores[part]["mean_iou_of_present"] for part in ("single", "fused"))
+    return f"mIoU of this scene's classes, single predictions {single:.1f} %, fused **{fused:.1f} %**"

@@ -284,16 +284,18 @@ def test_figures_are_of_what_is_there(tmp_path):
     networks = named_networks([run / "training" / "best.ckpt"])
     assert scene_figures("room", field, networks, fused) == []
     write_json(field / "results.json", {"psnr": 21.234, "ssim": 0.7, "voxels": 12345, "voxel_metres": 0.041})
-    counts = {name: [values] + [0] * 19 for name, values in (("truth", 10), ("predicted", 8), ("hits", 6))}
+    counts = {"truth": [10] + [0] * 19, "predicted": [8, 5] + [0] * 18, "hits": [6] + [0] * 19}
     write_json(run / "test" / "scores" / "results.json", {"by_scene": {"room": counts}})
     write_json(fused.parent / "run" / "metrics.json",
-               {"scenes": {"room": {"single": {"mean_iou": 0.3}, "fused": {"mean_iou": 0.4}}}})
+               {"scenes": {"room": {"single": {"mean_iou_of_present": 0.3}, "fused": {"mean_iou_of_present": 0.4}}}})
     assert scene_figures("room", field, networks, fused) == [
         "held-out PSNR **21.23 dB**, SSIM 0.700; 12,345 voxels of 4.1 cm",
-        "row: mIoU on this scene **50.0 %**",
-        "mIoU of single predictions 30.0 %, fused **40.0 %**",
+        "row: mIoU of this scene's 1 classes **50.0 %**",
+        "mIoU of this scene's classes, single predictions 30.0 %, fused **40.0 %**",
     ]
     others = scene_figures("hall", field, networks, fused)
     assert others[1] == "row was not tested on this scene" and len(others) == 2
+    write_json(run / "test" / "scores" / "results.json", {"by_scene": {"room": {name: [0] * 20 for name in counts}}})
+    assert scene_figures("room", field, networks, fused)[1] == "row was tested on this scene, which has no labels"
     (field / "results.json").write_text("{")
     assert len(scene_figures("room", field, {}, fused)) == 1
