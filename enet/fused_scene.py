@@ -126,7 +126,7 @@ class FusedScene:
             inputs["predictions"] = FileSet({"predictions": self.predictions})
         else:
             inputs["checkpoint"] = FileSet({"checkpoint": self.checkpoint})
-            inputs["views"] = store_identity(self.views, ("rgb", "photo", "sh"))
+            inputs["views"] = store_identity(self.views, ("rgb", "photo", "sh", "depth", "alpha"))
         labels = {path.stem: path for path in store.files("label")} if "label" in store.channels else {}
         inputs["labels"] = FileSet(labels)
         if self.scan is not None:

@@ -10,16 +10,12 @@ import torch
 from torch import Tensor
 
 from dataloader import ViewStore
-from enet.geometry import geometry_images, pixel_to_gravity, stored_channels
 from enet.module import SegmentationModule
-from enet.options import ViewOptions
-from enet.picture import blurred
-from enet.sh_frames import sh_matrices
+from enet.view_inputs import ViewInputs
 from utils.arrays import read_header
 from utils.errors import UserError, reading
 from utils.files import regular_file
 from utils.labels import label_set
-from utils.spherical_harmonics import transform_sh_image
 
 _WHAT = "predicted class probabilities, float16 [N, C, h, w]"
 _ADVICE = "write them with numpy.save, one entry a view of the store, in its order"
@@ -88,55 +84,11 @@ class CheckpointPredictions:
     def __init__(
         self, module: SegmentationModule, store: ViewStore, batch_size: int, views: Sequence[int] | None = None
     ):
-        self._module, self._store, self._batch_size = module, store, batch_size
+        self._module, self._inputs, self._batch_size = module, ViewInputs(module, store), batch_size
         self._views = list(range(len(store)) if views is None else views)
         self.trained_on: list[str] = list(module.hparams["scenes"])
-        self._options = ViewOptions(**module.hparams["views"])
-        store.check_channel(self._options.color)
-        self._matrices = None
-        self._beside = module.network.beside
-        for channel in stored_channels(self._beside.geometry):
-            store.check_channel(channel)
-        if self._beside.uses_sh:
-            store.check_channel("sh")
-            self._matrices = self._to_frame()
-
-    def _to_frame(self) -> Tensor | None:
-        """Transforms ``[N, 9, 9]`` of the views' coefficients into the axes that the network was trained in."""
-        if self._options.sh_frame == "grid":
-            return None
-        if "T" not in self._store.attributes:
-            raise UserError(f"{self._store.path}/meta.json does not hold the field's transform T, which the network's "
-                            f"sh_frame = {self._options.sh_frame!r} needs; render the views again")
-        rotation = torch.tensor(self._store.attributes["T"], dtype=torch.float64).reshape(4, 4)[:3, :3]
-        cameras = self._store.cameras.camera_to_world[:, :3, :3].double()
-        return sh_matrices(self._options.sh_frame, cameras, rotation)[:, 0]
 
     def __iter__(self) -> Iterator[Tensor]:
-        device = self._module.device
         for first in range(0, len(self._views), self._batch_size):
             views = self._views[first : first + self._batch_size]
-            inputs = {"color": blurred(self._read(self._options.color, views).to(device), self._options.blur)}
-            if self._beside.uses_sh:
-                inputs["sh"] = self._sh(views, device)
-            if self._beside.geometry:
-                inputs["geometry"] = self._geometry(views, device)
-            yield self._module.predict(**inputs).clone()
-
-    def _sh(self, views: Sequence[int], device: torch.device) -> Tensor:
-        sh = self._read("sh", views).to(device)
-        return sh if self._matrices is None else transform_sh_image(sh, self._matrices[views].to(device))
-
-    def _geometry(self, views: Sequence[int], device: torch.device) -> Tensor:
-        channels = stored_channels(self._beside.geometry)
-        stored = {channel: self._read(channel, views).to(device) for channel in channels}
-        cameras = self._store.cameras
-        to_gravity = pixel_to_gravity(
-            cameras.camera_to_world[views], cameras.intrinsics[views], cameras.lens
-        ).to(device)
-        return geometry_images(
-            self._beside.geometry, stored.get("depth"), stored["alpha"], to_gravity, self._options.surface_alpha
-        )
-
-    def _read(self, channel: str, views: Sequence[int]) -> Tensor:
-        return torch.stack([self._store.read(channel, view) for view in views])
+            yield self._module.predict(**self._inputs(views)).clone()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +55,14 @@ def adapt(
     """
     import torch
 
+    from dataloader import ViewStore
     from enet.adaptation import adapt_norms
     from enet.checkpoints import check_size, load_checkpoint
-    from enet.evaluation import views_to_test
-    from enet.options import ViewOptions
-    from enet.stored_views import StoredViews
+    from enet.splits import stores_of
+    from enet.view_inputs import channels_of
     from utils.checkpoints import open_checkpoint
     from utils.files import atomic_path
-    from utils.identity import file_identity
+    from utils.identity import file_identity, store_identity
 
     if not 0 < share <= 1:
         raise UserError(f"adapt.share = {share}: expected a share over 0 and at most 1")
@@ -75,29 +74,36 @@ def adapt(
         raise UserError(f"{file} is another project's network, which cannot be adapted; expected best.ckpt or "
                         "last.ckpt of the train task")
     module = load_checkpoint(file, choose_device(device))
-    options = replace(ViewOptions(**module.hparams["views"]), cache=False, workers=0)
-    beside = module.network.beside
     names = resolve_scenes(scenes, views[0])
-    source = StoredViews(views_to_test(views, names, "all"), options, beside.uses_sh, geometry=beside.geometry)
-    check_size(module, file, source.size, other_size, "adapt.other_size")
+    stores = [ViewStore(selected.path) for selected in stores_of(names, views)]
+    for store in stores:
+        check_size(module, file, store.size, other_size, "adapt.other_size")
+        for channel in channels_of(module):
+            store.check_channel(channel)
+    if len({store.size for store in stores}) > 1:
+        sizes = ", ".join(sorted({f"{store.size[1]}x{store.size[0]}" for store in stores}))
+        raise UserError(f"the views have several sizes ({sizes}); expected one: adapt.scenes chooses among scenes")
     settings = {
-        "checkpoint": file_identity(file), "stores": source.identity(), "share": share, "batch_size": batch_size
+        "checkpoint": file_identity(file), "share": share, "batch_size": batch_size,
+        "stores": [{"folder": store.path.absolute().parent.name, "scene": store.scene,
+                    "store": store_identity(store.path, channels_of(module))} for store in stores],
     }  # fmt: skip
+    count = sum(map(len, stores))
 
     def work() -> dict[str, Any]:
         partial = prepare_output(target, settings, overwrite)
-        told = {"views": len(source), "scenes": list(names), "share": share}
+        told = {"views": count, "scenes": list(names), "share": share}
         if partial is None:
             logger.info("%s is finished; nothing to do", target)
             return told
-        adapt_norms(module, source, share, batch_size)
+        adapt_norms(module, stores, share, batch_size)
         weights = module.cpu().state_dict()
         kept = {"hyper_parameters": content["hyper_parameters"], "state_dict": weights, "adapted": told}
         with atomic_path(partial / "best.ckpt") as temporary:
             torch.save(kept, temporary)
         commit_output(target)
-        logger.info("%s: adapted to %d views of %d scenes", target, len(source), len(names))
+        logger.info("%s: adapted to %d views of %d scenes", target, count, len(names))
         return told
 
-    detail = f"{len(source)} views of {len(names)} scenes"
+    detail = f"{count} views of {len(names)} scenes"
     return Plan(work, [plan_output("network", target, settings, overwrite, detail)])

@@ -109,6 +109,23 @@ def test_fuse(call, tmp_path, kind):
     assert f"fuse.{kind} = 'given'" in runs[-1]
 
 
+def test_label(call, tmp_path):
+    """A capture without labels, by the network that comes along or by another one."""
+    calls = [line for line in call("label.sh", "capture", "out") if "run.py" in line]
+    assert [line.split()[2] for line in calls] == ["fit", "render", "adapt", "fuse", "report"]
+    out = f"{tmp_path}/elsewhere/out"
+    assert (tmp_path / "elsewhere/out/data/scans/capture").is_symlink()
+    assert all(f"WORK = '{out}'" in line and "smoke/capture.gin" in line for line in calls)
+    assert "adapt.checkpoint = 'analysis/geometry_randomised_model/best.ckpt'" in calls[2]
+    assert f"adapt.output_dir = '{out}/adapted'" in calls[2]
+    assert f"fuse.checkpoint = '{out}/adapted/network/best.ckpt'" in calls[3] and "fuse.scans_dir = %SCANS" in calls[3]
+    (tmp_path / "elsewhere" / "mine.ckpt").write_text("")
+    calls = [line for line in call("label.sh", "capture", "out", "mine.ckpt") if "run.py" in line]
+    assert f"adapt.checkpoint = '{tmp_path}/elsewhere/mine.ckpt'" in calls[2]
+    call("label.sh", "capture", "out", "none.ckpt", code=2)
+    assert "perhaps a checkpoint" in call.errors
+
+
 def test_shipped_models(call, tmp_path):
     """Of the benchmark's test rooms, as experiment.sh makes them."""
     calls = [line for line in call("shipped_models.sh", "out", "2") if "run.py" in line]

@@ -325,9 +325,31 @@ def test_fused_predictions_stand_beside_those_of_single_views(tmp_path):
     assert fused_section(tmp_path / "fused", tmp_path / "views", 3)["pictures"] == []
     assert fused_section(tmp_path / "absent", tmp_path / "views", 3) is None
     assert fused_section(None, tmp_path, 3) is None
+    assert found["unlabelled"] == ["unlabelled"]
     page, text = (render_template(name, {**empty_page(), "fused": found}) for name in ("page.html", "page.md"))
     assert "Predictions fused in the fields" in page and "1 of 1 scenes gain" in page
     assert "| room | 12 | 30.0 | 45.0 | 50.0 | 50.0 |" in text
+
+
+def test_fused_labels_of_scenes_without_labels_are_shown(tmp_path):
+    store = write_store(tmp_path / "views" / "kitchen")
+    with_labels = ViewStore.open(store)
+    label = with_labels.tensor("label").numpy()
+    (tmp_path / "fused" / "kitchen").mkdir(parents=True)
+    np.save(tmp_path / "fused" / "kitchen" / "label.npy", label)
+    none = {"single": None, "fused": None, "vertices": None}
+    scenes = {"kitchen": {"views": len(label), **none}}
+    write_json(tmp_path / "fused" / "run" / "metrics.json", {**none, "scenes": scenes})
+    meta = read_json(store / "meta.json")
+    del meta["channels"]["label"]
+    write_json(store / "meta.json", meta)
+    found = fused_section(tmp_path / "fused", tmp_path / "views", 3)
+    assert found["scenes"] == [] and found["unlabelled"] == ["kitchen"] and len(found["pictures"]) == 4
+    assert all(picture["truth"] is None for picture in found["pictures"])
+    page, text = (render_template(name, {**empty_page(), "fused": found}) for name in ("page.html", "page.md"))
+    assert "Without labels to compare with: kitchen." in page and "mIoU of single views" not in page
+    assert page.count('alt="fused labels"') == 4 and 'alt="annotation"' not in page
+    assert "Without labels to compare with: kitchen." in text and "mIoU of single views" not in text
 
 
 def empty_page():

@@ -1,25 +1,26 @@
 """Task ``adapt``: batch normalisation takes the statistics of other views, and nothing else changes."""
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from dataloader import ViewStore
 from enet import load_checkpoint
-from enet.adaptation import adapt_norms, spread_steps
+from enet.adaptation import adapt_norms, spread_batches
 from enet.module import SegmentationModule
 from enet.options import NetworkOptions, ViewOptions
 from enet.stored_views import StoredViews
 from enet.task_adapt import adapt
 from enet.task_test import test as run_test
+from enet.view_source import Step
 from utils.errors import UserError
 
 STATISTICS = ("running_mean", "running_var")
 SCENE = "scene0000_00"
+SCENES = (SCENE, "scene0001_00")
 
 
 @pytest.fixture
@@ -33,14 +34,19 @@ def network(tmp_path) -> Path:
 
 
 def source_of(views) -> StoredViews:
-    return StoredViews([views / SCENE], ViewOptions(cache=False, workers=0), False)
+    """As training reads them."""
+    return StoredViews([views / scene for scene in SCENES], ViewOptions(cache=False, workers=0), False)
+
+
+def stores_of(views) -> list[ViewStore]:
+    return [ViewStore(views / scene) for scene in SCENES]
 
 
 def norms_of(module) -> dict[str, nn.BatchNorm2d]:
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.BatchNorm2d)}
 
 
-def seen_by_norms(module, source, steps) -> dict[str, list[torch.Tensor]]:
+def seen_by_norms(module, source, batches) -> dict[str, list[torch.Tensor]]:
     """What each normalisation is given, batch by batch, where all of them normalise by the batch."""
     seen = {name: [] for name in norms_of(module)}
     hooks = [layer.register_forward_pre_hook(lambda _, given, name=name: seen[name].append(given[0].detach()))
@@ -50,7 +56,7 @@ def seen_by_norms(module, source, steps) -> dict[str, list[torch.Tensor]]:
         layer.train()
         layer.momentum = 0.0
     with torch.no_grad():
-        for batch in source.batches(steps, torch.device("cpu")):
+        for batch in source.batches([Step(views) for views in batches], torch.device("cpu")):
             views = batch.resolve()
             module(views.color, views.sh, views.geometry)
     for hook in hooks:
@@ -61,10 +67,10 @@ def seen_by_norms(module, source, steps) -> dict[str, list[torch.Tensor]]:
 @pytest.mark.parametrize("share", [1.0, 0.25])
 def test_statistics_are_those_of_the_views_in_every_layer(network, views, share):
     source = source_of(views)
-    steps = spread_steps(len(source), 3)
-    seen = seen_by_norms(load_checkpoint(network), source, steps)
+    assert len(source) == sum(map(len, stores_of(views))) > 8
+    seen = seen_by_norms(load_checkpoint(network), source, spread_batches(len(source), 3))
     module, before = load_checkpoint(network), norms_of(load_checkpoint(network))
-    adapt_norms(module, source, share, 3)
+    adapt_norms(module, stores_of(views), share, 3)
     assert len(before) > 50 and not any(layer.training for layer in module.modules())
     for name, layer in norms_of(module).items():
         mean = torch.stack([given.mean((0, 2, 3)) for given in seen[name]]).mean(0)
@@ -74,32 +80,24 @@ def test_statistics_are_those_of_the_views_in_every_layer(network, views, share)
         assert layer.momentum == before[name].momentum
 
 
-def test_nothing_else_changes_and_labels_are_not_read(network, views, tmp_path):
-    for folder in ("labelled", "other"):
-        shutil.copytree(views / SCENE, tmp_path / folder / SCENE)
-    labels = np.load(tmp_path / "other" / SCENE / "label.npy", mmap_mode="r+")
-    labels[:] = labels.max() - labels
-    labels.flush()
-    found = []
-    for folder in ("labelled", "other"):
-        adapt(str(network), [str(tmp_path / folder)], str(tmp_path / f"{folder}_out"), device="cpu")
-        found.append(load_checkpoint(tmp_path / f"{folder}_out/network/best.ckpt"))
-    before = load_checkpoint(network).state_dict()
+def test_nothing_else_changes_and_no_labels_are_needed(network, make_store, tmp_path):
+    make_store(SCENE, count=9, leave_out=("label", "quality"))
+    assert "label" not in ViewStore(tmp_path / "views" / SCENE).channels
+    adapt(str(network), [str(tmp_path / "views")], str(tmp_path / "out"), device="cpu")
+    found, before = load_checkpoint(tmp_path / "out/network/best.ckpt"), load_checkpoint(network)
     moved = 0
-    for name, values in found[0].state_dict().items():
-        assert torch.equal(values, found[1].state_dict()[name]), name
+    for name, values in found.state_dict().items():
         if name.endswith((*STATISTICS, "num_batches_tracked")):
-            moved += not torch.equal(values, before[name])
+            moved += not torch.equal(values, before.state_dict()[name])
         else:
-            assert torch.equal(values, before[name]), name
-    assert moved > 100
-    assert dict(found[0].hparams) == dict(load_checkpoint(network).hparams)
+            assert torch.equal(values, before.state_dict()[name]), name
+    assert moved > 100 and dict(found.hparams) == dict(before.hparams)
 
 
 def test_every_task_takes_the_network_and_other_settings_are_refused(network, views, tmp_path):
     arguments = {"views": [str(views)], "output_dir": str(tmp_path / "out"), "device": "cpu"}
     told = adapt(str(network), **arguments, scenes=[SCENE])
-    assert told["scenes"] == [SCENE] and told["views"] == len(source_of(views))
+    assert told["scenes"] == [SCENE] and told["views"] == len(ViewStore(views / SCENE))
     path = tmp_path / "out/network/best.ckpt"
     scores = run_test(str(path), [str(views)], str(tmp_path / "test"), device="cpu", samples=0)
     assert scores["views"] > 0
@@ -112,13 +110,13 @@ def test_every_task_takes_the_network_and_other_settings_are_refused(network, vi
 
 
 def test_batches_hold_every_view_once_from_all_over():
-    steps = spread_steps(23, 5)
-    assert sorted(torch.cat([step.views for step in steps]).tolist()) == list(range(23))
-    assert {len(step.views) for step in steps} == {4, 5} and len(steps) == 5
-    assert all(step.views.max() - step.views.min() >= 15 for step in steps)
+    batches = spread_batches(23, 5)
+    assert sorted(torch.cat(batches).tolist()) == list(range(23))
+    assert {len(batch) for batch in batches} == {4, 5} and len(batches) == 5
+    assert all(batch.max() - batch.min() >= 15 for batch in batches)
 
 
-def test_what_cannot_be_adapted_is_refused(network, views, tmp_path):
+def test_what_cannot_be_adapted_is_refused(network, views, make_store, tmp_path):
     for options, message in (({"share": 0.0}, "adapt.share = 0.0"), ({"share": 1.5}, "adapt.share = 1.5"),
                              ({"batch_size": 1}, "adapt.batch_size = 1")):  # fmt: skip
         with pytest.raises(UserError, match=message):
@@ -127,12 +125,20 @@ def test_what_cannot_be_adapted_is_refused(network, views, tmp_path):
     torch.save({"state_dict": {}}, foreign)
     with pytest.raises(UserError, match="foreign.ckpt is another project's network"):
         adapt(str(foreign), [str(views)], str(tmp_path / "out"), device="cpu")
-    module = load_checkpoint(network)
-    few = StoredViews([views / SCENE], ViewOptions(cache=False, workers=0), False)
-    few.__class__ = type("Few", (StoredViews,), {"__len__": lambda self: 7})
+    few = [ViewStore(make_store("scene0007_00", folder="few", count=7))]
     with pytest.raises(UserError, match="7 views are too few"):
-        adapt_norms(module, few, 1.0, 4)
+        adapt_norms(load_checkpoint(network), few, 1.0, 4)
+    module = load_checkpoint(network)
     with torch.no_grad():
         next(iter(norms_of(module).values())).weight.fill_(torch.inf)
     with pytest.raises(UserError, match="NaN or infinity on these views"):
-        adapt_norms(module, source_of(views), 1.0, 5)
+        adapt_norms(module, stores_of(views), 1.0, 5)
+    with pytest.raises(UserError, match="no channel 'rgb'"):
+        adapt(str(network), [str(make_store(SCENE, folder="bare", leave_out=("rgb",)).parent)], str(tmp_path / "out"))
+
+
+def test_views_of_several_sizes_are_refused(network, make_store, tmp_path):
+    make_store("scene0000_00", folder="mixed")
+    make_store("scene0001_00", folder="mixed", size=(16, 20))
+    with pytest.raises(UserError, match=r"several sizes \(20x16, 27x24\); expected one"):
+        adapt(str(network), [str(tmp_path / "mixed")], str(tmp_path / "out"), device="cpu", other_size=True)
