@@ -12,9 +12,19 @@
 # Rows self_training* come last: their labels are predicted by the networks of half_of_the_rooms*, which are trained first.
 
 set -euo pipefail
+# Ctrl-C reaches what stands in front, but bash lets jobs in the background ignore it.
+descendants() { ps -A -o pid=,ppid= | awk -v root=$$ '{ parent[$1] = $2 } END { for (each in parent) {
+    for (above = parent[each]; above > 1 && above != root; above = parent[above]) {} if (above == root) print each } }'; }
+interrupted() {
+    trap - INT TERM
+    kill $(descendants) 2>/dev/null || true
+    echo "interrupted; run the same command to go on" >&2
+    exit 130
+}
+trap interrupted INT TERM
 work=outputs/experiment seeds="0 1 2" lanes=1 workers=0 minutes=100000 small="" fused=False rates=""
 rows="rendered_rgb rendered_rgb_geometry rendered_rgb_sh camera_rgb novel_rgb novel_rgb_sh rendered_rgb_sh_geometry \
-camera_rgb_blurred camera_rgb_randomised half_of_the_rooms live_rgb_sh live_jittered_rgb_sh live_fresh_rgb_sh \
+camera_rgb_blurred camera_rgb_randomised rendered_rgb_geometry_randomised half_of_the_rooms live_rgb_sh live_jittered_rgb_sh live_fresh_rgb_sh \
 live_jittered_rgb_geometry novel_rgb_weighted novel_rgb_masked novel_rgb_balanced novel_rgb_annealed novel_rgb_geometry \
 novel_rgb_sh_weighted rendered_rgb_sh_gravity rendered_rgb_flat novel_rgb_flat rendered_rgb_sh_concat \
 rendered_rgb_sh_conv_concat segformer_rgb segformer_rgb_sh self_training_rgb"
@@ -35,6 +45,7 @@ done
 for number in "$lanes" "$workers" "$minutes"; do
     [[ "$number" =~ ^(0|[1-9][0-9]*)$ ]] || { echo "error: '$number' is no whole number; see the first lines of scripts/experiment.sh" >&2; exit 2; }
 done
+command -v flock >/dev/null || { echo "error: flock is absent, which keeps two calls from training the same run; install util-linux" >&2; exit 2; }
 [ "$lanes" -gt 0 ] || { echo "error: --lanes 0: at least one training must run at a time" >&2; exit 2; }
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$SSIR_ROOT"

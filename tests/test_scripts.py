@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ case "$1" in
     -c) echo "$VIRTUAL_ENV" ;;
     *) echo "$PWD: $*" >>"$CALLS" ;;
 esac
+[ -z "${SLOW:-}" ] || [[ "$*" != *"run.py $SLOW "* ]] || ! sleep 2 || echo "$SLOW went on" >>"$CALLS"
 [ -z "${REFUSED:-}" ] || [[ "$*" != *"$REFUSED"* ]] || exit 2
 """
 STAGES = ["fit", "render", "annotate", "analyze", "sample", "filter", "render", "annotate"]
@@ -161,6 +163,24 @@ def test_real_room(call, tmp_path):
     assert "analysis/geometry_randomised_model" in calls[-2]
     call("real_room.sh", "nothing", "out", code=2)
     assert "expected a scene's folder" in call.errors
+
+
+def test_an_interrupted_experiment_leaves_nothing_running(call, tmp_path):
+    calls = tmp_path / "calls"
+    calls.write_text("")
+    words = ["experiment.sh", "--work", "out", "--rows", "rendered_rgb", "--seeds", "0 1", "--lanes", "2", "--small"]
+    environment = {"VIRTUAL_ENV": str(tmp_path / "environment"), "CALLS": str(calls), "SLOW": "train"}
+    script = subprocess.Popen(
+        ["bash", f"../project/scripts/{words[0]}", *words[1:]], cwd=tmp_path / "elsewhere", stderr=subprocess.PIPE,
+        env={**os.environ, **environment}, text=True,
+    )  # fmt: skip
+    while script.poll() is None and calls.read_text().count("run.py train") < 2:
+        time.sleep(0.02)
+    script.terminate()
+    _, errors = script.communicate(timeout=60)
+    assert script.returncode == 130 and "run the same command to go on" in errors, errors
+    time.sleep(3)  # longer than a training takes
+    assert "went on" not in calls.read_text() and "run.py test" not in calls.read_text()
 
 
 def test_experiment_labels_by_the_teachers_network_before_the_student_is_trained(call, tmp_path):
