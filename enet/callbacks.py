@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor
 
 from enet.confusion_picture import confusion_picture
@@ -23,6 +25,17 @@ from utils.labels import colorize, label_set
 from utils.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+
+class LeaveGroup(pl.Callback):
+    """Lets each of several processes leave their group before it ends; Lightning does so for NCCL alone.
+
+    Without it, what gloo left running can abort a process that has finished its work.
+    """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.world_size > 1 and torch.distributed.get_backend() == "gloo":
+            atexit.register(torch.distributed.destroy_process_group)
 
 
 class QuietLightning(pl.Callback):

@@ -16,7 +16,7 @@ import torch
 import torch.multiprocessing
 
 from enet.backbones import build_network, start_network
-from enet.callbacks import EpochProgress, QuietLightning, TrainingClock, ValidationPictures
+from enet.callbacks import EpochProgress, LeaveGroup, QuietLightning, TrainingClock, ValidationPictures
 from enet.checkpoint_io import CheckpointIO, Restored, restoring
 from enet.checkpoints import load_checkpoint
 from enet.data_module import SegmentationDataModule
@@ -271,6 +271,7 @@ def build_trainer(
     """A trainer that keeps best.ckpt and last.ckpt in ``folder``, without progress bars."""
     callbacks: list[pl.Callback] = [
         QuietLightning(),
+        LeaveGroup(),
         Restored(),
         ModelCheckpoint(
             folder, BEST.removesuffix(".ckpt"), monitor="val/mean_iou", mode="max", enable_version_counter=False

@@ -21,3 +21,4 @@ def gradients_of_half_a_batch(rank: int, folder: str, color: torch.Tensor) -> No
     if rank == 0:
         torch.save({name: value.grad for name, value in network.named_parameters()}, f"{folder}/gradients.pt")
         torch.save({name: value for name, value in network.named_buffers()}, f"{folder}/buffers.pt")
+    torch.distributed.destroy_process_group()  # or what gloo left running may abort a process that has finished
