@@ -13,11 +13,18 @@
 
 set -euo pipefail
 # Ctrl-C reaches what stands in front, but bash lets jobs in the background ignore it.
-descendants() { ps -A -o pid=,ppid= | awk -v root=$$ '{ parent[$1] = $2 } END { for (each in parent) {
-    for (above = parent[each]; above > 1 && above != root; above = parent[above]) {} if (above == root) print each } }'; }
+descendants() {  # of the process $1, by /proc, as not every system has ps
+    local status key value pid
+    for status in /proc/[0-9]*/status; do
+        pid="${status#/proc/}" pid="${pid%/status}"
+        { while read -r key value; do
+            [ "$key" != PPid: ] || [ "$value" != "$1" ] || { echo "$pid"; descendants "$pid"; }
+        done <"$status"; } 2>/dev/null || true
+    done
+}
 interrupted() {
     trap - INT TERM
-    kill $(descendants) 2>/dev/null || true
+    kill $(descendants $$) 2>/dev/null || true
     echo "interrupted; run the same command to go on" >&2
     exit 130
 }

@@ -16,7 +16,7 @@ case "$1" in
     -c) echo "$VIRTUAL_ENV" ;;
     *) echo "$PWD: $*" >>"$CALLS" ;;
 esac
-[ -z "${SLOW:-}" ] || [[ "$*" != *"run.py $SLOW "* ]] || ! sleep 2 || echo "$SLOW went on" >>"$CALLS"
+[ -z "${SLOW:-}" ] || [[ "$*" != *"run.py $SLOW "* ]] || { echo "pid $$" >>"$CALLS"; sleep 600; }
 [ -z "${REFUSED:-}" ] || [[ "$*" != *"$REFUSED"* ]] || exit 2
 """
 STAGES = ["fit", "render", "annotate", "analyze", "sample", "filter", "render", "annotate"]
@@ -165,6 +165,14 @@ def test_real_room(call, tmp_path):
     assert "expected a scene's folder" in call.errors
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs, and has not only been left for its parent to notice its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_an_interrupted_experiment_leaves_nothing_running(call, tmp_path):
     calls = tmp_path / "calls"
     calls.write_text("")
@@ -174,13 +182,17 @@ def test_an_interrupted_experiment_leaves_nothing_running(call, tmp_path):
         ["bash", f"../project/scripts/{words[0]}", *words[1:]], cwd=tmp_path / "elsewhere", stderr=subprocess.PIPE,
         env={**os.environ, **environment}, text=True,
     )  # fmt: skip
-    while script.poll() is None and calls.read_text().count("run.py train") < 2:
+    while script.poll() is None and calls.read_text().count("pid ") < 2:
         time.sleep(0.02)
     script.terminate()
     _, errors = script.communicate(timeout=60)
     assert script.returncode == 130 and "run the same command to go on" in errors, errors
-    time.sleep(3)  # longer than a training takes
-    assert "went on" not in calls.read_text() and "run.py test" not in calls.read_text()
+    trained = [int(line.split()[1]) for line in calls.read_text().splitlines() if line.startswith("pid ")]
+    deadline = time.monotonic() + 60  # a training that goes on takes ten times as long
+    while any(map(alive, trained)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(trained) == 2 and not any(map(alive, trained))
+    assert "run.py test" not in calls.read_text()
 
 
 def test_experiment_labels_by_the_teachers_network_before_the_student_is_trained(call, tmp_path):

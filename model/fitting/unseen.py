@@ -44,7 +44,9 @@ class TrainingViews:
     def render(
         cls, field: RadianceField, scene: Scene, indices: list[int], options: RenderOptions
     ) -> TrainingViews:
-        """Of the scene's frames ``indices``; of more than 300 of some, evenly spread."""
+        """Of the scene's frames ``indices``; of more than 300 of some, evenly spread; ``ValueError`` without any."""
+        if not indices:
+            raise ValueError("there are no training frames, so that nothing can be said of what they saw")
         size, intrinsics = _compared(scene)
         indices = indices[:: -(-len(indices) // _MOST_VIEWS)]
         poses = scene.camera_to_world[indices]

@@ -75,3 +75,5 @@ def test_what_no_photograph_shows_is_told(scene):
         shares.append([views.unseen_in(field, scene, index, RenderOptions()) for index in held_out])
     assert all(fewer >= more for more, fewer in zip(*shares, strict=True)), "fewer cameras see no more"
     assert sum(shares[1]) > sum(shares[0]) + 0.1 and 0 < sum(shares[0]) < 1.2
+    with pytest.raises(ValueError, match="there are no training frames"):
+        TrainingViews.render(field, scene, [], RenderOptions())
